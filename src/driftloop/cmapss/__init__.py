@@ -1,0 +1,1 @@
+"""C-MAPSS data: files, fleet simulator, windows, engine roles and the archive of completed runs."""

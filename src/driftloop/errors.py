@@ -1,0 +1,21 @@
+"""The errors that driftloop shows to people."""
+
+
+class DriftloopError(Exception):
+    """Something a person can put right: says what was wrong, where, and what to do."""
+
+    def __init__(self, what: str, *, where: str | None = None, remedy: str | None = None) -> None:
+        self.what, self.where, self.remedy = what, where, remedy
+        super().__init__("".join([f"{where}: " if where else "", what, f" ({remedy})" if remedy else ""]))
+
+
+class DataError(DriftloopError):
+    """Sensor data (a C-MAPSS file, a run, an archive) that cannot be used as it is."""
+
+
+class BundleError(DriftloopError):
+    """A model bundle that is incomplete, damaged or contradicts itself."""
+
+
+class RegistryUnavailable(DriftloopError):
+    """The model registry cannot be reached or answers with an error; what is served goes on being served."""

@@ -1,0 +1,94 @@
+"""Every setting of driftloop, read from the environment here and nowhere else.
+
+A setting `server_port` is the variable `DRIFTLOOP_SERVER_PORT`; the two exceptions, `CMAPSS_DIR` and
+`ENABLE_RETRAINING`, have no prefix.
+"""
+
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from driftloop.errors import DriftloopError
+
+
+class Settings(BaseSettings):
+    """One typed, frozen set of settings; `load()` makes it with an error for people."""
+
+    model_config = SettingsConfigDict(env_prefix="DRIFTLOOP_", frozen=True, extra="ignore", populate_by_name=True)
+
+    # Where things are.
+    state_dir: Path = Field(Path("state"), description="folder for everything that must survive a restart")
+    cmapss_dir: Path | None = Field(None, validation_alias="CMAPSS_DIR", description="folder with NASA's files")
+    archive: str = Field("", description="archive of completed runs: a folder, or s3://bucket/prefix")
+    mlflow_url: str = "http://127.0.0.1:5500"
+    server_url: str = "http://127.0.0.1:8500"
+    retrainer_url: str = "http://127.0.0.1:8600"
+    prometheus_url: str = Field("", description="read traffic from Prometheus; empty: scrape the server")
+    alertmanager_url: str = Field("", description="send alerts through Alertmanager; empty: to the retrainer")
+    pushgateway_url: str = Field("", description="push the drift report's figures here; empty: nowhere")
+    token_file: Path | None = Field(None, description="file with the token that changing calls must bring")
+
+    # Serving.
+    model_name: str = "rul-lstm"
+    follow_interval_s: float = Field(0.5, gt=0, description="how often the server looks up the production alias")
+    max_batch: int = Field(256, gt=0, description="windows in one request")
+    max_cycles: int = Field(1000, gt=0, description="rows in one window")
+    max_body_bytes: int = Field(8 * 2**20, gt=0)
+    inference_log_bytes: int = Field(32 * 2**20, gt=0, description="size at which the inference log is rotated")
+    inference_log_files: int = Field(3, gt=0, description="rotated inference logs that are kept")
+
+    # Drift.
+    watch_interval_s: float = Field(1.0, gt=0)
+    watch_window: int = Field(500, gt=0, description="newest requests that a verdict looks at")
+
+    # The loop.
+    enable_retraining: bool = Field(True, validation_alias="ENABLE_RETRAINING")
+    min_new_engines: int = Field(20, gt=0, description="new completed runs that a retraining needs")
+    old_tolerance: float = Field(0.15, ge=0, description="share by which RMSE on old engines may grow")
+    cool_down_s: float = Field(30.0, ge=0, description="pause after a retraining before the next may start")
+    recovery_timeout_s: float = Field(300.0, gt=0, description="time for the watch to confirm, then rollback")
+    step_timeout_s: float = Field(3600.0, gt=0, description="longest time of one pipeline step")
+    keep_versions: int = Field(20, gt=1, description="model versions kept besides those with an alias")
+    keep_events: int = Field(100_000, gt=0)
+
+    @model_validator(mode="after")
+    def _no_placeholder_token(self) -> "Settings":
+        if self.token_file is not None and self.token_file.exists():
+            token = self.token_file.read_text(encoding="utf-8").strip()
+            if len(token) < 16 or token.lower().startswith(("change", "placeholder", "secret")):
+                raise ValueError(f"the token in {self.token_file} is a placeholder or shorter than 16 characters")
+        return self
+
+    @cached_property
+    def token(self) -> str:
+        """The shared token of mutating calls; empty where no `token_file` is set."""
+        if self.token_file is None:
+            return ""
+        try:
+            return self.token_file.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise DriftloopError(
+                f"the token file cannot be read: {error.strerror}",
+                where=str(self.token_file),
+                remedy="set DRIFTLOOP_TOKEN_FILE to a readable file with at least 16 random characters",
+            ) from error
+
+    @property
+    def archive_location(self) -> str:
+        """Where completed runs are kept: the `archive` setting, or a folder of the state folder."""
+        return self.archive or str(self.state_dir / "archive")
+
+
+def load(**overrides: object) -> Settings:
+    """The settings of this process; raises DriftloopError that names each bad variable, its value and the rule."""
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            name = ".".join(str(part) for part in problem["loc"]) or "settings"
+            variable = name if name.isupper() else f"DRIFTLOOP_{name.upper()}"
+            lines.append(f"{variable} = {problem.get('input')!r}: {problem['msg']}")
+        raise DriftloopError("; ".join(lines), where="environment", remedy="correct or unset these variables") from None
