@@ -1,0 +1,44 @@
+# `make` lists the targets; each does its own set-up.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+SCRIPTS := .ci/run $(wildcard scripts/*.sh)
+
+.PHONY: help setup demo up test lint unit test-faults bench lock clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## create .venv with exactly the locked packages
+	@scripts/setup.sh
+
+demo: setup ## run the whole loop once: train, drift, retrain, swap, recover, report
+	@$(BIN)/driftloop demo
+
+up: setup ## start the embedded platform and keep it running
+	@$(BIN)/driftloop up
+
+test: lint unit ## everything that must pass before a commit lands
+
+lint: setup ## style, types, import rules, scripts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@PYTHONPATH=src $(BIN)/lint-imports --no-logo
+	@$(BIN)/shellcheck $(SCRIPTS)
+
+unit: setup ## unit, property, API and end-to-end tests
+	@$(BIN)/pytest -m "not faults"
+
+test-faults: setup ## kill, corrupt and overload things on purpose
+	@$(BIN)/pytest -m faults
+
+bench: setup ## measure the figures that the README states
+	@$(BIN)/python scripts/bench.py
+
+lock: setup ## choose package versions anew within pyproject's bounds
+	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras --group dev \
+		--no-emit-index-url --no-annotate --no-header --generate-hashes pyproject.toml --output-file requirements.lock
+
+clean: ## remove what the targets made, but not data or state
+	@rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis .import_linter_cache
