@@ -1,0 +1,42 @@
+import pytest
+
+from driftloop.errors import DriftloopError
+from driftloop.settings import load
+
+
+def test_a_setting_is_the_variable_with_the_prefix(monkeypatch):
+    monkeypatch.setenv("DRIFTLOOP_WATCH_WINDOW", "321")
+    assert load().watch_window == 321
+
+
+def test_two_variables_have_no_prefix(monkeypatch, tmp_path):
+    monkeypatch.setenv("CMAPSS_DIR", str(tmp_path))
+    monkeypatch.setenv("ENABLE_RETRAINING", "false")
+    settings = load()
+    assert settings.cmapss_dir == tmp_path
+    assert settings.enable_retraining is False
+
+
+def test_a_bad_variable_is_named_with_its_value_and_the_rule(monkeypatch):
+    monkeypatch.setenv("DRIFTLOOP_MAX_BATCH", "many")
+    with pytest.raises(DriftloopError, match=r"DRIFTLOOP_MAX_BATCH = 'many'.*valid integer"):
+        load()
+
+
+@pytest.mark.parametrize("token", ["", "short", "changeme-changeme-changeme"])
+def test_a_placeholder_token_is_refused(tmp_path, token):
+    path = tmp_path / "token"
+    path.write_text(token)
+    with pytest.raises(DriftloopError, match="placeholder or shorter than 16"):
+        load(token_file=path)
+
+
+def test_a_missing_token_file_is_an_error_when_the_token_is_needed(tmp_path):
+    settings = load(token_file=tmp_path / "none")
+    with pytest.raises(DriftloopError, match="token file cannot be read"):
+        _ = settings.token
+
+
+def test_the_archive_is_in_the_state_folder_unless_it_is_set(tmp_path):
+    assert load(state_dir=tmp_path).archive_location == str(tmp_path / "archive")
+    assert load(archive="s3://bucket/runs").archive_location == "s3://bucket/runs"
