@@ -21,6 +21,9 @@ class Settings(BaseSettings):
     # Where things are.
     state_dir: Path = Field(Path("state"), description="folder for everything that must survive a restart")
     cmapss_dir: Path | None = Field(None, validation_alias="CMAPSS_DIR", description="folder with NASA's files")
+    raw_dir: Path = Field(Path("data/raw/cmapss"), description="folder with NASA's files where CMAPSS_DIR is unset")
+    simulator_seed: int = Field(0, ge=0, description="seed of the fleet that is simulated where there are no files")
+    simulator_engines: int | None = Field(None, gt=0, description="engines in each simulated split; unset: as NASA's")
     archive: str = Field("", description="archive of completed runs: a folder, or s3://bucket/prefix")
     mlflow_url: str = "http://127.0.0.1:5500"
     server_url: str = "http://127.0.0.1:8500"
