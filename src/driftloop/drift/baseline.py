@@ -1,0 +1,285 @@
+"""The baseline: what healthy traffic of one model version looks like, as `baseline.json` in its bundle."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from driftloop.bundle import BASELINE
+from driftloop.cmapss.schema import SENSORS, SETTINGS
+from driftloop.drift import calibration
+from driftloop.drift.bins import FEATURES, PREDICTION, REGIME, Binner, FeatureBins, category_bins, numeric_bins
+from driftloop.drift.calibration import Lives, Threshold
+from driftloop.drift.mixture import Components, by_group, fit
+from driftloop.drift.statistics import EPSILON, Floats, shares
+from driftloop.errors import BundleError
+
+AGES = (25, 50, 80, 125, 175)
+"""Remaining cycles at which an engine passes from one age band to the next; the first band is the oldest."""
+CALIBRATION_ENGINES = 150
+"""Engines of one domain that the bootstrap draws from; more only cost memory and time."""
+REFERENCE_ROLES = frozenset({"train", "early_stop", "calibrate"})
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """What the model answered over one completed run, one row per cycle from the first to the failure."""
+
+    run_id: str
+    domain: int
+    role: str
+    prediction: NDArray[np.float32]
+    """RUL in cycles, `[n]`."""
+    settings: NDArray[np.float32]
+    """Raw settings, `[n, 3]`."""
+    newest: NDArray[np.float32]
+    """Regime-normalised sensors, `[n, 21]`."""
+    regime: NDArray[np.int64]
+    """Regime, `[n]`; -1 for one never seen."""
+
+
+class Age(msgspec.Struct, frozen=True):
+    """The rows of a domain's engines in one age band: how many, and counts per bin of all features side by side."""
+
+    band: int
+    rows: int
+    counts: list[int]
+
+
+class Domain(msgspec.Struct, frozen=True):
+    """One operating domain: the engines that first appeared in one training."""
+
+    domain: int
+    runs: int
+    rows: int
+    probabilities: dict[str, list[float]]
+    """Share of rows in each bin of each feature."""
+    ages: list[Age]
+
+
+class FalseAlarms(msgspec.Struct, frozen=True):
+    """What the thresholds promise, and what that rests on."""
+
+    requests_per_false_alarm: int
+    requests_per_check: int
+    engines: int
+    """Traffic is assumed to come from at least this many engines, in no particular order."""
+    replicates: int
+
+
+class Baseline(msgspec.Struct, frozen=True, kw_only=True, dict=True):
+    """Bins, distributions, mixture weights and thresholds; written with `baseline_bytes`."""
+
+    features: list[FeatureBins]
+    domains: list[Domain]
+    weights: list[float]
+    """Share of each domain in the traffic at the time of building, in the order of `domains`."""
+    ages: list[int]
+    """Remaining cycles that bound the age bands."""
+    thresholds: list[Threshold]
+    min_n: int
+    """Requests that `no_drift` needs."""
+    power: float | None
+    """Share of 25 % admixtures of the newest domain that the other domains' baseline finds at `min_n`; null where
+    there is one domain only, and `min_n` is a default."""
+    power_by_n: dict[str, float]
+    eps: float
+    """Share that an empty bin counts for in PSI."""
+    false_alarms: FalseAlarms
+    seed: int
+
+    @cached_property
+    def binner(self) -> Binner:
+        """The bins, ready to count with."""
+        return Binner(self.features)
+
+    @cached_property
+    def components(self) -> Components:
+        """The distribution of each domain at each age."""
+        return _components(self.domains, self.binner)
+
+    @cached_property
+    def start(self) -> Floats:
+        """Weight of each component in healthy traffic, `[C]`."""
+        return _start(self.domains, np.asarray(self.weights))
+
+    @cached_property
+    def expected(self) -> Floats:
+        """Shares of all bins in traffic with the stored weights and engines of all ages, `[total]`."""
+        return np.asarray(self.start @ self.components.probabilities)
+
+
+def build_baseline(
+    traces: Sequence[Trace],
+    weights: Sequence[float] | None = None,
+    seed: int = 0,
+    replicates: int = calibration.REPLICATES,
+) -> Baseline:
+    """The baseline of a model from its answers to the runs it was made from.
+
+    `traces`: complete lives of engines of the roles train, early_stop and calibrate; any order gives the same
+    baseline. `weights`: share of each domain in the traffic, in the order of the domains' numbers, any positive
+    scale; None takes the shares of the engines. Raises ValueError for traces that are empty, of the roles gate or
+    live, or for weights that do not fit.
+    """
+    traces = sorted(traces, key=lambda trace: (trace.domain, trace.run_id))
+    if not traces or any(len(trace.prediction) == 0 for trace in traces):
+        raise ValueError("a baseline needs at least one trace, and no empty one")
+    strangers = [trace.run_id for trace in traces if trace.role not in REFERENCE_ROLES]
+    if strangers:
+        raise ValueError(f"{strangers[0]} and {len(strangers) - 1} more engines only judge or send traffic")
+    numbers = sorted({trace.domain for trace in traces})
+    share = _domain_weights(traces, numbers, weights)
+    binner = Binner(_bins(traces, numbers, share))
+    domains = [_domain([t for t in traces if t.domain == number], number, binner) for number in numbers]
+    components, start = _components(domains, binner), _start(domains, share)
+    lives = _lives(traces, numbers, binner, np.random.default_rng(seed))
+    thresholds = calibration.calibrate(lives, components, start, share, np.random.default_rng(seed), replicates)
+    power_by_n: dict[int, float] = {}
+    if len(numbers) > 1:
+        newest = len(numbers) - 1
+        rng = np.random.default_rng(seed)
+        power_by_n = calibration.admixture_power(lives, components, start, share, newest, rng)
+    min_n = calibration.least_n(power_by_n) if power_by_n else calibration.DEFAULT_MIN_N
+    return Baseline(
+        features=list(binner.features),
+        domains=domains,
+        weights=[round(float(weight), 6) for weight in share],
+        ages=list(AGES),
+        thresholds=thresholds,
+        min_n=min_n,
+        power=power_by_n.get(min_n),
+        power_by_n={str(n): round(power, 4) for n, power in power_by_n.items()},
+        eps=EPSILON,
+        false_alarms=FalseAlarms(
+            calibration.REQUESTS_PER_FALSE_ALARM, calibration.REQUESTS_PER_CHECK, calibration.ENGINES, replicates
+        ),
+        seed=seed,
+    )
+
+
+def baseline_bytes(baseline: Baseline) -> bytes:
+    """`baseline.json`; equal baselines give equal bytes."""
+    return msgspec.json.format(msgspec.json.encode(baseline, order="deterministic"), indent=0) + b"\n"
+
+
+def decode_baseline(content: bytes, where: str = BASELINE) -> Baseline:
+    """A baseline from its bytes; raises BundleError where they are damaged or contradict themselves."""
+    try:
+        baseline = msgspec.json.decode(content, type=Baseline)
+    except msgspec.DecodeError as error:
+        raise BundleError(str(error), where=where, remedy="run `driftloop baseline refresh`") from error
+    total = baseline.binner.total
+    good = len(baseline.weights) == len(baseline.domains) > 0 and len(baseline.thresholds) > 0
+    good = good and all(len(age.counts) == total and age.rows > 0 for d in baseline.domains for age in d.ages)
+    good = good and all(len(t.psi) == len(t.ks) == len(FEATURES) for t in baseline.thresholds)
+    if not good:
+        raise BundleError("domains, bins and thresholds do not fit together", where=where)
+    return baseline
+
+
+def read_baseline(folder: Path) -> Baseline:
+    """`baseline.json` of a bundle's folder; raises BundleError where it is missing or damaged."""
+    path = folder / BASELINE
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"cannot be read: {error.strerror}", where=str(path)) from error
+    return decode_baseline(content, str(path))
+
+
+def fit_mixture(counts: dict[str, NDArray[np.int64]], baseline: Baseline) -> list[float]:
+    """The share of each domain in the traffic that `counts` (per feature) show, in the order of `domains`."""
+    live = shares(baseline.binner.join(counts), baseline.components.offsets)
+    weights = fit(live, baseline.components, baseline.start)
+    return [float(w) for w in by_group(weights, baseline.components.domain, len(baseline.domains))]
+
+
+def _domain_weights(traces: Sequence[Trace], numbers: list[int], weights: Sequence[float] | None) -> Floats:
+    if weights is None:
+        share = np.array([sum(trace.domain == number for trace in traces) for number in numbers], dtype=np.float64)
+    else:
+        share = np.asarray(weights, dtype=np.float64)
+    if share.shape != (len(numbers),) or not np.all(np.isfinite(share)) or share.min() < 0 or share.sum() <= 0:
+        raise ValueError(f"{weights} are not the weights of {len(numbers)} domains")
+    return np.asarray(share / share.sum())
+
+
+def _bins(traces: Sequence[Trace], numbers: list[int], share: Floats) -> list[FeatureBins]:
+    # Edges follow the traffic, but every domain keeps a say in them: it may come back.
+    say = (share + 1 / len(share)) / 2
+    rows = np.array([sum(len(t.prediction) for t in traces if t.domain == number) for number in numbers])
+    per_row = dict(zip(numbers, say / rows, strict=True))
+    weight = np.concatenate([np.full(len(trace.prediction), per_row[trace.domain]) for trace in traces])
+    prediction = np.concatenate([trace.prediction for trace in traces])
+    settings = np.concatenate([trace.settings for trace in traces])
+    newest = np.concatenate([trace.newest for trace in traces])
+    regimes = max(int(trace.regime.max()) for trace in traces) + 1
+    bins = [numeric_bins(PREDICTION, prediction, weight)]
+    bins += [numeric_bins(name, settings[:, i], weight) for i, name in enumerate(SETTINGS)]
+    bins += [numeric_bins(name, newest[:, i], weight) for i, name in enumerate(SENSORS)]
+    return [*bins, category_bins(REGIME, max(regimes, 1))]
+
+
+def _bands(cycles: int) -> NDArray[np.int64]:
+    """Age band of each row of a life of `cycles` rows."""
+    return np.searchsorted(AGES, np.arange(cycles - 1, -1, -1), side="right")
+
+
+def _domain(traces: Sequence[Trace], number: int, binner: Binner) -> Domain:
+    index = np.concatenate([_indices(trace, binner) for trace in traces])
+    band = np.concatenate([_bands(len(trace.prediction)) for trace in traces])
+    ages = []
+    for age in np.unique(band):
+        inside = index[band == age]
+        counts = np.bincount((inside + binner.offsets).ravel(), minlength=binner.total)
+        ages.append(Age(int(age), len(inside), counts.tolist()))
+    whole = np.sum([age.counts for age in ages], axis=0)
+    probabilities = {name: [round(int(c) / len(index), 6) for c in part] for name, part in binner.split(whole).items()}
+    return Domain(number, len(traces), len(index), probabilities, ages)
+
+
+def _indices(trace: Trace, binner: Binner) -> NDArray[np.int64]:
+    return binner.indices(trace.prediction, trace.settings, trace.newest, trace.regime)
+
+
+def _components(domains: Sequence[Domain], binner: Binner) -> Components:
+    return Components(
+        probabilities=np.array([np.array(age.counts) / age.rows for d in domains for age in d.ages]),
+        domain=np.array([position for position, d in enumerate(domains) for _ in d.ages]),
+        age=np.array([age.band for d in domains for age in d.ages]),
+        offsets=binner.offsets,
+    )
+
+
+def _start(domains: Sequence[Domain], share: Floats) -> Floats:
+    return np.array([w * age.rows / d.rows for d, w in zip(domains, share, strict=True) for age in d.ages])
+
+
+def _lives(traces: Sequence[Trace], numbers: list[int], binner: Binner, rng: np.random.Generator) -> Lives:
+    chosen: list[Trace] = []
+    for number in numbers:
+        members = [trace for trace in traces if trace.domain == number]
+        if len(members) > CALIBRATION_ENGINES:
+            picked = np.sort(rng.choice(len(members), CALIBRATION_ENGINES, replace=False))
+            members = [members[i] for i in picked]
+        chosen += members
+    length = np.array([len(trace.prediction) for trace in chosen])
+    start = np.concatenate([[0], np.cumsum(length)[:-1]])
+    cumulative = np.zeros((int(length.sum()) + 1, binner.total), dtype=np.int32)
+    by_age = np.zeros((len(chosen), len(AGES) + 1, binner.total))
+    age_rows = np.zeros((len(chosen), len(AGES) + 1))
+    for engine, trace in enumerate(chosen):
+        index = _indices(trace, binner) + binner.offsets
+        rows = np.arange(len(index))[:, None]
+        cumulative[1 + start[engine] + rows, index] = 1
+        band = _bands(len(index))
+        np.add.at(by_age[engine], (band[:, None], index), 1)
+        age_rows[engine] = np.bincount(band, minlength=len(AGES) + 1)
+    np.cumsum(cumulative, axis=0, out=cumulative)
+    domain = np.array([numbers.index(trace.domain) for trace in chosen])
+    return Lives(cumulative, start, length, domain, by_age, age_rows)
