@@ -22,6 +22,7 @@ class Settings(BaseSettings):
     state_dir: Path = Field(Path("state"), description="folder for everything that must survive a restart")
     cmapss_dir: Path | None = Field(None, validation_alias="CMAPSS_DIR", description="folder with NASA's files")
     raw_dir: Path = Field(Path("data/raw/cmapss"), description="folder with NASA's files where CMAPSS_DIR is unset")
+    cmapss_url: str = Field("", description="zip archive with NASA's files; empty: NASA's public addresses")
     simulator_seed: int = Field(0, ge=0, description="seed of the fleet that is simulated where there are no files")
     simulator_engines: int | None = Field(None, gt=0, description="engines in each simulated split; unset: as NASA's")
     archive: str = Field("", description="archive of completed runs: a folder, or s3://bucket/prefix")

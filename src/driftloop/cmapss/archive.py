@@ -121,7 +121,7 @@ class Archive:
         content = self._store.get(name) if _RUN_ID.fullmatch(run_id) else None
         if content is None:
             raise DataError("there is no such run in the archive", where=self._store.where(name))
-        return _decode(run_id, content, self._store.where(name))
+        return decode(run_id, content, self._store.where(name))
 
     def read_all(self, ids: Iterable[str] | None = None) -> list[Run]:
         """The runs with `ids`, in their order, by default all of them sorted by id; raises DataError as `read` does."""
@@ -155,14 +155,8 @@ def open_archive(location: str | Path) -> Archive:
     return Archive(_FolderStore(Path(text)))
 
 
-def _encode(run: Run) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, np.ascontiguousarray(run.rows, dtype="<f8"), allow_pickle=False)
-    buffer.write(b"\n" + json.dumps({"run_id": run.run_id, "sha256": run.sha256}).encode() + b"\n")
-    return buffer.getvalue()
-
-
-def _decode(run_id: str, content: bytes, where: str) -> Run:
+def decode(run_id: str, content: bytes, where: str) -> Run:
+    """The run in an archived object's bytes; raises DataError where they are not what was written for `run_id`."""
     buffer = io.BytesIO(content)
     try:
         run = Run(run_id, np.load(buffer, allow_pickle=False))
@@ -173,6 +167,13 @@ def _decode(run_id: str, content: bytes, where: str) -> Run:
     if not intact:
         raise DataError("the archived run is damaged: its rows do not match its checksum", where=where, remedy=_RESTORE)
     return run
+
+
+def _encode(run: Run) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(run.rows, dtype="<f8"), allow_pickle=False)
+    buffer.write(b"\n" + json.dumps({"run_id": run.run_id, "sha256": run.sha256}).encode() + b"\n")
+    return buffer.getvalue()
 
 
 class _FolderStore:

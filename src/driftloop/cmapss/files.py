@@ -123,12 +123,10 @@ def parse_series(content: bytes, where: str) -> list[tuple[int, NDArray[np.float
     whole numbers, each in one block of lines with the cycles 1, 2, 3 and so on.
     """
     table = _table(content, where, _FILE_COLUMNS)
-    _refuse_first(~np.isfinite(table).all(axis=1), table, where, _not_finite)
+    _refuse_first(np.isfinite(table).sum(axis=1) < len(_FILE_COLUMNS), table, where, _not_finite)
     units, cycles = table[:, 0], table[:, 1]
-    whole = (units >= 1) & (units == np.floor(units)) & (units < 2**53)
-    _refuse_first(~whole, table, where, lambda row: f"unit {row[0]:g} is not a whole number from 1 on")
-    whole = (cycles >= 1) & (cycles == np.floor(cycles)) & (cycles < 2**53)
-    _refuse_first(~whole, table, where, lambda row: f"cycle {row[1]:g} is not a whole number from 1 on")
+    _refuse_first(_no_count(units, 1), table, where, lambda row: f"unit {row[0]:g} is not a whole number from 1 on")
+    _refuse_first(_no_count(cycles, 1), table, where, lambda row: f"cycle {row[1]:g} is not a whole number from 1 on")
 
     new = np.concatenate([[True], units[1:] != units[:-1]])
     expected = np.where(new, 1, np.concatenate([[0], cycles[:-1]]) + 1)
@@ -149,8 +147,7 @@ def parse_series(content: bytes, where: str) -> list[tuple[int, NDArray[np.float
 def parse_rul(content: bytes, where: str) -> list[int]:
     """The remaining cycles of a RUL file, unit 1 first; raises DataError with the line for anything else."""
     table = _table(content, where, ("RUL",))
-    with np.errstate(invalid="ignore"):
-        bad = ~((table[:, 0] >= 0) & (table[:, 0] == np.floor(table[:, 0])) & (table[:, 0] < 2**53))
+    bad = _no_count(table[:, 0], 0)
     _refuse_first(bad, table, where, lambda row: f"RUL {row[0]:g} is not a whole number from 0 on")
     return [int(value) for value in table[:, 0]]
 
@@ -208,6 +205,11 @@ def _first_fault(lines: list[str], where: str, columns: tuple[str, ...]) -> Data
             except ValueError:
                 return DataError(f"{name} is {cell[:40]!r}, not a number", where=f"{where}:{number}", remedy=_CORRECT)
     return DataError("is not a table of numbers separated by spaces", where=where, remedy=_RESTORE)
+
+
+def _no_count(column: NDArray[np.float64], first: int) -> NDArray[np.bool_]:
+    """Where a column is not a whole number from `first` on that float64 can count up from."""
+    return np.asarray(~((column >= first) & (column == np.floor(column)) & (column < 2**53)), dtype=np.bool_)
 
 
 def _not_finite(row: NDArray[np.float64]) -> str:

@@ -1,0 +1,169 @@
+"""`driftloop data` and `driftloop archive`: parse, call, print."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from driftloop import settings
+from driftloop.cmapss import archive_client, download, files, simulator, source
+from driftloop.cmapss.archive import open_archive
+from driftloop.cmapss.intake import read_completed
+from driftloop.cmapss.runs import ROLES, Run, role_of
+from driftloop.errors import DataError
+
+data_app = typer.Typer(no_args_is_help=True, help="The C-MAPSS data: fetch, check, show, simulate.")
+archive_app = typer.Typer(no_args_is_help=True, help="The archive of completed runs, which retraining learns from.")
+
+_out, _err = Console(), Console(stderr=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@data_app.command()
+def pull(
+    url: Annotated[str | None, typer.Option(help="Zip archive with NASA's files: a URL or a path.")] = None,
+    to: Annotated[Path | None, typer.Option(help="Folder for the 13 files.")] = None,
+) -> None:
+    """Download NASA's archive and check the SHA-256 of every file."""
+    configured = settings.load()
+    folder = to or configured.raw_dir
+    chosen = url or configured.cmapss_url
+    with Progress(console=_err, transient=True) as bar:
+        task = bar.add_task("NASA's archive", total=None)
+        address = download.pull(
+            folder,
+            (chosen,) if chosen else download.ADDRESSES,
+            lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    if address is None:
+        _out.print(f"{folder} already holds NASA's 13 files; nothing was downloaded.")
+    else:
+        _out.print(f"{folder} now holds NASA's 13 files, checked, from {address}")
+
+
+@data_app.command()
+def verify(
+    folder: Annotated[Path | None, typer.Argument(help="Folder to check; by default the one in use.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Check NASA's 13 files byte for byte."""
+    configured = settings.load()
+    found = folder or source.locate(configured)
+    if found is None:
+        remedy = "set CMAPSS_DIR, or run `driftloop data pull` or `dvc pull`"
+        raise DataError("there are no C-MAPSS files to check", where=str(configured.raw_dir), remedy=remedy)
+    files.verify(found)
+    if as_json:
+        typer.echo(json.dumps({"folder": str(found), "files": files.SHA256}))
+    else:
+        _out.print(f"{found}: all {len(files.SHA256)} files are NASA's, byte for byte.")
+
+
+@data_app.command()
+def info(as_json: Json = False) -> None:
+    """Show what each subset holds and where it comes from."""
+    configured = settings.load()
+    shown: list[dict[str, Any]] = []
+    for subset in files.SUBSETS:
+        fleet = source.load_fleet(subset, configured)
+        shown.append({"subset": subset, **_facts(fleet)})
+    if as_json:
+        typer.echo(json.dumps({"data_source": fleet.data_source, "origin": fleet.origin, "subsets": shown}))
+        return
+    if fleet.warning:
+        _err.print(f"[bold yellow]{fleet.warning}[/]")
+    table = Table(title=f"C-MAPSS ({fleet.data_source}: {fleet.origin})")
+    for heading in ("subset", "train engines", "test engines", "train cycles", "test cycles", "lives", "regimes"):
+        table.add_column(heading, justify="left" if heading == "subset" else "right")
+    for facts in shown:
+        lives = "{min} to {max}, mean {mean}".format(**facts["lives"])
+        numbers = (str(facts[key]) for key in ("train_engines", "test_engines", "train_cycles", "test_cycles"))
+        table.add_row(facts["subset"], *numbers, lives, str(facts["regimes"]))
+    _out.print(table)
+
+
+@data_app.command()
+def simulate(
+    out: Annotated[Path, typer.Option(help="Folder for the files.")],
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    engines: Annotated[int | None, typer.Option(min=1, help="Engines in each split; by default as NASA's.")] = None,
+) -> None:
+    """Write a simulated fleet in NASA's file format."""
+    if out.exists() and any(out.iterdir()):
+        raise DataError("is not empty", where=str(out), remedy="name a new folder, so that no data is overwritten")
+    written = simulator.write_files(out, seed=seed, engines=engines)
+    _out.print(f"Wrote {len(written)} files of a SIMULATED fleet (seed {seed}) to {out}. This is not NASA's data.")
+
+
+@archive_app.command()
+def add(
+    paths: Annotated[list[Path], typer.Argument(metavar="FILE...", help="NASA's format, .npy or .json.")],
+    fleet: Annotated[
+        str | None, typer.Option(help="Name that makes unit numbers unique; by default the file's.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Send completed runs-to-failure to the retrainer, which archives them.
+
+    Every file is read and checked before the first run is sent. Adding a file again changes nothing.
+    """
+    configured = settings.load()
+    runs: list[Run] = [run for path in paths for run in read_completed(path, fleet)]
+    with Progress(console=_err, transient=True) as bar:
+        task = bar.add_task("runs", total=len(runs))
+        posted = archive_client.post_runs(
+            runs, configured.retrainer_url, configured.token, lambda done, _: bar.update(task, completed=done)
+        )
+    if as_json:
+        typer.echo(json.dumps({"added": posted.added, "known": posted.known}))
+    else:
+        _out.print(f"{len(posted.added)} runs archived, {len(posted.known)} were there already.")
+
+
+@archive_app.command("list")
+def list_runs(
+    location: Annotated[
+        str | None, typer.Option(help="Read this folder or s3://bucket/prefix instead of asking the retrainer.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show which runs are archived, and how many there are of each role."""
+    configured = settings.load()
+    if location is None:
+        listed = archive_client.archived_runs(configured.retrainer_url, configured.token)
+        ids = [str(entry["run_id"]) for entry in listed]
+    else:
+        ids = open_archive(location).run_ids()
+    counts = Counter(role_of(run_id) for run_id in ids)
+    roles = {role: counts[role] for role in ROLES}
+    if as_json:
+        runs = [{"run_id": run_id, "role": role_of(run_id)} for run_id in ids]
+        typer.echo(json.dumps({"count": len(ids), "roles": roles, "runs": runs}))
+        return
+    table = Table(title=f"{len(ids)} archived runs in {location or configured.retrainer_url}")
+    table.add_column("role")
+    table.add_column("runs", justify="right")
+    for role, count in roles.items():
+        table.add_row(role, str(count))
+    _out.print(table)
+
+
+def _facts(fleet: source.Fleet) -> dict[str, Any]:
+    lives = [len(run.rows) for run in fleet.train]
+    settings_seen = np.concatenate([run.rows[:, :3] for run in fleet.train])
+    return {
+        "train_engines": len(fleet.train),
+        "test_engines": len(fleet.test),
+        "train_cycles": sum(lives),
+        "test_cycles": sum(len(run.rows) for run in fleet.test),
+        "lives": {"min": min(lives), "mean": round(float(np.mean(lives))), "max": max(lives)},
+        # A hint for people, from the settings in coarse steps; models find the regimes themselves.
+        "regimes": len(np.unique(np.round(settings_seen * (1, 10, 1)) + 0.0, axis=0)),
+    }
