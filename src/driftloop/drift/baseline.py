@@ -108,6 +108,11 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return _start(self.domains, np.asarray(self.weights))
 
     @cached_property
+    def threshold_table(self) -> Floats:
+        """Logarithms of n, PSI and KS thresholds per feature and age threshold: a row per calibrated n."""
+        return np.log([[t.n, *t.psi, *t.ks, max(t.age, 1e-9)] for t in self.thresholds])
+
+    @cached_property
     def expected(self) -> Floats:
         """Shares of all bins in traffic with the stored weights and engines of all ages, `[total]`."""
         return np.asarray(self.start @ self.components.probabilities)

@@ -27,10 +27,11 @@ REQUESTS_PER_FALSE_ALARM = 2_000_000
 REQUESTS_PER_CHECK = 100
 ONE_AGE_SHARE, ONE_DOMAIN_SHARE = 0.25, 0.5
 """Share of replicates whose engines are all of about one age; and of those with one domain alone."""
-UNIT_EXCEEDANCE = 0.05
+UNIT_EXCEEDANCE = 0.01
 """Each statistic is measured in units of its own null quantile, so that all features count alike."""
 LEAST_PSI, LEAST_KS = 0.05, 0.05
 """Least unit: what never varies in the bootstrap (constants, unseen regimes) must not alarm at one odd request."""
+AGE_EXCEEDANCE = 1e-3
 POWER_REPLICATES = 200
 ADMIXTURE, POWER = 0.25, 0.95
 DEFAULT_MIN_N = 300
@@ -188,16 +189,22 @@ def calibrate(
     drawn = draw(lives, weights, replicates, rng)
     reference = references(lives, drawn, components)
     exceedance = REQUESTS_PER_CHECK / REQUESTS_PER_FALSE_ALARM
-    thresholds = []
+    units: list[tuple[Floats, Floats]] = []
+    levels, ages = [], []
     for n in GRID:
         null = statistics_of(traffic(lives, drawn, n), reference, components, start, len(weights))
         unit_psi = np.maximum(np.quantile(null.psi, 1 - UNIT_EXCEEDANCE, axis=0), LEAST_PSI)
         unit_ks = np.maximum(np.quantile(null.ks, 1 - UNIT_EXCEEDANCE, axis=0), LEAST_KS)
         worst = np.maximum((null.psi / unit_psi).max(axis=1), (null.ks / unit_ks).max(axis=1))
-        level = max(1.0, tail_quantile(worst, exceedance))
-        age = tail_quantile(null.age[drawn.random_ages], exceedance)
-        thresholds.append(Threshold(n, _rounded(unit_psi * level), _rounded(unit_ks * level), _rounded([age])[0]))
-    return thresholds
+        units.append((unit_psi, unit_ks))
+        levels.append(max(1.0, tail_quantile(worst, exceedance)))
+        ages.append(tail_quantile(null.age[drawn.random_ages], AGE_EXCEEDANCE))
+    # The units carry what depends on n; the level that remains is the same up to the noise of its tail fit.
+    level = float(np.median(levels))
+    return [
+        Threshold(n, _rounded(unit_psi * level), _rounded(unit_ks * level), _rounded([age])[0])
+        for n, (unit_psi, unit_ks), age in zip(GRID, units, ages, strict=True)
+    ]
 
 
 def admixture_power(

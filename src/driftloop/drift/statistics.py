@@ -47,7 +47,8 @@ def tail_quantile(sample: ArrayLike, exceedance: float, top: float = 0.1) -> flo
     """The value that is exceeded with probability `exceedance`, also where that is rarer than 1 in the sample.
 
     Peaks over threshold: a generalised Pareto distribution fitted by probability-weighted moments to the largest
-    `top` share of `sample` `[n]`. Its shape is kept within [0, 0.5]: a tail lighter than exponential is not believed.
+    `top` share of `sample` `[n]`. Its shape is kept within [0, 0.25]: a tail lighter than exponential is not believed,
+    and a heavier one is mostly the noise of the estimate for statistics that are bounded.
     Source: Hosking and Wallis, "Parameter and quantile estimation for the generalized Pareto distribution",
     Technometrics 29 (1987).
     """
@@ -60,9 +61,9 @@ def tail_quantile(sample: ArrayLike, exceedance: float, top: float = 0.1) -> flo
         return float(ordered[-1])
     rank = (np.arange(1, len(excess) + 1) - 0.35) / len(excess)
     mean, lower = float(excess.mean()), float((excess * (1 - rank)).mean())
-    shape = min(max(2 - mean / max(mean - 2 * lower, 1e-12), 0.0), 0.5)
+    shape = min(max(2 - mean / max(mean - 2 * lower, 1e-12), 0.0), 0.25)
     scale = mean * (1 - shape)
     ratio = top / exceedance
     if shape < 1e-6:
         return threshold + scale * float(np.log(ratio))
-    return threshold + scale / shape * (ratio**shape - 1)
+    return threshold + scale / shape * (float(ratio**shape) - 1)
