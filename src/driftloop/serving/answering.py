@@ -1,0 +1,76 @@
+"""One batch from windows to predictions, and what is remembered of it."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from msgspec import UNSET
+from numpy.typing import NDArray
+
+from driftloop.bundle import UNSEEN_REGIME
+from driftloop.serving.engine import Engine, Outputs, Slot
+from driftloop.serving.inference_log import InferenceLog
+from driftloop.serving.metrics import Metrics
+from driftloop.serving.requests import Prediction, Window
+
+
+class Answered(NamedTuple):
+    """Windows that one engine answered together."""
+
+    engine: Engine
+    windows: Sequence[Window]
+    predictions: list[Prediction]
+    outputs: Outputs
+
+
+class Answerer:
+    """Answers batches with the engine that is in the slot when they begin, counts and logs them."""
+
+    def __init__(self, slot: Slot, metrics: Metrics, log: InferenceLog) -> None:
+        self._slot, self._metrics, self._log = slot, metrics, log
+
+    def __call__(self, windows: Sequence[Window]) -> list[Prediction]:
+        """One prediction per window, all from one model version; every window has a `request_id`."""
+        engine = self._slot.engine
+        outputs = engine.predict([window.rows for window in windows])
+        predictions = _predictions(engine, windows, outputs)
+        self._metrics.predicted(engine, outputs)
+        self._log.put(engine.version, windows, predictions, outputs.newest)
+        return predictions
+
+
+def _predictions(engine: Engine, windows: Sequence[Window], outputs: Outputs) -> list[Prediction]:
+    values = np.stack([outputs.rul, outputs.lower, outputs.upper], axis=1).astype(np.float64)
+    finite: NDArray[np.bool_] = np.isfinite(values).all(axis=1)
+    if not finite.all():
+        values[~finite] = (0.0, 0.0, engine.metadata.cap if engine.metadata else 0.0)
+    # A ten-thousandth of a cycle is more than any model knows, and half the digits of a float32.
+    rounded = np.round(values, 4).tolist()
+    stub = engine.metadata is None
+    predictions = []
+    for window, (rul, lower, upper), regime, good in zip(
+        windows, rounded, outputs.regime.tolist(), finite.tolist(), strict=True
+    ):
+        flags = []
+        if stub:
+            flags.append("stub")
+        elif regime == UNSEEN_REGIME:
+            flags.append("unseen_regime")
+        if len(window.rows) < engine.window:
+            flags.append("short_history")
+        if not good:
+            flags.append("no_finite_answer")
+        predictions.append(
+            Prediction(
+                rul=rul,
+                lower=lower,
+                upper=upper,
+                regime=regime,
+                flags=flags,
+                model_version=engine.version,
+                request_id=window.request_id or "",
+                engine_id=UNSET if window.engine_id is None else window.engine_id,
+                cycle=UNSET if window.cycle is None else window.cycle,
+            )
+        )
+    return predictions

@@ -1,0 +1,118 @@
+"""The server's application: its parts put together, started and stopped."""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from time import perf_counter
+
+from fastapi import FastAPI, Request, Response
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from driftloop import __version__
+from driftloop.registry import Registry
+from driftloop.serving import metrics, openapi
+from driftloop.serving.answering import Answerer
+from driftloop.serving.batching import Batcher
+from driftloop.serving.engine import MOST_AT_ONCE, Slot, StubEngine
+from driftloop.serving.follow import Follower, Source
+from driftloop.serving.inference_log import InferenceLog
+from driftloop.serving.requests import Limits, Problem
+from driftloop.serving.routes import VERSION_KEY, Health, ModelInfo, Parts, Readiness, refusal, router
+from driftloop.settings import Settings, load
+
+log = logging.getLogger(__name__)
+
+MOST_WAITING = 2048
+"""Windows that may wait for the model, under a second's work; more are told to come again."""
+START_PATIENCE_S = 1.0
+"""How long the start waits for the registry's first answer."""
+_ENDPOINTS = frozenset({"/predict", "/healthz", "/readyz", "/metrics", "/model"})
+
+
+def create_app(settings: Settings | None = None, source: Source | None = None) -> FastAPI:
+    """The application; `source` stands in for the registry that the settings name."""
+    settings = settings or load()
+    folder = metrics.multiprocess_dir()
+    if folder is not None:
+        metrics.forget_dead_workers(folder)
+    slot, counted = Slot(StubEngine()), metrics.Metrics(multiprocess_dir=folder)
+    counted.serving(slot.engine)
+    inference_log = InferenceLog(
+        settings.state_dir / "inference",
+        most_bytes=settings.inference_log_bytes,
+        files=settings.inference_log_files,
+        dropped=counted.log_dropped,
+        failed=counted.log_failed,
+    )
+    answerer = Answerer(slot, counted, inference_log)
+    limits = Limits(settings.max_batch, settings.max_cycles, settings.max_body_bytes)
+    parts = Parts(slot, Batcher(answerer, most_at_once=MOST_AT_ONCE, most_waiting=MOST_WAITING), counted, limits)
+    source = source or Registry(settings.mlflow_url, settings.model_name)
+    bundles = settings.state_dir / "serving" / "bundles"
+    follower = Follower(source, slot, counted, bundles, settings.follow_interval_s)
+
+    @asynccontextmanager
+    async def running(_: FastAPI) -> AsyncIterator[None]:
+        counted.start()
+        inference_log.start()
+        parts.batcher.start()
+        await run_in_threadpool(follower.start, START_PATIENCE_S)
+        yield
+        # In the order of the flow, so that the last answers are still counted and logged.
+        await run_in_threadpool(follower.stop)
+        await parts.batcher.stop()
+        await run_in_threadpool(inference_log.stop)
+        await run_in_threadpool(counted.stop)
+
+    app = FastAPI(
+        title="driftloop",
+        version=__version__,
+        description="Remaining useful life of turbofan engines from raw sensor rows.",
+        lifespan=running,
+        exception_handlers={HTTPException: _refuse, Exception: _failed},
+    )
+    app.state.parts = parts
+    app.include_router(router)
+    app.add_middleware(Observed, parts=parts)
+    openapi.install(app, limits, Health, Readiness, ModelInfo)
+    return app
+
+
+class Observed:
+    """Counts and times every request, with the model version that answered it."""
+
+    def __init__(self, app: ASGIApp, parts: Parts) -> None:
+        self._app, self._parts = app, parts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, and note the status of its answer."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started, status = perf_counter(), 500
+
+        async def noting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting)
+        finally:
+            endpoint = scope["path"] if scope["path"] in _ENDPOINTS else "other"
+            version = scope.get(VERSION_KEY) or self._parts.slot.engine.version
+            self._parts.metrics.requested(version, endpoint, status, perf_counter() - started)
+
+
+async def _refuse(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    field = {404: "path", 405: "method"}.get(error.status_code, "request")
+    return refusal(error.status_code, [Problem(field, str(error.detail))], dict(error.headers or {}))
+
+
+async def _failed(_: Request, __: Exception) -> Response:
+    # Starlette raises it again after this answer, and uvicorn writes the traceback.
+    return refusal(500, [Problem("server", "failed; its log says how")])

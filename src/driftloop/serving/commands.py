@@ -1,0 +1,116 @@
+"""`driftloop serve`: the prediction server as a process, with one worker or several."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from driftloop.errors import DriftloopError
+
+if TYPE_CHECKING:
+    import uvicorn
+
+_GRACE_S = 10
+_LOGGER = {"handlers": ["default"], "level": "INFO", "propagate": False}
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 8500,
+    workers: Annotated[int, typer.Option(help="Processes that answer.", min=1, max=64)] = 1,
+) -> None:
+    """Serve predictions over HTTP, following the model registry."""
+    from driftloop import settings
+
+    state_dir = settings.load().state_dir
+    listening = listen(host, port)
+    port = listening.getsockname()[1]
+    folder = (state_dir / "serving" / f"prometheus-{port}").absolute()
+    if workers > 1:
+        # Before prometheus_client is imported, here or in a worker: it looks at the variable then.
+        _empty(folder)
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+    try:
+        _run(_config(host, port, workers), listening)
+    finally:
+        listening.close()
+        if workers > 1:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket bound to the address; raises DriftloopError naming the port where it is taken or not allowed."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+        # Bound is not enough: two processes can bind the same port until one of them listens.
+        listening.listen(2048)
+    except OSError as error:
+        listening.close()
+        remedies = {
+            errno.EADDRINUSE: "stop the process that listens there, or choose another with --port",
+            errno.EACCES: "choose a port from 1024 up with --port",
+            errno.EADDRNOTAVAIL: "choose an address of this machine with --host",
+        }
+        what = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be listened on: {error.strerror}"
+        raise DriftloopError(
+            f"port {port} {what}", where=f"{host}:{port}", remedy=remedies.get(error.errno or 0, "check --host")
+        ) from error
+    listening.set_inheritable(True)
+    return listening
+
+
+def _config(host: str, port: int, workers: int) -> uvicorn.Config:
+    import uvicorn
+    from uvicorn.config import LOGGING_CONFIG
+
+    log_config: dict[str, Any] = {
+        **LOGGING_CONFIG,
+        "loggers": {**LOGGING_CONFIG["loggers"], "driftloop": _LOGGER},
+    }
+    return uvicorn.Config(
+        "driftloop.serving.app:create_app",
+        factory=True,
+        host=host,
+        port=port,
+        workers=workers,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        access_log=False,
+        log_config=log_config,
+        timeout_graceful_shutdown=_GRACE_S,
+    )
+
+
+def _run(config: uvicorn.Config, listening: socket.socket) -> None:
+    import uvicorn
+    from uvicorn.supervisors import Multiprocess
+
+    if config.workers > 1:
+        Multiprocess(config, sockets=[listening]).run()
+        return
+    server = uvicorn.Server(config)
+    server.run(sockets=[listening])
+    if not server.started:
+        raise typer.Exit(3)
+
+
+def _empty(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise DriftloopError(
+            f"cannot be made: {error.strerror}",
+            where=str(folder),
+            remedy="set DRIFTLOOP_STATE_DIR to a writable folder",
+        ) from error

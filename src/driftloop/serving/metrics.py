@@ -1,0 +1,264 @@
+"""The server's metrics: requests, latency, predictions, and traffic counted on the baseline's bins.
+
+Every series about predictions carries `model_version`, so that a drift window never mixes versions. The request
+path only appends to a queue; a thread counts what arrived about every 100 ms, and a scrape before it reads.
+With PROMETHEUS_MULTIPROC_DIR set, prometheus_client keeps the values in files that all workers add up.
+"""
+
+import os
+import threading
+from collections import Counter as Tally
+from collections import deque
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from driftloop.bundle import UNSEEN_REGIME
+from driftloop.serving.engine import Engine, Outputs
+
+CONTENT_TYPE = prometheus_client.CONTENT_TYPE_LATEST
+_FLUSH_S = 0.1
+_MOST_WAITING = 4096
+"""Batches; beyond this, the one that adds counts them itself, so that memory stays bounded."""
+_VERSIONS = 3
+"""Model versions whose series one process keeps; older ones would only make each scrape longer."""
+_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+
+# Creation times double the number of series and nothing reads them.
+prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+
+
+class _Request(NamedTuple):
+    version: str
+    endpoint: str
+    status: int
+    seconds: float
+
+
+class Metrics:
+    """Counts in `registry` (its own one by default); `multiprocess_dir` is where several workers' values meet."""
+
+    def __init__(self, registry: CollectorRegistry | None = None, multiprocess_dir: str | None = None) -> None:
+        self._registry = registry or CollectorRegistry()
+        self._multiprocess_dir = multiprocess_dir
+        own = self._registry
+        self._requests = Counter(
+            "driftloop_requests", "Requests answered.", ["model_version", "endpoint", "status"], registry=own
+        )
+        self._seconds = Histogram(
+            "driftloop_request_seconds",
+            "Time from a request's head to the end of its answer.",
+            ["model_version", "endpoint"],
+            buckets=_BUCKETS,
+            registry=own,
+        )
+        self._predictions = Counter("driftloop_predictions", "Windows predicted.", ["model_version"], registry=own)
+        self._bins = Counter(
+            "driftloop_feature_bin",
+            "Predicted windows whose newest row falls into this bin of the model's baseline.",
+            ["model_version", "feature", "bin"],
+            registry=own,
+        )
+        self._unseen = Counter(
+            "driftloop_unseen_regime",
+            "Predicted windows in an operating regime that training has not seen.",
+            ["model_version"],
+            registry=own,
+        )
+        self._info = Gauge(
+            "driftloop_model_info",
+            "1 for the model version that is serving, 0 for one that was.",
+            ["model_version", "digest"],
+            multiprocess_mode="livemax",
+            registry=own,
+        )
+        self._swaps = Counter("driftloop_model_swaps", "Attempts to serve another version.", ["result"], registry=own)
+        self._refused = Gauge(
+            "driftloop_bundle_refused",
+            "1 while the production version cannot be served and an older one is.",
+            multiprocess_mode="livemax",
+            registry=own,
+        )
+        self._registry_up = Gauge(
+            "driftloop_registry_up",
+            "1 while the model registry answers.",
+            multiprocess_mode="livemin",
+            registry=own,
+        )
+        self._dropped = Counter(
+            "driftloop_inference_log_dropped", "Records for which the inference log had no room.", registry=own
+        )
+        self._failed = Counter(
+            "driftloop_inference_log_errors", "Records that could not be written to the inference log.", registry=own
+        )
+        self._waiting_requests: deque[_Request] = deque()
+        self._waiting_outputs: deque[tuple[Engine, Outputs]] = deque()
+        self._counting = threading.Lock()
+        self._bin_series: dict[tuple[str, str], list[Counter]] = {}
+        self._served: list[Engine] = []
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="metrics", daemon=True)
+        for result in ("ok", "refused"):
+            self._swaps.labels(result)
+
+    def start(self) -> None:
+        """Start the thread that counts."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Count what waits, end the thread, and take this process out of the gauges that are about live ones."""
+        self._stopping.set()
+        self._thread.join()
+        self.flush()
+        if self._multiprocess_dir is not None:
+            mark_process_dead(os.getpid(), self._multiprocess_dir)  # type: ignore[no-untyped-call]
+
+    # The request path: appending to a deque is atomic and takes no lock.
+
+    def requested(self, version: str, endpoint: str, status: int, seconds: float) -> None:
+        """One request was answered."""
+        self._waiting_requests.append(_Request(version, endpoint, status, seconds))
+        if len(self._waiting_requests) > _MOST_WAITING:
+            self.flush()
+
+    def predicted(self, engine: Engine, outputs: Outputs) -> None:
+        """`engine` has answered a batch; its newest rows are one observation each."""
+        self._waiting_outputs.append((engine, outputs))
+        if len(self._waiting_outputs) > _MOST_WAITING:
+            self.flush()
+
+    # What happens rarely.
+
+    def serving(self, engine: Engine) -> None:
+        """`engine` serves from now on; its series begin at 0, so that the first increase is not lost on a rate."""
+        with self._counting:
+            for other in self._served:
+                self._info.labels(other.version, other.digest).set(0)
+            self._predictions.labels(engine.version)
+            self._unseen.labels(engine.version)
+            self._series_of(engine)
+            self._info.labels(engine.version, engine.digest).set(1)
+            same = (engine.version, engine.digest)
+            self._served = [*(other for other in self._served if (other.version, other.digest) != same), engine]
+            if self._multiprocess_dir is None:
+                self._forget_old()
+
+    def swapped(self, *, ok: bool) -> None:
+        """A swap has ended well or was refused."""
+        self._swaps.labels("ok" if ok else "refused").inc()
+
+    def bundle_refused(self, refused: bool) -> None:
+        """Whether the production version is one that cannot be served."""
+        self._refused.set(1 if refused else 0)
+
+    def registry_answers(self, up: bool) -> None:
+        """Whether the registry answered the last time."""
+        self._registry_up.set(1 if up else 0)
+
+    def log_dropped(self, records: int) -> None:
+        """The inference log had no room."""
+        self._dropped.inc(records)
+
+    def log_failed(self, records: int) -> None:
+        """The inference log could not be written."""
+        self._failed.inc(records)
+
+    def render(self) -> bytes:
+        """Prometheus' text format, with everything counted that was answered before."""
+        self.flush()
+        if self._multiprocess_dir is None:
+            return prometheus_client.generate_latest(self._registry)
+        everybody = CollectorRegistry()
+        MultiProcessCollector(everybody, self._multiprocess_dir)  # type: ignore[no-untyped-call]
+        return prometheus_client.generate_latest(everybody)
+
+    def flush(self) -> None:
+        """Count what waits."""
+        with self._counting:
+            self._count_requests()
+            self._count_outputs()
+
+    def _work(self) -> None:
+        while not self._stopping.wait(_FLUSH_S):
+            self.flush()
+
+    def _count_requests(self) -> None:
+        tally: Tally[tuple[str, str, int]] = Tally()
+        for _ in range(len(self._waiting_requests)):
+            version, endpoint, status, seconds = self._waiting_requests.popleft()
+            tally[version, endpoint, status] += 1
+            self._seconds.labels(version, endpoint).observe(seconds)
+        for (version, endpoint, status), number in tally.items():
+            self._requests.labels(version, endpoint, str(status)).inc(number)
+
+    def _count_outputs(self) -> None:
+        by_engine: dict[int, list[tuple[Engine, Outputs]]] = {}
+        for _ in range(len(self._waiting_outputs)):
+            pair = self._waiting_outputs.popleft()
+            by_engine.setdefault(id(pair[0]), []).append(pair)
+        for pairs in by_engine.values():
+            engine = pairs[0][0]
+            self._count(engine, Outputs(*map(np.concatenate, zip(*(outputs for _, outputs in pairs), strict=True))))
+
+    def _count(self, engine: Engine, outputs: Outputs) -> None:
+        self._predictions.labels(engine.version).inc(len(outputs.rul))
+        if engine.binner is None:
+            return
+        unseen = int((outputs.regime == UNSEEN_REGIME).sum())
+        if unseen:
+            self._unseen.labels(engine.version).inc(unseen)
+        counts = engine.binner.counts(outputs.rul, outputs.settings, outputs.newest, outputs.regime)
+        series = self._series_of(engine)
+        for position in np.flatnonzero(counts):
+            series[position].inc(int(counts[position]))
+
+    def _series_of(self, engine: Engine) -> list[Counter]:
+        """One counter per bin of all features, in the binner's flat order."""
+        if engine.binner is None:
+            return []
+        name = (engine.version, engine.digest)
+        if name not in self._bin_series:
+            self._bin_series[name] = [self._bins.labels(*labels) for labels in _bin_labels(engine)]
+        return self._bin_series[name]
+
+    def _forget_old(self) -> None:
+        for engine in self._served[:-_VERSIONS]:
+            self._info.remove(engine.version, engine.digest)
+            self._bin_series.pop((engine.version, engine.digest), None)
+            if engine.version not in {other.version for other in self._served[-_VERSIONS:]}:
+                for labels in _bin_labels(engine):
+                    self._bins.remove(*labels)
+        self._served = self._served[-_VERSIONS:]
+
+
+def _bin_labels(engine: Engine) -> list[tuple[str, str, str]]:
+    if engine.binner is None:
+        return []
+    return [(engine.version, f.name, str(index)) for f in engine.binner.features for index in range(f.bins)]
+
+
+def multiprocess_dir() -> str | None:
+    """The folder in which workers share their values; prometheus_client decides by the same variable on import."""
+    return os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+
+
+def forget_dead_workers(folder: str) -> None:
+    """Remove the live gauges of workers that were killed, which could not do it themselves."""
+    for path in Path(folder).glob("gauge_live*_*.db"):
+        pid = path.stem.rpartition("_")[2]
+        if pid.isdigit() and not _runs(int(pid)):
+            mark_process_dead(int(pid), folder)  # type: ignore[no-untyped-call]
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

@@ -1,0 +1,203 @@
+"""The routes: predictions, and what a platform asks of a server."""
+
+import logging
+import os
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from fastapi import APIRouter, Request, Response
+from fastapi.routing import APIRoute
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
+
+from driftloop.bundle import Metadata
+from driftloop.serving import metrics, openapi
+from driftloop.serving.batching import Batcher, Overloaded
+from driftloop.serving.engine import Slot
+from driftloop.serving.requests import BadRequest, BatchAnswer, Limits, Prediction, Problem, Refusal, Window, decode
+
+log = logging.getLogger(__name__)
+
+VERSION_KEY = "driftloop.model_version"
+"""Where a request's scope keeps the version that answered it."""
+_LONG_BODY = 64 * 1024
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the routes work with."""
+
+    slot: Slot
+    batcher: Batcher[Window, Prediction]
+    metrics: metrics.Metrics
+    limits: Limits
+
+
+class Health(msgspec.Struct):
+    """The process answers."""
+
+    status: str
+
+
+class Readiness(msgspec.Struct):
+    """Predictions are answered, by this model version."""
+
+    ready: bool
+    model_version: str
+
+
+class ModelInfo(msgspec.Struct):
+    """The model that serves; `metadata` without its training manifest and example, null for the stub."""
+
+    model_version: str
+    loaded_at: str
+    digest: str
+    stub: bool
+    window: int
+    parent_version: str | None
+    metadata: dict[str, Any] | None
+
+
+class PlainRoute(APIRoute):
+    """A route whose function takes the request and gives the response, with nothing in between.
+
+    Decoding and checking is msgspec's job here (driftloop.serving.requests).
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The route's function itself."""
+        endpoint: Callable[[Request], Coroutine[Any, Any, Response]] = self.endpoint
+        return endpoint
+
+
+router = APIRouter(route_class=PlainRoute)
+
+
+@router.post(
+    "/predict",
+    summary="Remaining useful life of one window or a batch",
+    openapi_extra=openapi.PREDICT,
+    responses=openapi.refusals(400, 413, 415, 422, 503),
+)
+async def predict(request: Request) -> Response:
+    """Raw rows of an engine in, oldest first; RUL in cycles with its prediction interval out."""
+    parts: Parts = request.app.state.parts
+    try:
+        body = await _body(request, parts.limits.max_body_bytes)
+        if len(body) <= _LONG_BODY:
+            windows, many = decode(body, parts.limits)
+        else:
+            windows, many = await run_in_threadpool(decode, body, parts.limits)
+        for window in windows:
+            if window.request_id is None:
+                window.request_id = os.urandom(8).hex()
+        predictions = await parts.batcher.ask(windows)
+    except BadRequest as error:
+        return refusal(error.status, error.problems)
+    except Overloaded as error:
+        return refusal(503, [Problem("server", str(error))])
+    except ClientDisconnect:
+        return Response(status_code=400)
+    except Exception:
+        # Logged with its traceback where it happened.
+        return refusal(503, [Problem("server", "the model could not answer")])
+    version = predictions[0].model_version
+    request.scope[VERSION_KEY] = version
+    answer = BatchAnswer(predictions, version) if many else predictions[0]
+    return Response(_encode(answer), media_type="application/json")
+
+
+@router.get("/healthz", summary="Whether the process answers", responses={200: openapi.documents("Health")})
+async def healthz(_: Request) -> Response:
+    """Says nothing about the model; see /readyz."""
+    return _json(Health("ok"))
+
+
+@router.get(
+    "/readyz",
+    summary="Whether predictions are answered",
+    responses={200: openapi.documents("Readiness"), **openapi.refusals(503)},
+)
+async def readyz(request: Request) -> Response:
+    """Ready as soon as anything can be served, be it the stub."""
+    parts: Parts = request.app.state.parts
+    if not parts.batcher.alive:
+        return refusal(503, [Problem("server", "is not answering predictions")])
+    return _json(Readiness(True, parts.slot.engine.version))
+
+
+@router.get(
+    "/metrics",
+    summary="Metrics in Prometheus' text format",
+    responses={200: {"description": "Counted over all workers.", "content": {"text/plain": {}}}},
+)
+async def metrics_(request: Request) -> Response:
+    """Requests, latency, predictions, and traffic on the bins of the model's baseline."""
+    parts: Parts = request.app.state.parts
+    return Response(await run_in_threadpool(parts.metrics.render), headers={"Content-Type": metrics.CONTENT_TYPE})
+
+
+@router.get("/model", summary="The model that serves", responses={200: openapi.documents("ModelInfo")})
+async def model(request: Request) -> Response:
+    """Version, digest and where the model comes from."""
+    engine = request.app.state.parts.slot.engine
+    metadata: Metadata | None = engine.metadata
+    shown = None
+    if metadata is not None:
+        shown = {k: v for k, v in msgspec.to_builtins(metadata).items() if k not in {"manifest", "example"}}
+    return _json(
+        ModelInfo(
+            model_version=engine.version,
+            loaded_at=engine.loaded_at,
+            digest=engine.digest,
+            stub=metadata is None,
+            window=engine.window,
+            parent_version=metadata.parent_version if metadata else None,
+            metadata=shown,
+        )
+    )
+
+
+def refusal(status: int, problems: list[Problem], headers: dict[str, str] | None = None) -> Response:
+    """The answer to a request that is not served."""
+    headers = {**(headers or {}), **({"Retry-After": "1"} if status == 503 else {})}
+    return Response(_encode(Refusal(problems)), status_code=status, headers=headers, media_type="application/json")
+
+
+def _json(value: msgspec.Struct) -> Response:
+    return Response(_encode(value), media_type="application/json")
+
+
+async def _body(request: Request, most: int) -> bytes:
+    """The body, never more than `most` bytes of it; raises BadRequest for a longer one and for another type."""
+    declared = 0
+    for name, value in request.scope["headers"]:
+        if name == b"content-length":
+            declared = int(value)
+        elif name == b"content-type" and not _is_json(value):
+            kind = value[:80].decode("ascii", "replace")
+            problem = f"is {kind}; send JSON with the header Content-Type: application/json"
+            raise BadRequest(415, [Problem("Content-Type", problem)])
+    pieces: list[bytes] = []
+    size = 0
+    # Nothing of a body is read that says itself that it is too long.
+    while declared <= most:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        piece = message.get("body", b"")
+        size += len(piece)
+        if size > most:
+            break
+        pieces.append(piece)
+        if not message.get("more_body", False):
+            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    raise BadRequest(413, [Problem("body", f"is larger than {most} bytes; send fewer windows in one request")])
+
+
+def _is_json(content_type: bytes) -> bool:
+    kind = content_type.partition(b";")[0].strip().lower()
+    return kind == b"application/json" or (kind.startswith(b"application/") and kind.endswith(b"+json"))
