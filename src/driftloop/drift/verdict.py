@@ -34,7 +34,7 @@ class FeatureVerdict(msgspec.Struct, frozen=True):
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What n requests say; `score` > 1 means drift."""
+    """What n requests say; `score` > 1 means drift, and is 0 where n is too small to say anything."""
 
     verdict: str
     n: int
@@ -72,14 +72,15 @@ def judge(counts: dict[str, NDArray[np.int64]], baseline: Baseline) -> Verdict:
     flat = binner.join(counts)
     n = int(np.add.reduceat(flat, binner.offsets).min())
     live = shares(flat, binner.offsets)
-    weights = fit(live, components, baseline.start)
+    weights = fit(live, components, baseline.start) if n else baseline.start
     expected = weights @ components.probabilities
     distance_psi, distance_ks, score = _distances(live, expected, baseline, n)
     plain = psi(live, baseline.expected, binner.offsets, baseline.eps)
-    worst = float(score.max())
+    # Fewer requests than the smallest calibrated n say nothing, not even a score.
+    worst = float(score.max()) if n >= calibration.GRID[0] else 0.0
     order = [int(i) for i in np.argsort(-score, kind="stable") if score[i] > 1]
     kind = None
-    if n < calibration.GRID[0] or (worst <= 1 and n < baseline.min_n):
+    if n < max(calibration.GRID[0], 0 if worst > 1 else baseline.min_n):
         verdict = NOT_ENOUGH_DATA
     elif worst <= 1:
         verdict = NO_DRIFT
@@ -93,7 +94,7 @@ def judge(counts: dict[str, NDArray[np.int64]], baseline: Baseline) -> Verdict:
         verdict=verdict,
         n=n,
         min_n=baseline.min_n,
-        score=round(worst, 4) if n else 0.0,
+        score=round(worst, 4),
         features=[
             FeatureVerdict(
                 name,

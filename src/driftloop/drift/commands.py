@@ -1,0 +1,167 @@
+"""`driftloop drift`: parse, call, print."""
+
+import logging
+import signal
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from driftloop import settings
+from driftloop.bundle import read_metadata
+from driftloop.drift.alerts import Outbox
+from driftloop.drift.exporter import Exporter
+from driftloop.drift.production import Production
+from driftloop.drift.source import PrometheusSource, ScrapeSource, Source
+from driftloop.drift.verdict import DRIFT, NO_DRIFT, Verdict
+from driftloop.drift.watch import Watch, check_once
+from driftloop.errors import DriftloopError
+from driftloop.registry import Registry
+from driftloop.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, help="Drift: watch the traffic, check it once, report on it.")
+
+_out, _err = Console(), Console(stderr=True)
+_CODES = {NO_DRIFT: 0, DRIFT: 1}
+_ERROR, _NOT_ENOUGH = 2, 3
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def watch(
+    metrics_port: Annotated[int, typer.Option(help="Port for the watch's own metrics; 0: none.")] = 0,
+    metrics_host: Annotated[str, typer.Option(help="Address for the watch's own metrics.")] = "127.0.0.1",
+) -> None:
+    """Judge the newest requests every second; raise an alert on drift. Runs until SIGINT or SIGTERM."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for chatty in ("httpx", "httpcore"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    configured = settings.load()
+    exporter = Exporter()
+    if metrics_port:
+        try:
+            exporter.serve(metrics_port, metrics_host)
+        except OSError as error:
+            raise DriftloopError(
+                f"port {metrics_port} cannot be opened: {error.strerror}", remedy="choose another --metrics-port"
+            ) from error
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopping.set())
+    outbox = Outbox(configured.token)
+    folder = _folder(configured)
+    source = _source(configured)
+    turns = Watch(configured, _production(configured), source, outbox, folder=folder, exporter=exporter)
+    outbox.start()
+    try:
+        turns.run(stopping)
+    finally:
+        outbox.stop()
+        source.close()
+
+
+@app.command()
+def check(
+    seconds: Annotated[float, typer.Option(min=0, help="Longest time to collect requests.")] = 10.0,
+    window: Annotated[int | None, typer.Option(min=1, help="Requests to look at; by default the watch's.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Judge the traffic once. Exit code 0: no drift, 1: drift, 2: error, 3: not enough data."""
+    configured = settings.load()
+    try:
+        model = _production(configured).look()
+        if model is None:
+            raise DriftloopError(
+                "no model is in production", where=configured.mlflow_url, remedy="register one with `driftloop train`"
+            )
+        source = _source(configured)
+        try:
+            verdict = check_once(
+                model,
+                source,
+                size=window or configured.watch_window,
+                seconds=seconds,
+                interval_s=configured.watch_interval_s,
+            )
+        finally:
+            source.close()
+    except DriftloopError as error:
+        _err.print(str(error), style="red", markup=False, highlight=False)
+        raise typer.Exit(_ERROR) from error
+    if as_json:
+        _out.print_json(data={"model_version": model.version, **msgspec.to_builtins(verdict)})
+    else:
+        _show(model.version, verdict)
+    raise typer.Exit(_CODES.get(verdict.verdict, _NOT_ENOUGH))
+
+
+@app.command()
+def report(
+    to: Annotated[Path, typer.Option(help="Folder for report.html and report.json.")] = Path("data/drift"),
+    version: Annotated[str | None, typer.Option(help="Version whose requests are compared.")] = None,
+    rows: Annotated[int, typer.Option(min=100, help="Rows of each side, at most.")] = 5000,
+    threshold: Annotated[float, typer.Option(min=0, help="PSI from which a column counts as drifted.")] = 0.2,
+    as_json: Json = False,
+) -> None:
+    """Make Evidently's report: served rows against the training rows of the model in production."""
+    # Evidently costs seconds and hundreds of megabytes: only this command may import it.
+    from driftloop.cmapss.archive import open_archive
+    from driftloop.drift import report as made
+
+    configured = settings.load()
+    model = _production(configured).look()
+    if model is None:
+        raise DriftloopError("no model is in production", remedy="register one with `driftloop train`")
+    trained = [entry.run_id for entry in read_metadata(model.folder).manifest if entry.role == "train"]
+    current = made.served_rows(configured.state_dir / "inference", version or model.version, rows)
+    reference = made.training_rows(open_archive(configured.archive_location), trained, rows)
+    result = made.make_report(current, reference, to, version=version or model.version, threshold=threshold)
+    if configured.pushgateway_url:
+        made.push(result, configured.pushgateway_url)
+    if as_json:
+        _out.print_json(data=result)
+        return
+    _out.print(
+        f"{len(result['drifted'])} of {len(result['psi'])} columns have a PSI of {threshold:g} or more, "
+        f"{result['rows']} served rows against {result['reference_rows']} of training."
+    )
+    _out.print(f"{to / 'report.html'}", highlight=False)
+
+
+def _show(version: str, verdict: Verdict) -> None:
+    _out.print(f"model version {version}: [bold]{verdict.verdict}[/bold], score {verdict.score:g}, n {verdict.n}")
+    if verdict.kind:
+        _out.print(f"{verdict.kind}: {', '.join(verdict.blamed)}")
+    table = Table("feature", "PSI", "threshold", "KS", "threshold", "score")
+    for feature in sorted(verdict.features, key=lambda feature: -feature.score)[:8]:
+        table.add_row(
+            feature.feature,
+            f"{feature.psi:.3f}",
+            f"{feature.threshold_psi:.3f}",
+            f"{feature.ks:.3f}",
+            f"{feature.threshold_ks:.3f}",
+            f"{feature.score:.2f}",
+        )
+    _out.print(table)
+    shares = ", ".join(f"domain {name} {share:.0%}" for name, share in verdict.mixture.items())
+    _out.print(f"mixture of known domains: {shares}")
+
+
+def _production(configured: Settings) -> Production:
+    registry = Registry(configured.mlflow_url, configured.model_name, timeout_s=1.0)
+    return Production(registry, _folder(configured))
+
+
+def _source(configured: Settings) -> Source:
+    if configured.prometheus_url:
+        return PrometheusSource(configured.prometheus_url)
+    return ScrapeSource([url.strip() for url in configured.server_url.split(",")])
+
+
+def _folder(configured: Settings) -> Path:
+    return configured.state_dir / "watch"

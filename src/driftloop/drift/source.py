@@ -1,0 +1,188 @@
+"""Where traffic is read from: the servers' own metrics, or Prometheus; and the window of the newest requests.
+
+Both sources give the same thing, a reading: the raw counters of each server for one model version. `Window` turns
+readings into the newest n requests. It takes differences per server, so that the restart of one (its counters
+begin at 0 again) neither loses nor invents requests, and it holds one model version only.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import httpx
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client.parser import text_string_to_metric_families
+
+from driftloop.drift.bins import Binner
+from driftloop.errors import BundleError, DriftloopError
+
+COUNTER = "driftloop_feature_bin_total"
+_IDENTITY = frozenset({"__name__", "model_version", "feature", "bin"})
+
+Bins = dict[tuple[str, int], int]
+Reading = dict[str, Bins]
+"""Counts by (feature, bin), by server."""
+Counts = NDArray[np.int64]
+
+
+class SourceUnavailable(DriftloopError):
+    """Traffic cannot be read now; it may come back."""
+
+
+class Source(Protocol):
+    """Anything that can read the counters."""
+
+    def read(self, version: str) -> Reading:
+        """The counters of every server for a model version; raises SourceUnavailable."""
+
+    def close(self) -> None:
+        """Close the connections."""
+
+
+class ScrapeSource:
+    """The /metrics of one or several servers."""
+
+    def __init__(self, urls: Sequence[str], *, timeout_s: float = 2.0) -> None:
+        self.urls = tuple(url.rstrip("/") for url in urls)
+        self._http = httpx.Client(timeout=timeout_s, trust_env=False)
+
+    def read(self, version: str) -> Reading:
+        """The counters of every server that answers; raises SourceUnavailable where none does."""
+        reading: Reading = {}
+        error: SourceUnavailable | None = None
+        for url in self.urls:
+            try:
+                reading[url] = parse_metrics(_get(self._http, f"{url}/metrics").text, version, url)
+            except SourceUnavailable as failed:
+                error = failed
+        if error is not None and not reading:
+            raise error
+        return reading
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+
+class PrometheusSource:
+    """Prometheus' HTTP API, one instant query per reading.
+
+    Asked are the raw counters of each server rather than increase(): that extrapolates to fractions of requests,
+    and a sum over servers hides the restart of one. All bins of a server come from one scrape of it.
+    Source of the format: https://prometheus.io/docs/prometheus/latest/querying/api/
+    """
+
+    def __init__(self, url: str, *, timeout_s: float = 5.0) -> None:
+        self.url = url.rstrip("/")
+        self._http = httpx.Client(timeout=timeout_s, trust_env=False)
+
+    def read(self, version: str) -> Reading:
+        """The counters of every server that Prometheus knows; raises SourceUnavailable."""
+        query = f'{COUNTER}{{model_version="{version}"}}'
+        answer = _get(self._http, f"{self.url}/api/v1/query", {"query": query})
+        try:
+            body = answer.json()
+            if body["status"] != "success":
+                raise SourceUnavailable(f"the query failed: {body.get('error')}", where=self.url)
+            return _by_server(body["data"]["result"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise SourceUnavailable(
+                f"answered with something that is not Prometheus' JSON ({error})",
+                where=self.url,
+                remedy="check DRIFTLOOP_PROMETHEUS_URL",
+            ) from error
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+
+class Window:
+    """The newest requests of one model version, from successive readings."""
+
+    def __init__(self, binner: Binner, size: int) -> None:
+        """`size`: requests to hold."""
+        self._binner, self._size = binner, size
+        self._raw: dict[str, Counts] = {}
+        self._total = np.zeros(binner.total, dtype=np.int64)
+        self._snapshots: deque[Counts] = deque([self._total])
+
+    def add(self, reading: Reading) -> int:
+        """Take in a reading; returns how many requests are new. Raises BundleError for bins that the model has not.
+
+        A server that is seen for the first time counts as a whole where it has answered no more than the window
+        holds: these are its newest requests. Of one with a longer past, only what comes from now on counts.
+        """
+        before = self._total
+        for server, bins in reading.items():
+            counts, last = self._flat(bins), self._raw.get(server)
+            if last is None:
+                increase = counts if self._requests(counts) <= self._size else np.zeros_like(counts)
+            else:
+                increase = counts if (counts < last).any() else counts - last
+            self._total = self._total + increase
+            self._raw[server] = counts
+        new = self._requests(self._total) - self._requests(before)
+        if new:
+            self._snapshots.append(self._total)
+            # Keep one snapshot that is at least `size` requests old, and all that are younger.
+            while len(self._snapshots) > 1 and self._requests(self._total - self._snapshots[1]) >= self._size:
+                self._snapshots.popleft()
+        return new
+
+    def newest(self) -> Counts:
+        """Counts per bin of the newest requests, flat `[total]`: at least `size` of them where there are as many."""
+        return self._total - self._snapshots[0]
+
+    def _requests(self, counts: Counts) -> int:
+        # Every request counts once in each feature, and a scrape may come while it is being counted.
+        return int(np.add.reduceat(counts, self._binner.offsets).min())
+
+    def _flat(self, bins: Bins) -> Counts:
+        parts = {feature.name: np.zeros(feature.bins, dtype=np.int64) for feature in self._binner.features}
+        for (feature, index), count in bins.items():
+            if feature not in parts or not 0 <= index < len(parts[feature]):
+                raise BundleError(
+                    f"the server counts bin {index} of {feature}, which the baseline of this version has not",
+                    remedy="the server and the registry disagree about the version's bundle",
+                )
+            parts[feature][index] += count
+        return self._binner.join(parts)
+
+
+def parse_metrics(text: str, version: str, where: str = "metrics") -> Bins:
+    """The counts of a model version in Prometheus' text format; raises SourceUnavailable for any other text."""
+    # Only the lines that matter are parsed: a scrape has several times as many.
+    lines = "\n".join(line for line in text.splitlines() if line.startswith(COUNTER + "{"))
+    bins: Bins = {}
+    try:
+        for family in text_string_to_metric_families(lines + "\n"):
+            for sample in family.samples:
+                if sample.labels["model_version"] == version:
+                    key = (sample.labels["feature"], int(sample.labels["bin"]))
+                    bins[key] = bins.get(key, 0) + round(sample.value)
+    except (ValueError, KeyError, IndexError) as error:
+        raise SourceUnavailable(f"is not Prometheus' text format ({error})", where=where) from error
+    return bins
+
+
+def _by_server(result: list[dict[str, Any]]) -> Reading:
+    reading: Reading = {}
+    for series in result:
+        labels = series["metric"]
+        server = ",".join(f"{name}={labels[name]}" for name in sorted(labels) if name not in _IDENTITY)
+        key = (labels["feature"], int(labels["bin"]))
+        bins = reading.setdefault(server, {})
+        bins[key] = bins.get(key, 0) + round(float(series["value"][1]))
+    return reading
+
+
+def _get(http: httpx.Client, url: str, parameters: dict[str, str] | None = None) -> httpx.Response:
+    try:
+        answer = http.get(url, params=parameters)
+    except httpx.HTTPError as error:
+        raise SourceUnavailable(f"does not answer ({type(error).__name__}: {error})", where=url) from error
+    if not answer.is_success:
+        raise SourceUnavailable(f"answered {answer.status_code}", where=url)
+    return answer

@@ -1,0 +1,258 @@
+"""The drift watch: read the traffic, judge it, raise and end alerts, report; again and again, or once."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from driftloop import durable
+from driftloop.drift.alerts import Alarm, Outbox, alertmanager_alerts, webhook
+from driftloop.drift.exporter import Exporter
+from driftloop.drift.production import Model, Production
+from driftloop.drift.source import Source, Window
+from driftloop.drift.verdict import DRIFT, FLEET_CHANGE, NO_DRIFT, NOT_ENOUGH_DATA, SENSOR_FAULT, Verdict, judge
+from driftloop.errors import DriftloopError
+from driftloop.settings import Settings
+
+log = logging.getLogger(__name__)
+
+REPEAT_S = 5.0
+"""An alert that fires and an unchanged verdict are reported again this often."""
+ENDS_BELOW = 0.8
+"""Score below which an alert ends: lower than where it begins, or one near its threshold would flutter."""
+CONFIRMATIONS = 3
+"""Checks in a row that turn a sensor fault into a change of the fleet: in its first seconds one can look like the
+other, and only the second is trained on."""
+_BLAMED_SHOWN = 8
+
+
+class Watch:
+    """One watch; `check` is one turn. State that must survive is `state.json` in `folder`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        production: Production,
+        source: Source,
+        outbox: Outbox,
+        *,
+        folder: Path,
+        exporter: Exporter | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings, self._production, self._source, self._outbox = settings, production, source, outbox
+        self._path, self._exporter, self._clock = folder / "state.json", exporter, clock
+        self._model: Model | None = None
+        self._window: Window | None = None
+        self._reported: tuple[str | None, str] | None = None
+        self._reported_at = self._sent_at = float("-inf")
+        self._fleet_checks = 0
+        self._source_up = True
+        self.alarm = _read_alarm(self._path)
+        if self.alarm is not None:
+            # The event may not have left before the restart; its id keeps it from being logged twice.
+            self._announce(self.alarm)
+
+    def run(self, stopping: threading.Event) -> None:
+        """Check every `watch_interval_s` until `stopping` is set."""
+        while not stopping.is_set():
+            started = self._clock()
+            self.check()
+            stopping.wait(max(0.0, self._settings.watch_interval_s - (self._clock() - started)))
+
+    def check(self) -> Verdict | None:
+        """Read, judge and report once; None where there is nothing to judge (no model, or no server)."""
+        verdict, reason = self._judge()
+        if verdict is not None and self._model is not None:
+            self._decide(verdict, self._model.version)
+        if self.alarm is not None and self._clock() - self._sent_at >= REPEAT_S:
+            self._send(self.alarm)
+        self._report(verdict, reason)
+        if self._exporter is not None:
+            self._exporter.show(
+                self._model.version if self._model else "",
+                verdict,
+                self.alarm,
+                source_up=self._source_up,
+                registry_up=self._production.up,
+                dropped=self._outbox.dropped,
+            )
+        return verdict
+
+    def _judge(self) -> tuple[Verdict | None, str | None]:
+        model = self._production.look()
+        if model is None:
+            self._follow(None)
+            return None, "no model is in production"
+        if self._model is None or model.version != self._model.version:
+            self._follow(model)
+        assert self._window is not None
+        try:
+            self._window.add(self._source.read(model.version))
+        except DriftloopError as error:
+            if self._source_up:
+                log.warning("traffic cannot be read: %s", error)
+            self._source_up = False
+            return None, str(error)
+        self._source_up = True
+        return judge(model.baseline.binner.split(self._window.newest()), model.baseline), None
+
+    def _follow(self, model: Model | None) -> None:
+        """Begin a window for `model`: one version's counts are never mixed with another's."""
+        self._model = model
+        self._window = None
+        self._fleet_checks = 0
+        if model is not None:
+            self._window = new_window(model, self._settings.watch_window)
+        if self.alarm is not None and (model is None or self.alarm.model_version != model.version):
+            self._end()
+
+    def _decide(self, verdict: Verdict, version: str) -> None:
+        fleet = verdict.verdict == DRIFT and verdict.kind == FLEET_CHANGE
+        self._fleet_checks = self._fleet_checks + 1 if fleet else 0
+        if self.alarm is None:
+            if verdict.verdict == DRIFT:
+                self._begin(verdict, version)
+        elif verdict.verdict == NO_DRIFT and verdict.score < ENDS_BELOW:
+            self._end()
+        elif verdict.verdict == DRIFT:
+            self.alarm.n, self.alarm.score = verdict.n, verdict.score
+            if self.alarm.kind == SENSOR_FAULT and self._fleet_checks >= CONFIRMATIONS:
+                self._end()
+                self._begin(verdict, version)
+
+    def _begin(self, verdict: Verdict, version: str) -> None:
+        self.alarm = Alarm(
+            model_version=version,
+            kind=verdict.kind or FLEET_CHANGE,
+            starts_at=durable.now(),
+            features=verdict.blamed[:_BLAMED_SHOWN],
+            n=verdict.n,
+            score=verdict.score,
+        )
+        self._save()
+        log.warning("%s", self.alarm.annotations["summary"])
+        self._announce(self.alarm)
+        self._send(self.alarm)
+        if self._exporter is not None:
+            self._exporter.alarmed(self.alarm)
+
+    def _end(self) -> None:
+        alarm, self.alarm = self.alarm, None
+        if alarm is None:
+            return
+        alarm.ends_at = durable.now()
+        self._save()
+        log.info("the drift alert of model version %s has ended", alarm.model_version)
+        self._event({"kind": "alert_resolved", **_identity(alarm), "ends_at": alarm.ends_at})
+        self._send(alarm)
+
+    def _announce(self, alarm: Alarm) -> None:
+        identity = _identity(alarm)
+        unique = f"alert_firing:{alarm.model_version}:{alarm.kind}:{alarm.starts_at}"
+        self._event({"kind": "alert_firing", "id": unique, **identity, "n": alarm.n, "score": alarm.score})
+
+    def _send(self, alarm: Alarm) -> None:
+        self._sent_at = self._clock()
+        key = f"{alarm.kind}:{alarm.model_version}"
+        if self._settings.alertmanager_url:
+            url = f"{self._settings.alertmanager_url.rstrip('/')}/api/v2/alerts"
+            # A watch that dies must not end the alert before it is back.
+            self._outbox.put(url, alertmanager_alerts(alarm, lasts_s=12 * REPEAT_S), key)
+        else:
+            self._outbox.put(f"{self._settings.retrainer_url.rstrip('/')}/alerts", webhook(alarm), key)
+
+    def _report(self, verdict: Verdict | None, reason: str | None) -> None:
+        version = self._model.version if self._model else None
+        said = (version, verdict.verdict if verdict else NOT_ENOUGH_DATA)
+        if said == self._reported and self._clock() - self._reported_at < REPEAT_S:
+            return
+        self._reported, self._reported_at = said, self._clock()
+        event: dict[str, Any] = {"kind": "verdict", "model_version": version, "verdict": said[1]}
+        if verdict is None:
+            self._event({**event, "n": 0, "reason": reason})
+        else:
+            self._event({**event, **summary(verdict)})
+
+    def _event(self, event: dict[str, Any]) -> None:
+        known = {name: value for name, value in event.items() if value is not None}
+        self._outbox.event(self._settings.retrainer_url, known)
+
+    def _save(self) -> None:
+        durable.write_json(self._path, {"alarm": msgspec.to_builtins(self.alarm)})
+
+
+def new_window(model: Model, size: int) -> Window:
+    """A window for a model's traffic: `size` requests, or as many as `no_drift` needs."""
+    return Window(model.baseline.binner, max(size, model.baseline.min_n))
+
+
+def check_once(
+    model: Model,
+    source: Source,
+    *,
+    size: int,
+    seconds: float,
+    interval_s: float,
+    clock: Callable[[], float] = time.monotonic,
+    wait: Callable[[float], None] = time.sleep,
+) -> Verdict:
+    """Collect until the window is full or `seconds` have passed, and judge; raises SourceUnavailable.
+
+    What a server has answered before counts where it fits into the window (Window.add).
+    """
+    window = new_window(model, size)
+    size = max(size, model.baseline.min_n)
+    end = clock() + seconds
+    while True:
+        window.add(source.read(model.version))
+        counts = window.newest()
+        binner = model.baseline.binner
+        left = end - clock()
+        if left <= 0 or int(np.add.reduceat(counts, binner.offsets).min()) >= size:
+            return judge(binner.split(counts), model.baseline)
+        wait(min(interval_s, left))
+
+
+def summary(verdict: Verdict) -> dict[str, Any]:
+    """A verdict as the event's fields: everything but the figures of each feature, of which the worst are kept."""
+    worst = sorted(verdict.features, key=lambda feature: -feature.score)[:_BLAMED_SHOWN]
+    return {
+        "verdict": verdict.verdict,
+        "n": verdict.n,
+        "min_n": verdict.min_n,
+        "score": verdict.score,
+        "drift": verdict.kind,
+        "blamed": verdict.blamed,
+        "stuck": verdict.stuck,
+        "mixture": verdict.mixture,
+        "age_shift": verdict.age_shift,
+        "psi_max": max(feature.psi for feature in verdict.features),
+        "psi_plain_max": max(feature.psi_plain for feature in verdict.features),
+        "worst": {f.feature: {"psi": f.psi, "ks": f.ks, "score": f.score} for f in worst},
+    }
+
+
+def _identity(alarm: Alarm) -> dict[str, Any]:
+    return {
+        "model_version": alarm.model_version,
+        "cause": f"{alarm.kind}:{alarm.model_version}",
+        "drift": alarm.kind,
+        "starts_at": alarm.starts_at,
+        "features": alarm.features,
+    }
+
+
+def _read_alarm(path: Path) -> Alarm | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, Alarm | None]).get("alarm")
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.DecodeError) as error:
+        log.warning("%s cannot be used (%s); an alert that fired before begins anew", path, error)
+        return None
