@@ -11,6 +11,7 @@ import json
 import os
 import re
 import tempfile
+import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,6 +26,7 @@ from driftloop.errors import DataError
 _SUFFIX = ".npy"
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _LIMIT = float(np.finfo(np.float32).max)
+_CONFLICT_PAUSES_S = (0.1, 0.3, 1.0)
 _RESTORE = "restore this object from a backup, or delete it and add the run again"
 
 
@@ -203,7 +205,7 @@ class _FolderStore:
             raise DataError(what, where=str(self._folder), remedy=remedy) from error
         finally:
             for path in temporary:
-                os.unlink(path)
+                Path(path).unlink(missing_ok=True)
         return stored
 
     def get(self, name: str) -> bytes | None:
@@ -258,8 +260,11 @@ class _BucketStore:
             connect_timeout=5,
             read_timeout=30,
         )
-        self._client = boto3.client("s3", config=config)
         self._bucket, self._prefix = bucket, f"{prefix}/" if prefix else ""
+        try:
+            self._client = boto3.client("s3", config=config)
+        except Exception as error:
+            raise self._error("cannot be opened", "", error) from error
 
     def put_new(self, objects: Sequence[tuple[str, bytes]]) -> list[bool]:
         with ThreadPoolExecutor(max_workers=8) as pool:
@@ -288,19 +293,30 @@ class _BucketStore:
 
     def _put(self, entry: tuple[str, bytes]) -> bool:
         name, content = entry
-        key = {"Bucket": self._bucket, "Key": self._prefix + name}
+        for pause_s in (*_CONFLICT_PAUSES_S, None):
+            try:
+                return self._put_if_free(name, content)
+            except Exception as error:
+                # Two writers were under way with this name at once; S3 asks both to try again.
+                if pause_s is None or _code(error) not in ("ConditionalRequestConflict", "409"):
+                    raise self._error("cannot be written", name, error) from error
+                time.sleep(pause_s)
+        raise AssertionError("not reached")
+
+    def _put_if_free(self, name: str, content: bytes) -> bool:
+        key = self._prefix + name
         try:
-            self._client.put_object(**key, Body=content, IfNoneMatch="*")
+            self._client.put_object(Bucket=self._bucket, Key=key, Body=content, IfNoneMatch="*")
         except Exception as error:
-            if _code(error) in ("PreconditionFailed", "412", "ConditionalRequestConflict", "409"):
+            if _code(error) in ("PreconditionFailed", "412"):
                 return False
             if _code(error) not in ("NotImplemented", "501"):
-                raise self._error("cannot be written", name, error) from error
-            # A store without conditional writes: two writers of one new id could meet here, and the rows that lose
-            # would be lost silently; so what is stored is compared afterwards.
+                raise
+            # A store without conditional writes: two writers of one new id could meet between these calls, so that
+            # what is stored is compared afterwards.
             if self.get(name) is not None:
                 return False
-            self._client.put_object(**key, Body=content)
+            self._client.put_object(Bucket=self._bucket, Key=key, Body=content)
             return self.get(name) == content
         return True
 

@@ -157,7 +157,7 @@ def list_runs(
 
 def _facts(fleet: source.Fleet) -> dict[str, Any]:
     lives = [len(run.rows) for run in fleet.train]
-    settings_seen = np.concatenate([run.rows[:, :3] for run in fleet.train])
+    altitude_and_throttle = np.concatenate([run.rows[:, [0, 2]] for run in fleet.train])
     return {
         "train_engines": len(fleet.train),
         "test_engines": len(fleet.test),
@@ -165,5 +165,5 @@ def _facts(fleet: source.Fleet) -> dict[str, Any]:
         "test_cycles": sum(len(run.rows) for run in fleet.test),
         "lives": {"min": min(lives), "mean": round(float(np.mean(lives))), "max": max(lives)},
         # A hint for people, from the settings in coarse steps; models find the regimes themselves.
-        "regimes": len(np.unique(np.round(settings_seen * (1, 10, 1)) + 0.0, axis=0)),
+        "regimes": len(np.unique(np.round(altitude_and_throttle) + 0.0, axis=0)),
     }

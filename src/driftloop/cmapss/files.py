@@ -182,6 +182,8 @@ def _table(content: bytes, where: str, columns: tuple[str, ...]) -> NDArray[np.f
         # Without it a last number that lost its final digits would pass as a number.
         what = "ends in the middle of a line; the file was cut short"
         raise DataError(what, where=f"{where}:{len(lines) + 1}", remedy=_RESTORE)
+    if not lines[0].strip():
+        raise _first_fault(lines, where, columns)
     try:
         table = np.loadtxt(lines, dtype=np.float64, comments=None, ndmin=2)
     except ValueError:
