@@ -1,0 +1,124 @@
+"""The network: raw rows in; RUL, interval, regime and the normalised newest row out.
+
+Selecting the newest rows, padding, regimes and normalisation are part of the graph, so that whoever serves it
+needs no preprocessing code. What depends on the number of regimes are buffers; the weights do not.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from driftloop.bundle import UNSEEN_REGIME
+from driftloop.cmapss.schema import N_SENSORS, N_SETTINGS, RUL_CAP
+from driftloop.rul.regimes import RADIUS, SCALES, Regimes
+
+CLIP = 6.0
+"""Normalised sensors are clipped to +-6 for the LSTM: beyond it there is nothing it could have learnt."""
+SHOWN_CLIP = 1e6
+"""`newest` is clipped here, so that no input, however far off, gives an infinite answer."""
+INPUT_CLIP = 1e9
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The sizes of the network."""
+
+    window: int = 60
+    """Newest rows that it looks at."""
+    kernel: int = 6
+    conv_stride: int = 3
+    channels: int = 32
+    hidden: int = 64
+    layers: int = 2
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.window < self.kernel or (self.window - self.kernel) % self.conv_stride:
+            raise ValueError(
+                f"a kernel of {self.kernel} in steps of {self.conv_stride} does not end on row {self.window}: "
+                "the newest rows would be ignored"
+            )
+
+
+class Outputs(NamedTuple):
+    """The graph's outputs, in its order; see driftloop.bundle for their meaning."""
+
+    rul: Tensor
+    lower: Tensor
+    upper: Tensor
+    regime: Tensor
+    newest: Tensor
+
+
+class RulNetwork(nn.Module):  # type: ignore[misc]
+    """A causal strided convolution, an LSTM, and a head for RUL and the two quantiles of the interval."""
+
+    centres: Tensor
+    mean: Tensor
+    std: Tensor
+    varies: Tensor
+    scales: Tensor
+    offset: Tensor
+
+    def __init__(self, architecture: Architecture, regimes: Regimes) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.conv = nn.Conv1d(N_SENSORS, architecture.channels, architecture.kernel, architecture.conv_stride)
+        self.lstm = nn.LSTM(
+            architecture.channels,
+            architecture.hidden,
+            architecture.layers,
+            batch_first=True,
+            dropout=architecture.dropout if architecture.layers > 1 else 0.0,
+        )
+        self.head = nn.Sequential(nn.Linear(architecture.hidden, 32), nn.ReLU(), nn.Linear(32, 3))
+        # Start from the middle of the labels instead of spending the first steps on getting there.
+        nn.init.constant_(self.head[-1].bias, 0.6)
+        self.register_buffer("scales", torch.tensor(SCALES, dtype=torch.float32))
+        self.register_buffer("centres", torch.from_numpy(regimes.centres))
+        self.register_buffer("mean", torch.from_numpy(regimes.mean))
+        self.register_buffer("std", torch.from_numpy(regimes.std))
+        self.register_buffer("varies", torch.from_numpy(regimes.varies))
+        # Conformal correction of both ends, in cycles (driftloop.rul.intervals).
+        self.register_buffer("offset", torch.zeros(1))
+
+    def forward(self, rows: Tensor) -> Outputs:
+        """`rows` `[batch, cycles >= 1, 24]`, raw units, oldest first."""
+        window = self.architecture.window
+        # Indexing from the end with a clamp takes the newest rows of a long history and repeats the first
+        # row of a short one; reading the length off the shape as a tensor keeps it dynamic in the export.
+        cycles = torch._shape_as_tensor(rows)[1]
+        index = (torch.arange(window) + (cycles - window)).clamp(min=0)
+        rows = rows[:, index].clamp(-INPUT_CLIP, INPUT_CLIP)
+        normalised, regime = self.normalise(rows)
+        nearest = regime[:, -1]
+        settings = rows[:, -1, :N_SETTINGS]
+        distance = (((settings - self.centres[nearest]) / self.scales) ** 2).sum(-1)
+        seen = torch.where(distance <= RADIUS**2, nearest, torch.full_like(nearest, UNSEEN_REGIME))
+        estimate = self.estimate(self.for_lstm(normalised, regime)) * RUL_CAP
+        rul = estimate[:, 0].clamp(0.0, float(RUL_CAP))
+        # Clipping to the label's range and taking in the prediction can only add coverage, so calibration holds.
+        lower = (estimate[:, 1] - self.offset).clamp(0.0, float(RUL_CAP))
+        upper = (estimate[:, 2] + self.offset).clamp(0.0, float(RUL_CAP))
+        shown = normalised[:, -1].clamp(-SHOWN_CLIP, SHOWN_CLIP)
+        return Outputs(rul, torch.minimum(lower, rul), torch.maximum(upper, rul), seen, shown)
+
+    def normalise(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Sensors `[batch, cycles, 21]` normalised by their nearest regime, and that regime `[batch, cycles]`."""
+        settings, sensors = rows[..., :N_SETTINGS], rows[..., N_SETTINGS:]
+        distance = (((settings.unsqueeze(-2) - self.centres) / self.scales) ** 2).sum(-1)
+        regime = distance.argmin(-1)
+        return (sensors - self.mean[regime]) / self.std[regime], regime
+
+    def for_lstm(self, normalised: Tensor, regime: Tensor) -> Tensor:
+        """What the weights see: clipped, and zero where the sensor is constant in its regime."""
+        return normalised.clamp(-CLIP, CLIP) * self.varies[regime]
+
+    def estimate(self, inputs: Tensor) -> Tensor:
+        """RUL, lower and upper quantile `[batch, 3]` in units of the cap, from inputs `[batch, window, 21]`."""
+        features = torch.relu(self.conv(inputs.transpose(1, 2))).transpose(1, 2)
+        hidden, _ = self.lstm(features)
+        out: Tensor = self.head(hidden[:, -1])
+        return out
