@@ -1,0 +1,1 @@
+"""Experiments: change the fleet under a running platform, and time its recovery over public interfaces only."""

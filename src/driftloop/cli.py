@@ -1,0 +1,116 @@
+"""The command `driftloop`: finds the room that has a command, and shows errors to people.
+
+A room is imported only when one of its commands is called, so that the help is quick and the prediction server
+never loads what only training needs.
+"""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Annotated, NamedTuple
+
+import typer
+from rich.console import Console
+
+from driftloop import __version__
+from driftloop.errors import DriftloopError
+
+
+class _Entry(NamedTuple):
+    room: str
+    attribute: str
+    """A function, or a typer app with commands of its own, in the room's `commands` module."""
+    help: str
+
+
+COMMANDS = {
+    "demo": _Entry("local", "demo", "Run the whole loop once on a platform of its own and show the recovery."),
+    "up": _Entry("local", "up", "Start the embedded platform and keep it running until Ctrl-C."),
+    "status": _Entry("local", "status", "Show the components of the embedded platform, the loop and the last verdict."),
+    "serve": _Entry("serving", "serve", "Run the prediction server."),
+    "drift": _Entry("drift", "app", "Watch, check and report drift."),
+    "retrainer": _Entry("loop", "retrainer", "Run the service that receives alerts and retrains."),
+    "retrain": _Entry("loop", "retrain", "Start a retraining by hand."),
+    "promote": _Entry("loop", "promote", "Move the production alias to a version by hand."),
+    "rollback": _Entry("loop", "rollback", "Go back to the version before."),
+    "train": _Entry("rul", "train", "Train a model on archived runs and register it."),
+    "baseline": _Entry("rul", "baseline_app", "Rebuild the baseline of the production model."),
+    "archive": _Entry("cmapss", "archive_app", "Add completed runs to the archive, or list them."),
+    "data": _Entry("cmapss", "data_app", "Fetch, check, show or simulate the C-MAPSS data."),
+    "experiment": _Entry("experiment", "experiment", "Change the fleet under a running platform, time its recovery."),
+}
+
+
+def build(arguments: Sequence[str]) -> typer.Typer:
+    """The command line as far as `arguments` need it: the named command for real, the others by their help alone."""
+    top = typer.Typer(
+        name="driftloop",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_show_locals=False,
+    )
+    top.callback(help="A predictive-maintenance platform that heals itself when its fleet changes.")(_options)
+    wanted = next((argument for argument in arguments if not argument.startswith("-")), None)
+    for name, entry in COMMANDS.items():
+        if name == wanted:
+            _mount(top, name, entry)
+        else:
+            top.command(name, help=entry.help)(_placeholder)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code, 2 for an error that a person can put right."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        result = build(given)(args=given, prog_name="driftloop", standalone_mode=True)
+    except DriftloopError as error:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(str(error), style="bold red", markup=False)
+        return 2
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    return result if isinstance(result, int) else 0
+
+
+def app() -> None:
+    """The entry point of the installed command."""
+    sys.exit(main())
+
+
+def _mount(top: typer.Typer, name: str, entry: _Entry) -> None:
+    try:
+        command = getattr(importlib.import_module(f"driftloop.{entry.room}.commands"), entry.attribute)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("driftloop"):
+            raise
+        raise DriftloopError(
+            f"needs the package {error.name}",
+            where=f"driftloop {name}",
+            remedy="run `make setup`, or pip install driftloop[all]",
+        ) from error
+    if isinstance(command, typer.Typer):
+        top.add_typer(command, name=name, help=entry.help)
+    else:
+        top.command(name)(command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"driftloop {__version__}")
+        raise typer.Exit
+
+
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Declares the options that stand before a command."""
+
+
+def _placeholder() -> None:
+    """Only listed; `build` mounts the command that is called."""
+
+
+if __name__ == "__main__":
+    app()

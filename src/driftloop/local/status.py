@@ -1,0 +1,90 @@
+"""The state of the platform on one screen, or as JSON."""
+
+import json
+from typing import Any
+
+import httpx
+from rich.table import Table
+
+from driftloop.local.processes import memory_bytes
+from driftloop.local.supervisor import STATUS
+from driftloop.settings import Settings
+
+COLOURS = {"ready": "green", "starting": "yellow", "down": "red"}
+
+
+def collect(settings: Settings) -> dict[str, Any]:
+    """What `driftloop status` shows: components with memory, the model that is served, the loop, the last verdict.
+
+    Parts that do not answer are None; a platform that is not up has no components.
+    """
+    found: dict[str, Any] = {"state_dir": str(settings.state_dir.resolve()), "up": False, "components": {}}
+    try:
+        written = json.loads((settings.state_dir / STATUS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        written = {}
+    for name, component in written.get("components", {}).items():
+        pid = component.get("pid")
+        memory = memory_bytes(pid) if pid else 0
+        state = component["state"] if memory or not pid else "down"
+        found["components"][name] = {**component, "state": state, "memory_mib": round(memory / 2**20, 1)}
+    if written and memory_bytes(int(written["pid"])):
+        found["up"] = True
+        whole = memory_bytes(int(written["pid"])) / 2**20
+        found["memory_mib"] = round(whole, 1)
+        found["started"] = written.get("started")
+    found["model"] = _model(settings)
+    found["loop"] = _get(f"{settings.retrainer_url}/status")
+    return found
+
+
+def table(status: dict[str, Any]) -> Table:
+    """The status as a table for people."""
+    screen = Table(title="driftloop", title_justify="left", show_lines=False)
+    for heading in ("component", "state", "pid", "memory", "restarts", "address"):
+        screen.add_column(heading, justify="right" if heading in ("pid", "memory", "restarts") else "left")
+    for name, part in status["components"].items():
+        colour = COLOURS.get(part["state"], "white")
+        screen.add_row(
+            name,
+            f"[{colour}]{part['state']}[/]",
+            str(part["pid"] or "-"),
+            f"{part['memory_mib']:.0f} MiB",
+            str(part["restarts"]),
+            part["url"],
+        )
+    screen.caption = caption(status)
+    screen.caption_justify = "left"
+    return screen
+
+
+def caption(status: dict[str, Any]) -> str:
+    """Model, loop and last verdict in one line."""
+    model, loop = status.get("model") or {}, status.get("loop") or {}
+    parts = [f"model {model['model_version']}" if model else "server does not answer"]
+    if loop:
+        parts.append(f"loop {loop.get('state', '?')}")
+        verdict = loop.get("last_verdict") or {}
+        if verdict:
+            parts.append(f"last verdict {verdict.get('verdict')} (n={verdict.get('n')}, score {verdict.get('score')})")
+    else:
+        parts.append("retrainer does not answer")
+    if "memory_mib" in status:
+        parts.append(f"{status['memory_mib']:.0f} MiB in all")
+    return " · ".join(parts)
+
+
+def _model(settings: Settings) -> dict[str, Any] | None:
+    answer = _get(f"{settings.server_url}/model")
+    if answer is None:
+        return None
+    return {key: answer.get(key) for key in ("model_version", "loaded_at", "digest", "stub", "parent_version")}
+
+
+def _get(url: str) -> dict[str, Any] | None:
+    try:
+        answer = httpx.get(url, timeout=2.0, trust_env=False)
+        content = answer.json() if answer.is_success else None
+    except (httpx.HTTPError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
