@@ -140,7 +140,7 @@ def build_baseline(
     numbers = sorted({trace.domain for trace in traces})
     share = _domain_weights(traces, numbers, weights)
     binner = Binner(_bins(traces, numbers, share))
-    domains = [_domain([t for t in traces if t.domain == number], number, binner) for number in numbers]
+    domains = [domain_of([t for t in traces if t.domain == number], number, binner) for number in numbers]
     components, start = _components(domains, binner), _start(domains, share)
     lives = _lives(traces, numbers, binner, np.random.default_rng(seed))
     thresholds = calibration.calibrate(lives, components, start, share, np.random.default_rng(seed), replicates)
@@ -235,7 +235,8 @@ def _bands(cycles: int) -> NDArray[np.int64]:
     return np.searchsorted(AGES, np.arange(cycles - 1, -1, -1), side="right")
 
 
-def _domain(traces: Sequence[Trace], number: int, binner: Binner) -> Domain:
+def domain_of(traces: Sequence[Trace], number: int, binner: Binner) -> Domain:
+    """The distributions of an operating domain from whole lives of its engines, on given bins."""
     index = np.concatenate([_indices(trace, binner) for trace in traces])
     band = np.concatenate([_bands(len(trace.prediction)) for trace in traces])
     ages = []
