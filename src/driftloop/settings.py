@@ -56,6 +56,7 @@ class Settings(BaseSettings):
     step_timeout_s: float = Field(3600.0, gt=0, description="longest time of one pipeline step")
     keep_versions: int = Field(20, gt=1, description="model versions kept besides those with an alias")
     keep_events: int = Field(100_000, gt=0)
+    max_archive_bytes: int = Field(64 * 2**20, gt=0, description="largest body of POST /archive/runs")
 
     @model_validator(mode="after")
     def _no_placeholder_token(self) -> "Settings":

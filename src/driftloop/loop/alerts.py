@@ -16,16 +16,20 @@ FLEET_CHANGE, SENSOR_FAULT = "fleet_change", "sensor_fault"
 _Text = Annotated[str, msgspec.Meta(max_length=4000)]
 
 
-class _Alert(msgspec.Struct):
+class WebhookAlert(msgspec.Struct):
+    """One alert as Alertmanager sends it."""
+
     status: Literal["firing", "resolved"]
     labels: dict[_Text, _Text]
     startsAt: _Text
     annotations: dict[_Text, _Text] = {}
 
 
-class _Webhook(msgspec.Struct):
+class Webhook(msgspec.Struct):
+    """A webhook's body; fields that are not listed here are passed over."""
+
     version: Literal["4"]
-    alerts: Annotated[list[_Alert], msgspec.Meta(max_length=1000)]
+    alerts: Annotated[list[WebhookAlert], msgspec.Meta(max_length=1000)]
 
 
 class Alert(msgspec.Struct, frozen=True):
@@ -58,7 +62,7 @@ def read_webhook(body: bytes) -> list[Alert]:
     Raises Unusable naming the field.
     """
     try:
-        webhook = msgspec.json.decode(body, type=_Webhook)
+        webhook = msgspec.json.decode(body, type=Webhook)
     except msgspec.DecodeError as error:
         what, _, path = str(error).partition(" - at ")
         raise Unusable(what, where=path.strip("`").removeprefix("$.") or "body") from error
@@ -71,7 +75,7 @@ def read_webhook(body: bytes) -> list[Alert]:
     ]
 
 
-def _read(alert: _Alert, where: str) -> Alert:
+def _read(alert: WebhookAlert, where: str) -> Alert:
     version = alert.labels.get("model_version", "")
     if not (version.isascii() and version.isdigit()) or len(version) > 18:
         raise Unusable(f"{version!r} is no model version", where=f"{where}.labels.model_version")

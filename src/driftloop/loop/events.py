@@ -10,7 +10,7 @@ import json
 import threading
 import time
 import uuid
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,8 @@ class EventLog:
                     self._newest.append(event)
                     if "id" in event:
                         self._ids.append(event["id"])
+        self.counts: Counter[str] = Counter()
+        """Events of each kind since this process started."""
         self._seq: int = self._newest[-1]["seq"] if self._newest else 0
 
     @property
@@ -52,7 +54,7 @@ class EventLog:
         """Number of the newest event; 0 before the first."""
         return self._seq
 
-    def append(self, kind: str, **detail: Any) -> Event:
+    def append(self, kind: str, /, **detail: Any) -> Event:
         """Add an event and return it once it is on disk; a `detail` of None is left out.
 
         `time` may be given by a reporter; an `id` seen before is not added again (a report that was sent twice).
@@ -67,6 +69,7 @@ class EventLog:
             line: Event = json.loads(json.dumps(event, default=str), parse_constant=str)
             durable.append_json_line(self._segment_for(line["seq"]), line)
             self._seq = line["seq"]
+            self.counts[kind] += 1
             self._newest.append(line)
             if identity is not None:
                 self._ids.append(identity)
@@ -87,7 +90,7 @@ class EventLog:
         with self._lock:
             return list(self._newest)[-limit:]
 
-    def find(self, kind: str, **detail: Any) -> Event | None:
+    def find(self, kind: str, /, **detail: Any) -> Event | None:
         """The newest recent event of a kind with these details; None where there is none."""
         with self._lock:
             for event in reversed(self._newest):

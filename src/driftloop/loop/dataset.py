@@ -1,0 +1,59 @@
+"""What the first pipeline step hands to the others: the runs of a retraining and its plan, as two files."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from driftloop import durable
+from driftloop.bundle import ManifestEntry
+from driftloop.cmapss.runs import Run
+from driftloop.errors import DataError
+from driftloop.loop.plan import Plan, StuckSensor
+
+_PLAN, _ROWS = "plan.json", "rows.npz"
+
+
+class _Stored(msgspec.Struct):
+    old: list[str]
+    new: list[str]
+    manifest: list[ManifestEntry]
+    excluded: list[StuckSensor]
+    missing: list[str]
+
+
+def write(plan: Plan, folder: Path) -> None:
+    """Write the plan and its runs' rows below `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stored = _Stored(
+        [run.run_id for run in plan.old],
+        [run.run_id for run in plan.new],
+        plan.manifest,
+        plan.excluded,
+        plan.missing,
+    )
+    rows: dict[str, Any] = {run.run_id: run.rows for run in [*plan.old, *plan.new]}
+    with (folder / _ROWS).open("wb") as file:
+        np.savez(file, **rows)
+    durable.write_json(folder / _PLAN, msgspec.to_builtins(stored))
+
+
+def read(folder: Path) -> Plan:
+    """Read them back; raises DataError where a run is not what the manifest says."""
+    try:
+        stored = msgspec.json.decode((folder / _PLAN).read_bytes(), type=_Stored)
+        with np.load(folder / _ROWS, allow_pickle=False) as rows:
+            runs = {run_id: Run(run_id, rows[run_id]) for run_id in [*stored.old, *stored.new]}
+    except (OSError, ValueError, KeyError, msgspec.DecodeError) as error:
+        raise DataError(f"the data of a retraining cannot be read: {error}", where=str(folder)) from error
+    for entry in stored.manifest:
+        if runs[entry.run_id].sha256 != entry.sha256:
+            raise DataError(f"run {entry.run_id} is damaged", where=str(folder))
+    return Plan(
+        [runs[run_id] for run_id in stored.old],
+        [runs[run_id] for run_id in stored.new],
+        stored.manifest,
+        stored.excluded,
+        stored.missing,
+    )

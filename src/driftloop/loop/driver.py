@@ -1,0 +1,57 @@
+"""The process that runs one pipeline through kfp.local: `python -m driftloop.loop.driver FOLDER`.
+
+It imports kfp, waits for one job as a line of JSON on standard input, runs it, leaves `result.json` and
+`pipeline.log` in the run's folder and exits. See driftloop.loop.backend for why it is a process of its own.
+"""
+
+import os
+import queue
+import signal
+import sys
+import threading
+import traceback
+from pathlib import Path
+
+import msgspec
+
+from driftloop.loop.backend import LOG, Job, Outcome, evidence, write_outcome
+
+NICENESS = 10
+"""Serving goes before training where both want the processor."""
+
+
+def main(folder: Path) -> int:
+    """Wait for a job, run it, leave its outcome; returns the exit code."""
+    os.nice(NICENESS)
+    lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(lines,), daemon=True).start()
+    from driftloop.loop import pipeline
+
+    job = msgspec.json.decode(lines.get(), type=Job)
+    run = folder / job.run
+    run.mkdir(parents=True, exist_ok=True)
+    log = os.open(run / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    try:
+        pipeline.run_locally(job, run / "kfp")
+    except Exception:
+        # Whatever went wrong in the pipeline is an outcome, and its evidence is the log.
+        sys.stdout.flush()
+        trace = traceback.format_exc(limit=-1).strip().splitlines()[-1]
+        write_outcome(run, Outcome(False, f"{trace}\n{evidence(run)}"))
+        traceback.print_exc()
+        return 1
+    write_outcome(run, Outcome(True))
+    return 0
+
+
+def _listen(lines: "queue.SimpleQueue[bytes]") -> None:
+    """Pass lines on; the end of standard input is the end of the retrainer, and then of this process group."""
+    for line in sys.stdin.buffer:
+        lines.put(line)
+    os.killpg(os.getpgid(0), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,93 @@
+"""What the retrainer shows to Prometheus, read from its state at each scrape."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, SummaryMetricFamily
+from prometheus_client.registry import Collector
+
+from driftloop.cmapss.archive import Archive
+from driftloop.cmapss.runs import ROLES, role_of
+from driftloop.errors import DriftloopError
+from driftloop.loop.retrainer import Retrainer
+from driftloop.loop.state import PHASES
+
+KINDS = frozenset(
+    (
+        "alert_firing",
+        "alert_resolved",
+        "verdict",
+        "runs_archived",
+        "runs_excluded",
+        "retraining_started",
+        "waiting_for_labels",
+        "step_started",
+        "step_finished",
+        "challenger_registered",
+        "gate_decided",
+        "promoted",
+        "rejected",
+        "serving_confirmed",
+        "serving_not_confirmed",
+        "recovery_verified",
+        "recovery_timeout",
+        "rolled_back",
+        "retraining_failed",
+        "retraining_refused",
+    )
+)
+"""The kinds of events that get a series of their own; whatever else is reported counts as `other`."""
+
+
+class Metrics(Collector):
+    """Makes the metrics of one retrainer."""
+
+    def __init__(self, retrainer: Retrainer, archive: Archive) -> None:
+        self._retrainer, self._archive = retrainer, archive
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+
+    def exposition(self) -> bytes:
+        """The metrics in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+    def describe(self) -> list[GaugeMetricFamily]:
+        """Nothing ahead of time: the names are known only from `collect`."""
+        return []
+
+    def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily | SummaryMetricFamily]:
+        """The metrics as they are now."""
+        status = self._retrainer.status()
+        phase = GaugeMetricFamily("driftloop_loop_state", "1 for the state the loop is in", labels=["state"])
+        for name in PHASES:
+            phase.add_metric([name], float(status["state"] == name))
+        yield phase
+        yield GaugeMetricFamily(
+            "driftloop_loop_blocked", "1 while the loop cannot go on", value=float(status["blocked"] is not None)
+        )
+        yield GaugeMetricFamily(
+            "driftloop_retraining_enabled", "0 where alerts are only recorded", value=float(status["enable_retraining"])
+        )
+        yield GaugeMetricFamily("driftloop_alerts_firing", "drift alerts firing", value=len(status["firing"]))
+        retrainings = SummaryMetricFamily(
+            "driftloop_retraining_seconds", "retrainings and their duration, by decision", labels=["decision"]
+        )
+        for decision, total in self._retrainer.totals().items():
+            retrainings.add_metric([decision], total.count, total.seconds)
+        yield retrainings
+        events = CounterMetricFamily("driftloop_loop_events", "events logged since the start", labels=["kind"])
+        counts: Counter[str] = Counter()
+        for kind, count in self._retrainer.events.counts.copy().items():
+            counts[kind if kind in KINDS else "other"] += count
+        for kind, count in sorted(counts.items()):
+            events.add_metric([kind], count)
+        yield events
+        try:
+            roles = Counter(role_of(run_id) for run_id in self._archive.run_ids())
+        except DriftloopError:
+            return
+        runs = GaugeMetricFamily("driftloop_archive_runs", "completed runs in the archive, by role", labels=["role"])
+        for role in ROLES:
+            runs.add_metric([role], roles[role])
+        yield runs

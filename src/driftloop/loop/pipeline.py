@@ -1,0 +1,105 @@
+"""The retraining pipeline: the one definition, as kfp components that each call one function of `steps`.
+
+Imported by the driver alone, since importing kfp takes two seconds.
+"""
+
+# mypy: disable-error-code="untyped-decorator"
+
+import functools
+from pathlib import Path
+
+from kfp import dsl, local
+
+from driftloop.loop.backend import Job
+
+component = functools.partial(dsl.component, base_image="python:3.11", install_kfp_package=False)
+"""kfp.local runs a component with this interpreter, whatever its image; nothing is installed for it."""
+
+
+@component
+def collect(
+    run: str, cause: str, champion: str, dataset: dsl.Output[dsl.Dataset], bundle: dsl.Output[dsl.Model]
+) -> None:
+    """The archive's runs, sorted into old and new, and the champion's bundle."""
+    from driftloop.loop import steps
+
+    steps.collect(run, cause, champion, dataset.path, bundle.path)
+
+
+@component
+def train(
+    run: str,
+    cause: str,
+    champion: str,
+    mode: str,
+    dataset: dsl.Input[dsl.Dataset],
+    champion_bundle: dsl.Input[dsl.Model],
+    bundle: dsl.Output[dsl.Model],
+) -> str:
+    """The challenger, trained, built into a bundle and registered; returns its version."""
+    from driftloop.loop import steps
+
+    return steps.train(run, cause, champion, mode, dataset.path, champion_bundle.path, bundle.path)
+
+
+@component
+def evaluate(
+    run: str,
+    cause: str,
+    champion: str,
+    version: str,
+    dataset: dsl.Input[dsl.Dataset],
+    champion_bundle: dsl.Input[dsl.Model],
+    bundle: dsl.Input[dsl.Model],
+) -> str:
+    """Both models on the gate engines, and the gate's decision: `approved` or `rejected`."""
+    from driftloop.loop import steps
+
+    return steps.evaluate(run, cause, champion, version, dataset.path, champion_bundle.path, bundle.path)
+
+
+@component
+def promote(run: str, cause: str, version: str) -> None:
+    """The challenger into production, and the wait until the server answers with it."""
+    from driftloop.loop import steps
+
+    steps.promote(run, cause, version)
+
+
+@dsl.pipeline(name="retraining")
+def retraining(run: str, cause: str, champion: str, mode: str) -> None:
+    """Collect, train, evaluate and, if the gate approves, promote."""
+    collected = collect(run=run, cause=cause, champion=champion)
+    trained = train(
+        run=run,
+        cause=cause,
+        champion=champion,
+        mode=mode,
+        dataset=collected.outputs["dataset"],
+        champion_bundle=collected.outputs["bundle"],
+    )
+    judged = evaluate(
+        run=run,
+        cause=cause,
+        champion=champion,
+        version=trained.outputs["Output"],
+        dataset=collected.outputs["dataset"],
+        champion_bundle=collected.outputs["bundle"],
+        bundle=trained.outputs["bundle"],
+    )
+    with dsl.If(judged.output == "approved"):
+        promote(run=run, cause=cause, version=trained.outputs["Output"])
+
+
+def run_locally(job: Job, folder: Path) -> None:
+    """Run the pipeline in processes of this machine, its files below `folder`; raises where a step fails.
+
+    That the branch behind the gate ran is not taken on kfp's word: the retrainer compares the gate's decision
+    with the registry.
+    """
+    local.init(
+        runner=local.SubprocessRunner(use_venv=False),
+        pipeline_root=str(folder),
+        workspace_root=str(folder / "workspace"),
+    )
+    retraining(run=job.run, cause=job.cause, champion=job.champion, mode=job.mode)

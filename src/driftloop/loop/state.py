@@ -1,0 +1,116 @@
+"""What the retrainer must not forget: the one file that a restarted retrainer goes on from."""
+
+from pathlib import Path
+from typing import Literal, get_args
+
+import msgspec
+
+from driftloop import durable
+from driftloop.errors import DriftloopError
+
+Mode = Literal["warm_start", "full"]
+Phase = Literal["idle", "waiting_for_labels", "running", "verifying", "cooling_down"]
+PHASES: tuple[Phase, ...] = get_args(Phase)
+
+_HISTORY = 20
+_CAUSES = 200
+"""Settled causes and firing alerts that are remembered."""
+
+
+class Attempt(msgspec.Struct):
+    """One retraining: for which cause, of which champion, and how far it is."""
+
+    cause: str
+    champion: str
+    requested_at: str
+    mode: Mode = "warm_start"
+    by_hand: bool = False
+    failures: int = 0
+    restarts: int = 0
+    """How often the retrainer itself was restarted during it."""
+    run: str = ""
+    """Name of the pipeline run, and of its folder."""
+    archived: int = 0
+    """Completed runs in the archive when it started."""
+    started_at: str | None = None
+    step: str | None = None
+    challenger: str | None = None
+    promoted_at: str | None = None
+    waiting_for: str | None = None
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """How a cause was settled, and with how many runs in the archive: more of them open it again."""
+
+    cause: str
+    decision: str
+    reason: str
+    at: str
+    archived: int
+    model_version: str | None = None
+    duration_s: float | None = None
+
+
+class Total(msgspec.Struct):
+    """All retrainings that ended in one decision."""
+
+    count: int = 0
+    seconds: float = 0.0
+
+
+class State(msgspec.Struct):
+    """Everything durable about the loop."""
+
+    phase: Phase = "idle"
+    attempt: Attempt | None = None
+    queue: list[Attempt] = []
+    firing: dict[str, str] = {}
+    """Since when each alert fires, by cause."""
+    settled: dict[str, Decision] = {}
+    history: list[Decision] = []
+    totals: dict[str, Total] = {}
+    """By decision, ever."""
+    not_before: float = 0.0
+    """Unix seconds; no retraining starts by itself earlier."""
+
+    def fires(self, cause: str, since: str) -> None:
+        """Remember that an alert fires, and forget the oldest ones."""
+        self.firing.pop(cause, None)
+        self.firing[cause] = since
+        while len(self.firing) > _CAUSES:
+            self.firing.pop(next(iter(self.firing)))
+
+    def settle(self, decision: Decision) -> None:
+        """Keep a decision, and forget the oldest ones."""
+        self.settled.pop(decision.cause, None)
+        self.settled[decision.cause] = decision
+        while len(self.settled) > _CAUSES:
+            self.settled.pop(next(iter(self.settled)))
+        total = self.totals.setdefault(decision.decision, Total())
+        total.count += 1
+        total.seconds += decision.duration_s or 0.0
+        self.history = [*self.history, decision][-_HISTORY:]
+
+
+def load(path: Path) -> State:
+    """The state in `path`, or a new one; raises DriftloopError for a file that is no state."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=State)
+    except FileNotFoundError:
+        return State()
+    except (OSError, msgspec.DecodeError) as error:
+        raise DriftloopError(
+            f"the retrainer's state cannot be read: {error}",
+            where=str(path),
+            remedy="move the file away; the retrainer starts idle and finds what is in production in the registry",
+        ) from error
+
+
+def save(path: Path, state: State) -> None:
+    """Write the state durably."""
+    durable.write_json(path, msgspec.to_builtins(state))
+
+
+def plain(value: msgspec.Struct | None) -> dict[str, object] | None:
+    """A part of the state as plain JSON."""
+    return None if value is None else msgspec.to_builtins(value)

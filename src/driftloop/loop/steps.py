@@ -1,0 +1,185 @@
+"""What the steps of the pipeline do: plain functions of parameters and paths, called by `pipeline`'s components.
+
+A step reads its settings from the environment, reports to the retrainer what it does, waits for a registry
+that is down, and fails by raising. What it decided stands in the registry; its reports only tell of it.
+"""
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+
+from driftloop import durable, settings
+from driftloop.bundle import CHECKPOINT, SERVING_FILES, read_metadata
+from driftloop.errors import DriftloopError, RegistryUnavailable
+from driftloop.loop import events, promotion
+from driftloop.registry import CHALLENGER, Registry
+from driftloop.settings import Settings
+
+REGISTRY_PATIENCE_S = 300.0
+CONFIRM_S = 60.0
+"""How long a server may take to answer with a promoted version before the step stops waiting for it."""
+_POLL_S = 0.05
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Step:
+    """What every step has: settings, the registry, and whom to report to."""
+
+    settings: Settings
+    registry: Registry
+    run: str
+    cause: str
+
+    def report(self, event: dict[str, Any]) -> None:
+        """Tell the retrainer; a retrainer that is away finds the same facts in the registry."""
+        url, token = self.settings.retrainer_url, self.settings.token
+        if not events.report(url, token, {"run": self.run, "cause": self.cause, **event}):
+            print(f"the retrainer at {url} did not take the event {event['kind']}", flush=True)
+
+    def patiently(self, call: Callable[[], T]) -> T:
+        """The call's answer; while the registry is away, tries again every second for a few minutes."""
+        deadline = time.monotonic() + REGISTRY_PATIENCE_S
+        while True:
+            try:
+                return call()
+            except RegistryUnavailable:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(1.0)
+
+
+@contextlib.contextmanager
+def _step(name: str, run: str, cause: str) -> Iterator[Step]:
+    """Report the start and the end of a step; end it by signal when it takes longer than a step may."""
+    started = time.monotonic()
+    config = settings.load()
+    signal.alarm(round(config.step_timeout_s))
+    with Registry(config.mlflow_url, config.model_name) as registry:
+        step = Step(config, registry, run, cause)
+        starting = threading.Thread(target=step.report, args=({"kind": "step_started", "step": name},))
+        starting.start()
+        try:
+            yield step
+        finally:
+            starting.join()
+        step.report({"kind": "step_finished", "step": name, "seconds": round(time.monotonic() - started, 3)})
+    signal.alarm(0)
+
+
+def collect(run: str, cause: str, champion: str, dataset: str, bundle: str) -> None:
+    """Write the archive's runs and the plan to `dataset`, and the champion's bundle to `bundle`.
+
+    Raises DriftloopError where too few new runs can be used, having reported `waiting_for_labels`.
+    """
+    from driftloop.cmapss.archive import open_archive
+    from driftloop.loop import dataset as data
+    from driftloop.loop import plan
+
+    with _step("collect", run, cause) as step:
+        files = (*SERVING_FILES, CHECKPOINT)
+        folder = step.patiently(lambda: step.registry.fetch(champion, Path(bundle), files))
+        made = plan.make(open_archive(step.settings.archive_location).read_all(), read_metadata(folder).manifest)
+        if made.excluded:
+            step.report(
+                {
+                    "kind": "runs_excluded",
+                    "model_version": champion,
+                    "reason": "a sensor stands still where it varies in other runs",
+                    "runs": [{"run_id": stuck.run_id, "sensors": stuck.sensors} for stuck in made.excluded[:100]],
+                    "count": len(made.excluded),
+                }
+            )
+        missing = plan.lacking([entry.run_id for entry in made.new], step.settings.min_new_engines)
+        if missing is not None:
+            left_out = f" ({len(made.excluded)} left out for a stuck sensor)" if made.excluded else ""
+            step.report({"kind": "waiting_for_labels", "model_version": champion, "reason": missing + left_out})
+            raise DriftloopError(missing + left_out, where="archive", remedy="add completed runs")
+        data.write(made, Path(dataset))
+
+
+def train(run: str, cause: str, champion: str, mode: str, dataset: str, champion_bundle: str, bundle: str) -> str:
+    """Train the challenger, build its bundle in `bundle`, register it; returns its version.
+
+    The only step that imports torch.
+    """
+    from driftloop.loop import challenger
+    from driftloop.loop import dataset as data
+
+    with _step("train", run, cause) as step:
+        plan = data.read(Path(dataset))
+        version, summary = challenger.make(
+            plan,
+            Path(champion_bundle),
+            Path(bundle),
+            step.settings,
+            parent_version=champion,
+            cause=cause,
+            full=mode == "full",
+            tags={promotion.RETRAINING_TAG: run},
+        )
+        step.patiently(lambda: step.registry.set_alias(CHALLENGER, version))
+        step.report({"kind": "challenger_registered", "model_version": version, "from_version": champion, **summary})
+        return version
+
+
+def evaluate(run: str, cause: str, champion: str, version: str, dataset: str, champion_bundle: str, bundle: str) -> str:
+    """Judge champion and challenger on the gate engines; returns `approved` or `rejected`."""
+    from driftloop.loop import dataset as data
+    from driftloop.loop import evaluation, gate
+
+    with _step("evaluate", run, cause) as step:
+        plan = data.read(Path(dataset))
+        new = evaluation.evaluate(Path(champion_bundle), Path(bundle), plan.new)
+        if new is None:
+            raise DriftloopError("no new engine has the gate role", where="archive", remedy="add completed runs")
+        old = evaluation.evaluate(Path(champion_bundle), Path(bundle), plan.old)
+        decision = gate.decide(old, new, old_tolerance=step.settings.old_tolerance, seed=0)
+        outcome = promotion.APPROVED if decision.approved else promotion.REJECTED
+        step.patiently(lambda: promotion.decide(step.registry, version, outcome, decision.reason, cause))
+        step.report({"kind": "gate_decided", "model_version": version, "from_version": champion, **decision.as_dict()})
+        if not decision.approved:
+            step.report({"kind": "rejected", "model_version": version, "reason": decision.reason})
+            step.patiently(lambda: promotion.repair(step.registry))
+        return outcome
+
+
+def promote(run: str, cause: str, version: str) -> None:
+    """Promote the approved challenger and wait until the server answers with it."""
+    with _step("promote", run, cause) as step:
+        reason = step.patiently(lambda: step.registry.tags(version)).get("decision_reason", "")
+        step.patiently(
+            lambda: promotion.promote(step.registry, version, reason=reason, cause=cause, report=step.report)
+        )
+        confirmed = confirm(step.settings.server_url, version, CONFIRM_S)
+        if confirmed is None:
+            # Not a failure of the promotion: recovery is verified, or not, by what the watch sees.
+            step.report(
+                {"kind": "serving_not_confirmed", "model_version": version, "reason": f"not within {CONFIRM_S:.0f} s"}
+            )
+        else:
+            step.report({"kind": "serving_confirmed", "model_version": version, "time": confirmed})
+
+
+def confirm(server_url: str, version: str, timeout_s: float) -> str | None:
+    """The time at which the server first said that it serves `version`; None where it does not in `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    with httpx.Client(base_url=server_url, timeout=2.0, trust_env=False) as http:
+        while True:
+            try:
+                answer = http.get("/model")
+                if answer.is_success and str(answer.json().get("model_version")) == version:
+                    return durable.now()
+            except (httpx.HTTPError, ValueError, AttributeError):
+                pass
+            if time.monotonic() > deadline:
+                return None
+            time.sleep(_POLL_S)
