@@ -257,7 +257,6 @@ def test_a_write_that_met_another_is_tried_again(monkeypatch: pytest.MonkeyPatch
             raise ClientError({"Error": {"Code": "ConditionalRequestConflict"}}, "PutObject")
         return put(**request)
 
-    monkeypatch.setattr("driftloop.cmapss.archive._CONFLICT_PAUSES_S", (0.0, 0.0))
     monkeypatch.setattr(client, "put_object", meet)
     assert archive.add(run()) is True
 

@@ -26,7 +26,6 @@ from driftloop.errors import DataError
 _SUFFIX = ".npy"
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _LIMIT = float(np.finfo(np.float32).max)
-_CONFLICT_PAUSES_S = (0.1, 0.3, 1.0)
 _RESTORE = "restore this object from a backup, or delete it and add the run again"
 
 
@@ -291,17 +290,16 @@ class _BucketStore:
     def where(self, name: str) -> str:
         return f"s3://{self._bucket}/{self._prefix}{name}"
 
-    def _put(self, entry: tuple[str, bytes]) -> bool:
+    def _put(self, entry: tuple[str, bytes], pauses_s: tuple[float, ...] = (0.1, 0.3, 1.0)) -> bool:
         name, content = entry
-        for pause_s in (*_CONFLICT_PAUSES_S, None):
-            try:
-                return self._put_if_free(name, content)
-            except Exception as error:
-                # Two writers were under way with this name at once; S3 asks both to try again.
-                if pause_s is None or _code(error) not in ("ConditionalRequestConflict", "409"):
-                    raise self._error("cannot be written", name, error) from error
-                time.sleep(pause_s)
-        raise AssertionError("not reached")
+        try:
+            return self._put_if_free(name, content)
+        except Exception as error:
+            if not pauses_s or _code(error) not in ("ConditionalRequestConflict", "409"):
+                raise self._error("cannot be written", name, error) from error
+        # Two writers were under way with this name at once; S3 asks both to try again.
+        time.sleep(pauses_s[0])
+        return self._put(entry, pauses_s[1:])
 
     def _put_if_free(self, name: str, content: bytes) -> bool:
         key = self._prefix + name

@@ -43,9 +43,9 @@ def pull(
             lambda done, total: bar.update(task, completed=done, total=total),
         )
     if address is None:
-        _out.print(f"{folder} already holds NASA's 13 files; nothing was downloaded.")
+        typer.echo(f"{folder} already holds NASA's 13 files; nothing was downloaded.")
     else:
-        _out.print(f"{folder} now holds NASA's 13 files, checked, from {address}")
+        typer.echo(f"{folder} now holds NASA's 13 files, checked, from {address}")
 
 
 @data_app.command()
@@ -63,7 +63,7 @@ def verify(
     if as_json:
         typer.echo(json.dumps({"folder": str(found), "files": files.SHA256}))
     else:
-        _out.print(f"{found}: all {len(files.SHA256)} files are NASA's, byte for byte.")
+        typer.echo(f"{found}: all {len(files.SHA256)} files are NASA's, byte for byte.")
 
 
 @data_app.command()
@@ -78,14 +78,23 @@ def info(as_json: Json = False) -> None:
         typer.echo(json.dumps({"data_source": fleet.data_source, "origin": fleet.origin, "subsets": shown}))
         return
     if fleet.warning:
-        _err.print(f"[bold yellow]{fleet.warning}[/]")
+        _err.print(fleet.warning, style="bold yellow", markup=False)
     table = Table(title=f"C-MAPSS ({fleet.data_source}: {fleet.origin})")
-    for heading in ("subset", "train engines", "test engines", "train cycles", "test cycles", "lives", "regimes"):
-        table.add_column(heading, justify="left" if heading == "subset" else "right")
+    for heading in (
+        "subset",
+        "train engines",
+        "test engines",
+        "train cycles",
+        "test cycles",
+        "lives",
+        "mean",
+        "regimes",
+    ):
+        table.add_column(heading, justify="left" if heading == "subset" else "right", no_wrap=heading == "lives")
     for facts in shown:
-        lives = "{min} to {max}, mean {mean}".format(**facts["lives"])
+        lives = "{min} to {max}".format(**facts["lives"])
         numbers = (str(facts[key]) for key in ("train_engines", "test_engines", "train_cycles", "test_cycles"))
-        table.add_row(facts["subset"], *numbers, lives, str(facts["regimes"]))
+        table.add_row(facts["subset"], *numbers, lives, str(facts["lives"]["mean"]), str(facts["regimes"]))
     _out.print(table)
 
 
@@ -99,7 +108,7 @@ def simulate(
     if out.exists() and any(out.iterdir()):
         raise DataError("is not empty", where=str(out), remedy="name a new folder, so that no data is overwritten")
     written = simulator.write_files(out, seed=seed, engines=engines)
-    _out.print(f"Wrote {len(written)} files of a SIMULATED fleet (seed {seed}) to {out}. This is not NASA's data.")
+    typer.echo(f"Wrote {len(written)} files of a SIMULATED fleet (seed {seed}) to {out}. This is not NASA's data.")
 
 
 @archive_app.command()
@@ -124,7 +133,7 @@ def add(
     if as_json:
         typer.echo(json.dumps({"added": posted.added, "known": posted.known}))
     else:
-        _out.print(f"{len(posted.added)} runs archived, {len(posted.known)} were there already.")
+        typer.echo(f"{len(posted.added)} runs archived, {len(posted.known)} were there already.")
 
 
 @archive_app.command("list")
