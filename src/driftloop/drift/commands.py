@@ -29,6 +29,10 @@ _out, _err = Console(), Console(stderr=True)
 _CODES = {NO_DRIFT: 0, DRIFT: 1}
 _ERROR, _NOT_ENOUGH = 2, 3
 
+Servers = Annotated[
+    list[str] | None,
+    typer.Option("--server", help="Scrape this server; may be given again. By default Prometheus, or the one server."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -36,6 +40,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def watch(
     metrics_port: Annotated[int, typer.Option(help="Port for the watch's own metrics; 0: none.")] = 0,
     metrics_host: Annotated[str, typer.Option(help="Address for the watch's own metrics.")] = "127.0.0.1",
+    server: Servers = None,
 ) -> None:
     """Judge the newest requests every second; raise an alert on drift. Runs until SIGINT or SIGTERM."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -55,7 +60,7 @@ def watch(
         signal.signal(number, lambda *_: stopping.set())
     outbox = Outbox(configured.token)
     folder = _folder(configured)
-    source = _source(configured)
+    source = _source(configured, server)
     turns = Watch(configured, _production(configured), source, outbox, folder=folder, exporter=exporter)
     outbox.start()
     try:
@@ -69,6 +74,7 @@ def watch(
 def check(
     seconds: Annotated[float, typer.Option(min=0, help="Longest time to collect requests.")] = 10.0,
     window: Annotated[int | None, typer.Option(min=1, help="Requests to look at; by default the watch's.")] = None,
+    server: Servers = None,
     as_json: Json = False,
 ) -> None:
     """Judge the traffic once. Exit code 0: no drift, 1: drift, 2: error, 3: not enough data."""
@@ -79,7 +85,7 @@ def check(
             raise DriftloopError(
                 "no model is in production", where=configured.mlflow_url, remedy="register one with `driftloop train`"
             )
-        source = _source(configured)
+        source = _source(configured, server)
         try:
             verdict = check_once(
                 model,
@@ -157,10 +163,10 @@ def _production(configured: Settings) -> Production:
     return Production(registry, _folder(configured))
 
 
-def _source(configured: Settings) -> Source:
-    if configured.prometheus_url:
+def _source(configured: Settings, servers: list[str] | None) -> Source:
+    if configured.prometheus_url and not servers:
         return PrometheusSource(configured.prometheus_url)
-    return ScrapeSource([url.strip() for url in configured.server_url.split(",")])
+    return ScrapeSource(servers or [configured.server_url])
 
 
 def _folder(configured: Settings) -> Path:

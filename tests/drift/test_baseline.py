@@ -1,0 +1,104 @@
+import dataclasses
+
+import msgspec
+import numpy as np
+import pytest
+
+from driftloop.drift.baseline import (
+    Baseline,
+    baseline_bytes,
+    build_baseline,
+    decode_baseline,
+    fit_mixture,
+    read_baseline,
+)  # fmt: skip
+from driftloop.drift.bins import FEATURES
+from driftloop.drift.calibration import GRID, least_n
+from driftloop.errors import BundleError
+
+from .engines import lives, stream, tally, trace
+
+
+def test_a_baseline_survives_its_bytes(two_domains: Baseline):
+    assert decode_baseline(baseline_bytes(two_domains)) == two_domains
+
+
+def test_the_same_traces_in_any_order_give_the_same_bytes():
+    traces = [trace(i) for i in range(8)] + [trace(i, 1, fleet=1) for i in range(8)]
+    first = baseline_bytes(build_baseline(traces, replicates=40))
+    assert baseline_bytes(build_baseline(traces[::-1], replicates=40)) == first
+
+
+def test_distributions_add_up(two_domains: Baseline):
+    for domain in two_domains.domains:
+        assert domain.runs == 40
+        assert sum(age.rows for age in domain.ages) == domain.rows
+        assert all(sum(p) == pytest.approx(1, abs=1e-5) for p in domain.probabilities.values())
+
+
+def test_a_constant_sensor_has_three_bins_and_a_discrete_one_few(baseline: Baseline):
+    by_name = {feature.name: feature for feature in baseline.features}
+    assert (by_name["setting_3"].kind, by_name["setting_3"].bins) == ("constant", 3)
+    assert by_name["sensor_5"].kind == "constant"
+    assert by_name["setting_2"].bins == 6
+    assert by_name["sensor_2"].bins == 10
+
+
+def test_thresholds_are_given_for_every_size_and_feature(baseline: Baseline):
+    assert [threshold.n for threshold in baseline.thresholds] == list(GRID)
+    assert all(len(t.psi) == len(t.ks) == len(FEATURES) for t in baseline.thresholds)
+    first, last = baseline.thresholds[0], baseline.thresholds[-1]
+    assert np.median(first.psi) > np.median(last.psi)
+
+
+def test_one_domain_has_no_power_to_state(baseline: Baseline):
+    assert (baseline.min_n, baseline.power) == (300, None)
+
+
+def test_with_two_domains_min_n_finds_an_admixture(two_domains: Baseline):
+    assert two_domains.power is not None
+    assert two_domains.power >= 0.95
+    assert two_domains.min_n in GRID
+
+
+def test_min_n_is_the_size_from_which_on_the_power_is_enough():
+    assert least_n({50: 0.99, 100: 0.5, 200: 0.96, 300: 1.0}) == 200
+    assert least_n({50: 0.1, 100: 0.2}) == 100
+
+
+def test_gate_engines_are_refused():
+    with pytest.raises(ValueError, match="eng-0"):
+        build_baseline([dataclasses.replace(trace(0), role="gate")])
+
+
+def test_weights_must_fit_the_domains():
+    for weights in ([1.0], [1.0, -1.0], [0.0, 0.0], [1.0, float("nan")]):
+        with pytest.raises(ValueError, match="weights"):
+            build_baseline([trace(0), trace(1, 1)], weights, replicates=10)
+
+
+@pytest.mark.parametrize("engines", [1, 2, 3])
+def test_a_few_engines_are_enough_for_a_baseline(engines: int):
+    made = build_baseline([trace(i) for i in range(engines)], replicates=20)
+    assert all(np.isfinite(t.psi).all() for t in made.thresholds)
+
+
+def test_the_mixture_of_traffic_is_found(two_domains: Baseline):
+    rng = np.random.default_rng(5)
+    old = stream(lives(two_domains, [trace(i) for i in range(100, 120)]), 2000, rng)
+    new = stream(lives(two_domains, [trace(i, 1, fleet=1) for i in range(100, 120)]), 2000, rng)
+    for share in (0.0, 0.25, 1.0):
+        rows = np.where(rng.random(2000)[:, None] < share, new, old)
+        assert fit_mixture(tally(two_domains, rows), two_domains) == pytest.approx([1 - share, share], abs=0.03)
+
+
+def test_a_damaged_baseline_is_refused_with_its_name(tmp_path, baseline: Baseline):
+    path = tmp_path / "baseline.json"
+    with pytest.raises(BundleError, match=r"baseline\.json"):
+        read_baseline(tmp_path)
+    path.write_bytes(baseline_bytes(baseline)[:-20])
+    with pytest.raises(BundleError, match=r"baseline\.json"):
+        read_baseline(tmp_path)
+    path.write_bytes(baseline_bytes(msgspec.structs.replace(baseline, weights=[])))
+    with pytest.raises(BundleError, match="do not fit"):
+        read_baseline(tmp_path)

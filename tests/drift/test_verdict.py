@@ -1,0 +1,129 @@
+import dataclasses
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from driftloop.drift.baseline import Baseline
+from driftloop.drift.bins import FEATURES
+from driftloop.drift.verdict import judge, thresholds_at
+from driftloop.errors import BundleError
+
+from .engines import lives, stream, tally, trace
+
+HEALTHY = [trace(i) for i in range(200, 240)]
+OTHER = [trace(i, fleet=1) for i in range(200, 220)]
+
+
+def judged(baseline: Baseline, traces, n: int = 500, seed: int = 0):
+    return judge(tally(baseline, stream(lives(baseline, traces), n, np.random.default_rng(seed))), baseline)
+
+
+def test_healthy_engines_never_seen_before_raise_no_alarm(baseline: Baseline):
+    rows = stream(lives(baseline, HEALTHY), 40_000, np.random.default_rng(1))
+    scores = [judge(tally(baseline, rows[end - 500 : end]), baseline).score for end in range(500, len(rows), 100)]
+    assert max(scores) < 1, max(scores)
+
+
+def test_a_fleet_of_young_engines_is_no_drift(baseline: Baseline):
+    young = [
+        dataclasses.replace(
+            t, prediction=t.prediction[:40], settings=t.settings[:40], newest=t.newest[:40], regime=t.regime[:40]
+        )
+        for t in HEALTHY
+    ]
+    verdict = judged(baseline, young)
+    assert verdict.verdict == "no_drift"
+    assert verdict.age_shift > judged(baseline, HEALTHY).age_shift
+    assert max(f.psi_plain for f in verdict.features) > max(f.psi for f in verdict.features)
+
+
+def test_another_fleet_is_a_fleet_change(baseline: Baseline):
+    verdict = judged(baseline, OTHER)
+    assert (verdict.verdict, verdict.kind) == ("drift", "fleet_change")
+    assert verdict.score > 1
+    assert {"setting_1", "regime"} <= set(verdict.blamed)
+
+
+def test_drift_is_said_from_50_requests_on_and_not_below(baseline: Baseline):
+    assert judged(baseline, OTHER, 49).verdict == "not_enough_data"
+    assert judged(baseline, OTHER, 50).verdict == "drift"
+
+
+def test_no_drift_needs_min_n_requests(baseline: Baseline):
+    assert judged(baseline, HEALTHY, baseline.min_n - 1).verdict == "not_enough_data"
+    assert judged(baseline, HEALTHY, baseline.min_n).verdict == "no_drift"
+
+
+def test_nothing_at_all_is_not_enough_data(baseline: Baseline):
+    verdict = judge(baseline.binner.split(np.zeros(baseline.binner.total, dtype=np.int64)), baseline)
+    assert (verdict.verdict, verdict.n, verdict.score) == ("not_enough_data", 0, 0.0)
+
+
+@pytest.mark.parametrize("sensor", [2, 3, 11])
+@pytest.mark.parametrize("bias", [1.5, -3.0])
+def test_a_biased_sensor_is_a_sensor_fault_and_blamed_alone(baseline: Baseline, sensor: int, bias: float):
+    verdict = judged(baseline, [trace(i, bias={sensor: bias}) for i in range(200, 240)], 700)
+    assert (verdict.kind, verdict.blamed) == ("sensor_fault", [f"sensor_{sensor}"])
+
+
+def test_a_stuck_sensor_is_a_sensor_fault_and_named(baseline: Baseline):
+    stuck = []
+    for t in HEALTHY:
+        newest = t.newest.copy()
+        newest[:, 10] = 0.3
+        stuck.append(dataclasses.replace(t, newest=newest))
+    verdict = judged(baseline, stuck)
+    assert (verdict.kind, verdict.blamed, verdict.stuck) == ("sensor_fault", ["sensor_11"], ["sensor_11"])
+
+
+def test_two_biased_sensors_are_not_one_sensors_fault(baseline: Baseline):
+    verdict = judged(baseline, [trace(i, bias={2: 3.0, 3: 3.0}) for i in range(200, 240)], 700)
+    assert (verdict.verdict, verdict.kind) == ("drift", "fleet_change")
+    assert set(verdict.blamed[:2]) == {"sensor_2", "sensor_3"}
+
+
+def test_a_shift_among_known_domains_is_no_drift_and_reported(two_domains: Baseline):
+    verdict = judged(two_domains, HEALTHY)
+    assert verdict.verdict == "no_drift"
+    assert verdict.mixture["0"] == pytest.approx(1, abs=0.03)
+    assert max(feature.psi_plain for feature in verdict.features) > 1
+
+
+def test_the_score_grows_with_the_share_of_foreign_engines(baseline: Baseline):
+    rng = np.random.default_rng(6)
+    own, other = (stream(lives(baseline, traces), 500, rng) for traces in (HEALTHY, OTHER))
+    where = rng.random(500)
+    scores = [
+        judge(tally(baseline, np.where(where[:, None] < share, other, own)), baseline).score
+        for share in (0.0, 0.1, 0.25, 0.5, 1.0)
+    ]
+    assert np.all(np.diff(scores) > 0), scores
+
+
+def test_every_feature_is_reported_with_its_thresholds(baseline: Baseline):
+    verdict = judged(baseline, HEALTHY)
+    assert [feature.feature for feature in verdict.features] == list(FEATURES)
+    assert all(f.threshold_psi > 0 and f.threshold_ks > 0 for f in verdict.features)
+    assert verdict.score == pytest.approx(max(f.score for f in verdict.features), abs=1e-3)
+
+
+def test_thresholds_are_interpolated_between_sizes_and_held_outside(baseline: Baseline):
+    below, first, between, second = (thresholds_at(baseline, n)[0] for n in (1, 50, 70, 100))
+    assert below == pytest.approx(first)
+    assert first == pytest.approx(np.array(baseline.thresholds[0].psi))
+    assert np.all((between - first) * (between - second) <= 1e-12)
+
+
+def test_counts_on_other_bins_are_refused(baseline: Baseline):
+    counts = baseline.binner.split(np.zeros(baseline.binner.total, dtype=np.int64))
+    with pytest.raises(BundleError, match="sensor_2 "):
+        judge({**counts, "sensor_2": np.zeros(2, dtype=np.int64)}, baseline)
+
+
+def test_the_calibrated_rate_holds_on_engines_left_out(baseline: Baseline):
+    """1 % quantiles per feature: exceeded by held-out engines about as often as stated, family-wise far less."""
+    engines = lives(baseline, [trace(i) for i in range(300, 360)])
+    rng = np.random.default_rng(8)
+    kinds = Counter(judge(tally(baseline, stream(engines, 300, rng, 10)), baseline).verdict for _ in range(200))
+    assert kinds["drift"] == 0, kinds
