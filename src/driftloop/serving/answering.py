@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 from msgspec import UNSET
-from numpy.typing import NDArray
 
 from driftloop.bundle import UNSEEN_REGIME
 from driftloop.serving.engine import Engine, Outputs, Slot
@@ -41,7 +40,7 @@ class Answerer:
 
 def _predictions(engine: Engine, windows: Sequence[Window], outputs: Outputs) -> list[Prediction]:
     values = np.stack([outputs.rul, outputs.lower, outputs.upper], axis=1).astype(np.float64)
-    finite: NDArray[np.bool_] = np.isfinite(values).all(axis=1)
+    finite = np.logical_and.reduce(np.isfinite(values), axis=1)
     if not finite.all():
         values[~finite] = (0.0, 0.0, engine.metadata.cap if engine.metadata else 0.0)
     # A ten-thousandth of a cycle is more than any model knows, and half the digits of a float32.

@@ -157,8 +157,11 @@ class InferenceLog:
         self._folder.mkdir(parents=True, exist_ok=True)
         if self._lock_handle is None:
             self._path, self._lock_handle = _claim(self._folder)
-        self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        self._file = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
         self._size = os.fstat(self._file).st_size
+        if self._size and os.pread(self._file, 1, self._size - 1) != b"\n":
+            # A crash left half a line; the next record must not be glued to it.
+            self._size += os.write(self._file, b"\n")
 
     def _rotate(self) -> None:
         assert self._file is not None
