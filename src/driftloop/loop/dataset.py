@@ -1,5 +1,6 @@
 """What the first pipeline step hands to the others: the runs of a retraining and its plan, as two files."""
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def read(folder: Path) -> Plan:
         stored = msgspec.json.decode((folder / _PLAN).read_bytes(), type=_Stored)
         with np.load(folder / _ROWS, allow_pickle=False) as rows:
             runs = {run_id: Run(run_id, rows[run_id]) for run_id in [*stored.old, *stored.new]}
-    except (OSError, ValueError, KeyError, msgspec.DecodeError) as error:
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, msgspec.DecodeError) as error:
         raise DataError(f"the data of a retraining cannot be read: {error}", where=str(folder)) from error
     for entry in stored.manifest:
         if runs[entry.run_id].sha256 != entry.sha256:

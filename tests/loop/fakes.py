@@ -1,0 +1,154 @@
+"""A registry, an archive, a pipeline and a clock that tests hold in their hands."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from driftloop.bundle import SERVING_FILES, Example, ManifestEntry, Metadata, write_metadata
+from driftloop.cmapss.runs import role_of
+from driftloop.errors import DriftloopError, RegistryUnavailable
+from driftloop.loop.backend import Job, Outcome
+from driftloop.registry import Version
+
+OLD = [f"eng-old{i}" for i in range(40)]
+NEW = [f"eng-new{i}" for i in range(60)]
+
+
+class Clock:
+    """Time that passes when told to."""
+
+    def __init__(self, now: float = 1_800_000_000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class FakeArchive:
+    """Run ids alone."""
+
+    ids: list[str] = field(default_factory=list)
+
+    def run_ids(self) -> list[str]:
+        return sorted(self.ids)
+
+
+class FakeRegistry:
+    """Versions and aliases in memory; `down` makes every call fail as MLflow's absence does."""
+
+    model_name = "rul-lstm"
+
+    def __init__(self) -> None:
+        self.known: dict[str, Version] = {}
+        self.pointers: dict[str, str] = {}
+        self.down = False
+        self.moves: list[tuple[str, str]] = []
+
+    def _up(self) -> None:
+        if self.down:
+            raise RegistryUnavailable("cannot be reached", where="MLflow", remedy="start it")
+
+    def add(self, **tags: str) -> str:
+        version = str(len(self.known) + 1)
+        self.known[version] = Version(version, f"run{version}", f"mlflow-artifacts:/{version}", 0.0, dict(tags))
+        return version
+
+    def aliases(self) -> dict[str, str]:
+        self._up()
+        return dict(self.pointers)
+
+    def alias(self, name: str) -> str | None:
+        return self.aliases().get(name)
+
+    def versions(self) -> list[Version]:
+        self._up()
+        return [self.version(version) for version in self.known]
+
+    def version(self, version: str) -> Version:
+        self._up()
+        if version not in self.known:
+            raise DriftloopError(f"there is no version {version}")
+        aliases = tuple(alias for alias, target in self.pointers.items() if target == version)
+        return replace(self.known[version], aliases=aliases)
+
+    def tags(self, version: str) -> dict[str, str]:
+        return dict(self.version(version).tags)
+
+    def set_alias(self, name: str, version: str) -> None:
+        self.version(version)
+        self.pointers[name] = version
+        self.moves.append((name, version))
+
+    def delete_alias(self, name: str) -> None:
+        self._up()
+        self.pointers.pop(name, None)
+
+    def set_tag(self, version: str, key: str, value: str) -> None:
+        self.version(version)
+        self.known[version].tags[key] = value
+
+    def set_tags(self, version: str, tags: dict[str, str]) -> None:
+        for key, value in tags.items():
+            self.set_tag(version, key, value)
+
+    def delete_version(self, version: str) -> None:
+        self.version(version)
+        del self.known[version]
+
+    def fetch(self, version: str, folder: Path, files: tuple[str, ...] = SERVING_FILES) -> Path:
+        assert set(files) >= set(SERVING_FILES)
+        self.version(version)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_metadata(folder, metadata(OLD))
+        return folder
+
+
+@dataclass
+class FakeBackend:
+    """A pipeline that ends when a test says so; `script` does what its steps would do."""
+
+    jobs: list[Job] = field(default_factory=list)
+    running: bool = False
+    outcome: Outcome | None = None
+    cleared: int = 0
+    script: Callable[[Job], None] | None = None
+
+    def prepare(self) -> None:
+        pass
+
+    def start(self, job: Job) -> None:
+        assert not self.running, "two pipelines at once"
+        self.jobs.append(job)
+        self.running, self.outcome = True, None
+        if self.script is not None:
+            self.script(job)
+            self.end()
+
+    def end(self, *, succeeded: bool = True, error: str | None = None) -> None:
+        self.outcome = Outcome(succeeded, error)
+
+    def poll(self) -> Outcome | None:
+        if self.outcome is not None:
+            self.running = False
+        return self.outcome
+
+    def stop(self) -> None:
+        self.running = False
+
+    def clear(self) -> None:
+        self.running = False
+        self.cleared += 1
+
+
+def metadata(run_ids: list[str]) -> Metadata:
+    """What a champion that was trained on these runs says of itself."""
+    return Metadata(
+        window=30,
+        regimes=1,
+        manifest=[ManifestEntry(run_id, "0" * 64, role_of(run_id), 0, 200) for run_id in run_ids],
+        example=Example([], [], [], []),
+        data_source="simulated",
+        seed=0,
+        training="full",
+    )

@@ -1,0 +1,102 @@
+import numpy as np
+import pytest
+
+from driftloop.bundle import ManifestEntry
+from driftloop.cmapss.runs import Run
+from driftloop.errors import DataError
+from driftloop.loop import dataset, plan
+
+
+def make_runs(name: str, count: int, setting: float = 0.0, cycles: int = 60) -> list[Run]:
+    rng = np.random.default_rng(len(name) + count)
+    runs = []
+    for i in range(count):
+        rows = rng.normal(500, 1, (cycles, 24))
+        rows[:, :3] = [setting, 0.0, 100.0]
+        rows[:, 3] = 518.67
+        runs.append(Run(f"eng-{name}{i}", rows))
+    return runs
+
+
+def manifest_of(runs: list[Run], domain: int = 0) -> list[ManifestEntry]:
+    return [ManifestEntry(run.run_id, run.sha256, run.role, domain, len(run.rows)) for run in runs]
+
+
+def test_new_runs_become_the_next_domain_and_old_ones_keep_theirs():
+    old, new = make_runs("a", 10), make_runs("b", 8)
+    known = manifest_of(old[:5]) + manifest_of(old[5:], domain=1)
+    made = plan.make([*new, *old], known)
+    assert [run.run_id for run in made.new] == sorted(run.run_id for run in new)
+    assert {entry.domain for entry in made.manifest if entry.run_id.startswith("eng-b")} == {2}
+    assert [entry for entry in made.manifest if entry.run_id.startswith("eng-a")] == sorted(
+        known, key=lambda entry: entry.run_id
+    )
+    assert made.excluded == []
+    assert made.missing == []
+
+
+def test_a_stuck_sensor_is_left_out_and_named():
+    old, new = make_runs("a", 10), make_runs("b", 8)
+    new[2].rows[:, 3 + 10] = new[2].rows[0, 3 + 10]
+    made = plan.make([*new, *old], manifest_of(old))
+    assert made.excluded == [plan.StuckSensor("eng-b2", ["sensor_11"])]
+    assert "eng-b2" not in [entry.run_id for entry in made.manifest]
+
+
+def test_a_sensor_that_got_stuck_late_in_life_is_found():
+    old, new = make_runs("a", 10), make_runs("b", 8)
+    new[0].rows[-25:, 3 + 4] = 1.0
+    assert [stuck.sensors for stuck in plan.stuck_sensors(new, old)] == [["sensor_5"]]
+
+
+def test_a_sensor_that_never_varies_is_no_fault():
+    assert plan.stuck_sensors(make_runs("b", 8), make_runs("a", 10)) == []
+
+
+def test_in_a_regime_that_no_old_run_knows_the_other_new_runs_are_the_measure():
+    old, new = make_runs("a", 10), make_runs("b", 40, setting=35.0)
+    new[7].rows[:, 3 + 3] = 7.0
+    assert [stuck.run_id for stuck in plan.stuck_sensors(new, old)] == ["eng-b7"]
+
+
+def test_an_archive_that_changed_is_refused():
+    old = make_runs("a", 10)
+    known = manifest_of(old)
+    old[3].rows[0, 0] = 1.0
+    changed = [Run(run.run_id, run.rows) for run in old]
+    with pytest.raises(DataError, match="eng-a3 and 0 others are not what the production model was trained on"):
+        plan.make(changed, known)
+
+
+def test_runs_that_the_archive_lost_are_named():
+    old = make_runs("a", 10)
+    assert plan.make(old[1:], manifest_of(old)).missing == ["eng-a0"]
+
+
+def test_too_few_new_engines_are_told_by_number_and_role():
+    assert plan.lacking([f"eng-{i}" for i in range(200)], 20) is None
+    few = plan.lacking(["eng-1", "eng-2"], 20)
+    assert few is not None
+    assert few.startswith("2 new completed runs, 20 are needed")
+    assert "in role gate, 3 are needed" in few
+
+
+def test_a_plan_written_is_the_plan_read(tmp_path):
+    old, new = make_runs("a", 6), make_runs("b", 8)
+    new[2].rows[:, 3 + 10] = 1.0
+    made = plan.make([*new, *old], manifest_of(old))
+    dataset.write(made, tmp_path / "data")
+    read = dataset.read(tmp_path / "data")
+    assert read.manifest == made.manifest
+    assert read.excluded == made.excluded
+    assert [run.run_id for run in read.new] == [run.run_id for run in made.new]
+    assert all((a.rows == b.rows).all() for a, b in zip(read.old, made.old, strict=True))
+
+
+def test_a_damaged_data_set_is_refused(tmp_path):
+    dataset.write(plan.make(make_runs("b", 8), []), tmp_path)
+    content = bytearray((tmp_path / "rows.npz").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "rows.npz").write_bytes(content)
+    with pytest.raises(DataError, match="the data of a retraining cannot be read"):
+        dataset.read(tmp_path)

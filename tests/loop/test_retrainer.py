@@ -1,0 +1,636 @@
+"""The state machine, with a registry, an archive, a pipeline and a clock in the test's hands."""
+
+import contextlib
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from driftloop.durable import format_time, parse_time
+from driftloop.errors import DriftloopError, RegistryUnavailable
+from driftloop.loop import promotion, retrainer
+from driftloop.loop.alerts import Alert
+from driftloop.loop.backend import Job
+from driftloop.loop.events import EventLog
+from driftloop.loop.retrainer import Busy, Retrainer
+from driftloop.settings import Settings
+
+from .fakes import NEW, OLD, Clock, FakeArchive, FakeBackend, FakeRegistry
+
+CAUSE = "fleet_change:1"
+
+
+class World:
+    """One retrainer and everything around it; `restart` is a kill -9 and a new start."""
+
+    def __init__(self, folder: Path, **overrides: object) -> None:
+        self.folder = folder
+        self.settings = Settings(
+            state_dir=folder, cool_down_s=30.0, recovery_timeout_s=100.0, enable_retraining=True, **overrides
+        )
+        self.clock, self.archive, self.registry = Clock(), FakeArchive([*OLD]), FakeRegistry()
+        self.registry.add(decision="promoted")
+        self.registry.pointers["production"] = "1"
+        self.backend = FakeBackend()
+        self.restart()
+
+    def restart(self) -> None:
+        self.backend = FakeBackend(jobs=self.backend.jobs, script=self.backend.script)
+        self.events = EventLog(self.folder / "events", 10_000)
+        self.loop = Retrainer(
+            self.settings, self.folder, self.registry, self.archive, self.events, self.backend, self.clock
+        )
+
+    def settle(self, moves: int = 20) -> str:
+        """Make every move that is due now; the state afterwards."""
+        for _ in range(moves):
+            pause = self.loop.tick()
+            if pause is None or pause > 0:
+                break
+        return self.phase
+
+    @property
+    def phase(self) -> str:
+        return str(self.loop.status()["state"])
+
+    @property
+    def kinds(self) -> list[str]:
+        return [event["kind"] for event in self.events.read()]
+
+    @property
+    def decisions(self) -> list[tuple[str, str]]:
+        return [(item["cause"], item["decision"]) for item in self.loop.status()["history"]]
+
+    def alert(
+        self, version: str = "1", *, firing: bool = True, drift: str = "fleet_change", at: str | None = None
+    ) -> str:
+        since = at or "2027-01-15T08:00:00.000Z"
+        return self.loop.on_alert(Alert(firing, drift, version, since, ["sensor_11"], 500, 3.0, "drift"))
+
+    def arrive(self, count: int = len(NEW)) -> None:
+        self.archive.ids = [*OLD, *NEW[:count]]
+        self.loop.on_runs(NEW[:count])
+        self.clock.now += 1.0
+
+    def report(self, kind: str, **detail: object) -> None:
+        self.loop.on_event(self.events.append(kind, **detail))
+
+    # What the steps of a pipeline do to the world.
+
+    def train(self, job: Job) -> str:
+        return self.registry.add(retraining=job.run, cause=job.cause, parent_version=job.champion)
+
+    def promoting(self, job: Job) -> None:
+        version = self.train(job)
+        promotion.decide(self.registry, version, promotion.APPROVED, "better", job.cause)
+        promotion.promote(
+            self.registry,
+            version,
+            reason="better",
+            cause=job.cause,
+            report=lambda event: self.report(event.pop("kind"), run=job.run, **event),
+        )
+
+    def rejecting(self, job: Job) -> None:
+        promotion.decide(self.registry, self.train(job), promotion.REJECTED, "worse on old engines", job.cause)
+
+    def run(self, script: Callable[[Job], None]) -> None:
+        script(self.backend.jobs[-1])
+        self.backend.end()
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def test_an_alert_leads_to_a_promotion_that_the_watch_confirms(world: World):
+    world.arrive()
+    assert world.alert() == "queued"
+    assert world.settle() == "running"
+    assert world.backend.jobs == [Job(world.backend.jobs[0].run, CAUSE, "1", "warm_start")]
+    world.run(world.promoting)
+    assert world.settle() == "verifying"
+    world.report("verdict", model_version="2", verdict="not_enough_data", n=100)
+    assert world.settle() == "verifying"
+    world.report("verdict", model_version="2", verdict="no_drift", n=900)
+    assert world.settle() == "cooling_down"
+    assert world.registry.pointers == {"production": "2", "previous": "1"}
+    assert world.registry.tags("2")["decision"] == "promoted"
+    assert world.decisions == [(CAUSE, "promoted")]
+    assert [kind for kind in world.kinds if kind != "verdict"] == [
+        "alert_firing",
+        "retraining_started",
+        "promoted",
+        "recovery_verified",
+    ]
+    world.clock.now += 31
+    assert world.settle() == "idle"
+
+
+def test_the_start_event_is_durable_before_the_pipeline_starts(world: World):
+    world.arrive()
+    world.alert()
+    seen: list[list[str]] = []
+    world.backend.script = lambda _: seen.append(
+        [event["kind"] for event in EventLog(world.folder / "events", 99).read()]
+    )
+    world.settle()
+    assert seen[0][-1] == "retraining_started"
+
+
+def test_the_same_alert_sent_again_is_the_same_cause(world: World):
+    world.arrive()
+    assert world.alert() == "queued"
+    assert world.alert() == "duplicate"
+    world.settle()
+    assert world.alert() == "duplicate"
+    assert len(world.backend.jobs) == 1
+    assert world.kinds.count("alert_firing") == 1
+
+
+def test_two_alerts_at_once_start_one_retraining(world: World):
+    world.arrive()
+    assert world.alert() == "queued"
+    assert world.alert(drift="sensor_fault") == "refused"
+    assert world.settle() == "running"
+    assert len(world.backend.jobs) == 1
+    assert world.kinds.count("retraining_started") == 1
+
+
+def test_a_sensor_fault_is_refused_and_never_trained_on(world: World):
+    world.arrive()
+    assert world.alert(drift="sensor_fault") == "refused"
+    assert world.alert(drift="sensor_fault") == "refused"
+    assert world.settle() == "idle"
+    assert world.backend.jobs == []
+    refusals = [event for event in world.events.read() if event["kind"] == "retraining_refused"]
+    assert len(refusals) == 1
+    assert "sensor_11" in refusals[0]["reason"]
+
+
+def test_with_retraining_switched_off_the_alert_is_recorded_and_nothing_else(tmp_path: Path):
+    world = World(tmp_path)
+    world.settings = world.settings.model_copy(update={"enable_retraining": False})
+    world.restart()
+    world.arrive()
+    assert world.alert() == "recorded"
+    assert world.settle() == "idle"
+    assert world.kinds == ["alert_firing"]
+
+
+def test_too_few_labels_wait_and_their_arrival_resumes(world: World):
+    world.alert()
+    assert world.settle() == "waiting_for_labels"
+    assert "0 new completed runs" in str(world.loop.status()["attempt"]["waiting_for"])
+    world.arrive(5)
+    assert world.settle() == "waiting_for_labels"
+    world.restart()
+    assert world.settle() == "waiting_for_labels"
+    world.arrive()
+    assert world.settle() == "running"
+    assert world.kinds.count("waiting_for_labels") == 1
+
+
+def test_a_retraining_waits_until_a_fleets_runs_have_all_arrived(world: World):
+    world.archive.ids = [*OLD, *NEW[:40]]
+    world.loop.on_runs(NEW[:40])
+    world.clock.now = parse_time("2027-01-15T08:00:00Z").timestamp()
+    world.loop.on_runs(NEW[:40])
+    world.alert()
+    world.loop._state.queue[0].requested_at = format_time(parse_time("2027-01-15T08:00:00Z"))
+    assert world.settle() == "idle"
+    world.clock.now += 0.6
+    assert world.settle() == "running"
+
+
+def test_an_alert_that_ends_while_waiting_ends_the_wait(world: World):
+    world.alert()
+    world.settle()
+    assert world.alert(firing=False) == "resolved"
+    assert world.settle() == "idle"
+    assert world.decisions == [(CAUSE, "resolved")]
+    world.arrive()
+    assert world.alert(at="2027-01-15T09:00:00.000Z") == "queued"
+
+
+def test_a_plan_without_enough_usable_runs_waits_for_more(world: World):
+    world.arrive(40)
+    world.alert()
+    world.settle()
+    world.report("waiting_for_labels", run=world.backend.jobs[-1].run, reason="3 usable runs")
+    world.backend.end(succeeded=False, error="too few")
+    assert world.settle() == "waiting_for_labels"
+    assert world.settle() == "waiting_for_labels"
+    assert "retraining_failed" not in world.kinds
+    world.arrive()
+    assert world.settle() == "running"
+
+
+def test_a_rejected_challenger_changes_nothing_and_is_not_retried_until_runs_arrive(world: World):
+    world.arrive(40)
+    world.alert()
+    world.settle()
+    world.run(world.rejecting)
+    assert world.settle() == "cooling_down"
+    assert world.registry.pointers == {"production": "1"}
+    assert world.registry.tags("2")["decision_reason"] == "worse on old engines"
+    assert world.decisions == [(CAUSE, "rejected")]
+    world.clock.now += 31
+    assert world.settle() == "idle"
+    assert world.alert(at="2027-01-15T09:00:00.000Z") == "refused"
+    assert world.settle() == "idle"
+    assert "no new runs since" in world.events.tail(1)[0]["reason"]
+    world.arrive()
+    assert world.settle() == "running"
+
+
+def test_runs_that_arrive_while_a_challenger_is_rejected_open_its_cause_again(world: World):
+    world.arrive(40)
+    world.alert()
+    world.settle()
+    world.arrive()
+    world.run(world.rejecting)
+    assert world.settle() == "cooling_down"
+    world.clock.now += 31
+    assert world.settle() == "running"
+
+
+def test_a_recovery_that_is_not_verified_is_rolled_back(world: World):
+    world.arrive()
+    world.alert()
+    world.settle()
+    world.run(world.promoting)
+    assert world.settle() == "verifying"
+    promoted = parse_time(world.loop.status()["attempt"]["promoted_at"]).timestamp()
+    world.clock.now = promoted + 99
+    world.loop._started = promoted - 1000
+    assert world.settle() == "verifying"
+    world.clock.now = promoted + 101
+    assert world.settle() == "cooling_down"
+    assert world.registry.pointers["production"] == "1"
+    assert world.registry.tags("2")["decision"] == "rolled_back"
+    assert world.kinds[-2:] == ["recovery_timeout", "rolled_back"]
+    assert world.alert(at="2027-01-15T09:00:00.000Z") == "refused"
+
+
+def test_a_failed_pipeline_is_retried_with_growing_pauses_and_then_given_up(world: World):
+    world.arrive()
+    world.alert()
+    pauses = []
+    for _ in range(retrainer.MAX_FAILURES):
+        assert world.settle() == "running"
+        world.backend.end(succeeded=False, error="the train step was killed")
+        assert world.settle() == "cooling_down"
+        pauses.append(world.loop.status()["cooling_down_s"])
+        world.clock.now += pauses[-1]
+    assert pauses == [5.0, 20.0, 30.0]
+    assert world.settle() == "idle"
+    assert world.decisions == [(CAUSE, "failed")]
+    failures = [event for event in world.events.read() if event["kind"] == "retraining_failed"]
+    assert [event["error"] for event in failures] == ["the train step was killed"] * 3
+    assert "retry_in_s" not in failures[-1]
+
+
+def test_an_approved_challenger_whose_promotion_never_ran_is_a_failure(world: World):
+    """A pipeline that passes over the branch behind its gate must not look like a success."""
+    world.arrive()
+    world.alert()
+    world.settle()
+    job = world.backend.jobs[-1]
+    promotion.decide(world.registry, world.train(job), promotion.APPROVED, "better", job.cause)
+    world.backend.end()
+    assert world.settle() == "cooling_down"
+    assert world.kinds[-1] == "retraining_failed"
+    assert world.registry.tags("2")["decision"] == "abandoned"
+    assert world.registry.pointers == {"production": "1"}
+
+
+def test_an_alert_about_another_version_than_productions_is_refused(world: World):
+    world.arrive()
+    world.alert(version="7")
+    assert world.settle() == "idle"
+    assert world.events.tail(1)[0]["reason"] == "version 1 is in production"
+
+
+def test_a_registry_that_is_down_is_waited_for(world: World):
+    world.arrive()
+    world.alert()
+    world.registry.down = True
+    with pytest.raises(RegistryUnavailable):
+        world.loop.tick()
+    assert world.phase == "idle"
+    world.registry.down = False
+    assert world.settle() == "running"
+    world.run(world.promoting)
+    world.registry.down = True
+    with pytest.raises(RegistryUnavailable):
+        world.loop.tick()
+    assert world.phase == "running"
+    world.registry.down = False
+    assert world.settle() == "verifying"
+
+
+# Restarts in every phase.
+
+
+def test_a_restart_while_queued_keeps_the_alert(world: World):
+    world.arrive()
+    world.alert()
+    world.restart()
+    assert world.settle() == "running"
+
+
+def test_a_restart_while_training_runs_the_same_cause_again(world: World):
+    world.arrive()
+    world.alert()
+    world.settle()
+    first = world.backend.jobs[-1]
+    orphan = world.train(first)
+    world.restart()
+    assert world.settle() == "running"
+    assert world.backend.cleared == 1
+    assert world.backend.jobs[-1].cause == first.cause
+    assert world.backend.jobs[-1].run != first.run
+    assert world.registry.tags(orphan)["decision"] == "abandoned"
+    assert [event.get("resumed") for event in world.events.read() if event["kind"] == "retraining_started"] == [
+        None,
+        True,
+    ]
+
+
+def test_a_restart_after_the_alias_moved_goes_on_to_verifying(world: World):
+    world.arrive()
+    world.alert()
+    world.settle()
+    job = world.backend.jobs[-1]
+    version = world.train(job)
+    promotion.decide(world.registry, version, promotion.APPROVED, "better", job.cause)
+    world.registry.set_alias("production", version)  # ... and the step is killed here
+    world.restart()
+    assert world.settle() == "verifying"
+    assert len(world.backend.jobs) == 1
+    assert world.registry.pointers == {"production": "2", "previous": "1"}
+    assert world.registry.tags("2")["decision"] == "promoted"
+    promoted = [event for event in world.events.read() if event["kind"] == "promoted"]
+    assert [(event["model_version"], event["repaired"]) for event in promoted] == [("2", True)]
+
+
+def test_a_restart_after_a_rejection_records_it(world: World):
+    world.arrive()
+    world.alert()
+    world.settle()
+    world.rejecting(world.backend.jobs[-1])
+    world.restart()
+    assert world.settle() == "cooling_down"
+    assert world.kinds.count("rejected") == 1
+    assert world.decisions == [(CAUSE, "rejected")]
+
+
+def test_a_restart_while_verifying_goes_on_verifying(world: World):
+    world.arrive()
+    world.alert()
+    world.settle()
+    world.run(world.promoting)
+    world.settle()
+    world.restart()
+    assert world.settle() == "verifying"
+    world.report("verdict", model_version="2", verdict="no_drift", n=900)
+    assert world.settle() == "cooling_down"
+
+
+def test_a_watch_gets_time_after_the_retrainer_itself_was_away(world: World):
+    world.arrive()
+    world.alert()
+    world.settle()
+    world.run(world.promoting)
+    world.settle()
+    world.clock.now = parse_time(world.loop.status()["attempt"]["promoted_at"]).timestamp() + 3600
+    world.restart()
+    assert world.settle() == "verifying"
+    world.clock.now += retrainer.GRACE_S + 1
+    assert world.settle() == "cooling_down"
+    assert world.decisions == [(CAUSE, "rolled_back")]
+
+
+def test_a_restart_while_rolling_back_finishes_it(world: World):
+    world.arrive()
+    world.alert()
+    world.settle()
+    world.run(world.promoting)
+    world.settle()
+    world.registry.set_alias("production", "1")  # the rollback's commit, and then a crash
+    world.restart()
+    assert world.settle() == "cooling_down"
+    assert world.registry.pointers["production"] == "1"
+    assert world.decisions == [(CAUSE, "superseded")]
+
+
+def test_a_restart_while_cooling_down_keeps_the_pause(world: World):
+    world.arrive()
+    world.alert()
+    world.settle()
+    world.run(world.rejecting)
+    world.settle()
+    world.restart()
+    assert world.settle() == "cooling_down"
+    world.clock.now += 31
+    assert world.settle() == "idle"
+
+
+def test_a_cause_that_kills_the_retrainer_again_and_again_is_given_up(world: World):
+    world.arrive()
+    world.alert()
+    world.settle()
+    for _ in range(retrainer.MAX_RESTARTS):
+        world.restart()
+        assert world.settle() == "running"
+    world.restart()
+    assert world.settle() == "cooling_down"
+    assert world.decisions == [(CAUSE, "failed")]
+
+
+def test_aliases_are_repaired_from_production_at_start(world: World):
+    world.registry.add(parent_version="1", decision="approved", promoted_over="1")
+    world.registry.pointers = {"production": "2", "challenger": "2", "previous": "2"}
+    world.restart()
+    world.settle()
+    assert world.registry.pointers == {"production": "2", "previous": "1"}
+
+
+def test_a_state_file_that_is_no_state_is_refused(tmp_path: Path):
+    (tmp_path / "state.json").write_text("{")
+    with pytest.raises(DriftloopError, match="the retrainer's state cannot be read"):
+        World(tmp_path)
+
+
+# By hand.
+
+
+def test_a_retraining_by_hand_is_not_rolled_back_by_itself(world: World):
+    world.settle()
+    world.arrive()
+    attempt = world.loop.retrain("full")
+    assert attempt.mode == "full"
+    assert world.backend.jobs[-1].mode == "full"
+    world.run(world.promoting)
+    assert world.settle() == "cooling_down"
+    assert world.decisions == [(attempt.cause, "promoted")]
+
+
+def test_a_retraining_by_hand_without_new_runs_is_refused(world: World):
+    world.settle()
+    with pytest.raises(Busy, match="0 new completed runs"):
+        world.loop.retrain("warm_start")
+
+
+def test_by_hand_nothing_is_done_while_a_pipeline_runs(world: World):
+    with pytest.raises(Busy, match="the retrainer is starting"):
+        world.loop.rollback()
+    world.arrive()
+    world.alert()
+    world.settle()
+    for act in (lambda: world.loop.promote("1"), world.loop.rollback, lambda: world.loop.retrain("full")):
+        with pytest.raises(Busy, match="a retraining is running"):
+            act()
+
+
+def test_a_rollback_by_hand_while_verifying_settles_the_cause(world: World):
+    world.arrive()
+    world.alert()
+    world.settle()
+    world.run(world.promoting)
+    world.settle()
+    assert world.loop.rollback() == ("2", "1")
+    assert world.phase == "cooling_down"
+    assert world.decisions == [(CAUSE, "rolled_back")]
+    assert world.registry.tags("2")["decision"] == "rolled_back"
+    assert world.alert(at="2027-01-15T09:00:00.000Z") == "refused"
+
+
+def test_without_a_version_before_there_is_no_rollback(world: World):
+    world.settle()
+    with pytest.raises(DriftloopError, match="no version to go back to"):
+        world.loop.rollback()
+
+
+def test_a_promotion_by_hand_can_be_rolled_back(world: World):
+    world.registry.add()
+    world.settle()
+    assert world.loop.promote("2") == "1"
+    assert world.registry.pointers == {"production": "2", "previous": "1"}
+    assert world.loop.promote("2") == "1"
+    assert world.kinds.count("promoted") == 1
+    assert world.loop.rollback() == ("2", "1")
+    assert world.registry.pointers["production"] == "1"
+
+
+class Storm(RuleBasedStateMachine):
+    """Alerts, runs, pipeline ends, verdicts, time and crashes in any order."""
+
+    @initialize(seed=st.integers(0, 10_000_000))
+    def begin(self, seed: int) -> None:
+        self.temporary = tempfile.TemporaryDirectory()
+        self.world = World(Path(self.temporary.name) / str(seed))
+        self.acknowledged: set[tuple[str, str]] = set()
+
+    def teardown(self) -> None:
+        if hasattr(self, "temporary"):
+            self.temporary.cleanup()
+
+    def move(self) -> None:
+        with contextlib.suppress(RegistryUnavailable):
+            self.world.settle()
+
+    @rule(
+        version=st.sampled_from("123"), hour=st.integers(0, 3), drift=st.sampled_from(["fleet_change", "sensor_fault"])
+    )
+    def an_alert_fires(self, version: str, hour: int, drift: str) -> None:
+        at = f"2027-01-15T0{hour}:00:00.000Z"
+        self.world.alert(version, at=at, drift=drift)
+        self.acknowledged.add((f"{drift}:{version}", at))
+        self.move()
+
+    @rule(version=st.sampled_from("123"))
+    def an_alert_ends(self, version: str) -> None:
+        self.world.alert(version, firing=False)
+        self.move()
+
+    @rule(count=st.integers(0, 60))
+    def runs_arrive(self, count: int) -> None:
+        if count > len(self.world.archive.ids) - len(OLD):
+            self.world.arrive(count)
+        self.move()
+
+    @precondition(lambda self: self.world.backend.running and self.world.backend.outcome is None)
+    @rule(how=st.sampled_from(["promote", "reject", "fail", "half", "nothing"]))
+    def the_pipeline_ends(self, how: str) -> None:
+        world, job = self.world, self.world.backend.jobs[-1]
+        if world.registry.down:
+            return
+        if how == "promote":
+            world.run(world.promoting)
+        elif how == "reject":
+            world.run(world.rejecting)
+        elif how == "half":
+            version = world.train(job)
+            promotion.decide(world.registry, version, promotion.APPROVED, "better", job.cause)
+            world.registry.set_alias("production", version)
+            world.backend.end(succeeded=False, error="killed")
+        else:
+            world.backend.end(succeeded=how == "nothing", error=how)
+        self.move()
+
+    @rule(version=st.sampled_from("23"), verdict=st.sampled_from(["drift", "no_drift", "not_enough_data"]))
+    def the_watch_speaks(self, version: str, verdict: str) -> None:
+        self.world.report("verdict", model_version=version, verdict=verdict)
+        self.move()
+
+    @rule(seconds=st.sampled_from([1.0, 40.0, 500.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.world.clock.now += seconds
+        self.move()
+
+    @rule(down=st.booleans())
+    def the_registry_goes_or_comes(self, down: bool) -> None:
+        self.world.registry.down = down
+        self.move()
+
+    @rule()
+    def the_retrainer_is_killed(self) -> None:
+        self.world.restart()
+        self.move()
+
+    @invariant()
+    def what_was_acknowledged_is_in_the_log(self) -> None:
+        if not hasattr(self, "world"):
+            return
+        logged = {(e["cause"], e["starts_at"]) for e in self.world.events.read() if e["kind"] == "alert_firing"}
+        assert self.acknowledged <= logged
+
+    @invariant()
+    def production_is_a_version_that_somebody_promoted(self) -> None:
+        if not hasattr(self, "world"):
+            return
+        production = self.world.registry.known[self.world.registry.pointers["production"]]
+        assert production.tags["decision"] in ("promoted", "approved")
+
+    @invariant()
+    def no_sensor_fault_was_trained_on(self) -> None:
+        if hasattr(self, "world"):
+            assert all(job.cause.startswith("fleet_change") for job in self.world.backend.jobs)
+
+    @invariant()
+    def a_cause_is_never_both_queued_and_under_way(self) -> None:
+        if hasattr(self, "world"):
+            status = self.world.loop.status()
+            causes = [*status["queue"], *([status["cause"]] if status["cause"] else [])]
+            assert len(causes) == len(set(causes))
+
+
+Storm.TestCase.settings = hypothesis_settings(max_examples=25, stateful_step_count=30, deadline=None)
+TestStorm = Storm.TestCase
