@@ -59,6 +59,12 @@ def test_the_edges_of_a_discrete_feature_lie_between_its_values():
     assert numeric_bins("sensor_17", values).edges == [1.5, 2.5, 3.5]
 
 
+def test_small_steps_of_a_discrete_feature_have_edges_between_them():
+    values = np.repeat(np.arange(-5, 5) * 1e-4, 40).astype(np.float32)
+    edges = numeric_bins("setting_2", values).edges
+    assert np.allclose(edges, np.arange(-4.5, 4) * 1e-4, atol=1e-9)
+
+
 def test_values_beyond_float32_and_nan_have_a_bin():
     settings = np.array([[1e300, -1e300, np.nan]])
     index = binner().indices([1.0], settings, np.full((1, 21), np.inf), [0])

@@ -123,13 +123,15 @@ def build_baseline(
     weights: Sequence[float] | None = None,
     seed: int = 0,
     replicates: int = calibration.REPLICATES,
+    requests_per_false_alarm: int = calibration.REQUESTS_PER_FALSE_ALARM,
 ) -> Baseline:
     """The baseline of a model from its answers to the runs it was made from.
 
     `traces`: complete lives of engines of the roles train, early_stop and calibrate; any order gives the same
     baseline. `weights`: share of each domain in the traffic, in the order of the domains' numbers, any positive
-    scale; None takes the shares of the engines. Raises ValueError for traces that are empty, of the roles gate or
-    live, or for weights that do not fit.
+    scale; None takes the shares of the engines. `requests_per_false_alarm` is what the thresholds promise (ARL0),
+    with a check every calibration.REQUESTS_PER_CHECK requests; `replicates` the size of the bootstrap.
+    Raises ValueError for traces that are empty, of the roles gate or live, or for weights that do not fit.
     """
     traces = sorted(traces, key=lambda trace: (trace.domain, trace.run_id))
     if not traces or any(len(trace.prediction) == 0 for trace in traces):
@@ -143,12 +145,15 @@ def build_baseline(
     domains = [domain_of([t for t in traces if t.domain == number], number, binner) for number in numbers]
     components, start = _components(domains, binner), _start(domains, share)
     lives = _lives(traces, numbers, binner, np.random.default_rng(seed))
-    thresholds = calibration.calibrate(lives, components, start, share, np.random.default_rng(seed), replicates)
+    exceedance = calibration.REQUESTS_PER_CHECK / requests_per_false_alarm
+    thresholds = calibration.calibrate(
+        lives, components, start, share, np.random.default_rng(seed), replicates, exceedance
+    )
     power_by_n: dict[int, float] = {}
     if len(numbers) > 1:
         newest = len(numbers) - 1
         rng = np.random.default_rng(seed)
-        power_by_n = calibration.admixture_power(lives, components, start, share, newest, rng)
+        power_by_n = calibration.admixture_power(lives, components, start, share, newest, rng, exceedance)
     min_n = calibration.least_n(power_by_n) if power_by_n else calibration.DEFAULT_MIN_N
     return Baseline(
         features=list(binner.features),
@@ -161,7 +166,7 @@ def build_baseline(
         power_by_n={str(n): round(power, 4) for n, power in power_by_n.items()},
         eps=EPSILON,
         false_alarms=FalseAlarms(
-            calibration.REQUESTS_PER_FALSE_ALARM, calibration.REQUESTS_PER_CHECK, calibration.ENGINES, replicates
+            requests_per_false_alarm, calibration.REQUESTS_PER_CHECK, calibration.ENGINES, replicates
         ),
         seed=seed,
     )

@@ -18,8 +18,11 @@ FEATURES = (PREDICTION, *SETTINGS, *SENSORS, REGIME)
 row, and the operating regime."""
 QUANTILES = 10
 CONSTANT_TOLERANCE = 1e-4
-"""Values nearer than this, relative to max(1, |value|), are one value: float32 arithmetic differs between kernels
+"""Deciles nearer than this, relative to max(1, |value|), make a constant: float32 arithmetic differs between kernels
 by about 1e-7 of the raw value, which normalisation may enlarge."""
+
+SAME_VALUE = 1e-3
+"""Of a feature that is not constant, values nearer than this share of the spread of its deciles are one value."""
 
 
 class FeatureBins(msgspec.Struct, frozen=True):
@@ -112,11 +115,12 @@ def numeric_bins(name: str, values: ArrayLike, weights: ArrayLike | None = None)
         middle = float(deciles[4])
         half = _tolerance(middle)
         return FeatureBins(name, "constant", _float32([middle - half, middle + half]), 3)
+    near = SAME_VALUE * (deciles[-1] - deciles[0])
     edges: list[float] = []
     for decile in deciles:
         if edges and decile <= edges[-1]:
             continue
-        above = np.searchsorted(ordered, decile + _tolerance(decile), side="right")
+        above = np.searchsorted(ordered, decile + near, side="right")
         if above < len(ordered):
             edges.append(float((decile + ordered[above]) / 2))
     distinct = sorted(set(_float32(edges)))

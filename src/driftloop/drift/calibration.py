@@ -182,13 +182,20 @@ def age_shift(weights: Floats, components: Components, start: Floats, domains: i
 
 
 def calibrate(
-    lives: Lives, components: Components, start: Floats, weights: Floats, rng: np.random.Generator, replicates: int
+    lives: Lives,
+    components: Components,
+    start: Floats,
+    weights: Floats,
+    rng: np.random.Generator,
+    replicates: int,
+    exceedance: float,
 ) -> list[Threshold]:
-    """Thresholds for every n of GRID. `start` `[C]`: weights of the components in healthy traffic; `weights` `[D]`: of
-    the domains."""
+    """Thresholds for every n of GRID, which a healthy check exceeds with probability `exceedance`.
+
+    `start` `[C]`: weights of the components in healthy traffic; `weights` `[D]`: of the domains.
+    """
     drawn = draw(lives, weights, replicates, rng)
     reference = references(lives, drawn, components)
-    exceedance = REQUESTS_PER_CHECK / REQUESTS_PER_FALSE_ALARM
     units: list[tuple[Floats, Floats]] = []
     levels, ages = [], []
     for n in GRID:
@@ -208,7 +215,13 @@ def calibrate(
 
 
 def admixture_power(
-    lives: Lives, components: Components, start: Floats, weights: Floats, newest: int, rng: np.random.Generator
+    lives: Lives,
+    components: Components,
+    start: Floats,
+    weights: Floats,
+    newest: int,
+    rng: np.random.Generator,
+    exceedance: float,
 ) -> dict[int, float]:
     """How often a 25 % admixture of domain `newest` is found at each n by a baseline that does not know it."""
     known = components.domain != newest
@@ -218,7 +231,7 @@ def admixture_power(
     old_start = start[known] + 1e-6
     old_start = old_start / old_start.sum()
     old_weights = np.where(np.arange(len(weights)) == newest, 0.0, weights + 1e-6)
-    thresholds = calibrate(lives, old, old_start, old_weights / old_weights.sum(), rng, REPLICATES // 3)
+    thresholds = calibrate(lives, old, old_start, old_weights / old_weights.sum(), rng, REPLICATES // 3, exceedance)
     only_new = (np.arange(len(weights)) == newest).astype(np.float64)
     new_engines = max(1, round(ADMIXTURE * ENGINES))
     healthy = draw(lives, old_weights / old_weights.sum(), POWER_REPLICATES, rng, ENGINES - new_engines)

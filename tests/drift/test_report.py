@@ -1,0 +1,84 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from driftloop.cmapss.schema import COLUMNS
+from driftloop.drift.report import push, served_rows
+from driftloop.errors import DriftloopError
+
+RESULT = {"model_version": "3", "rows": 10, "psi": {"sensor_2": 0.5, "sensor_3": 0.0}, "drifted": ["sensor_2"]}
+
+
+def log(folder: Path, name: str, records: list[tuple[str, float]]) -> None:
+    lines = [json.dumps({"model_version": version, "row": [value] * 24, "rul": 1.0}) for version, value in records]
+    (folder / name).write_text("\n".join(lines) + "\n")
+
+
+def test_the_newest_rows_of_the_version_are_taken(tmp_path: Path):
+    log(tmp_path, "inference-0.jsonl", [("1", 0.0)] + [("2", float(i)) for i in range(5)])
+    rows = served_rows(tmp_path, "2")
+    assert rows.shape == (5, len(COLUMNS))
+    assert rows[:, 0].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_a_line_cut_short_is_passed_over(tmp_path: Path):
+    log(tmp_path, "inference-0.jsonl", [("2", 1.0)])
+    with (tmp_path / "inference-0.jsonl").open("a") as file:
+        file.write('{"model_version": "2", "row": [1, 2')
+    assert len(served_rows(tmp_path, "2")) == 1
+
+
+def test_more_rows_than_wanted_are_sampled(tmp_path: Path):
+    for worker in (0, 1):
+        log(tmp_path, f"inference-{worker}.jsonl", [("2", float(i)) for i in range(50)])
+    rows = served_rows(tmp_path, "2", 20)
+    assert len(rows) == 20
+    assert rows[:, 0].min() >= 30
+
+
+def test_an_empty_log_is_said_with_its_folder(tmp_path: Path):
+    with pytest.raises(DriftloopError, match="no request to model version 2") as raised:
+        served_rows(tmp_path, "2")
+    assert str(tmp_path) in str(raised.value)
+
+
+def test_a_pushgateway_that_is_down_is_said():
+    with pytest.raises(DriftloopError, match="could not be pushed"):
+        push(RESULT, "http://127.0.0.1:1")
+
+
+def test_figures_are_pushed(monkeypatch: pytest.MonkeyPatch):
+    sent: dict[str, float] = {}
+
+    def receive(url: str, job: str, registry, timeout: float) -> None:
+        assert (url, job, timeout) == ("http://gateway", "driftloop_drift_report", 10)
+        sent.update({sample.name: sample.value for metric in registry.collect() for sample in metric.samples})
+
+    monkeypatch.setattr("driftloop.drift.report.push_to_gateway", receive)
+    push(RESULT, "http://gateway")
+    assert (sent["driftloop_report_drifted_columns"], sent["driftloop_report_rows"]) == (1, 10)
+
+
+def test_importing_the_room_imports_neither_evidently_nor_pandas_nor_torch():
+    code = "import sys, driftloop.drift.commands, driftloop.drift.report; print([m for m in sys.modules])"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert not {"'evidently'", "'pandas'", "'torch'", "'mlflow'"} & set(loaded.strip("[]\n").split(", "))
+
+
+@pytest.mark.slow
+def test_evidently_writes_both_files_and_names_the_column_that_moved(tmp_path: Path):
+    pytest.importorskip("evidently")
+    from driftloop.drift.report import make_report
+
+    rng = np.random.default_rng(0)
+    reference, current = rng.normal(size=(600, 24)), rng.normal(size=(600, 24))
+    reference[:, 7] = current[:, 7] = 5.0
+    current[:, 4] += 3
+    result = make_report(current, reference, tmp_path, version="3", threshold=0.2)
+    assert result["drifted"] == ["sensor_2"]
+    assert json.loads((tmp_path / "report.json").read_text())["psi"]["sensor_2"] == result["psi"]["sensor_2"] > 1
+    assert "<html" in (tmp_path / "report.html").read_text()[:200].lower()

@@ -1,0 +1,355 @@
+import threading
+from collections import deque
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from driftloop import durable
+from driftloop.bundle import BASELINE, SERVING_FILES
+from driftloop.drift.alerts import Outbox
+from driftloop.drift.baseline import Baseline, baseline_bytes
+from driftloop.drift.exporter import Exporter
+from driftloop.drift.production import Model, Production
+from driftloop.drift.source import SourceUnavailable
+from driftloop.drift.watch import Watch, check_once
+from driftloop.errors import RegistryUnavailable
+from driftloop.settings import Settings
+
+from .engines import lives, stream, trace
+
+HEALTHY = [trace(i) for i in range(200, 240)]
+OTHER = [trace(i, fleet=1) for i in range(200, 220)]
+BIASED = [trace(i, bias={2: 3.0}) for i in range(200, 240)]
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class FakeRegistry:
+    """Serves one baseline for every version."""
+
+    def __init__(self, baseline: Baseline) -> None:
+        self.content = baseline_bytes(baseline)
+        self.version: str | None = "1"
+        self.up = True
+        self.calls = 0
+
+    def alias(self, name: str) -> str | None:
+        self.calls += 1
+        assert name == "production"
+        if not self.up:
+            raise RegistryUnavailable("down")
+        return self.version
+
+    def fetch(self, version: str, folder: Path, files: tuple[str, ...] = SERVING_FILES) -> Path:  # noqa: ARG002
+        if not self.up:
+            raise RegistryUnavailable("down")
+        durable.write_atomically(folder / BASELINE, self.content)
+        return folder
+
+
+class FakeSource:
+    """Counters of one server, by version."""
+
+    def __init__(self, baseline: Baseline) -> None:
+        self.binner = baseline.binner
+        self.flat: dict[str, np.ndarray] = {}
+        self.up = True
+
+    def send(self, rows: np.ndarray, version: str = "1") -> None:
+        more = np.bincount(rows.ravel(), minlength=self.binner.total)
+        self.flat[version] = self.flat.get(version, 0) + more
+
+    def read(self, version: str):
+        if not self.up:
+            raise SourceUnavailable("down")
+        if version not in self.flat:
+            return {"a": {}}
+        counts = self.binner.split(self.flat[version])
+        return {"a": {(name, i): int(c) for name, part in counts.items() for i, c in enumerate(part)}}
+
+    def close(self) -> None:
+        pass
+
+
+class Platform:
+    """A watch, and everything around it, under control."""
+
+    def __init__(self, folder: Path, baseline: Baseline, **settings: object) -> None:
+        self.folder, self.clock = folder, Clock()
+        self.settings = Settings(retrainer_url="http://retrainer", **settings)
+        self.registry, self.source = FakeRegistry(baseline), FakeSource(baseline)
+        self.posted: deque[tuple[str, object]] = deque()
+        self.reachable = True
+        self.exporter = Exporter()
+        self.rng = np.random.default_rng(0)
+        self.start()
+
+    def start(self) -> None:
+        """Start, or start again after a crash."""
+        self.outbox = Outbox("token-of-sixteen-characters", transport=httpx.MockTransport(self._answer))
+        self.production = Production(self.registry, self.folder, self.clock)
+        self.watch = Watch(
+            self.settings, self.production, self.source, self.outbox,
+            folder=self.folder, exporter=self.exporter, clock=self.clock,
+        )  # fmt: skip
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
+        if not self.reachable:
+            raise httpx.ConnectError("down", request=request)
+        assert request.headers["Authorization"] == "Bearer token-of-sixteen-characters"
+        self.posted.append((str(request.url), httpx.Response(200, content=request.content).json()))
+        return httpx.Response(200, json={})
+
+    def turn(self, traces=None, n: int = 100, version: str = "1", seconds: float = 1.0):
+        """One check after n more requests."""
+        if traces is not None:
+            baseline = self.production.look().baseline
+            self.source.send(stream(lives(baseline, traces), n, self.rng), version)
+        self.clock.now += seconds
+        verdict = self.watch.check()
+        self.outbox.deliver()
+        return verdict
+
+    def events(self, kind: str) -> list[dict]:
+        return [body for url, body in self.posted if url == "http://retrainer/events" and body["kind"] == kind]
+
+    def alerts(self) -> list[dict]:
+        return [body for url, body in self.posted if url == "http://retrainer/alerts"]
+
+
+@pytest.fixture
+def platform(tmp_path: Path, baseline: Baseline) -> Platform:
+    return Platform(tmp_path, baseline)
+
+
+def test_healthy_traffic_is_no_drift_once_there_is_enough(platform: Platform):
+    said = [platform.turn(HEALTHY).verdict for _ in range(8)]
+    assert said == ["not_enough_data"] * 2 + ["no_drift"] * 6
+    assert platform.alerts() == []
+    assert [e["verdict"] for e in platform.events("verdict")] == ["not_enough_data", "no_drift", "no_drift"]
+
+
+def test_another_fleet_raises_one_alert_with_the_time_of_the_first_check(platform: Platform):
+    for _ in range(6):
+        platform.turn(HEALTHY)
+    before = durable.now()
+    for _ in range(3):
+        platform.turn(OTHER)
+    (fired,) = platform.events("alert_firing")
+    assert before <= fired["starts_at"] <= durable.now()
+    assert (fired["cause"], fired["model_version"], fired["drift"]) == ("fleet_change:1", "1", "fleet_change")
+    (sent,) = platform.alerts()
+    (alert,) = sent["alerts"]
+    assert (sent["version"], sent["status"], alert["status"]) == ("4", "firing", "firing")
+    assert alert["startsAt"] == fired["starts_at"]
+    assert alert["labels"]["alertname"] == "DriftloopDrift"
+    assert alert["labels"]["kind"] == "fleet_change"
+    assert alert["labels"]["features"].split(",") == fired["features"]
+    assert float(alert["annotations"]["score"]) > 1
+
+
+def test_an_alert_is_sent_again_while_it_fires_under_the_same_labels(platform: Platform):
+    for _ in range(12):
+        platform.turn(OTHER)
+    sent = platform.alerts()
+    assert len(sent) == 3
+    assert len({str(body["alerts"][0]["labels"]) for body in sent}) == 1
+    assert len({body["alerts"][0]["startsAt"] for body in sent}) == 1
+
+
+def test_an_alert_ends_when_the_traffic_is_healthy_again(platform: Platform):
+    platform.turn(OTHER, 200)
+    for _ in range(10):
+        platform.turn(HEALTHY)
+    last = platform.alerts()[-1]
+    assert last["status"] == last["alerts"][0]["status"] == "resolved"
+    (resolved,) = platform.events("alert_resolved")
+    assert last["alerts"][0]["endsAt"] == resolved["ends_at"] > resolved["starts_at"]
+    assert platform.watch.alarm is None
+
+
+def test_a_biased_sensor_raises_another_kind_of_alert(platform: Platform):
+    for _ in range(8):
+        platform.turn(BIASED)
+    (fired,) = platform.events("alert_firing")
+    assert (fired["cause"], fired["features"]) == ("sensor_fault:1", ["sensor_2"])
+
+
+def test_a_sensor_fault_that_turns_out_to_be_a_fleet_becomes_one(platform: Platform):
+    for _ in range(8):
+        platform.turn(BIASED)
+    for _ in range(4):
+        platform.turn(OTHER)
+    assert [e["drift"] for e in platform.events("alert_firing")] == ["sensor_fault", "fleet_change"]
+    assert len(platform.events("alert_resolved")) == 1
+
+
+def test_a_restarted_watch_goes_on_with_its_alert(platform: Platform):
+    platform.turn(OTHER, 200)
+    starts_at = platform.watch.alarm.starts_at
+    platform.start()
+    platform.turn(OTHER, 200)
+    assert {body["alerts"][0]["startsAt"] for body in platform.alerts()} == {starts_at}
+    # Announced again, in case the crash came before the first left; the id lets the log drop the second.
+    assert len({event["id"] for event in platform.events("alert_firing")}) == 1
+
+
+def test_a_damaged_state_file_does_not_stop_the_watch(platform: Platform):
+    (platform.folder / "state.json").write_text('{"alarm": {"model_')
+    platform.start()
+    assert platform.watch.alarm is None
+
+
+def test_a_new_version_ends_the_alert_and_begins_an_empty_window(platform: Platform):
+    for _ in range(6):
+        platform.turn(OTHER)
+    platform.registry.version = "2"
+    verdict = platform.turn(OTHER)  # the server still answers with version 1
+    assert (verdict.verdict, verdict.n) == ("not_enough_data", 0)
+    assert platform.alerts()[-1]["status"] == "resolved"
+    for _ in range(4):
+        verdict = platform.turn(HEALTHY, version="2")
+    assert (verdict.verdict, verdict.n) == ("no_drift", 400)
+    assert platform.events("verdict")[-1]["model_version"] == "2"
+
+
+def test_the_registry_down_leaves_the_watch_watching(platform: Platform):
+    for _ in range(4):
+        platform.turn(HEALTHY)
+    platform.registry.up = False
+    calls = platform.registry.calls
+    for _ in range(6):
+        assert platform.turn(HEALTHY).verdict == "no_drift"
+    # Asked again every two seconds, not at every look.
+    assert platform.registry.calls - calls <= 4
+    platform.registry.up, platform.registry.version = True, "2"
+    platform.clock.now += 5
+    platform.turn()
+    assert platform.events("verdict")[-1]["model_version"] == "2"
+
+
+def test_a_watch_that_starts_without_the_registry_uses_what_it_knew(platform: Platform):
+    platform.turn(HEALTHY, 400)
+    platform.registry.up = False
+    platform.start()
+    assert platform.turn(HEALTHY).verdict == "no_drift"
+
+
+def test_without_any_model_the_watch_waits_and_says_so(platform: Platform):
+    platform.registry.version = None
+    assert platform.turn() is None
+    assert platform.events("verdict")[-1]["reason"] == "no model is in production"
+
+
+def test_a_new_version_with_a_damaged_bundle_leaves_the_old_one_watched(platform: Platform):
+    platform.turn(HEALTHY, 400)
+    platform.registry.version, platform.registry.content = "2", b"{}"
+    assert platform.turn(HEALTHY).verdict == "no_drift"
+    assert platform.events("verdict")[-1]["model_version"] == "1"
+
+
+def test_the_server_down_is_reported_and_survived(platform: Platform):
+    platform.turn(HEALTHY, 400)
+    platform.source.up = False
+    assert platform.turn() is None
+    assert "down" in platform.events("verdict")[-1]["reason"]
+    assert platform.exporter.registry.get_sample_value("driftloop_drift_source_up") == 0
+    platform.source.up = True
+    assert platform.turn(HEALTHY).verdict == "no_drift"
+
+
+def test_what_the_retrainer_misses_it_gets_later_in_order(platform: Platform):
+    platform.reachable = False
+    for _ in range(8):
+        platform.turn(OTHER)
+    assert not platform.posted
+    platform.reachable = True
+    assert platform.outbox.deliver()
+    kinds = [body["kind"] for url, body in platform.posted if url.endswith("/events")]
+    assert kinds == ["alert_firing", "verdict", "verdict"]
+    # Of the alert only the newest form waits.
+    assert len(platform.alerts()) == 1
+
+
+def test_alerts_go_through_alertmanager_where_there_is_one(tmp_path: Path, baseline: Baseline):
+    platform = Platform(tmp_path, baseline, alertmanager_url="http://alertmanager:9093/")
+    platform.turn(OTHER, 200)
+    assert platform.alerts() == []
+    ((alert,),) = [body for url, body in platform.posted if url == "http://alertmanager:9093/api/v2/alerts"]
+    assert alert["startsAt"] < alert["endsAt"]
+    assert alert["labels"]["alertname"] == "DriftloopDrift"
+
+
+def test_the_watch_shows_its_own_metrics(platform: Platform):
+    platform.turn(OTHER, 300)
+    value = platform.exporter.registry.get_sample_value
+    assert value("driftloop_drift_verdict", {"model_version": "1", "verdict": "drift"}) == 1
+    assert value("driftloop_drift_verdict", {"model_version": "1", "verdict": "no_drift"}) == 0
+    assert value("driftloop_drift_score", {"model_version": "1"}) > 1
+    assert value("driftloop_drift_requests", {"model_version": "1"}) == 300
+    assert value("driftloop_drift_psi", {"model_version": "1", "feature": "setting_1"}) > 1
+    assert value("driftloop_drift_alert_firing", {"kind": "fleet_change"}) == 1
+    assert value("driftloop_drift_alerts_total", {"kind": "fleet_change"}) == 1
+    assert value("driftloop_drift_last_check_timestamp_seconds") > 0
+
+
+def test_the_loop_ends_when_it_is_told(platform: Platform):
+    stopping = threading.Event()
+    checks = []
+
+    def check() -> None:
+        checks.append(1)
+        if len(checks) == 3:
+            stopping.set()
+
+    platform.watch.check = check
+    platform.watch._settings = platform.settings.model_copy(update={"watch_interval_s": 1e-6})
+    platform.watch.run(stopping)
+    assert len(checks) == 3
+
+
+def test_one_check_ends_as_soon_as_its_window_is_full(baseline: Baseline, tmp_path: Path):
+    source, clock, rng = FakeSource(baseline), Clock(), np.random.default_rng(1)
+    engines = lives(baseline, HEALTHY)
+
+    def wait(seconds: float) -> None:
+        clock.now += seconds
+        source.send(stream(engines, 200, rng))
+
+    verdict = check_once(
+        Model("1", baseline, tmp_path), source, size=500, seconds=60, interval_s=1, clock=clock, wait=wait
+    )
+    assert (verdict.verdict, verdict.n, clock.now) == ("no_drift", 600, 3)
+
+
+def test_one_check_ends_when_its_time_is_over(baseline: Baseline, tmp_path: Path):
+    clock = Clock()
+
+    def wait(seconds: float) -> None:
+        clock.now += seconds
+
+    model = Model("1", baseline, tmp_path)
+    verdict = check_once(model, FakeSource(baseline), size=500, seconds=2.5, interval_s=1, clock=clock, wait=wait)
+    assert (verdict.verdict, clock.now) == ("not_enough_data", 2.5)
+
+
+def test_only_the_newest_bundle_is_kept(platform: Platform):
+    platform.turn()
+    platform.registry.version = "2"
+    platform.turn()
+    assert [path.name for path in platform.folder.glob("version-*")] == ["version-2"]
+
+
+def test_a_bundle_that_cannot_be_read_from_disk_is_no_model(tmp_path: Path, baseline: Baseline):
+    registry = FakeRegistry(baseline)
+    registry.up = False
+    durable.write_atomically(tmp_path / "version-1" / BASELINE, b"{")
+    assert Production(registry, tmp_path, Clock()).look() is None
