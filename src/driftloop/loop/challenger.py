@@ -4,6 +4,7 @@ Imports torch, and so only the pipeline's training step imports it.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,13 @@ def make(
     cause: str,
     full: bool,
     tags: dict[str, str],
+    patiently: Callable[[Callable[[], str]], str],
 ) -> tuple[str, dict[str, Any]]:
     """Train, build in `folder` and register; returns the version and what an event should tell of it.
 
     The training starts from the bundle `champion`, of version `parent_version`, unless `full`. The baseline's mixture
     is that of the traffic during the training, or the shares of the engines where there was too little.
+    `patiently` makes a call again while the registry is away.
     """
     record.prefetch()
     started = time.monotonic()
@@ -54,7 +57,7 @@ def make(
         dvc_revision=known.dvc_revision,
     )
     built_at = time.monotonic()
-    version = record.record(folder, settings, tags={**tags, "mixture": mixture})
+    version = patiently(lambda: record.record(folder, settings, tags={**tags, "mixture": mixture}))
     summary = {
         "training": trained.training,
         "note": trained.note or None,

@@ -125,6 +125,7 @@ def train(run: str, cause: str, champion: str, mode: str, dataset: str, champion
             cause=cause,
             full=mode == "full",
             tags={promotion.RETRAINING_TAG: run},
+            patiently=step.patiently,
         )
         step.patiently(lambda: step.registry.set_alias(CHALLENGER, version))
         step.report({"kind": "challenger_registered", "model_version": version, "from_version": champion, **summary})

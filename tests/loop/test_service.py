@@ -1,0 +1,303 @@
+"""The retrainer over HTTP, with a real archive and event log, and a registry and pipeline in the test's hands."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import schemathesis
+from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+
+from driftloop.errors import DriftloopError
+from driftloop.loop import service
+from driftloop.settings import Settings
+
+from .fakes import FakeBackend, FakeRegistry
+
+TOKEN = "a-token-of-enough-length"
+
+
+class Up:
+    """A running service and a client that brings the token."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, **overrides: object) -> None:
+        (folder / "token").write_text(TOKEN)
+        self.settings = Settings(state_dir=folder / "state", token_file=folder / "token", **overrides)
+        self.registry, self.backend = FakeRegistry(), FakeBackend()
+        self.registry.close = lambda: None  # type: ignore[attr-defined]
+        monkeypatch.setattr(service, "Registry", lambda *_: self.registry)
+        self.app = service.create_app(self.settings, backend=self.backend)
+        self.parts = self.app.state.service
+        self.http = TestClient(self.app, headers={"Authorization": f"Bearer {TOKEN}"})
+
+    def problems(self, path: str, body: Any, status: int = 422) -> list[dict[str, str]]:
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        answer = self.http.post(path, content=content)
+        assert answer.status_code == status, answer.text
+        found: list[dict[str, str]] = answer.json()["detail"]
+        return found
+
+    def events(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.http.get("/events").json()["events"]
+        return found
+
+
+@pytest.fixture
+def up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Up]:
+    running = Up(tmp_path, monkeypatch, max_archive_bytes=2**20)
+    with running.http:
+        yield running
+
+
+def run_of(name: str, cycles: int = 30, seed: int = 0) -> dict[str, Any]:
+    return {"run_id": name, "rows": np.random.default_rng(seed).normal(size=(cycles, 24)).round(3).tolist()}
+
+
+def webhook(**labels: str) -> dict[str, Any]:
+    return {
+        "version": "4",
+        "status": "firing",
+        "alerts": [
+            {
+                "status": "firing",
+                "labels": {"alertname": "DriftloopDrift", "model_version": "1", "kind": "fleet_change", **labels},
+                "annotations": {"n": "500", "score": "3.1", "summary": "the fleet has changed"},
+                "startsAt": "2027-01-15T09:00:00+01:00",
+                "endsAt": "0001-01-01T00:00:00Z",
+            }
+        ],
+    }
+
+
+def test_an_alert_is_in_the_log_when_it_is_acknowledged(up: Up):
+    answer = up.http.post("/alerts", json=webhook(features="sensor_11,sensor_4"))
+    assert answer.json() == {"alerts": [{"cause": "fleet_change:1", "result": "queued"}]}
+    event = up.events()[0]
+    assert event["kind"] == "alert_firing"
+    assert event["starts_at"] == "2027-01-15T08:00:00.000Z"
+    assert event["features"] == ["sensor_11", "sensor_4"]
+    assert event["n"] == 500
+
+
+def test_the_watchs_own_event_about_its_alert_is_not_logged_twice(up: Up):
+    body = {"kind": "alert_firing", "id": "alert_firing:1:fleet_change:2027-01-15T08:00:00.000Z", "n": 500}
+    up.http.post("/events", json=body)
+    up.http.post("/alerts", json=webhook())
+    assert [event["kind"] for event in up.events()].count("alert_firing") == 1
+
+
+def test_alerts_of_other_names_are_passed_over(up: Up):
+    assert up.http.post("/alerts", json=webhook(alertname="Watchdog")).json() == {"alerts": []}
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"model_version": "stub"}, "alerts[0].labels.model_version"),
+        ({"kind": "weather"}, "alerts[0].labels.kind"),
+    ],
+)
+def test_an_alert_with_a_bad_label_is_refused_by_its_name(up: Up, change: dict[str, str], field: str):
+    assert up.problems("/alerts", webhook(**change))[0]["field"] == field
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "field"),
+    [("startsAt", "yesterday", "alerts[0].startsAt"), ("annotations", {"n": "many"}, "alerts[0].annotations.n")],
+)
+def test_an_alert_with_a_bad_part_is_refused_by_its_name(up: Up, part: str, value: Any, field: str):
+    body = webhook()
+    body["alerts"][0][part] = value
+    assert up.problems("/alerts", body)[0]["field"] == field
+
+
+def test_runs_are_archived_once_and_listed_with_their_role(up: Up):
+    body = {"runs": [run_of("eng-1"), run_of("eng-2", seed=1)]}
+    assert up.http.post("/archive/runs", json=body).json() == {"added": ["eng-1", "eng-2"], "known": []}
+    assert up.http.post("/archive/runs", json=body).json() == {"added": [], "known": ["eng-1", "eng-2"]}
+    listed = up.http.get("/archive/runs").json()["runs"]
+    assert [run["run_id"] for run in listed] == ["eng-1", "eng-2"]
+    assert {run["role"] for run in listed} <= {"train", "early_stop", "calibrate", "gate", "live"}
+    archived = [event for event in up.events() if event["kind"] == "runs_archived"]
+    assert [event["count"] for event in archived] == [2]
+
+
+def test_one_bad_run_keeps_all_of_a_call_out(up: Up):
+    bad = run_of("eng-2")
+    bad["rows"][3][5] = 1e300
+    found = up.problems("/archive/runs", {"runs": [run_of("eng-1"), bad]})
+    assert found[0]["field"] == "runs[1].rows[3][5]"
+    assert up.http.get("/archive/runs").json() == {"runs": []}
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"runs": [{"run_id": "eng-1", "rows": [[1.0] * 23, [1.0] * 24]}]}, "runs[0].rows[0]"),
+        ({"runs": [{"run_id": "eng-1", "rows": [["a"] * 24]}]}, "runs[0].rows[0][0]"),
+        ({"runs": [{"run_id": "../../etc", "rows": [[1.0] * 24] * 2}]}, "runs[0].run_id"),
+        ({"runs": [{"run_id": "eng-1", "rows": [[1.0] * 24]}]}, "runs[0].rows"),
+        ({"runs": [{"run_id": "eng-1"}]}, "runs[0]"),
+        ({"runs": []}, "runs"),
+        ({}, "body"),
+        ([], "body"),
+    ],
+)
+def test_bad_runs_are_refused_with_the_field(up: Up, body: Any, field: str):
+    assert up.problems("/archive/runs", body)[0]["field"] == field
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b'{"runs": [NaN]}'])
+def test_what_is_not_json_is_refused(up: Up, body: bytes):
+    assert up.problems("/archive/runs", body, status=400)[0]["field"] == "body"
+
+
+def test_an_id_that_is_taken_by_other_rows_is_a_conflict(up: Up):
+    up.http.post("/archive/runs", json={"runs": [run_of("eng-1")]})
+    found = up.problems("/archive/runs", {"runs": [run_of("eng-2"), run_of("eng-1", seed=9)]}, status=409)
+    assert "eng-1" in found[0]["message"]
+    assert [run["run_id"] for run in up.http.get("/archive/runs").json()["runs"]] == ["eng-1"]
+
+
+def test_a_body_over_the_limit_is_refused(up: Up):
+    assert up.problems("/archive/runs", b" " * (2**20 + 1), status=413)[0]["field"] == "body"
+
+    def pieces() -> Iterator[bytes]:
+        for _ in range(20):
+            yield b" " * 2**16
+
+    assert up.http.post("/archive/runs", content=pieces()).status_code == 413
+    assert up.problems("/events", b" " * (2**18 + 1), status=413)[0]["field"] == "body"
+
+
+@pytest.mark.parametrize("path", ["/alerts", "/archive/runs", "/events", "/retrain", "/promote", "/rollback"])
+@pytest.mark.parametrize("header", [None, "Bearer wrong", TOKEN, "Bearer "])
+def test_without_the_token_nothing_is_changed(up: Up, path: str, header: str | None):
+    del up.http.headers["Authorization"]
+    answer = up.http.post(path, json={}, headers={"Authorization": header} if header else {})
+    assert answer.status_code == 401
+    assert answer.json()["detail"][0]["field"] == "Authorization"
+    assert up.events() == []
+
+
+def test_events_are_read_from_where_one_left_off(up: Up):
+    for i in range(3):
+        assert up.http.post("/events", json={"kind": "verdict", "n": i}).json() == {"seq": i + 1}
+    answer = up.http.get("/events?after=1").json()
+    assert [event["n"] for event in answer["events"]] == [1, 2]
+    assert answer["next"] == 3
+    assert up.http.get("/events?after=3").json() == {"events": [], "next": 3}
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "kind"),
+        ({"kind": "No Kind"}, "kind"),
+        ({"kind": "verdict", "seq": 7}, "seq"),
+        ({"kind": "verdict", "time": "noon"}, "time"),
+        ({"kind": "verdict", "time": 7}, "time"),
+        ({"kind": "verdict", "id": {}}, "id"),
+        ({"kind": "verdict", "model_version": 7}, "model_version"),
+        ([], "body"),
+    ],
+)
+def test_bad_events_are_refused_with_the_field(up: Up, body: Any, field: str):
+    assert up.problems("/events", body)[0]["field"] == field
+
+
+def test_a_deeply_nested_event_is_refused(up: Up):
+    assert up.problems("/events", b'{"kind":"verdict","a":' + b"[" * 50_000 + b"]" * 50_000 + b"}")
+
+
+def test_by_hand_without_a_model_is_told_what_to_do(up: Up):
+    until_ready(up)
+    assert up.problems("/retrain", {"mode": "full"}, status=409)[0]["message"].startswith("nothing is in production")
+    assert up.problems("/retrain", {"mode": "half"})[0]["field"] == "mode"
+    assert up.problems("/promote", {"version": "9"}, status=409)[0]["message"] == "there is no version 9"
+    assert up.problems("/promote", {"version": "x"})[0]["field"] == "version"
+    assert "nothing is in production" in up.problems("/rollback", {}, status=409)[0]["message"]
+
+
+def test_a_promotion_and_a_rollback_by_hand(up: Up):
+    until_ready(up)
+    up.registry.add()
+    up.registry.add(parent_version="1")
+    assert up.http.post("/promote", json={"version": "1"}).json() == {"model_version": "1", "from_version": None}
+    assert up.http.post("/promote", json={"version": "2"}).json() == {"model_version": "2", "from_version": "1"}
+    assert up.http.post("/rollback", json={}).json() == {"model_version": "1", "from_version": "2"}
+    assert [event["kind"] for event in up.events()] == ["promoted", "promoted", "rolled_back"]
+
+
+def test_a_registry_that_is_down_is_503_and_the_service_stays_alive(up: Up):
+    until_ready(up)
+    up.registry.down = True
+    assert up.problems("/promote", {"version": "1"}, status=503)[0]["field"] == "registry"
+    assert up.http.get("/healthz").status_code == 200
+    assert up.http.get("/status").json()["state"] == "idle"
+
+
+def test_it_is_ready_once_the_registry_was_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    up = Up(tmp_path, monkeypatch)
+    up.registry.down = True
+    with up.http:
+        assert up.http.get("/readyz").status_code == 503
+        up.registry.down = False
+        up.parts.retrainer._wake.set()
+        until_ready(up)
+
+
+def test_two_retrainers_do_not_work_on_one_folder(up: Up):
+    with pytest.raises(DriftloopError, match="another retrainer works on this folder"):
+        service.create_app(up.settings, backend=FakeBackend())
+
+
+def test_metrics_show_state_events_and_runs(up: Up):
+    up.http.post("/archive/runs", json={"runs": [run_of("eng-1")]})
+    up.http.post("/events", json={"kind": "something_else"})
+    text = up.http.get("/metrics").text
+    assert 'driftloop_loop_state{state="idle"} 1.0' in text
+    assert 'driftloop_loop_state{state="running"} 0.0' in text
+    assert 'driftloop_loop_events_total{kind="runs_archived"} 1.0' in text
+    assert 'driftloop_loop_events_total{kind="other"} 1.0' in text
+    assert sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith("driftloop_archive_runs{")) == 1
+
+
+def until_ready(up: Up) -> None:
+    """Wait for the worker's first move."""
+    while up.http.get("/readyz").status_code != 200:
+        up.parts.retrainer._wake.set()
+
+
+def test_no_request_that_fits_the_schema_or_not_is_a_server_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    up = Up(tmp_path, monkeypatch)
+    schema = schemathesis.openapi.from_dict(up.app.openapi())
+
+    with up.http:
+        until_ready(up)
+        for operation in schema.get_all_operations():
+            exercise(operation.ok(), up)
+
+
+def exercise(operation: Any, up: Up) -> None:
+    """Send generated requests of one operation through the running application."""
+
+    @given(case=operation.as_strategy())
+    @hypothesis_settings(max_examples=25, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    def send(case: Any) -> None:
+        request = case.as_transport_kwargs()
+        answer = up.http.request(
+            case.method,
+            case.formatted_path,
+            params=request.get("params"),
+            content=json.dumps(request["json"]).encode() if "json" in request else request.get("data"),
+        )
+        assert answer.status_code < 500 or answer.status_code == 503, answer.text
+        if answer.status_code in (400, 401, 409, 413, 422):
+            assert all(problem["field"] for problem in answer.json()["detail"])
+
+    send()
