@@ -33,6 +33,7 @@ COMMANDS = {
     "retrain": _Entry("loop", "retrain", "Start a retraining by hand."),
     "promote": _Entry("loop", "promote", "Move the production alias to a version by hand."),
     "rollback": _Entry("loop", "rollback", "Go back to the version before."),
+    "events": _Entry("loop", "events", "Print the log of what the loop saw and decided."),
     "train": _Entry("rul", "train", "Train a model on archived runs and register it."),
     "baseline": _Entry("rul", "baseline_app", "Rebuild the baseline of the production model."),
     "archive": _Entry("cmapss", "archive_app", "Add completed runs to the archive, or list them."),

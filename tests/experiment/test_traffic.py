@@ -95,9 +95,7 @@ def test_a_request_holds_the_newest_window_and_a_young_engine_sends_what_it_has(
 def test_an_engine_that_failed_is_followed_by_one_in_its_first_cycle() -> None:
     fleet = AgingFleet([encode(a_run(cycles=4))], window=3, seed=3)
     cycles = [fleet.next_request().cycle for _ in range(12)]
-    assert all(
-        later == (1 if earlier == 4 else earlier + 1) for earlier, later in zip(cycles, cycles[1:], strict=False)
-    )
+    assert all(later == (1 if earlier == 4 else earlier + 1) for earlier, later in pairwise(cycles))
 
 
 @given(seed=st.integers(0, 1000))

@@ -58,9 +58,9 @@ def configured(tmp_path: Path) -> Iterator[settings.Settings]:
     guard.end_marked(str((tmp_path / "state").resolve()), grace_s=0)
 
 
-def said(configured: settings.Settings, name: str, text: str) -> Callable[[], bool]:
+def said(configured: settings.Settings, name: str, text: str) -> Callable[[float], bool]:
     log = configured.state_dir / LOGS / f"{name}.log"
-    return lambda: log.exists() and text in log.read_text()
+    return lambda _: log.exists() and text in log.read_text()
 
 
 def a_component(configured: settings.Settings, command: list[str], name: str = "one", text: str = "hello") -> Component:
@@ -127,7 +127,7 @@ def test_a_component_that_never_starts_is_given_up_with_the_end_of_its_log(confi
 
 
 def test_a_component_that_is_never_ready_is_named(configured: settings.Settings) -> None:
-    never = Component("one", SLEEPER, lambda: False)
+    never = Component("one", SLEEPER, lambda _: False)
     with (
         Supervisor(configured, [never]) as supervisor,
         pytest.raises(DriftloopError, match="one: is not ready after 0"),
@@ -150,7 +150,7 @@ def test_a_killed_supervisor_leaves_no_orphans(configured: settings.Settings) ->
         "from driftloop import settings\n"
         "from driftloop.local.processes import Component\n"
         "from driftloop.local.supervisor import Supervisor\n"
-        f"with Supervisor(settings.load(state_dir={mark!r}), [Component('one', {WITH_CHILD!r}, lambda: True)]) as s:\n"
+        f"with Supervisor(settings.load(state_dir={mark!r}), [Component('one', {WITH_CHILD!r}, lambda _: True)]) as s:\n"
         "    s.run(lambda _: None)\n"
     )
     supervisor = subprocess.Popen([sys.executable, "-c", program])
@@ -192,7 +192,7 @@ def test_a_port_in_use_is_named_with_its_setting() -> None:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
         port = holder.getsockname()[1]
-        taken = Component("server", [], lambda: True, f"http://127.0.0.1:{port}")
+        taken = Component("server", [], lambda _: True, f"http://127.0.0.1:{port}")
         with pytest.raises(DriftloopError, match=rf"{port} \(server; DRIFTLOOP_SERVER_URL\)"):
             check_ports([taken])
     check_ports([taken])

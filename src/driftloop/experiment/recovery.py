@@ -130,8 +130,10 @@ def _metrics(recording: Recording, marks: Marks, prefixes: list[Prefix]) -> dict
         "requests_total": len(records),
         "requests_failed": len(failed(records)),
         "failures": _count(record.error or f"status {record.status}" for record in failed(records)),
-        "psi_before": _psi(recording.events, "drift", marks.champion_version, t0),
-        "psi_after": _psi(recording.events, "no_drift", marks.challenger_version, marks.t4),
+        "psi_before": _psi(recording.events, marks.champion_version, t0, "psi_max", -1),
+        "psi_after": _psi(recording.events, marks.challenger_version, marks.no_drift, "psi_max", 0),
+        "psi_plain_before": _psi(recording.events, marks.champion_version, t0, "psi_plain_max", -1),
+        "psi_plain_after": _psi(recording.events, marks.challenger_version, marks.no_drift, "psi_plain_max", 0),
         "rmse_labels": "capped at 125",
         "rmse_healthy": _round(error_of([record for record in records if record.answered < t0])),
         "rmse_drifted": _round(error_of(drifted)),
@@ -231,20 +233,23 @@ def _decision(events: Sequence[Event], after: float) -> str:
     return found[-1] if found else "none"
 
 
-def _psi(events: Sequence[Event], verdict: str, version: str | None, after: float | None) -> float | None:
-    """The largest PSI of a feature in the first such verdict that names one."""
+def _psi(events: Sequence[Event], version: str | None, after: float | None, name: str, which: int) -> float | None:
+    """The largest PSI of any feature in the first (0) or last (-1) verdict on a version from `after` on.
+
+    `psi_max` is against the mixture of known engines that explains the traffic best, as the watch judges it;
+    `psi_plain_max` is against the baseline as it is stored.
+    """
     if after is None:
         return None
-    for event in events:
-        if (
-            event.get("kind") == "verdict"
-            and event.get("verdict") == verdict
-            and str(event.get("model_version")) == version
-            and event_time(event) >= after
-            and event.get("psi_max") is not None
-        ):
-            return _round(float(event["psi_max"]))
-    return None
+    found = [
+        float(event[name])
+        for event in events
+        if event.get("kind") == "verdict"
+        and str(event.get("model_version")) == version
+        and event_time(event) >= after
+        and event.get(name) is not None
+    ]
+    return _round(found[which]) if found else None
 
 
 def _span(marks: Marks, first: str, last: str) -> float | None:

@@ -1,14 +1,13 @@
 """What the embedded platform consists of: four processes on loopback, and how one knows that each works."""
 
-import os
 import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import httpx
-
+from driftloop.durable import parse_time
 from driftloop.errors import DriftloopError
 from driftloop.local.processes import Component
+from driftloop.local.status import last_verdict
 from driftloop.local.supervisor import answers
 from driftloop.settings import Settings
 
@@ -24,18 +23,20 @@ def components(settings: Settings, token_file: Path) -> list[Component]:
         Component(
             "server",
             [*DRIFTLOOP, "serve", "--port", str(_port("server", settings.server_url))],
-            lambda: answers(f"{settings.server_url}/readyz"),
+            lambda _: answers(f"{settings.server_url}/readyz"),
             settings.server_url,
             shared,
         ),
         Component(
             "retrainer",
             [*DRIFTLOOP, "retrainer", "--port", str(_port("retrainer", settings.retrainer_url))],
-            lambda: answers(f"{settings.retrainer_url}/readyz"),
+            lambda _: answers(f"{settings.retrainer_url}/readyz"),
             settings.retrainer_url,
             shared,
         ),
-        Component("watch", [*DRIFTLOOP, "drift", "watch"], lambda: _has_judged(settings), environment=shared),
+        Component(
+            "watch", [*DRIFTLOOP, "drift", "watch"], lambda started: _has_judged(settings, started), environment=shared
+        ),
     ]
 
 
@@ -69,17 +70,14 @@ def _mlflow(settings: Settings, shared: dict[str, str]) -> Component:
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
     return Component(
-        "mlflow", command, lambda: answers(f"{settings.mlflow_url}/health"), settings.mlflow_url, {**shared, **own}
+        "mlflow", command, lambda _: answers(f"{settings.mlflow_url}/health"), settings.mlflow_url, {**shared, **own}
     )
 
 
-def _has_judged(settings: Settings) -> bool:
-    """Whether the watch has reported a verdict to the retrainer."""
-    try:
-        answer = httpx.get(f"{settings.retrainer_url}/status", timeout=1.0, trust_env=False)
-        return answer.is_success and bool(answer.json().get("last_verdict"))
-    except (httpx.HTTPError, ValueError, AttributeError):
-        return False
+def _has_judged(settings: Settings, since: float) -> bool:
+    """Whether the watch has reported a verdict since then, if only that there is nothing to judge yet."""
+    verdict = last_verdict(settings.retrainer_url)
+    return verdict is not None and parse_time(verdict["time"]).timestamp() >= since
 
 
 def _port(name: str, url: str) -> int:
@@ -91,9 +89,3 @@ def _port(name: str, url: str) -> int:
             remedy="the embedded platform listens on 127.0.0.1 only, for example http://127.0.0.1:8500",
         )
     return parts.port
-
-
-def without_data(environment: dict[str, str] | None = None) -> dict[str, str]:
-    """The environment of this process without the data folder: no component needs, or sees, a subset's name."""
-    source = os.environ if environment is None else environment
-    return {name: value for name, value in source.items() if name != "CMAPSS_DIR"}

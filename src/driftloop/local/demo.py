@@ -189,7 +189,7 @@ def _served(configured: Settings) -> str | None:
 
 def _report(configured: Settings, extra: dict[str, str], results: Path, console: Console) -> None:
     with console.status("making the Evidently report"):
-        _call([*DRIFTLOOP, "drift", "report", "--output", str(results)], configured, extra, REPORT_S)
+        _call([*DRIFTLOOP, "drift", "report", "--to", str(results)], configured, extra, REPORT_S)
     console.print(f"Drift report: {results}")
 
 

@@ -26,11 +26,11 @@ class Component:
 
     name: str
     command: Sequence[str]
-    ready: Callable[[], bool]
-    """Whether it does its work now; asked often, must not block for long, and must not raise."""
+    ready: Callable[[float], bool]
+    """Whether it does its work now, given when it was started (seconds since 1970); asked often, must not block
+    for long, and must not raise."""
     url: str = ""
     environment: dict[str, str] = field(default_factory=dict)
-    version: Callable[[], str] = lambda: ""
 
 
 class Process:
@@ -55,7 +55,7 @@ class Process:
                 raise DriftloopError(
                     f"cannot be started: {error.strerror}", where=component.name, remedy=f"see {component.command[0]}"
                 ) from error
-        self.started = time.monotonic()
+        self.started, self.started_at = time.monotonic(), time.time()
 
     @property
     def pid(self) -> int:

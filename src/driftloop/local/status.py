@@ -10,6 +10,8 @@ from driftloop.local.processes import memory_bytes
 from driftloop.local.supervisor import STATUS
 from driftloop.settings import Settings
 
+RECENT = 200
+"""Events among which the last verdict is looked for; the watch reports one every few seconds."""
 COLOURS = {"ready": "green", "starting": "yellow", "down": "red"}
 
 
@@ -35,7 +37,16 @@ def collect(settings: Settings) -> dict[str, Any]:
         found["started"] = written.get("started")
     found["model"] = _model(settings)
     found["loop"] = _get(f"{settings.retrainer_url}/status")
+    found["last_verdict"] = last_verdict(settings.retrainer_url)
     return found
+
+
+def last_verdict(retrainer_url: str) -> dict[str, Any] | None:
+    """The newest verdict that the watch reported; None where there is none among the newest events."""
+    loop = _get(f"{retrainer_url}/status") or {}
+    after = max(0, int(loop.get("last_event") or 0) - RECENT)
+    events = (_get(f"{retrainer_url}/events?after={after}") or {}).get("events", [])
+    return next((event for event in reversed(events) if event.get("kind") == "verdict"), None)
 
 
 def table(status: dict[str, Any]) -> Table:
@@ -64,8 +75,7 @@ def caption(status: dict[str, Any]) -> str:
     parts = [f"model {model['model_version']}" if model else "server does not answer"]
     if loop:
         parts.append(f"loop {loop.get('state', '?')}")
-        verdict = loop.get("last_verdict") or {}
-        if verdict:
+        if verdict := status.get("last_verdict"):
             parts.append(f"last verdict {verdict.get('verdict')} (n={verdict.get('n')}, score {verdict.get('score')})")
     else:
         parts.append("retrainer does not answer")

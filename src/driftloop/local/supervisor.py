@@ -123,7 +123,7 @@ class Supervisor:
             if code is not None:
                 self._ended(slot, code)
                 continue
-            slot.ready = slot.component.ready()
+            slot.ready = slot.component.ready(slot.process.started_at)
             slot.was_ready |= slot.ready
             if slot.ready and time.monotonic() - slot.process.started > STEADY_S:
                 slot.failures = 0

@@ -1,0 +1,100 @@
+"""A platform that recovers on cue: the server's and the retrainer's interfaces in one small aiohttp app."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from driftloop import durable, settings
+from driftloop.settings import Settings
+
+
+class FakePlatform:
+    """Watches its own traffic: healthy until completed runs arrive, then drift, retraining, version 2, no drift.
+
+    `recovers` False stops after the alert with a refusal, as for a sensor fault.
+    """
+
+    def __init__(self, *, recovers: bool = True, stub: bool = False) -> None:
+        self.recovers, self.stub = recovers, stub
+        self.version = "1"
+        self.requests = self.promote_at = 0
+        self.runs: list[str] = []
+        self.events: list[dict[str, Any]] = []
+        self.tokens: set[str | None] = set()
+
+    def event(self, kind: str, **detail: Any) -> None:
+        self.events.append({"seq": len(self.events) + 1, "time": durable.now(), "kind": kind, **detail})
+
+    def verdict(self, verdict: str, score: float) -> None:
+        figures = {"n": 500, "score": score, "psi_max": score, "psi_plain_max": score}
+        self.event("verdict", model_version=self.version, verdict=verdict, **figures)
+
+    def drift(self) -> None:
+        """The whole loop at once; called when the experiment has changed its traffic."""
+        self.verdict("drift", 5.0)
+        self.event("alert_firing", model_version="1", starts_at=durable.now(), features=["sensor_11"])
+        if not self.recovers:
+            self.event("retraining_refused", model_version="1", reason="a sensor fault")
+            return
+        self.event("retraining_started", model_version="1")
+        self.promote_at = self.requests + 40
+
+    async def predict(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        self.requests += 1
+        if self.requests == self.promote_at:
+            self.event("promoted", model_version="2", from_version="1")
+            self.version = "2"
+        if self.requests % 50 == 0:
+            self.verdict("no_drift", 0.5)
+        return web.json_response({"rul": float(len(body["rows"])), "model_version": self.version, "flags": []})
+
+    async def archive(self, request: web.Request) -> web.Response:
+        self.tokens.add(request.headers.get("Authorization"))
+        added = [run["run_id"] for run in json.loads(await request.read())["runs"]]
+        if not self.runs:
+            self.drift()
+        self.runs += added
+        return web.json_response({"added": added, "known": []})
+
+    async def read_events(self, request: web.Request) -> web.Response:
+        found = self.events[int(request.query["after"]) :]
+        return web.json_response({"events": found, "next": len(self.events)})
+
+    async def status(self, _: web.Request) -> web.Response:
+        return web.json_response({"state": "idle", "last_event": len(self.events)})
+
+    async def model(self, _: web.Request) -> web.Response:
+        return web.json_response({"model_version": self.version, "stub": self.stub, "window": 30, "metadata": {}})
+
+    @asynccontextmanager
+    async def running(self, state_dir: Path) -> AsyncIterator[Settings]:
+        app = web.Application(client_max_size=2**26)
+        app.router.add_post("/predict", self.predict)
+        app.router.add_post("/archive/runs", self.archive)
+        app.router.add_get("/events", self.read_events)
+        app.router.add_get("/status", self.status)
+        app.router.add_get("/model", self.model)
+        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        token = state_dir / "token"
+        token.write_text("a token of sufficient length")
+        try:
+            yield settings.load(
+                server_url=url, retrainer_url=url, state_dir=state_dir, token_file=token, cmapss_dir=None,
+                raw_dir=state_dir / "no-data", simulator_engines=20,
+            )  # fmt: skip
+        finally:
+            await runner.cleanup()
+
+
+@pytest.fixture
+def platform() -> FakePlatform:
+    return FakePlatform()
