@@ -1,0 +1,164 @@
+"""The real pipeline through kfp.local, its steps replaced by tiny ones that leave a trace."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from driftloop.errors import DriftloopError
+from driftloop.loop.backend import Job, LocalBackend, Outcome, environment
+from driftloop.settings import Settings
+
+TINY = """
+import os, sys, time, types
+from pathlib import Path
+
+def trace(name, *values):
+    with open(os.environ["TINY_TRACE"], "a") as file:
+        file.write(" ".join([name, str(os.getpid()), str(os.nice(0)), *values]) + "\\n")
+    if os.environ.get("TINY_HANG") == name:
+        time.sleep(600)
+    if os.environ.get("TINY_FAIL") == name:
+        raise RuntimeError("the tiny step failed")
+
+def collect(run, cause, champion, dataset, bundle):
+    Path(dataset).mkdir(parents=True)
+    (Path(dataset) / "plan").write_text(cause)
+    Path(bundle).mkdir(parents=True)
+    trace("collect", run)
+
+def train(run, cause, champion, mode, dataset, champion_bundle, bundle):
+    assert (Path(dataset) / "plan").read_text() == cause and Path(champion_bundle).is_dir()
+    Path(bundle).mkdir(parents=True)
+    (Path(bundle) / "model").write_text("new")
+    trace("train", mode)
+    return "7"
+
+def evaluate(run, cause, champion, version, dataset, champion_bundle, bundle):
+    assert (Path(bundle) / "model").read_text() == "new"
+    trace("evaluate", champion, version)
+    return os.environ["TINY_DECISION"]
+
+def promote(run, cause, version):
+    trace("promote", version)
+
+steps = types.ModuleType("driftloop.loop.steps")
+for step in (collect, train, evaluate, promote):
+    setattr(steps, step.__name__, step)
+sys.modules["driftloop.loop.steps"] = steps
+"""
+
+
+@pytest.fixture
+def backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalBackend]:
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "sitecustomize.py").write_text(TINY)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "tiny"))
+    monkeypatch.setenv("TINY_TRACE", str(tmp_path / "trace"))
+    monkeypatch.setenv("TINY_DECISION", "approved")
+    made = LocalBackend(Settings(state_dir=tmp_path / "state"), tmp_path / "pipelines")
+    yield made
+    made.stop()
+
+
+def steps(folder: Path) -> dict[str, list[str]]:
+    """The steps that ran, in order: process, niceness, what they were given."""
+    path = folder / "trace"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return {line.split()[0]: line.split()[1:] for line in lines}
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline, "this never happened"
+        time.sleep(0.02)
+
+
+def end_of(backend: LocalBackend) -> Outcome:
+    found: list[Outcome] = []
+    until(lambda: (ended := backend.poll()) is not None and (found.append(ended) or True))
+    return found[0]
+
+
+def outcome_of(backend: LocalBackend) -> Outcome:
+    backend.start(Job("r1", "fleet_change:1", "1", "warm_start"))
+    return end_of(backend)
+
+
+def gone(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    # A killed child of nobody stays as a zombie where no init reaps it.
+    return "Z" in (Path("/proc") / str(process) / "stat").read_text().rpartition(")")[2].split()[0]
+
+
+def test_an_approved_challenger_goes_through_the_branch_that_promotes(backend: LocalBackend, tmp_path: Path):
+    assert outcome_of(backend) == Outcome(True)
+    ran = steps(tmp_path)
+    assert list(ran) == ["collect", "train", "evaluate", "promote"]
+    assert [given[1:] for given in ran.values()] == [["10", "r1"], ["10", "warm_start"], ["10", "1", "7"], ["10", "7"]]
+
+
+def test_a_rejected_challenger_is_not_promoted(backend: LocalBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TINY_DECISION", "rejected")
+    assert outcome_of(backend) == Outcome(True)
+    assert list(steps(tmp_path)) == ["collect", "train", "evaluate"]
+
+
+def test_a_failing_step_fails_the_pipeline_and_leaves_its_evidence(
+    backend: LocalBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("TINY_FAIL", "train")
+    outcome = outcome_of(backend)
+    assert not outcome.succeeded
+    assert outcome.error is not None
+    assert "the tiny step failed" in outcome.error
+    assert list(steps(tmp_path)) == ["collect", "train"]
+
+
+def test_stopping_kills_the_step_that_runs(backend: LocalBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TINY_HANG", "train")
+    backend.start(Job("r1", "fleet_change:1", "1", "warm_start"))
+    until(lambda: "train" in steps(tmp_path))
+    assert backend.poll() is None
+    backend.stop()
+    until(lambda: gone(int(steps(tmp_path)["train"][0])))
+
+
+def test_steps_end_when_the_retrainer_dies_and_orphans_are_found(
+    backend: LocalBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("TINY_HANG", "collect")
+    backend.start(Job("r1", "fleet_change:1", "1", "warm_start"))
+    until(lambda: "collect" in steps(tmp_path))
+    assert backend._driver is not None
+    assert backend._driver.stdin is not None
+    backend._driver.stdin.close()  # what the driver sees of a retrainer that was killed
+    until(lambda: gone(int(steps(tmp_path)["collect"][0])))
+    outcome = end_of(backend)
+    assert outcome.error is not None
+    assert outcome.error.startswith("the pipeline was killed by signal 9")
+
+    (tmp_path / "trace").unlink()
+    backend.start(Job("r2", "fleet_change:1", "1", "warm_start"))
+    until(lambda: "collect" in steps(tmp_path))
+    os.kill(backend._driver.pid, 9)  # the driver alone: its step lives on
+    LocalBackend(Settings(state_dir=tmp_path), backend.folder).clear()
+    until(lambda: gone(int(steps(tmp_path)["collect"][0])))
+
+
+def test_a_folder_that_kfp_would_mangle_is_refused(tmp_path: Path):
+    with pytest.raises(DriftloopError, match="set DRIFTLOOP_STATE_DIR to another folder"):
+        LocalBackend(Settings(), tmp_path / "python3-projects")
+
+
+def test_settings_reach_other_processes_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    before = Settings(state_dir=tmp_path, enable_retraining=False, min_new_engines=7, cmapss_dir=tmp_path / "data")
+    for name, value in environment(before).items():
+        monkeypatch.setenv(name, value)
+    assert Settings() == before
