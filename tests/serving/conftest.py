@@ -1,11 +1,12 @@
-"""A server in this process, on tiny bundles."""
+"""Servers in this process, on tiny bundles."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
-from fastapi import FastAPI
+from live_server import running
 from serving_bundles import FakeRegistry
 
 from driftloop.serving.app import create_app
@@ -19,20 +20,19 @@ def registry(tmp_path: Path) -> FakeRegistry:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(state_dir=tmp_path / "state", follow_interval_s=0.01)
+    return Settings(
+        state_dir=tmp_path / "state", follow_interval_s=0.01, max_batch=8, max_cycles=50, max_body_bytes=100_000
+    )
 
 
 @pytest.fixture
-def make_app(registry: FakeRegistry, settings: Settings) -> Callable[[], FastAPI]:
-    return lambda: create_app(settings, registry)
+def serve(registry: FakeRegistry, settings: Settings) -> Callable[[], "contextmanager[httpx.Client]"]:
+    """Call it for a running server; it ends with its `with`."""
+    return lambda: running(create_app(settings, registry))
 
 
 @pytest.fixture
-async def client(make_app: Callable[[], FastAPI]) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of a running application, whose registry is empty until a test publishes something."""
-    app = make_app()
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client,
-    ):
+def client(serve: Callable[[], "contextmanager[httpx.Client]"]) -> Iterator[httpx.Client]:
+    """A client of a server whose registry is empty until a test publishes something."""
+    with serve() as client:
         yield client

@@ -63,9 +63,7 @@ def test_a_record_has_the_row_as_sent_and_what_was_answered(make: Callable[..., 
     log.stop()
     [record] = read_records(tmp_path / "inference")
     assert record.time.endswith("Z")
-    assert record == Record(
-        record.time, "1", "eng-7", 7, "r7", 7.0, 6.0, 8.0, 0, ["stub"], [*row(7.1)], [0.33333] * 21
-    )
+    assert record == Record(record.time, "1", "eng-7", 7, "r7", 7.0, 6.0, 8.0, 0, ["stub"], [*row(7.1)], [0.33333] * 21)
 
 
 def test_stopping_writes_what_waits(make: Callable[..., InferenceLog], tmp_path: Path) -> None:
@@ -77,9 +75,7 @@ def test_stopping_writes_what_waits(make: Callable[..., InferenceLog], tmp_path:
     assert [record.cycle for record in read_records(tmp_path / "inference")] == list(range(2000))
 
 
-def test_files_are_rotated_by_size_and_a_limited_number_kept(
-    make: Callable[..., InferenceLog], tmp_path: Path
-) -> None:
+def test_files_are_rotated_by_size_and_a_limited_number_kept(make: Callable[..., InferenceLog], tmp_path: Path) -> None:
     written(make(most_bytes=1500), *((n,) for n in range(20)))
     files = {path.name: path.stat().st_size for path in (tmp_path / "inference").glob("*.jsonl")}
     assert set(files) == {"inference-0.jsonl", "inference-0.1.jsonl", "inference-0.2.jsonl"}

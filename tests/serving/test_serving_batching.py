@@ -32,7 +32,10 @@ class Model:
 
 @asynccontextmanager
 async def running(
-    answer: Callable[[Sequence[int]], Sequence[int]], most_at_once: int = 8, most_waiting: int = 100, turn_s: float = 9.0
+    answer: Callable[[Sequence[int]], Sequence[int]],
+    most_at_once: int = 8,
+    most_waiting: int = 100,
+    turn_s: float = 9.0,
 ) -> AsyncIterator[Batcher[int, int]]:
     batcher: Batcher[int, int] = Batcher(answer, most_at_once=most_at_once, most_waiting=most_waiting, turn_s=turn_s)
     batcher.start()

@@ -37,7 +37,11 @@ def test_the_largest_float32_gives_finite_answers(tmp_path: Path) -> None:
 
 def test_the_stub_answers_125_for_everything() -> None:
     outputs = StubEngine().predict([[row()], [row()] * 7])
-    assert (outputs.rul.tolist(), outputs.lower.tolist(), outputs.upper.tolist()) == ([125.0] * 2, [0.0] * 2, [125.0] * 2)
+    assert (outputs.rul.tolist(), outputs.lower.tolist(), outputs.upper.tolist()) == (
+        [125.0] * 2,
+        [0.0] * 2,
+        [125.0] * 2,
+    )
 
 
 def example(**changes: object) -> Example:

@@ -49,7 +49,7 @@ driftloop_inference_log_dropped_total 0.0
 driftloop_inference_log_errors_total 0.0
 """
 
-BUCKETS = "0.001 0.002 0.005 0.01 0.02 0.05 0.1 0.2 0.5 1.0 2.0 5.0 +Inf".split()
+BUCKETS = ["0.001", "0.002", "0.005", "0.01", "0.02", "0.05", "0.1", "0.2", "0.5", "1.0", "2.0", "5.0", "+Inf"]
 
 
 @pytest.fixture
@@ -241,7 +241,9 @@ def test_two_workers_that_swap_at_different_moments_count_right_per_version(tmp_
         return [value for _, value in sorted(numbered)]
 
     def serving(found: dict[Any, float]) -> dict[str, float]:
-        return {dict(labels)["model_version"]: v for (name, labels), v in found.items() if name == "driftloop_model_info"}
+        return {
+            dict(labels)["model_version"]: v for (name, labels), v in found.items() if name == "driftloop_model_info"
+        }
 
     assert (predictions(between, "1"), predictions(between, "2")) == (607, 50)
     assert serving(between) == {"1": 1, "2": 1}

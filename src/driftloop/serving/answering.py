@@ -69,7 +69,7 @@ def _predictions(engine: Engine, windows: Sequence[Window], outputs: Outputs) ->
                 model_version=engine.version,
                 request_id=window.request_id or "",
                 engine_id=UNSET if window.engine_id is None else window.engine_id,
-                cycle=UNSET if window.cycle is None else window.cycle,
+                cycle=UNSET if window.cycle is None else int(window.cycle),
             )
         )
     return predictions

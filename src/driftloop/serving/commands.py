@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
+import signal
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -99,7 +101,10 @@ def _run(config: uvicorn.Config, listening: socket.socket) -> None:
         Multiprocess(config, sockets=[listening]).run()
         return
     server = uvicorn.Server(config)
-    server.run(sockets=[listening])
+    # After its orderly end uvicorn raises the signal again, which by default kills the process it has just ended.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run(sockets=[listening])
     if not server.started:
         raise typer.Exit(3)
 

@@ -195,7 +195,7 @@ def _records(batch: _Batch) -> Iterator[Record]:
             time=batch.time,
             model_version=batch.version,
             engine_id=window.engine_id,
-            cycle=window.cycle,
+            cycle=None if window.cycle is None else int(window.cycle),
             request_id=prediction.request_id,
             rul=prediction.rul,
             lower=prediction.lower,

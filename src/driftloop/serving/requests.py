@@ -24,7 +24,8 @@ Row = Annotated[
     list[Number], Meta(min_length=N_COLUMNS, max_length=N_COLUMNS, description="setting_1..3, sensor_1..21, raw units")
 ]
 Name = Annotated[str, Meta(max_length=200)]
-Cycle = Annotated[int, Meta(ge=0, le=10**9)]
+Cycle = Annotated[float, Meta(ge=0, le=10**9, multiple_of=1)]
+"""A whole number; 3.0 is one in JSON, and what clients with tables of floats send."""
 
 
 class Window(msgspec.Struct, forbid_unknown_fields=True):
@@ -184,10 +185,12 @@ def _window_problems(window: dict[str, Any], at: str, limits: Limits) -> list[Pr
         elif isinstance(text, str) and not text.isascii() and text != text.encode(errors="replace").decode():
             problems.append(Problem(at + name, "has half a surrogate pair, which is no character"))
     cycle = window.get("cycle")
-    if isinstance(cycle, bool) or not (cycle is None or isinstance(cycle, int)):
+    if isinstance(cycle, bool) or not isinstance(cycle, int | float | None):
         problems.append(Problem(at + "cycle", f"is {_kind(cycle)}; a whole number is needed"))
     elif cycle is not None and not 0 <= cycle <= 10**9:
         problems.append(Problem(at + "cycle", "is outside of 0 to 1000000000"))
+    elif cycle is not None and cycle != int(cycle):
+        problems.append(Problem(at + "cycle", f"is {cycle}; a whole number is needed"))
     if "rows" not in window:
         return [Problem(at + "rows", "is missing; send rows (one window) or windows (a batch)"), *problems]
     return [*_rows_problems(window["rows"], at + "rows", limits), *problems]

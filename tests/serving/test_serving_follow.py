@@ -1,0 +1,257 @@
+"""Following the alias: swaps, refusals, and a registry that is down, slow, or another one than before."""
+
+import threading
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from serving_bundles import FakeRegistry, write
+
+from driftloop.serving import follow
+from driftloop.serving.engine import Slot, StubEngine
+from driftloop.serving.follow import Follower
+from driftloop.serving.metrics import Metrics
+
+
+class Server:
+    """A follower with what it works on; `follower.step()` is one look at the alias."""
+
+    def __init__(self, registry: FakeRegistry, folder: Path) -> None:
+        self.registry, self.folder = registry, folder
+        self.slot, self.metrics = Slot(StubEngine()), Metrics()
+        self.follower = Follower(registry, self.slot, self.metrics, folder, 0.005)
+
+    @property
+    def version(self) -> str:
+        return self.slot.engine.version
+
+    def metric(self, name: str) -> float:
+        lines = [line for line in self.metrics.render().decode().splitlines() if line.startswith(name + " ")]
+        return float(lines[0].rpartition(" ")[2])
+
+    @property
+    def figures(self) -> tuple[float, float, float, float]:
+        """Swaps that went well, refused ones, whether one is refused now, whether the registry answers."""
+        return (
+            self.metric('driftloop_model_swaps_total{result="ok"}'),
+            self.metric('driftloop_model_swaps_total{result="refused"}'),
+            self.metric("driftloop_bundle_refused"),
+            self.metric("driftloop_registry_up"),
+        )
+
+
+@pytest.fixture
+def server(registry: FakeRegistry, tmp_path: Path) -> Server:
+    return Server(registry, tmp_path / "bundles")
+
+
+def test_nothing_registered_leaves_the_stub(server: Server) -> None:
+    server.follower.step()
+    assert (server.version, server.figures) == ("stub", (0, 0, 0, 1))
+
+
+def test_the_alias_is_followed_forward_and_back(server: Server) -> None:
+    for version, constant in (("1", 1), ("2", 2), ("1", 1)):
+        server.registry.publish(version, constant)
+        server.follower.step()
+        assert server.version == version
+        assert server.slot.engine.predict([[[0.0] * 24]]).rul.tolist() == [1000.0 * constant]
+    assert server.figures == (3, 0, 0, 1)
+
+
+def test_a_version_that_serves_is_not_fetched_again(server: Server) -> None:
+    server.registry.publish("1", 1)
+    for _ in range(5):
+        server.follower.step()
+    assert (server.registry.alias_calls, server.registry.fetch_calls) == (5, 1)
+
+
+def test_a_bad_bundle_leaves_the_old_one_serving_and_is_not_tried_in_a_loop(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(follow.time, "monotonic", lambda: now)
+    server.registry.publish("1", 1)
+    server.follower.step()
+    server.registry.publish("2", 2, nan=True)
+    for _ in range(5):
+        server.follower.step()
+    assert (server.version, server.figures, server.registry.fetch_calls) == ("1", (1, 1, 1, 1), 2)
+    tries = []
+    for _ in range(2000):
+        now += 1.0
+        before = server.registry.fetch_calls
+        server.follower.step()
+        if server.registry.fetch_calls > before:
+            tries.append(now - 1000.0)
+    assert tries[:6] == [5, 15, 35, 75, 155, 315]
+    assert {late - early for early, late in pairwise(tries[6:])} == {300.0}
+    # Put right under the same number, it is served at the next try.
+    server.registry.publish("2", 2)
+    now += 300.0
+    server.follower.step()
+    assert (server.version, server.figures[2:]) == ("2", (0, 1))
+
+
+def test_after_a_bad_bundle_another_version_is_tried_at_once(server: Server) -> None:
+    server.registry.publish("1", 1, drop="upper")
+    server.follower.step()
+    assert (server.version, server.figures) == ("stub", (0, 1, 1, 1))
+    server.registry.publish("2", 2)
+    server.follower.step()
+    assert (server.version, server.figures) == ("2", (1, 1, 0, 1))
+
+
+def test_a_rollback_to_what_serves_ends_the_refusal(server: Server) -> None:
+    server.registry.publish("1", 1)
+    server.follower.step()
+    server.registry.publish("2", 2, nan=True)
+    server.follower.step()
+    server.registry.production = "1"
+    server.follower.step()
+    assert (server.version, server.figures) == ("1", (1, 1, 0, 1))
+
+
+def test_an_alias_on_a_version_without_files_is_refused(server: Server) -> None:
+    server.registry.production = "9"
+    server.follower.step()
+    assert (server.version, server.figures) == ("stub", (0, 1, 1, 1))
+
+
+def test_while_the_registry_is_down_everything_stays_and_then_recovers(server: Server) -> None:
+    server.registry.publish("1", 1)
+    server.follower.step()
+    server.registry.down = True
+    server.registry.publish("2", 2)
+    server.follower.step()
+    assert (server.version, server.figures) == ("1", (1, 0, 0, 0))
+    server.registry.down = False
+    server.follower.step()
+    assert (server.version, server.figures) == ("2", (2, 0, 0, 1))
+
+
+def test_a_registry_that_goes_down_during_the_download_is_asked_again_next_time(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.registry.publish("1", 1)
+    real = server.registry.alias
+
+    def alias(name: str) -> str | None:
+        answer = real(name)
+        server.registry.down = True
+        return answer
+
+    with monkeypatch.context() as patch:
+        patch.setattr(server.registry, "alias", alias)
+        server.follower.step()
+    assert (server.version, server.figures) == ("stub", (0, 0, 0, 0))
+    server.registry.down = False
+    server.follower.step()
+    assert server.version == "1"
+
+
+def test_with_the_registry_down_at_start_the_last_good_version_serves(server: Server) -> None:
+    for version, constant in (("1", 1), ("2", 2)):
+        server.registry.publish(version, constant)
+        server.follower.step()
+    server.registry.down = True
+    restarted = Server(server.registry, server.folder)
+    restarted.follower.start(10)
+    assert (restarted.version, restarted.figures) == ("2", (0, 0, 0, 0))
+    server.registry.down = False
+    restarted.follower.stop()
+    restarted.follower.step()
+    assert (restarted.version, restarted.figures) == ("2", (0, 0, 0, 1))
+
+
+def test_a_refused_version_is_not_what_a_restart_serves(server: Server) -> None:
+    server.registry.publish("1", 1)
+    server.follower.step()
+    server.registry.publish("2", 2, nan=True)
+    server.follower.step()
+    server.registry.down = True
+    restarted = Server(server.registry, server.folder)
+    restarted.follower.restore()
+    assert restarted.version == "1"
+
+
+@pytest.mark.parametrize("damage", ["last.json", "1/model.onnx", "1/metadata.json"])
+def test_a_kept_bundle_that_was_damaged_is_not_served(server: Server, damage: str) -> None:
+    server.registry.publish("1", 1)
+    server.follower.step()
+    path = server.folder / damage
+    path.write_bytes(path.read_bytes().replace(b"1", b"7"))
+    restarted = Server(server.registry, server.folder)
+    restarted.follower.restore()
+    assert restarted.version == "stub"
+    restarted.follower.step()
+    assert restarted.version == "1", "fetched anew"
+
+
+def test_a_kept_bundle_of_another_registry_gives_way(server: Server) -> None:
+    server.registry.publish("1", 1)
+    server.follower.step()
+    emptied = Server(FakeRegistry(server.registry.folder.with_name("new")), server.folder)
+    emptied.follower.restore()
+    assert emptied.version == "1"
+    emptied.follower.step()
+    assert emptied.version == "stub", "the registry has no production version"
+    emptied.registry.publish("1", 5)
+    emptied.follower.step()
+    assert emptied.slot.engine.predict([[[0.0] * 24]]).rul.tolist() == [5000.0]
+
+
+def test_a_number_that_now_means_another_bundle_is_noticed_at_start(server: Server) -> None:
+    server.registry.publish("1", 1)
+    server.follower.step()
+    write(server.registry.folder / "1", 6)
+    restarted = Server(server.registry, server.folder)
+    restarted.follower.restore()
+    restarted.follower.step()
+    assert restarted.slot.engine.predict([[[0.0] * 24]]).rul.tolist() == [6000.0]
+
+
+def test_an_alias_that_is_taken_away_leaves_what_serves(server: Server) -> None:
+    server.registry.publish("1", 1)
+    server.follower.step()
+    server.registry.production = None
+    server.follower.step()
+    assert server.version == "1"
+
+
+def test_three_bundles_are_kept(server: Server) -> None:
+    for number in range(1, 7):
+        server.registry.publish(str(number), number)
+        server.follower.step()
+    assert sorted(path.name for path in server.folder.iterdir() if path.is_dir()) == ["4", "5", "6"]
+
+
+def test_a_slow_registry_holds_up_neither_the_start_nor_the_end(server: Server) -> None:
+    server.registry.publish("1", 1)
+    server.registry.gate.clear()
+    server.follower.start(patience_s=0.05)
+    assert server.version == "stub"
+    server.follower.stop()
+    assert server.follower._thread.is_alive(), "left behind, it holds nothing"
+    server.registry.gate.set()
+    server.follower._thread.join(10)
+    assert not server.follower._thread.is_alive()
+
+
+def test_an_unforeseen_error_does_not_end_the_following(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = threading.Event()
+
+    def alias(_: str) -> str:
+        failed.set()
+        raise RuntimeError("unforeseen")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(server.registry, "alias", alias)
+        server.follower.start(10)
+        assert failed.wait(10)
+    server.registry.publish("1", 1)
+    swapped = threading.Event()
+    monkeypatch.setattr(server.metrics, "swapped", lambda **_: swapped.set())
+    assert swapped.wait(10)
+    server.follower.stop()
+    assert server.version == "1"
