@@ -24,13 +24,40 @@ if TYPE_CHECKING:
 EXAMPLE_CYCLES = 20
 """Rows of each window of the example: fewer than the model's window, so that padding is checked with it."""
 
-__all__ = ["EXAMPLE_CYCLES", "build_bundle", "first_manifest", "git_commit", "rebuild_baseline", "traces"]
+__all__ = [
+    "EXAMPLE_CYCLES",
+    "build_bundle",
+    "check_runs",
+    "extended_manifest",
+    "first_manifest",
+    "git_commit",
+    "rebuild_baseline",
+    "traces",
+]
 
 
 def first_manifest(runs: Sequence[Run]) -> list[ManifestEntry]:
     """The manifest of a first champion: all runs form the operating domain 0."""
-    ordered = sorted(runs, key=lambda run: run.run_id)
-    return [ManifestEntry(run.run_id, run.sha256, run.role, 0, len(run.rows)) for run in ordered]
+    return extended_manifest([], runs)
+
+
+def extended_manifest(known: Sequence[ManifestEntry], runs: Sequence[Run]) -> list[ManifestEntry]:
+    """`known` with the runs that it lacks, in the order of their ids, as the next operating domain."""
+    ids = {entry.run_id for entry in known}
+    domain = 1 + max((entry.domain for entry in known), default=-1)
+    new = sorted((run for run in runs if run.run_id not in ids), key=lambda run: run.run_id)
+    return [*known, *(ManifestEntry(run.run_id, run.sha256, run.role, domain, len(run.rows)) for run in new)]
+
+
+def check_runs(runs: Sequence[Run], manifest: Sequence[ManifestEntry], where: str) -> None:
+    """Raise DataError, saying what to do, unless the runs are those of the manifest, in its order and unchanged."""
+    changed = [run.run_id for run, entry in zip(runs, manifest, strict=True) if run.sha256 != entry.sha256]
+    if changed:
+        raise DataError(
+            f"run {changed[0]} and {len(changed) - 1} others are not what the manifest says",
+            where=where,
+            remedy="the archive is append-only: restore it from a backup",
+        )
 
 
 def build_bundle(
@@ -99,13 +126,7 @@ def rebuild_baseline(folder: Path, archive: Archive) -> bytes:
     """
     metadata, model = bundle.read_metadata(folder), answers.open_model(folder)
     runs = archive.read_all(entry.run_id for entry in metadata.manifest)
-    changed = [run.run_id for run, entry in zip(runs, metadata.manifest, strict=True) if run.sha256 != entry.sha256]
-    if changed:
-        raise DataError(
-            f"run {changed[0]} and {len(changed) - 1} others are not what the model was trained on",
-            where="archive",
-            remedy="the archive is append-only: restore it from a backup",
-        )
+    check_runs(runs, metadata.manifest, "archive")
     try:
         weights: list[float] | None = read_baseline(folder).weights
     except BundleError:

@@ -27,8 +27,8 @@ class Architecture:
 
     window: int = 60
     """Newest rows that it looks at."""
-    kernel: int = 6
-    conv_stride: int = 3
+    kernel: int = 4
+    conv_stride: int = 4
     channels: int = 32
     hidden: int = 64
     layers: int = 2

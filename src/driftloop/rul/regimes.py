@@ -3,9 +3,9 @@
 The rule. Settings are put on fixed physical scales (altitude / 42 kft, Mach / 0.84, throttle angle / 100 %).
 Leader clustering with radius `RADIUS` goes through the rows, engines in the order of their ids, oldest row
 first: the first row that no leader covers becomes a leader and covers what lies within the radius of it.
-A regime is a leader that covers at least `MIN_SHARE` of the rows; its centre is their mean. Source of leader
-clustering: Hartigan, "Clustering Algorithms", 1975, chapter 3. On C-MAPSS this finds one regime in FD001 and
-FD003 and six in FD002 and FD004.
+A regime is a leader that covers at least `MIN_SHARE` of the rows; its centre is their mean. Where no leader does,
+all rows are one regime. Source of leader clustering: Hartigan, "Clustering Algorithms", 1975, chapter 3. On C-MAPSS
+this finds one regime in FD001 and FD003 and six in FD002 and FD004.
 
 A known regime is never changed, so that its id, and what a model has learnt about it, stay valid for good.
 """
@@ -85,6 +85,9 @@ def extend(known: Regimes, runs: Sequence[Run]) -> Regimes:
         free[covered] = False
         if len(covered) >= MIN_SHARE * len(rows):
             found.append((settings[covered].mean(axis=0).astype(np.float32), *_statistics(sensors[covered])))
+    if not found and not len(known) and len(rows):
+        # Settings without any cluster: one regime of everything, outside whose radius most rows will be.
+        found = [(settings.mean(axis=0).astype(np.float32), *_statistics(sensors))]
     if not found and not len(known):
         raise DataError("no operating regime can be found", remedy="train on at least one run with rows")
     parts = [known.centres, known.mean, known.std, known.varies]

@@ -10,6 +10,7 @@ goes on from its weights for few steps, on batches of which a fixed share replay
 
 import copy
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -47,7 +48,7 @@ class TrainConfig:
     steps: int = 500
     lr: float = 4e-3
     """Highest learning rate of a full training."""
-    warm_steps: int = 200
+    warm_steps: int = 160
     warm_lr: float = 4e-3
     replay: float = 0.25
     """Share of old windows in the batches of a warm start."""
@@ -139,7 +140,7 @@ def load_checkpoint(folder: Path, architecture: Architecture, extended_by: Seque
         known = Regimes(arrays["centres"], arrays["mean"], arrays["std"], arrays["varies"])
         weights = {name: torch.from_numpy(value) for name, value in arrays.items()}
         RulNetwork(architecture, known).load_state_dict(weights)
-    except (OSError, EOFError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
         raise BundleError(
             f"cannot be used for a warm start: {error}", where=str(path), remedy="train in full instead"
         ) from error
