@@ -29,6 +29,14 @@ def test_the_same_traces_in_any_order_give_the_same_bytes():
     assert baseline_bytes(build_baseline(traces[::-1], replicates=40)) == first
 
 
+def test_a_baseline_built_again_with_its_own_weights_has_the_same_bytes():
+    traces = [trace(i, domain) for domain in range(3) for i in range(4)]
+    first = build_baseline(traces, [1 / 3, 1 / 7, 0.2], replicates=20)
+    again = build_baseline(traces, first.weights, replicates=20)
+    assert sum(first.weights) == pytest.approx(1, abs=1e-12)
+    assert baseline_bytes(again) == baseline_bytes(first)
+
+
 def test_distributions_add_up(two_domains: Baseline):
     for domain in two_domains.domains:
         assert domain.runs == 40

@@ -216,7 +216,10 @@ def _domain_weights(traces: Sequence[Trace], numbers: list[int], weights: Sequen
         share = np.asarray(weights, dtype=np.float64)
     if share.shape != (len(numbers),) or not np.all(np.isfinite(share)) or share.min() < 0 or share.sum() <= 0:
         raise ValueError(f"{weights} are not the weights of {len(numbers)} domains")
-    return np.asarray(share / share.sum())
+    # Whole millionths that add up: the stored weights give the same baseline when it is built again from them.
+    millionths = np.round(share / share.sum() * 1e6)
+    millionths[np.argmax(millionths)] += 1e6 - millionths.sum()
+    return np.asarray(millionths / 1e6)
 
 
 def _bins(traces: Sequence[Trace], numbers: list[int], share: Floats) -> list[FeatureBins]:

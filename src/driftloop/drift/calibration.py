@@ -32,6 +32,8 @@ UNIT_EXCEEDANCE = 0.01
 LEAST_PSI, LEAST_KS = 0.05, 0.05
 """Least unit: what never varies in the bootstrap (constants, unseen regimes) must not alarm at one odd request."""
 AGE_EXCEEDANCE = 1e-3
+MARGIN = 1.2
+"""On the level: the replicates' engines come from the same few as the reference, new ones differ a little more."""
 POWER_REPLICATES = 200
 ADMIXTURE, POWER = 0.25, 0.95
 DEFAULT_MIN_N = 300
@@ -207,7 +209,7 @@ def calibrate(
         levels.append(max(1.0, tail_quantile(worst, exceedance)))
         ages.append(tail_quantile(null.age[drawn.random_ages], AGE_EXCEEDANCE))
     # The units carry what depends on n; the level that remains is the same up to the noise of its tail fit.
-    level = float(np.median(levels))
+    level = MARGIN * float(np.median(levels))
     return [
         Threshold(n, _rounded(unit_psi * level), _rounded(unit_ks * level), _rounded([age])[0])
         for n, (unit_psi, unit_ks), age in zip(GRID, units, ages, strict=True)

@@ -16,6 +16,10 @@ FLEET_CHANGE, SENSOR_FAULT = "fleet_change", "sensor_fault"
 STUCK_LIVE, STUCK_EXPECTED = 0.98, 0.8
 """A sensor is stuck when this share of it is in one bin where at most that share is expected."""
 
+OTHERS_BELOW = 0.6
+"""One sensor is at fault when everything else stays below this score, as healthy traffic does nearly always; what
+lies between this and 1 hints at a change of the fleet that shows in one sensor first."""
+
 _SENSOR = np.isin(FEATURES, SENSORS)
 
 
@@ -64,7 +68,7 @@ def judge(counts: dict[str, NDArray[np.int64]], baseline: Baseline) -> Verdict:
     these engines; the new `mixture` and `age_shift` are reported. What is left is PSI and binned KS per feature,
     in units of thresholds calibrated for this n. `drift` can be said from calibration.GRID[0] requests on,
     `no_drift` from `baseline.min_n` on. It is a sensor fault when one sensor is out of line and, with that sensor
-    left out of the fit, nothing else is but the prediction that is computed from it.
+    left out of the fit, nothing else comes near (OTHERS_BELOW) but the prediction that is computed from it.
 
     Raises BundleError where the counts are not on the baseline's bins.
     """
@@ -147,7 +151,7 @@ def _faulty_sensor(live: Floats, score: Floats, baseline: Baseline, n: int) -> i
     others[[FEATURES.index(PREDICTION), suspect]] = False
     weights = fit(live, baseline.components, baseline.start, others)
     again = _distances(live, weights @ baseline.components.probabilities, baseline, n)[2]
-    return suspect if again[suspect] > 1 and not (again[others] > 1).any() else None
+    return suspect if again[suspect] > 1 and not (again[others] > OTHERS_BELOW).any() else None
 
 
 def _stuck(live: Floats, expected: Floats, baseline: Baseline) -> list[str]:
