@@ -206,8 +206,17 @@ def test_everything_that_is_documented_has_an_example_or_none_is_needed(shared: 
     assert set(document["paths"]) == {"/predict", "/healthz", "/readyz", "/metrics", "/model"}
     predict = document["paths"]["/predict"]["post"]
     assert set(predict["responses"]) == {"200", "400", "413", "415", "422", "503"}
+    answers = [answer["content"]["application/json"] for answer in predict["responses"].values()]
+    assert all(answer["examples"] for answer in answers)
     assert document["components"]["schemas"]["Batch"]["properties"]["windows"]["maxItems"] == 8
-    assert shared.get("/docs").status_code == 200
+
+
+def test_the_page_of_documentation_loads_nothing_from_elsewhere(shared: httpx.Client) -> None:
+    page = shared.get("/docs")
+    assert page.headers["Content-Type"].startswith("text/html")
+    assert 'fetch("openapi.json")' in page.text
+    assert "http://" not in page.text
+    assert "https://" not in page.text
 
 
 # Servers of their own.

@@ -71,6 +71,8 @@ def create_app(settings: Settings | None = None, source: Source | None = None) -
         version=__version__,
         description="Remaining useful life of turbofan engines from raw sensor rows.",
         lifespan=running,
+        docs_url=None,
+        redoc_url=None,
         exception_handlers={HTTPException: _refuse, Exception: _failed},
     )
     app.state.parts = parts

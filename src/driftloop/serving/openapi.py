@@ -115,10 +115,19 @@ def _refusal(status: int) -> dict[str, Any]:
         for name, (its_status, _, message) in BAD_REQUESTS.items()
         if its_status == status
     }
+    for field, message in _OTHER_REFUSALS.get(status, []):
+        examples[field] = {"value": {"detail": [{"field": field, "message": message}]}}
     described = documents("Refusal", _DESCRIPTIONS[status])
-    if examples:
-        described["content"]["application/json"]["examples"] = examples
+    described["content"]["application/json"]["examples"] = examples
     return described
+
+
+_OTHER_REFUSALS = {
+    413: [("body", "is larger than 8388608 bytes; send fewer windows in one request")],
+    415: [("Content-Type", "is text/plain; send JSON with the header Content-Type: application/json")],
+    503: [("server", "2048 windows are waiting (try again later, or start more workers)")],
+}
+"""What no short example can provoke, by status: fields and messages."""
 
 
 _DESCRIPTIONS = {

@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from importlib import resources
 from typing import Any
 
 import msgspec
@@ -159,6 +160,13 @@ async def model(request: Request) -> Response:
             metadata=shown,
         )
     )
+
+
+@router.get("/docs", include_in_schema=False)
+async def docs(_: Request) -> Response:
+    """The documentation as a page that needs nothing from elsewhere."""
+    page = resources.files("driftloop.serving").joinpath("docs.html").read_bytes()
+    return Response(page, media_type="text/html")
 
 
 def refusal(status: int, problems: list[Problem], headers: dict[str, str] | None = None) -> Response:
