@@ -50,7 +50,7 @@ class FakePlatform:
         if self.requests == self.promote_at:
             self.event("promoted", model_version="2", from_version="1")
             self.version = "2"
-        if self.requests % 50 == 0:
+        if self.requests % 50 == 0 and (self.version == "2" or not self.promote_at):
             self.verdict("no_drift", 0.5)
         return web.json_response({"rul": float(len(body["rows"])), "model_version": self.version, "flags": []})
 

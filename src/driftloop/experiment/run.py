@@ -177,7 +177,7 @@ async def _drive(
 
     watch.observer.stage(f"change: {plan.change.describe()}")
     mixture.change_now()
-    posting = asyncio.create_task(_post(platform, bodies))
+    posting = asyncio.create_task(_post(recording, platform, bodies))
     try:
         reached = await watch.until(_ended, plan.timeout_s, traffic)
         recording.ended_by = reached or f"timeout of {plan.timeout_s:g} s"
@@ -185,8 +185,11 @@ async def _drive(
         await posting
 
 
-async def _post(platform: Platform, bodies: list[bytes]) -> None:
-    """The changed fleet's completed runs arrive, one call after the other, beside the traffic."""
+async def _post(recording: Recording, platform: Platform, bodies: list[bytes]) -> None:
+    """The changed fleet's completed runs arrive once it is in service, one call after the other, beside the traffic."""
+    before = len(recording.records)
+    while bodies and not any(record.changed for record in recording.records[before:]):
+        await asyncio.sleep(1 / recording.plan.rate)
     for body in bodies:
         await platform.post_runs(body)
 

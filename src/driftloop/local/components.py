@@ -7,8 +7,7 @@ from urllib.parse import urlsplit
 from driftloop.durable import parse_time
 from driftloop.errors import DriftloopError
 from driftloop.local.processes import Component
-from driftloop.local.status import last_verdict
-from driftloop.local.supervisor import answers
+from driftloop.local.status import answers, last_verdict
 from driftloop.settings import Settings
 
 DRIFTLOOP = (sys.executable, "-m", "driftloop.cli")

@@ -1,5 +1,6 @@
 """The state of the platform on one screen, or as JSON."""
 
+import functools
 import json
 from typing import Any
 
@@ -91,10 +92,25 @@ def _model(settings: Settings) -> dict[str, Any] | None:
     return {key: answer.get(key) for key in ("model_version", "loaded_at", "digest", "stub", "parent_version")}
 
 
+def answers(url: str) -> bool:
+    """Whether a GET of `url` is answered with success within a second."""
+    try:
+        return _http().get(url, timeout=1.0).is_success
+    except httpx.HTTPError:
+        return False
+
+
 def _get(url: str) -> dict[str, Any] | None:
     try:
-        answer = httpx.get(url, timeout=2.0, trust_env=False)
+        answer = _http().get(url, timeout=2.0)
         content = answer.json() if answer.is_success else None
     except (httpx.HTTPError, ValueError):
         return None
     return content if isinstance(content, dict) else None
+
+
+@functools.cache
+def _http() -> httpx.Client:
+    """One client for all looks: making one costs more than a look."""
+    # Proxies named in the environment are for the world outside.
+    return httpx.Client(trust_env=False)

@@ -18,8 +18,6 @@ from types import FrameType, TracebackType
 from typing import IO, Any, Self
 from urllib.parse import urlsplit
 
-import httpx
-
 from driftloop import durable
 from driftloop.errors import DriftloopError
 from driftloop.local import guard
@@ -29,6 +27,8 @@ from driftloop.settings import Settings
 STATUS, LOCK, TOKEN, LOGS = "platform.json", "platform.lock", "token", "logs"
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 TICK_S = 0.25
+LOOK_S = 2.0
+"""A component that is ready is asked this often whether it still is; that it has ended is noticed at once."""
 READY_S = 120.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 STEADY_S = 30.0
@@ -57,6 +57,7 @@ class Slot:
     failures: int = 0
     """Ends in a row without a steady time between them."""
     retry_at: float = 0.0
+    look_at: float = 0.0
     last_exit: int | None = None
 
     @property
@@ -123,11 +124,13 @@ class Supervisor:
             if code is not None:
                 self._ended(slot, code)
                 continue
-            slot.ready = slot.component.ready(slot.process.started_at)
-            slot.was_ready |= slot.ready
+            if not slot.ready or time.monotonic() >= slot.look_at:
+                slot.look_at = time.monotonic() + LOOK_S
+                slot.ready = slot.component.ready(slot.process.started_at)
+                slot.was_ready |= slot.ready
+                rotate(slot.process.log)
             if slot.ready and time.monotonic() - slot.process.started > STEADY_S:
                 slot.failures = 0
-            rotate(slot.process.log)
         self._write_status()
 
     def run(self, watch: Callable[["Supervisor"], None], *, ready_s: float = READY_S) -> None:
@@ -191,8 +194,7 @@ class Supervisor:
         slot.failures += 1
         if not slot.was_ready and slot.failures >= ATTEMPTS:
             raise self._given_up(slot, f"ended {slot.failures} times before it was ready (exit code {code})")
-        pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (slot.failures - 1))
-        slot.retry_at = time.monotonic() + pause
+        slot.retry_at = time.monotonic() + pause_after(slot.failures)
 
     def _given_up(self, slot: Slot, what: str) -> DriftloopError:
         log = self.folder / LOGS / f"{slot.component.name}.log"
@@ -226,6 +228,11 @@ class Supervisor:
             except OSError as error:
                 raise unusable(self.folder, error) from error
             self._written = status
+
+
+def pause_after(failures: int) -> float:
+    """Seconds before the next start of a component that ended so often in a row."""
+    return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (failures - 1))
 
 
 def lock(folder: Path) -> IO[str]:
@@ -336,12 +343,3 @@ def unusable(folder: Path, error: OSError) -> DriftloopError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         remedy = f"free some space, or {remedy}"
     return DriftloopError(f"the state folder cannot be used: {error.strerror}", where=str(folder), remedy=remedy)
-
-
-def answers(url: str) -> bool:
-    """Whether a GET of `url` is answered with success within a second."""
-    try:
-        # Proxies named in the environment are for the world outside.
-        return httpx.get(url, timeout=1.0, trust_env=False).is_success
-    except httpx.HTTPError:
-        return False
