@@ -29,7 +29,7 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 TICK_S = 0.25
 LOOK_S = 2.0
 """A component that is ready is asked this often whether it still is; that it has ended is noticed at once."""
-READY_S = 120.0
+READY_S = 300.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 STEADY_S = 30.0
 """A component that ran this long has recovered; its next restart is quick again."""
