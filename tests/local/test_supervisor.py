@@ -152,7 +152,8 @@ def test_a_killed_supervisor_leaves_no_orphans(configured: settings.Settings) ->
         "from driftloop import settings\n"
         "from driftloop.local.processes import Component\n"
         "from driftloop.local.supervisor import Supervisor\n"
-        f"with Supervisor(settings.load(state_dir={mark!r}), [Component('one', {WITH_CHILD!r}, lambda _: True)]) as s:\n"
+        f"one = Component('one', {WITH_CHILD!r}, lambda _: True)\n"
+        f"with Supervisor(settings.load(state_dir={mark!r}), [one]) as s:\n"
         "    s.run(lambda _: None)\n"
     )
     supervisor = subprocess.Popen([sys.executable, "-c", program])

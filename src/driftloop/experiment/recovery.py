@@ -199,7 +199,7 @@ def summary(outcome: Outcome) -> str:
             lines.append(f"| {label} | {MEANINGS[name]} | not reached: {marks.reasons.get(name, '')} | |")
         else:
             lines.append(f"| {label} | {MEANINGS[name]} | {_text(value)} | {value - marks.t0:.1f} |")
-    lines += ["", "| Span | From to to | Seconds |", "|---|---|---|"]
+    lines += ["", "| Span | From, to | Seconds |", "|---|---|---|"]
     for span, (first, last) in SPANS.items():
         lines.append(f"| {span} | {first.upper()} to {last.upper()} | {_cell(metrics[span])} |")
     lines += [
