@@ -12,6 +12,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.parser import text_string_to_metric_families
 from serving_bundles import BINS, row, write
 
+from driftloop.drift.bins import FeatureBins
 from driftloop.serving.engine import OnnxEngine, StubEngine, load
 from driftloop.serving.metrics import Metrics, forget_dead_workers
 
@@ -138,6 +139,18 @@ def test_series_of_versions_long_gone_are_let_go(tmp_path: Path) -> None:
     assert kept == {"3", "4", "5"}
 
 
+def test_a_number_that_means_another_bundle_begins_anew(tmp_path: Path, engine: OnnxEngine) -> None:
+    metrics = Metrics()
+    metrics.serving(engine)
+    metrics.predicted(engine, engine.predict([[row()]]))
+    metrics.flush()
+    bins = [*BINS[:-1], FeatureBins("regime", "category", [], 3)]
+    metrics.serving(load(write(tmp_path / "other" / "1", 1, bins=bins), "1"))
+    assert lines_of(metrics.render(), "driftloop_feature_bin_total")[-3:] == [
+        f'driftloop_feature_bin_total{{bin="{index}",feature="regime",model_version="1"}} 0.0' for index in range(3)
+    ]
+
+
 def test_a_queue_that_nobody_empties_stays_bounded(engine: OnnxEngine) -> None:
     metrics = Metrics()
     outputs = engine.predict([[row()]])
@@ -152,6 +165,7 @@ def test_a_queue_that_nobody_empties_stays_bounded(engine: OnnxEngine) -> None:
 WORKER = """
 import sys
 from pathlib import Path
+from driftloop.drift.bins import FeatureBins
 from driftloop.serving.engine import load
 from driftloop.serving.metrics import Metrics
 metrics = Metrics(multiprocess_dir=sys.argv[1])

@@ -138,14 +138,18 @@ class Metrics:
         with self._counting:
             for other in self._served:
                 self._info.labels(other.version, other.digest).set(0)
+            if self._multiprocess_dir is None:
+                # A registry that was made anew gives an old number to other bins.
+                for other in [o for o in self._served if o.version == engine.version and o.digest != engine.digest]:
+                    self._forget(other)
+            self._served = [*(other for other in self._served if other.version != engine.version), engine]
             self._predictions.labels(engine.version)
             self._unseen.labels(engine.version)
             self._series_of(engine)
             self._info.labels(engine.version, engine.digest).set(1)
-            same = (engine.version, engine.digest)
-            self._served = [*(other for other in self._served if (other.version, other.digest) != same), engine]
             if self._multiprocess_dir is None:
-                self._forget_old()
+                for other in self._served[:-_VERSIONS]:
+                    self._forget(other)
 
     def swapped(self, *, ok: bool) -> None:
         """A swap has ended well or was refused."""
@@ -169,9 +173,13 @@ class Metrics:
 
     def render(self) -> bytes:
         """Prometheus' text format, with everything counted that was answered before."""
-        self.flush()
         if self._multiprocess_dir is None:
-            return prometheus_client.generate_latest(self._registry)
+            with self._counting:
+                # Under the lock, so that a scrape never sees a request in some features and not yet in others.
+                self._count_requests()
+                self._count_outputs()
+                return prometheus_client.generate_latest(self._registry)
+        self.flush()
         everybody = CollectorRegistry()
         MultiProcessCollector(everybody, self._multiprocess_dir)  # type: ignore[no-untyped-call]
         return prometheus_client.generate_latest(everybody)
@@ -225,14 +233,12 @@ class Metrics:
             self._bin_series[name] = [self._bins.labels(*labels) for labels in _bin_labels(engine)]
         return self._bin_series[name]
 
-    def _forget_old(self) -> None:
-        for engine in self._served[:-_VERSIONS]:
-            self._info.remove(engine.version, engine.digest)
-            self._bin_series.pop((engine.version, engine.digest), None)
-            if engine.version not in {other.version for other in self._served[-_VERSIONS:]}:
-                for labels in _bin_labels(engine):
-                    self._bins.remove(*labels)
-        self._served = self._served[-_VERSIONS:]
+    def _forget(self, engine: Engine) -> None:
+        self._info.remove(engine.version, engine.digest)
+        self._bin_series.pop((engine.version, engine.digest), None)
+        for labels in _bin_labels(engine):
+            self._bins.remove(*labels)
+        self._served.remove(engine)
 
 
 def _bin_labels(engine: Engine) -> list[tuple[str, str, str]]:
