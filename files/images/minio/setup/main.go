@@ -1,0 +1,159 @@
+// Command setup gives a MinIO server the buckets, policies and users that a file describes, and changes nothing else.
+//
+// Usage: setup DESIRED.json SECRETS, where SECRETS is a folder with one folder per user (and one named `root`),
+// each with the files `access-key` and `secret-key`. MINIO_URL is the server's address. Running it again is harmless.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/minio/madmin-go/v3"
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
+)
+
+type desired struct {
+	Buckets  []string                   `json:"buckets"`
+	Policies map[string]json.RawMessage `json:"policies"`
+	Users    map[string]string          `json:"users"` // user's folder of secrets -> name of the policy
+}
+
+func key(secrets, user, name string) (string, error) {
+	path := filepath.Join(secrets, user, name)
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	value := strings.TrimSpace(string(content))
+	if len(value) < 3 || (name == "secret-key" && len(value) < 16) || strings.HasPrefix(strings.ToLower(value), "change") {
+		return "", fmt.Errorf("%s is too short or a placeholder: generate the secrets first", path)
+	}
+	return value, nil
+}
+
+func keys(secrets, user string) (access, secret string, err error) {
+	if access, err = key(secrets, user, "access-key"); err != nil {
+		return "", "", err
+	}
+	secret, err = key(secrets, user, "secret-key")
+	return access, secret, err
+}
+
+// waitUntilReady returns once the server answers an authenticated call, or with its last error after two minutes.
+func waitUntilReady(ctx context.Context, admin *madmin.AdminClient) error {
+	deadline := time.Now().Add(2 * time.Minute)
+	for {
+		_, err := admin.ListCannedPolicies(ctx)
+		if err == nil || time.Now().After(deadline) {
+			return err
+		}
+		time.Sleep(time.Second)
+	}
+}
+
+func apply(ctx context.Context, want desired, secrets string, server *url.URL) error {
+	access, secret, err := keys(secrets, "root")
+	if err != nil {
+		return err
+	}
+	secure := server.Scheme == "https"
+	admin, err := madmin.NewWithOptions(server.Host, &madmin.Options{
+		Creds: credentials.NewStaticV4(access, secret, ""), Secure: secure,
+	})
+	if err != nil {
+		return err
+	}
+	store, err := minio.New(server.Host, &minio.Options{
+		Creds: credentials.NewStaticV4(access, secret, ""), Secure: secure,
+	})
+	if err != nil {
+		return err
+	}
+	if err := waitUntilReady(ctx, admin); err != nil {
+		return fmt.Errorf("%s is not ready: %w", server, err)
+	}
+	for _, bucket := range want.Buckets {
+		there, err := store.BucketExists(ctx, bucket)
+		if err == nil && !there {
+			err = store.MakeBucket(ctx, bucket, minio.MakeBucketOptions{})
+		}
+		if err != nil {
+			return fmt.Errorf("bucket %s: %w", bucket, err)
+		}
+		fmt.Printf("bucket %s: was there before: %t\n", bucket, there)
+	}
+	for name, policy := range want.Policies {
+		if err := admin.AddCannedPolicy(ctx, name, policy); err != nil {
+			return fmt.Errorf("policy %s: %w", name, err)
+		}
+	}
+	for user, policy := range want.Users {
+		access, secret, err := keys(secrets, user)
+		if err != nil {
+			return err
+		}
+		if err := admin.AddUser(ctx, access, secret); err != nil {
+			return fmt.Errorf("user %s: %w", access, err)
+		}
+		attached, err := admin.GetPolicyEntities(ctx, madmin.PolicyEntitiesQuery{Users: []string{access}})
+		if err != nil {
+			return fmt.Errorf("policies of user %s: %w", access, err)
+		}
+		surplus := []string{}
+		missing := true
+		for _, mapping := range attached.UserMappings {
+			for _, name := range mapping.Policies {
+				if name == policy {
+					missing = false
+				} else {
+					surplus = append(surplus, name)
+				}
+			}
+		}
+		if missing {
+			if _, err := admin.AttachPolicy(ctx, madmin.PolicyAssociationReq{Policies: []string{policy}, User: access}); err != nil {
+				return fmt.Errorf("policy %s for user %s: %w", policy, access, err)
+			}
+		}
+		if len(surplus) > 0 {
+			if _, err := admin.DetachPolicy(ctx, madmin.PolicyAssociationReq{Policies: surplus, User: access}); err != nil {
+				return fmt.Errorf("surplus policies of user %s: %w", access, err)
+			}
+		}
+		fmt.Printf("user %s: policy %s\n", access, policy)
+	}
+	return nil
+}
+
+func run() error {
+	if len(os.Args) != 3 {
+		return fmt.Errorf("usage: setup DESIRED.json SECRETS")
+	}
+	server, err := url.Parse(os.Getenv("MINIO_URL"))
+	if err != nil || server.Host == "" {
+		return fmt.Errorf("MINIO_URL = %q: set it to the server's address, such as http://minio:9000", os.Getenv("MINIO_URL"))
+	}
+	content, err := os.ReadFile(os.Args[1])
+	if err != nil {
+		return err
+	}
+	var want desired
+	if err := json.Unmarshal(content, &want); err != nil {
+		return fmt.Errorf("%s: %w", os.Args[1], err)
+	}
+	return apply(context.Background(), want, os.Args[2], server)
+}
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "setup:", err)
+		os.Exit(1)
+	}
+}
