@@ -4,11 +4,14 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from urllib.parse import urlsplit
 
 import httpx
@@ -49,6 +52,8 @@ def run_demo(
     """
     console = Console(highlight=False)
     started = time.monotonic()
+    # Ended from outside, it still stops its platform and whatever it waits for.
+    signal.signal(signal.SIGTERM, _end)
     check_packages()
     base = settings.load()
     folder = (state or base.state_dir / "demo").resolve()
@@ -81,6 +86,10 @@ def run_demo(
     verdict = "[bold green]The platform did what it should[/]" if good else "[bold red]The platform did not recover[/]"
     console.print(f"{verdict}; the demonstration took {time.monotonic() - started:.0f} s.")
     return good
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    sys.exit(128 + number)
 
 
 def _own(base: Settings, folder: Path, extra: dict[str, str]) -> Settings:
