@@ -1,0 +1,93 @@
+"""The commands, against a retrainer that answers as told."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from driftloop.errors import DriftloopError
+from driftloop.loop import commands
+
+Answer = Callable[[str, str, Any], tuple[int, Any]]
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> Callable[[Answer], None]:
+    def use(answer: Answer) -> None:
+        def request(method: str, url: str, *, json: Any, **_: Any) -> httpx.Response:
+            status, content = answer(method, httpx.URL(url).raw_path.decode(), json)
+            return httpx.Response(status, json=content)
+
+        monkeypatch.setattr(httpx, "request", request)
+
+    return use
+
+
+def run(*arguments: str) -> str:
+    app = typer.Typer()
+    for command in (commands.retrain, commands.promote, commands.rollback, commands.events):
+        app.command()(command)
+    result = CliRunner().invoke(app, arguments, catch_exceptions=True)
+    if isinstance(result.exception, DriftloopError):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_promote_says_what_was_replaced(answers):
+    answers(lambda _, __, body: (200, {"model_version": body["version"], "from_version": "1"}))
+    assert run("promote", "2") == "version 2 is in production (before: 1)\n"
+    assert json.loads(run("promote", "2", "--json")) == {"model_version": "2", "from_version": "1"}
+
+
+def test_rollback_says_what_is_served_again(answers):
+    answers(lambda *_: (200, {"model_version": "1", "from_version": "2"}))
+    assert run("rollback") == "version 1 is in production again, not 2\n"
+
+
+def test_retrain_waits_for_its_own_decision(answers):
+    attempt = {"cause": "by_hand:1:now", "champion": "1"}
+    other = {"cause": "fleet_change:1", "decision": "rejected", "reason": "worse", "model_version": "2"}
+    mine = {"cause": "by_hand:1:now", "decision": "promoted", "reason": "better", "model_version": "3"}
+    histories = iter([[other], [other, mine]])
+
+    def answer(_: str, path: str, body: Any) -> tuple[int, Any]:
+        if path == "/retrain":
+            assert body == {"mode": "full"}
+            return 200, {"attempt": attempt}
+        return 200, {"history": next(histories)}
+
+    answers(answer)
+    assert run("retrain", "--mode", "full", "--wait") == "version 3: promoted (better)\n"
+
+
+def test_events_are_printed_page_by_page(answers):
+    def answer(_: str, path: str, __: Any) -> tuple[int, Any]:
+        after = int(path.partition("=")[2])
+        if after >= 2:
+            return 200, {"events": [], "next": after}
+        event = {"seq": after + 1, "time": "T", "kind": "verdict", "n": 500, "id": "x", "verdict": "no_drift"}
+        return 200, {"events": [event], "next": after + 1}
+
+    answers(answer)
+    lines = run("events").splitlines()
+    assert [line.split()[0] for line in lines] == ["1", "2"]
+    assert lines[0].endswith("n=500 verdict=no_drift")
+    assert run("events", "--kind", "promoted") == ""
+
+
+def test_a_refusal_is_shown_with_its_field_and_remedy(answers):
+    detail = [{"field": "Authorization", "message": "must be a token"}]
+    answers(lambda *_: (401, {"detail": detail}))
+    with pytest.raises(DriftloopError, match=r"Authorization: must be a token \(set DRIFTLOOP_TOKEN_FILE"):
+        run("rollback")
+
+
+def test_a_retrainer_that_is_not_there_is_told(monkeypatch):
+    monkeypatch.setenv("DRIFTLOOP_RETRAINER_URL", "http://127.0.0.1:9")
+    with pytest.raises(DriftloopError, match="start it with `driftloop up`"):
+        run("rollback")
