@@ -1,0 +1,220 @@
+#!/usr/bin/env bash
+# Proves the playbooks of the host (01, 02, 03, 10, 11) on a throwaway machine, reached over SSH as a real one is:
+# first run, second run without a change, check mode without a difference, repair of what was altered, and the
+# firewall by really connecting. Ends with "N passed, M failed". Takes a few minutes; needs root.
+#
+# Usage: run.sh [--keep]     --keep leaves the machine up to look at
+#
+# Not the real thing here: k3s itself (tests/host/double-k3s.py) and the archives of the tools (scripts that answer).
+# shellcheck disable=SC2016  # single quotes: what stands in them is expanded on the machine
+set -uo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+repository=$(cd "$here/../.." && pwd)
+machine=$here/machine.sh
+work=${DRIFTLOOP_HOST_TEST_DIR:-/tmp/driftloop-host-test}
+wheels=${XDG_CACHE_HOME:-$HOME/.cache}/driftloop/wheels
+python=$repository/.venv-ansible/bin/python
+passed=0 failed=0
+export ANSIBLE_CONFIG=$repository/ansible.cfg DRIFTLOOP_CONFIG_DIR=$work/config ANSIBLE_FORCE_COLOR=0 PYTHONUNBUFFERED=1
+unset KUBECONFIG
+
+clean_up() {
+  local code=$?
+  trap - EXIT
+  [[ -z ${server:-} ]] || kill "$server" 2>/dev/null
+  if [[ ${keep:-} ]]; then echo "the machine stays up; $machine down removes it"; else "$machine" down; fi
+  exit $code
+}
+
+fact() { # "sentence" COMMAND...: passes when the command succeeds; what it printed is the evidence when not
+  local sentence=$1 output
+  shift
+  if output=$("$@" 2>&1); then
+    passed=$((passed + 1))
+    echo "ok    $sentence"
+  else
+    failed=$((failed + 1))
+    echo "FAIL  $sentence"
+    printf '%s\n' "${output:-(no output)}" | tail -40 | sed 's/^/      | /'
+  fi
+}
+
+soon() { # COMMAND...: succeeds within half a minute
+  local tries
+  for ((tries = 0; tries < 60; tries++)); do "$@" 2>/dev/null && return; sleep 0.5; done
+  "$@"
+}
+
+play() { # PLAYBOOK ARGUMENTS...: output in $work/play.log
+  ip netns exec dlhost-outside nice -n 19 "$repository/.venv-ansible/bin/ansible-playbook" -i "$here/hosts.yml" \
+    "$repository/playbooks/$1.yml" -e "@$work/variables.yml" "${@:2}" >"$work/play.log" 2>&1
+}
+
+succeeds() { play "$@" || { grep -vE '^(ok|skipping|included)' "$work/play.log" | tail -60; return 1; }; }
+recap() { grep -E '^machine .*changed=' "$work/play.log"; }
+changes() { # NUMBER PLAYBOOK ARGUMENTS...
+  succeeds "${@:2}" || return 1
+  grep -qE "^machine .*changed=$1 " <<<"$(recap)" && return
+  recap
+  grep -B4 -A30 '^changed' "$work/play.log" | head -80
+  return 1
+}
+stops_saying() { # SAYING PLAYBOOK ARGUMENTS...
+  if play "${@:2}"; then echo "it did not stop"; return 1; fi
+  tr '\n' ' ' <"$work/play.log" | tr -s ' ' | grep -qF -- "$1" || { grep -A20 -E 'fatal|FAILED|\[ERROR\]' "$work/play.log"; return 1; }
+}
+on() { "$machine" shell "$@"; }
+connects() { # FROM ADDRESS PORT
+  "$machine" "$1" "$python" -c '
+import socket, sys
+socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=2).close()' "$2" "$3"
+}
+does_not_connect() { if connects "$@" 2>/dev/null; then echo "connected to $2:$3 from $1"; return 1; fi; }
+
+make_doubles() {
+  local bundle=$work/bundle name version member checksum
+  mkdir -p "$bundle/binaries" "$bundle/images" "$work/archive" "$work/broken/binaries"
+  cp "$here/double-k3s.py" "$bundle/binaries/k3s-v0.0.0-amd64"
+  echo 'not an image, only a file that must arrive' >"$bundle/images/example.tar"
+  {
+    echo "bundle: $bundle"
+    echo "k3s_version: v0.0.0"
+    echo "k3s_url: http://192.0.2.1:8000/k3s-v0.0.0-amd64"
+    echo "k3s_sha256: {amd64: $(sha256sum <"$bundle/binaries/k3s-v0.0.0-amd64" | cut -d' ' -f1)}"
+    echo "s3_endpoint: http://192.0.2.1:9000"
+    echo "cmapss_source: \"${CMAPSS_DIR:-}\""
+    echo "tools:"
+    while read -r name version member; do
+      mkdir -p "$work/archive/$name/$(dirname "$member")"
+      printf '#!/bin/sh\necho "%s %s"\n' "$name" "$version" >"$work/archive/$name/$member"
+      chmod +x "$work/archive/$name/$member"
+      tar -C "$work/archive/$name" -czf "$bundle/binaries/$name-$version-amd64.tar.gz" .
+      checksum=$(sha256sum <"$bundle/binaries/$name-$version-amd64.tar.gz" | cut -d' ' -f1)
+      echo "  - {name: $name, version: $version, url: 'http://192.0.2.1:8000/$name-$version-amd64.tar.gz', sha256: {amd64: $checksum}, member: $member, names: [$name], probe: version}"
+    done <<<'helm v1 linux-amd64/helm
+kustomize v1 kustomize
+kubectl-neat v1 kubectl-neat'
+  } >"$work/variables.yml"
+  ln -s "$wheels" "$bundle/wheels"
+}
+
+[[ ${1:-} != --keep ]] || keep=yes
+if [[ $EUID != 0 ]]; then echo "host tests: need root for namespaces" >&2; exit 2; fi
+"$repository/scripts/setup-ansible.sh" || exit 1
+if ! compgen -G "$wheels/*.whl" >/dev/null; then
+  echo "host tests: fetching the wheels of files/host/dev-env.lock once" >&2
+  mkdir -p "$wheels"
+  for lock in dev-env platform-venv; do
+    "$python" -m pip download --quiet --require-hashes --no-deps \
+      -r "$repository/files/host/$lock.lock" -d "$wheels" || exit 1
+  done
+  # One package comes as source and is built on the machine.
+  "$python" -m pip download --quiet setuptools wheel -d "$wheels" || exit 1
+fi
+trap clean_up EXIT
+trap 'exit 130' INT TERM
+"$machine" up || exit 1
+make_doubles
+
+echo "# 01 system preparation"
+on systemd-run --quiet --unit=probe-9999 nc -lk -p 9999
+on systemd-run --quiet --unit=probe-10250 nc -lk -p 10250
+fact "before the firewall, port 9999 of the machine is reached from outside" soon connects outside 192.0.2.2 9999
+fact "playbook 01 stops where SSH would be locked out" stops_saying "ssh_allowed_from is empty" 01-system-prep -e '{"ssh_allowed_from": []}'
+fact "playbook 01 stops on a machine that is too small" stops_saying "needed: 2 and 99999999" 01-system-prep -e minimum_memory_mb=99999999
+fact "playbook 01 prepares a bare machine" succeeds 01-system-prep
+fact "playbook 01 changes nothing the second time" changes 0 01-system-prep
+fact "playbook 01 finds nothing to change in check mode" changes 0 01-system-prep --check --diff
+fact "swap stays off after a restart" on bash -c '! grep -E "^[^#].*\sswap\s" /etc/fstab'
+fact "the kernel's settings are kept for the next start" on grep -q '^vm.overcommit_memory = 1' /etc/sysctl.d/90-driftloop.conf
+fact "the kernel modules are loaded at the next start" on grep -rq br_netfilter /etc/modules-load.d
+on sysctl -q -w kernel.panic=0
+fact "playbook 01 repairs one altered kernel setting and nothing else" changes 1 01-system-prep
+on ufw --force delete allow from 10.42.0.0/16 >/dev/null
+fact "playbook 01 puts back one firewall rule that was deleted" changes 1 01-system-prep
+
+echo "# the firewall, by connecting"
+"$machine" outside "$python" -m http.server --bind 192.0.2.1 --directory "$work/bundle/binaries" 8000 >"$work/http.log" 2>&1 &
+server=$!
+fact "SSH from outside is let in" connects outside 192.0.2.2 22
+fact "port 9999 is refused from outside" does_not_connect outside 192.0.2.2 9999
+fact "the kubelet's port is refused from outside" does_not_connect outside 192.0.2.2 10250
+fact "a pod reaches the machine" connects pod 10.42.0.1 9999
+fact "a pod reaches the kubelet" connects pod 10.42.0.1 10250
+fact "a pod reaches the world through the machine" soon connects pod 192.0.2.1 8000
+"$machine" pod "$python" -m http.server --bind 10.42.0.2 8001 >/dev/null 2>&1 &
+pod_server=$!
+fact "the pod's server answers the machine" soon on bash -c 'exec 3<>/dev/tcp/10.42.0.2/8001'
+fact "a pod is not reached from outside, even by who routes to it" does_not_connect outside 10.42.0.2 8001
+on ufw --force disable >/dev/null
+fact "without the firewall the same connections are made, so it is what refuses them" bash -c "
+  '$machine' outside bash -c 'exec 3<>/dev/tcp/192.0.2.2/9999' && '$machine' outside bash -c 'exec 3<>/dev/tcp/10.42.0.2/8001'"
+fact "playbook 01 switches the firewall on again" changes 1 01-system-prep
+fact "port 9999 is refused from outside again" does_not_connect outside 192.0.2.2 9999
+kill $pod_server
+
+echo "# secrets"
+fact "no secret exists before the first playbook that needs one" bash -c "! compgen -G '$work/config/secrets-*'"
+
+echo "# 02 k3s (a double of the binary)"
+fact "playbook 02 stops where the checksum is not known" stops_saying "sha256sum-amd64.txt" 02-k3s -e '{"k3s_sha256": {"amd64": ""}}'
+cp "$work/bundle/binaries/"* "$work/broken/binaries/"
+echo '# altered' >>"$work/broken/binaries/k3s-v0.0.0-amd64"
+fact "playbook 02 refuses an altered binary of a bundle" stops_saying "Stop if the bundle's k3s is not the pinned one" 02-k3s -e "bundle=$work/broken"
+fact "nothing of the altered binary was installed" on test ! -e /usr/local/bin/k3s
+fact "playbook 02 installs and starts k3s" succeeds 02-k3s
+first_secrets=$(sha256sum "$work/config/"secrets-*.yml)
+fact "k3s was started once" on grep -q '"starts": 1,' /run/k3s-double.json
+fact "playbook 02 changes nothing the second time" changes 0 02-k3s
+fact "playbook 02 finds nothing to change in check mode" changes 0 02-k3s --check --diff
+fact "k3s was not restarted" on grep -q '"starts": 1,' /run/k3s-double.json
+fact "playbook 02 restarts k3s once when a setting changes" changes 2 02-k3s -e audit_log_days=31
+fact "k3s was restarted exactly once" on grep -q '"starts": 2,' /run/k3s-double.json
+fact "k3s comes back when it is killed" on bash -c 'systemctl kill -s KILL k3s; for i in $(seq 100); do grep -q "\"starts\": 3," /run/k3s-double.json && exit; sleep 0.2; done; exit 1'
+fact "the token and the configuration are readable by root only" on bash -c '[[ $(stat -c %a /etc/rancher/k3s/token /etc/rancher/k3s/config.yaml | sort -u) == 600 ]]'
+fact "the bundle's images lie where k3s loads them" on test -s /var/lib/rancher/k3s/agent/images/example.tar
+fact "the API server's port is refused from outside" does_not_connect outside 192.0.2.2 6443
+fact "a pod reaches the API server" connects pod 10.42.0.1 6443
+on rm -rf /opt/driftloop/downloads
+fact "playbook 02 refuses an altered download" stops_saying "checksum" 02-k3s -e bundle= -e k3s_url=http://192.0.2.1:8000/helm-v1-amd64.tar.gz
+fact "playbook 02 downloads k3s and checks it, and goes back to the setting from before" changes 3 02-k3s -e bundle=
+
+echo "# 03 tools (doubles of the archives)"
+fact "playbook 03 stops where the checksum of a tool is not known" stops_saying "sha256.amd64 of helm" 03-helm-tools -e '{"tools": [{"name": "helm", "version": "v1", "url": "http://192.0.2.1:8000/helm", "sha256": {"amd64": ""}, "member": "helm", "names": ["helm"], "probe": "version"}]}'
+echo x >>"$work/broken/binaries/helm-v1-amd64.tar.gz"
+fact "playbook 03 refuses an altered archive of a bundle" stops_saying "Stop if the bundle's archive is not the pinned one" 03-helm-tools -e "bundle=$work/broken"
+fact "playbook 03 installs the tools" succeeds 03-helm-tools
+fact "playbook 03 changes nothing the second time" changes 0 03-helm-tools
+fact "playbook 03 finds nothing to change in check mode" changes 0 03-helm-tools --check --diff
+fact "the tools answer by name" on sh -c 'helm version && kustomize version && kubectl-neat'
+
+echo "# 10 data and development environment"
+fact "playbook 10 sets up data, packages and DVC" succeeds 10-data-and-dev-env
+fact "playbook 10 changes nothing the second time" changes 0 10-data-and-dev-env
+fact "playbook 10 finds nothing to change in check mode" changes 0 10-data-and-dev-env --check --diff
+fact "DVC's remote is the platform's object store" on sh -c 'cd /opt/driftloop/data && sudo -u driftloop /opt/driftloop/dev-venv/bin/dvc remote list | grep -q s3://thesis-data/dvc'
+fact "DVC's key is readable by its user only" on sh -c '[ "$(stat -c %U:%a /opt/driftloop/data/.dvc/config.local)" = driftloop:600 ]'
+if [[ -n ${CMAPSS_DIR:-} ]]; then
+  on sh -c 'echo broken >> /opt/driftloop/data/raw/cmapss/train_FD001.txt'
+  fact "playbook 10 repairs one damaged data file and nothing else" changes 1 10-data-and-dev-env
+  fact "NASA's data has its published checksums" bash -c "'$machine' shell sh -c 'cd /opt/driftloop/data/raw/cmapss && sha256sum --quiet -c -' <'$repository/files/host/cmapss.sha256'"
+fi
+
+echo "# 11 Jupyter"
+fact "playbook 11 starts Jupyter" succeeds 11-jupyter
+fact "playbook 11 changes nothing the second time" changes 0 11-jupyter
+fact "playbook 11 finds nothing to change in check mode" changes 0 11-jupyter --check --diff
+fact "Jupyter listens on 127.0.0.1 only" on sh -c 'ss -Hltn "sport = :8888" | awk "{print \$4}" | grep -qx 127.0.0.1:8888 && [ "$(ss -Hltn "sport = :8888" | wc -l)" = 1 ]'
+fact "Jupyter is not reached from outside" does_not_connect outside 192.0.2.2 8888
+fact "Jupyter's token is in no process list" on sh -c '. /etc/driftloop/jupyter.env; ! ps -eo args | grep -F "$JUPYTER_TOKEN" | grep -v grep'
+on rm /etc/systemd/system/driftloop-jupyter.service
+fact "playbook 11 puts back a deleted unit and restarts once" changes 2 11-jupyter
+
+echo "# secrets, afterwards"
+fact "the secrets were made once and never rewritten" [ "$first_secrets" = "$(sha256sum "$work/config/"secrets-*.yml)" ]
+fact "the secrets are encrypted" bash -c "head -qn1 '$work'/config/secrets-*.yml | grep -q '^.ANSIBLE_VAULT;1.1;AES256$'"
+fact "the vault's key is readable by its owner only" [ "$(stat -c %a "$work/config/vault-key")" = 600 ]
+fact "nothing failed on the machine in the meantime" on bash -c '[[ -z $(systemctl --failed --no-legend) ]] || { systemctl --failed; exit 1; }'
+
+echo "$passed passed, $failed failed"
+[[ $failed == 0 ]]
