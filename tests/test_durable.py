@@ -56,6 +56,31 @@ def test_a_line_cut_by_a_crash_loses_only_itself(tmp_path):
     assert [record["n"] for record in durable.read_json_lines(log)] == [1, 3]
 
 
+def test_a_disk_that_takes_only_a_part_of_a_line_gets_the_rest(tmp_path, monkeypatch):
+    log, write = tmp_path / "events.jsonl", os.write
+    monkeypatch.setattr(os, "write", lambda handle, content: write(handle, bytes(content[:5])))
+    durable.append_json_line(log, {"n": 1, "kind": "long enough"})
+    assert list(durable.read_json_lines(log)) == [{"n": 1, "kind": "long enough"}]
+
+
+def test_a_line_that_a_full_disk_cuts_is_taken_back(tmp_path, monkeypatch):
+    log, write = tmp_path / "events.jsonl", os.write
+    durable.append_json_line(log, {"n": 1})
+
+    def fills_up(handle, content):
+        if len(content) < 10:
+            raise OSError(28, "No space left on device")
+        return write(handle, bytes(content[:5]))
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", fills_up)
+        with pytest.raises(OSError, match="No space"):
+            durable.append_json_line(log, {"n": 2})
+    assert log.read_bytes() == b'{"n": 1}\n'
+    durable.append_json_line(log, {"n": 3})
+    assert [record["n"] for record in durable.read_json_lines(log)] == [1, 3]
+
+
 def test_a_log_that_does_not_exist_is_empty(tmp_path):
     assert list(durable.read_json_lines(tmp_path / "none")) == []
 

@@ -51,7 +51,7 @@ def write_json(path: Path, value: Any, *, mode: int = 0o644) -> None:
 
 
 def append_json_line(path: Path, value: dict[str, Any]) -> None:
-    """Append `value` as one line of JSON and wait until it is on disk."""
+    """Append `value` as one line of JSON and wait until it is on disk; where that fails, nothing was appended."""
     path.parent.mkdir(parents=True, exist_ok=True)
     line = (json.dumps(value, allow_nan=False) + "\n").encode()
     handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
@@ -60,8 +60,15 @@ def append_json_line(path: Path, value: dict[str, Any]) -> None:
         size = os.fstat(handle).st_size
         if size and os.pread(handle, 1, size - 1) != b"\n":
             line = b"\n" + line
-        os.write(handle, line)
-        os.fsync(handle)
+        try:
+            # A disk that is nearly full takes a part without a word.
+            left = memoryview(line)
+            while left:
+                left = left[os.write(handle, left) :]
+            os.fsync(handle)
+        except OSError:
+            os.ftruncate(handle, size)
+            raise
     finally:
         os.close(handle)
 
