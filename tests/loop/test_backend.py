@@ -99,6 +99,7 @@ def gone(process: int) -> bool:
 
 def test_an_approved_challenger_goes_through_the_branch_that_promotes(backend: LocalBackend, tmp_path: Path):
     assert outcome_of(backend) == Outcome(True)
+    assert "Fatal Python error" not in (backend.folder / "r1" / "pipeline.log").read_text()
     ran = steps(tmp_path)
     assert list(ran) == ["collect", "train", "evaluate", "promote"]
     assert [given[1:] for given in ran.values()] == [["10", "r1"], ["10", "warm_start"], ["10", "1", "7"], ["10", "7"]]
@@ -158,7 +159,9 @@ def test_a_folder_that_kfp_would_mangle_is_refused(tmp_path: Path):
 
 
 def test_settings_reach_other_processes_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    before = Settings(state_dir=tmp_path, enable_retraining=False, min_new_engines=7, cmapss_dir=tmp_path / "data")
+    before = Settings(
+        state_dir=tmp_path, enable_retraining=False, min_new_engines=7, cmapss_dir=tmp_path / "data", raw_dir=tmp_path
+    )
     for name, value in environment(before).items():
         monkeypatch.setenv(name, value)
     assert Settings() == before

@@ -48,8 +48,12 @@ def main(folder: Path) -> int:
 
 def _listen(lines: "queue.SimpleQueue[bytes]") -> None:
     """Pass lines on; the end of standard input is the end of the retrainer, and then of this process group."""
-    for line in sys.stdin.buffer:
-        lines.put(line)
+    # Not through sys.stdin: its lock, held by a thread that waits, would abort the interpreter at its exit.
+    rest = b""
+    while piece := os.read(0, 65536):
+        *whole, rest = (rest + piece).split(b"\n")
+        for line in whole:
+            lines.put(line)
     os.killpg(os.getpgid(0), signal.SIGKILL)
 
 
