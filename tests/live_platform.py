@@ -23,17 +23,18 @@ import pytest
 
 from driftloop import durable, settings
 from driftloop.cmapss.runs import Run
+from driftloop.errors import RegistryUnavailable
 from driftloop.experiment.traffic import AgingFleet, Load, Record, SentEngine, encode
 from driftloop.local import guard
 from driftloop.local.processes import tail
 from driftloop.local.supervisor import STATUS, port_is_free
-from driftloop.registry import Registry
+from driftloop.registry import PRODUCTION, Registry
 from driftloop.settings import Settings
 
 COMMAND = (sys.executable, "-m", "driftloop.cli")
 LONG_S = 420.0
 """Longest wait for anything; on an idle machine with two cores nothing takes a tenth of it."""
-POLL_S = 0.02
+POLL_S = 0.03
 EVIDENCE_LINES = 25
 
 
@@ -65,6 +66,12 @@ class Platform:
             **{f"{name}_url": url for name, url in self.urls.items()},
         }
         self.up: subprocess.Popen[bytes] | None = None
+        # Made once: a client costs more than what it is asked for here.
+        # Idle connections are dropped before the server does it (after 5 s): a kill is the only fault wanted here.
+        limits = httpx.Limits(keepalive_expiry=2.0)
+        self._http = httpx.Client(timeout=10.0, trust_env=False, limits=limits)
+        self.registry = Registry(self.urls["mlflow"], "rul-lstm", timeout_s=30.0)
+        self._read: tuple[list[tuple[str, int]], list[dict[str, Any]]] = ([], [])
 
     @property
     def settings(self) -> Settings:
@@ -87,6 +94,8 @@ class Platform:
     def end(self) -> None:
         """Print the evidence, and end whatever is left of it."""
         print(self.evidence())
+        self._http.close()
+        self.registry.close()
         if self.up is not None and self.up.poll() is None:
             self.up.send_signal(signal.SIGCONT)
             self.up.terminate()
@@ -150,7 +159,7 @@ class Platform:
     def get(self, component: str, path: str) -> dict[str, Any] | None:
         """What a component answers to GET; None where it does not answer with success."""
         try:
-            answer = httpx.get(self.urls[component] + path, timeout=10.0, trust_env=False)
+            answer = self._http.get(self.urls[component] + path)
             return dict(answer.json()) if answer.is_success else None
         except (httpx.HTTPError, ValueError):
             return None
@@ -159,13 +168,14 @@ class Platform:
         """POST to the retrainer with the platform's token; `body` is JSON, or bytes of it."""
         headers = {"Authorization": f"Bearer {self.settings.token}", "Content-Type": "application/json"}
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return httpx.post(
-            self.urls["retrainer"] + path, content=content, headers=headers, timeout=60.0, trust_env=False
-        )
+        return self._http.post(self.urls["retrainer"] + path, content=content, headers=headers, timeout=60.0)
 
-    def registry(self) -> Registry:
-        """A client of its registry."""
-        return Registry(self.urls["mlflow"], self.settings.model_name, timeout_s=30.0)
+    def production(self) -> str | None:
+        """The version behind the alias `production`; None where there is none, or the registry does not answer."""
+        try:
+            return self.registry.alias(PRODUCTION)
+        except RegistryUnavailable:
+            return None
 
     def served(self) -> str | None:
         """The version that the server answers with; None where it does not answer, or with the stub."""
@@ -173,8 +183,11 @@ class Platform:
         return None if model is None or model["stub"] else str(model["model_version"])
 
     def metric(self, name: str) -> float | None:
-        """The value of one of the server's metrics, its first series; None where it has none."""
-        text = httpx.get(self.urls["server"] + "/metrics", timeout=10.0, trust_env=False).text
+        """The value of one of the server's metrics, its first series; None where it has none, or does not answer."""
+        try:
+            text = self._http.get(self.urls["server"] + "/metrics").text
+        except httpx.HTTPError:
+            return None
         lines = [line for line in text.splitlines() if line.startswith((name + " ", name + "{"))]
         return float(lines[0].rpartition(" ")[2]) if lines else None
 
@@ -185,7 +198,10 @@ class Platform:
     def events(self) -> list[dict[str, Any]]:
         """The event log as it is on disk."""
         segments = sorted((self.state / "loop" / "events").glob("events-*.jsonl"))
-        return [event for segment in segments for event in durable.read_json_lines(segment)]
+        sizes = [(segment.name, segment.stat().st_size) for segment in segments]
+        if sizes != self._read[0]:
+            self._read = (sizes, [event for segment in segments for event in durable.read_json_lines(segment)])
+        return self._read[1]
 
     def of_kind(self, kind: str, **detail: Any) -> list[dict[str, Any]]:
         """The events of one kind with these details."""

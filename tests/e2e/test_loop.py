@@ -122,8 +122,10 @@ def test_the_event_log_tells_the_whole_story_in_order(demonstration: Demonstrati
 def test_a_second_up_continues_where_the_first_stopped(demonstration: Demonstration, continued: Platform) -> None:
     challenger = demonstration.metrics["challenger_version"]
     assert continued.wait(continued.served, "the server to serve") == challenger
-    with continued.registry() as registry:
-        assert registry.aliases() == {"production": challenger, "previous": demonstration.metrics["champion_version"]}
+    assert continued.registry.aliases() == {
+        "production": challenger,
+        "previous": demonstration.metrics["champion_version"],
+    }
     history = continued.loop()["history"]
     assert [(item["cause"], item["decision"]) for item in history] == [("fleet_change:1", "promoted")]
     events = continued.events()

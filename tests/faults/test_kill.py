@@ -1,0 +1,90 @@
+"""`kill -9` of every process in every phase of the loop."""
+
+import contextlib
+import os
+import signal
+from collections.abc import Sequence
+
+import pytest
+
+from driftloop.cmapss.runs import Run
+from live_platform import Platform
+
+from .conftest import Prepare
+from .story import Story, processes_with, steps_of
+
+PROCESSES = ("mlflow", "server", "retrainer", "watch", "step", "up")
+DURING = ("collect", "train", "evaluate", "promote", "alias_moved", "verifying")
+CASES = [(process, phase) for process in PROCESSES for phase in DURING if (process, phase) != ("step", "verifying")]
+
+
+@pytest.mark.parametrize(("process", "phase"), CASES, ids=["-".join(case) for case in CASES])
+def test_a_killed_process_loses_nothing(
+    process: str, phase: str, prepared: Prepare, changed_fleet: Sequence[Run]
+) -> None:
+    platform = prepared()
+    with Story(platform, [run for run in changed_fleet if run.role == "live"]) as story:
+        story.post([run for run in changed_fleet if run.role != "live"])
+        story.until(phase)
+        if process == "up":
+            with story.outage():
+                platform.kill_up()
+                platform.start()
+        elif process == "server":
+            with story.outage():
+                kill(platform.pid("server"))
+                platform.wait(lambda: restarts(platform, "server"), "the restart")
+        elif process == "step":
+            # Where the step was quicker than this test, it is the next one, or none.
+            running = platform.wait(lambda: (steps_of(platform), platform.loop().get("step")), "the loop")[0]
+            print(f"killed: {running}")
+            for pid in running:
+                kill(pid)
+        else:
+            kill(platform.pid(process))
+            platform.wait(lambda: restarts(platform, process), "the restart")
+        decision = story.settled()
+        assert decision["decision"] == "promoted"
+        story.check(moved=True)
+    assert platform.interrupt() == 0
+    assert platform.left_running() == []
+
+
+def test_a_killed_driver_ends_its_steps_and_the_loop_starts_again(
+    prepared: Prepare, changed_fleet: Sequence[Run]
+) -> None:
+    platform = prepared()
+    with Story(platform, [run for run in changed_fleet if run.role == "live"]) as story:
+        story.post([run for run in changed_fleet if run.role != "live"])
+        story.until("train")
+        orphans = steps_of(platform)
+        for pid in processes_with(platform, "driftloop.loop.driver"):
+            kill(pid)
+        platform.wait(lambda: not set(orphans) & set(steps_of(platform)), "the end of the steps")
+        assert story.settled()["decision"] == "promoted"
+        assert platform.of_kind("retraining_failed")
+        story.check(moved=True)
+
+
+def test_runs_acknowledged_before_a_kill_are_archived(prepared: Prepare, changed_fleet: Sequence[Run]) -> None:
+    platform = prepared()
+    completed = [run for run in changed_fleet if run.role != "live"]
+    with Story(platform, [run for run in changed_fleet if run.role == "live"]) as story:
+        for i, run in enumerate(completed):
+            if i in (3, 20):
+                kill(platform.pid("retrainer"))
+            story.post([run])
+        assert len(story.acknowledged) == len(completed)
+        assert story.settled()["decision"] == "promoted"
+        story.check(moved=True)
+
+
+def kill(pid: int) -> None:
+    """`kill -9`; a process that has ended by itself meanwhile is as dead."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def restarts(platform: Platform, component: str) -> int:
+    """How often the supervisor started it again."""
+    return int(platform.written().get("components", {}).get(component, {}).get("restarts", 0))
