@@ -1,0 +1,232 @@
+"""What the rendered manifests promise, checked without a cluster: confinement, sizes, and who may speak to whom."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+ANSIBLE = ROOT / ".venv-ansible" / "bin" / "ansible-playbook"
+UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
+# What the machine of 16 GB keeps for itself, Kubernetes and what the lab cannot run (Grafana, Kubeflow Pipelines).
+MEMORY_REQUESTS, MEMORY_LIMITS = 4 * 2**30, 13 * 2**30
+SEES_THE_MACHINE = {"node-exporter"}
+WORKLOADS = {"Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob"}
+
+Manifest = dict[str, Any]
+
+pytestmark = pytest.mark.skipif(not ANSIBLE.exists(), reason="scripts/setup-ansible.sh has not been run")
+
+
+@pytest.fixture(scope="module")
+def manifests(tmp_path_factory: pytest.TempPathFactory) -> list[Manifest]:
+    """Every object that the playbooks apply, but for the secrets."""
+    out = tmp_path_factory.mktemp("manifests") / "manifests.yml"
+    done = subprocess.run(
+        [str(ANSIBLE), "tests/platform/render.yml", "-e", f"out={out}"],
+        cwd=ROOT,
+        env={**os.environ, "DRIFTLOOP_CONFIG_DIR": str(out.parent / "config")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+    found = [each for each in yaml.safe_load_all(out.read_text()) if each]
+    assert len(found) > 60
+    return found
+
+
+def pods(manifests: list[Manifest]) -> Iterator[tuple[str, str, Manifest, Manifest]]:
+    """(name, namespace, labels, pod spec) of everything that makes pods."""
+    for each in manifests:
+        spec = each.get("spec", {})
+        if each["kind"] == "CronJob":
+            spec = spec["jobTemplate"]["spec"]
+        template = spec.get("template") if each["kind"] in WORKLOADS else None
+        if template is not None:
+            yield (
+                each["metadata"]["name"],
+                each["metadata"]["namespace"],
+                template["metadata"]["labels"],
+                template["spec"],
+            )
+
+
+def size(text: str) -> int:
+    return int(text[:-2]) * UNITS[text[-2:]]
+
+
+def test_every_pod_is_confined(manifests: list[Manifest]) -> None:
+    for name, _, _, pod in pods(manifests):
+        security = pod["securityContext"]
+        assert security["runAsNonRoot"] is True, name
+        assert security["runAsUser"] > 0, name
+        assert security["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        if name not in SEES_THE_MACHINE:
+            assert not pod.get("hostNetwork"), name
+            assert not any("hostPath" in volume for volume in pod.get("volumes", [])), name
+        for container in pod["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }, name
+
+
+def test_only_pods_with_an_account_of_their_own_hold_a_token(manifests: list[Manifest]) -> None:
+    for name, _, _, pod in pods(manifests):
+        assert pod["automountServiceAccountToken"] is ("serviceAccountName" in pod), name
+    accounts = [each for each in manifests if each["kind"] == "ServiceAccount"]
+    assert accounts
+    for account in accounts:
+        assert account["automountServiceAccountToken"] is False, account["metadata"]
+
+
+def test_every_container_says_what_it_needs_and_all_fit_the_machine(manifests: list[Manifest]) -> None:
+    requests = limits = 0
+    for name, _, _, pod in pods(manifests):
+        for container in pod["containers"]:
+            resources = container["resources"]
+            assert resources["requests"]["cpu"], name
+            times = 4 if name == "driftloop-server" else 1
+            requests += times * size(resources["requests"]["memory"])
+            limits += times * size(resources["limits"]["memory"])
+    for each in manifests:
+        if each["kind"] in ("Prometheus", "Alertmanager"):
+            requests += size(each["spec"]["resources"]["requests"]["memory"])
+            limits += size(each["spec"]["resources"]["limits"]["memory"])
+    assert requests < MEMORY_REQUESTS, f"{requests / 2**30:.2f} GiB are requested"
+    assert limits < MEMORY_LIMITS, f"{limits / 2**30:.2f} GiB are allowed"
+
+
+def test_images_are_ours_and_pinned_by_their_content(manifests: list[Manifest]) -> None:
+    for name, _, _, pod in pods(manifests):
+        for container in pod["containers"]:
+            repository, _, tag = container["image"].rpartition(":")
+            assert repository.startswith("localhost/driftloop/"), name
+            assert len(tag) == 12, name
+            assert container["imagePullPolicy"] == "IfNotPresent", name
+
+
+def test_replicas_of_the_server_belong_to_the_autoscaler(manifests: list[Manifest]) -> None:
+    [server] = [e for e in manifests if e["kind"] == "Deployment" and e["metadata"]["name"] == "driftloop-server"]
+    assert "replicas" not in server["spec"]
+    [scaler] = [e for e in manifests if e["kind"] == "HorizontalPodAutoscaler"]
+    assert scaler["spec"]["scaleTargetRef"]["name"] == "driftloop-server"
+    assert scaler["spec"]["minReplicas"] >= 2
+
+
+# --- Flows --------------------------------------------------------------------------------------------------------
+
+NAMES = {
+    "storage": ["minio", "minio-setup", "postgres", "postgres-databases", "postgres-backup"],
+    "mlflow": ["mlflow"],
+    "monitoring": ["prometheus", "alertmanager", "pushgateway", "prometheus-operator"],
+    "serving": ["driftloop-server", "driftloop-watch", "driftloop-retrainer", "drift-report", "baseline-mirror"],
+}
+NAMESPACE = {name: namespace for namespace, names in NAMES.items() for name in names}
+NEEDED = [
+    ("minio-setup", "minio", 9000),
+    ("postgres-databases", "postgres", 5432),
+    ("postgres-backup", "postgres", 5432),
+    ("postgres-backup", "minio", 9000),
+    ("mlflow", "postgres", 5432),
+    ("mlflow", "minio", 9000),
+    ("driftloop-server", "mlflow", 5000),
+    ("driftloop-watch", "mlflow", 5000),
+    ("driftloop-watch", "prometheus", 9090),
+    ("driftloop-watch", "alertmanager", 9093),
+    ("driftloop-watch", "driftloop-retrainer", 8600),
+    ("driftloop-retrainer", "mlflow", 5000),
+    ("driftloop-retrainer", "minio", 9000),
+    ("driftloop-retrainer", "driftloop-server", 8500),
+    ("drift-report", "mlflow", 5000),
+    ("drift-report", "minio", 9000),
+    ("drift-report", "pushgateway", 9091),
+    ("baseline-mirror", "mlflow", 5000),
+    ("alertmanager", "driftloop-retrainer", 8600),
+    ("prometheus", "alertmanager", 9093),
+    ("prometheus", "alertmanager", 8080),
+    ("prometheus", "prometheus-operator", 8080),
+    ("prometheus", "pushgateway", 9091),
+    ("prometheus", "minio", 9000),
+    ("prometheus", "driftloop-server", 8500),
+    ("prometheus", "driftloop-watch", 8700),
+    ("prometheus", "driftloop-retrainer", 8600),
+]
+FORBIDDEN = [
+    ("driftloop-server", "minio", 9000),
+    ("driftloop-server", "postgres", 5432),
+    ("driftloop-server", "driftloop-retrainer", 8600),
+    ("driftloop-watch", "minio", 9000),
+    ("driftloop-retrainer", "postgres", 5432),
+    ("mlflow", "driftloop-retrainer", 8600),
+    ("prometheus", "postgres", 5432),
+    ("pushgateway", "minio", 9000),
+    ("minio", "mlflow", 5000),
+    ("postgres", "minio", 9000),
+]
+
+
+def selects(selector: Manifest, labels: dict[str, str]) -> bool:
+    for expression in selector.get("matchExpressions", []):
+        assert expression["operator"] == "In"
+        if labels.get(expression["key"]) not in expression["values"]:
+            return False
+    return all(labels.get(key) == value for key, value in selector.get("matchLabels", {}).items())
+
+
+def lets(policies: list[Manifest], direction: str, at: str, other: str, port: int) -> bool:
+    """Whether the policies at one end let the other end's traffic through."""
+    labels = {"app.kubernetes.io/name": at}
+    other_labels = {"app.kubernetes.io/name": other}
+    kind, ends = ("Egress", "to") if direction == "egress" else ("Ingress", "from")
+    closed = False
+    for policy in policies:
+        spec = policy["spec"]
+        if policy["metadata"]["namespace"] != NAMESPACE[at] or not selects(spec["podSelector"], labels):
+            continue
+        closed = closed or kind in spec["policyTypes"]
+        for rule in spec.get(direction, []):
+            if "ports" in rule and port not in [each["port"] for each in rule["ports"]]:
+                continue
+            if ends not in rule:
+                return True
+            for peer in rule[ends]:
+                here = NAMESPACE[other] == NAMESPACE[at]
+                if "namespaceSelector" in peer:
+                    here = selects(peer["namespaceSelector"], {"kubernetes.io/metadata.name": NAMESPACE[other]})
+                if here and selects(peer.get("podSelector", {}), other_labels):
+                    return True
+    return not closed
+
+
+def flows(policies: list[Manifest], client: str, server: str, port: int) -> bool:
+    return lets(policies, "egress", client, server, port) and lets(policies, "ingress", server, client, port)
+
+
+@pytest.fixture
+def policies(manifests: list[Manifest]) -> list[Manifest]:
+    return [each for each in manifests if each["kind"] == "NetworkPolicy"]
+
+
+def test_every_namespace_is_closed_but_for_names(policies: list[Manifest]) -> None:
+    for namespace in NAMES:
+        closing = [
+            each["spec"] for each in policies if each["metadata"] == {"name": "default-deny", "namespace": namespace}
+        ]
+        assert closing[0] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+
+
+@pytest.mark.parametrize(("client", "server", "port"), NEEDED)
+def test_a_flow_that_is_needed_is_open(policies: list[Manifest], client: str, server: str, port: int) -> None:
+    assert flows(policies, client, server, port)
+
+
+@pytest.mark.parametrize(("client", "server", "port"), FORBIDDEN)
+def test_a_flow_that_nobody_needs_is_closed(policies: list[Manifest], client: str, server: str, port: int) -> None:
+    assert not flows(policies, client, server, port)
