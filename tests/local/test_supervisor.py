@@ -212,6 +212,30 @@ def test_a_full_disk_is_refused_before_anything_starts(tmp_path: Path) -> None:
     assert "free some space" in str(unusable(tmp_path, OSError(errno.ENOSPC, "No space left on device")))
 
 
+def test_a_disk_that_fills_up_ends_nothing(configured: settings.Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_space(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with Supervisor(configured, [a_component(configured, SLEEPER)]) as supervisor:
+        with monkeypatch.context() as full:
+            full.setattr("driftloop.durable.write_json", no_space)
+            wait(lambda: supervisor.tick() or supervisor.ready, "readiness")
+        supervisor.tick()
+        assert json.loads((configured.state_dir / STATUS).read_text())["ready"] is True
+
+
+def test_a_platform_that_cannot_write_its_status_is_not_started(
+    configured: settings.Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_space(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("driftloop.durable.write_json", no_space)
+    with pytest.raises(DriftloopError, match="free some space"), Supervisor(configured, []):
+        pass
+    assert guard.marked_processes(str(configured.state_dir.resolve())) == []
+
+
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     for use in (check_space, lock):

@@ -106,7 +106,8 @@ def rotate(log: Path, limit: int = LOG_BYTES) -> None:
         content = log.read_bytes()[-limit:]
         log.with_suffix(".1.log").write_bytes(content)
         os.truncate(log, 0)
-    except FileNotFoundError:
+    except OSError:
+        # There is none yet, or no room to keep it: neither is a reason to end what writes it.
         return
 
 

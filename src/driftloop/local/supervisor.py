@@ -226,7 +226,10 @@ class Supervisor:
             try:
                 durable.write_json(self.folder / STATUS, status)
             except OSError as error:
-                raise unusable(self.folder, error) from error
+                if self._written is None:
+                    raise unusable(self.folder, error) from error
+                # A disk that fills up ends nothing that runs; the file is written when there is room again.
+                return
             self._written = status
 
 
