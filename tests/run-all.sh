@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Asks a running platform whether it is what the playbooks promise: every file of 01-infra, 02-connectivity,
+# 03-functional and 99-integration, in this order. Ends with "N passed, M failed, S skipped".
+#
+# Usage: run-all.sh [FOLDER | FILE]...     without an argument, all
+# Environment: see _lib.sh. KUBECONFIG must name the cluster.
+set -uo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+cd "$here" || exit 2
+case ${1:-} in --help | -h) sed -n '2,6s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
+
+for program in "${DRIFTLOOP_KUBECTL:-kubectl}" jq curl; do
+  command -v "${program%% *}" >/dev/null || { echo "run-all: $program is not installed" >&2; exit 2; }
+done
+# shellcheck disable=SC2086
+if ! version=$(${DRIFTLOOP_KUBECTL:-kubectl} --request-timeout=10s get --raw /version 2>&1); then
+  echo "run-all: no cluster answers; set KUBECONFIG: ${version:0:300}" >&2
+  exit 2
+fi
+
+folders=(01-infra 02-connectivity 03-functional 99-integration)
+files=()
+for wanted in "${@:-${folders[@]}}"; do
+  wanted=${wanted#tests/}
+  if [[ -d $wanted ]]; then files+=("$wanted"/*.sh); elif [[ -f $wanted ]]; then files+=("$wanted"); else
+    echo "run-all: there is no folder or file $wanted in tests/" >&2
+    exit 2
+  fi
+done
+
+SUITE_COUNTS=$(mktemp)
+export SUITE_COUNTS
+trap 'rm -f "$SUITE_COUNTS"' EXIT
+broken=0
+for file in "${files[@]}"; do
+  printf '# %s\n' "${file%.sh}"
+  bash "$file"
+  code=$?
+  # Facts are counted one by one; a file that ends early has not asked all of its own.
+  if [[ $code != 0 ]]; then
+    printf 'FAIL  %s runs to its end\n      | exit code %s\n' "$file" "$code"
+    echo failed >>"$SUITE_COUNTS"
+    broken=1
+    [[ $code != 130 ]] || break
+  fi
+done
+count() { grep -c "^$1$" "$SUITE_COUNTS"; }
+failed=$(count failed)
+printf '%s passed, %s failed, %s skipped\n' "$(count passed)" "$failed" "$(count skipped)"
+[[ $failed == 0 && $broken == 0 ]]
