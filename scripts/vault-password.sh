@@ -14,7 +14,7 @@ if [[ ! -e $key ]]; then
   mkdir -p "$folder"
   draft=$(mktemp "$folder/.vault-key.XXXXXX")
   trap 'rm -f "$draft"' EXIT
-  head -c 32 /dev/urandom | base64 -w0 | tr -d '=+/' > "$draft"
+  head -c 32 /dev/urandom | od -An -vtx1 | tr -d ' \n' >"$draft"
   # A link, unlike a rename, refuses to replace the key of a call that was quicker.
   ln "$draft" "$key" 2>/dev/null || [[ -e $key ]]
 fi
