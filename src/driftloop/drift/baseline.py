@@ -20,7 +20,7 @@ from driftloop.errors import BundleError
 
 AGES = (25, 50, 80, 125, 175)
 """Remaining cycles at which an engine passes from one age band to the next; the first band is the oldest."""
-CALIBRATION_ENGINES = 150
+CALIBRATION_ENGINES = 100
 """Engines of one domain that the bootstrap draws from; more only cost memory and time."""
 REFERENCE_ROLES = frozenset({"train", "early_stop", "calibrate"})
 

@@ -34,7 +34,7 @@ def experiment(
     seed: Annotated[int, typer.Option(min=0)] = 0,
     healthy_s: Annotated[float, typer.Option(min=1, help="Least seconds of healthy traffic.")] = 20.0,
     timeout_s: Annotated[float, typer.Option(min=1, help="Longest time after T0, in seconds.")] = 300.0,
-    answers: Annotated[int, typer.Option(min=500, help="Answers of the new version to wait for.")] = 1500,
+    answers: Annotated[int, typer.Option(min=500, help="Answers of the new version to wait for.")] = 3000,
     results: Annotated[Path, typer.Option(help="Folder for the results.")] = RESULTS,
     reference: Annotated[bool, typer.Option(help="Train the reference model that T5 needs.")] = True,
     campaign: Annotated[

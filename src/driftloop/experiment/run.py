@@ -51,7 +51,7 @@ class Plan:
     healthy_timeout_s: float = 180.0
     timeout_s: float = 300.0
     """Longest time after T0; for the change `none` simply how long."""
-    answers: int = 1500
+    answers: int = 3000
     """Answers of the new version to wait for, so that its error can be told from the reference's."""
 
 

@@ -95,7 +95,7 @@ def demo(
         seed=seed,
         healthy_s=10.0 if fast else 20.0,
         timeout_s=timeout_s,
-        answers=1000 if fast else 1500,
+        answers=1000 if fast else 3000,
     )
     succeeded = run_demo(
         plan, results, state=state, champion_state=champion_state, with_reference=reference,

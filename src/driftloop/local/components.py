@@ -49,6 +49,9 @@ def environment(settings: Settings, token_file: Path) -> dict[str, str]:
         "DRIFTLOOP_ARCHIVE": settings.archive or str(settings.state_dir.resolve() / "archive"),
         "DRIFTLOOP_TOKEN_FILE": str(token_file.resolve()),
         "PYTHONUNBUFFERED": "1",
+        # Idle math threads spin; on a machine that several processes share they cost more than they bring.
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
         # MLflow counts its users by default.
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",

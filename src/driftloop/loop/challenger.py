@@ -35,29 +35,29 @@ def make(
     is that of the traffic during the training, or the shares of the engines where there was too little.
     `patiently` makes a call again while the registry is away.
     """
-    record.prefetch()
-    started = time.monotonic()
-    known = read_metadata(champion)
-    runs = [*plan.old, *plan.new]
-    traffic = TrafficMixture(champion, parent_version, settings)
-    config = replace(TrainConfig(), seed=known.seed, old_tolerance=settings.old_tolerance)
-    trained = train(runs, config, warm_start=None if full else champion)
-    trained_at = time.monotonic()
-    weights = traffic.weights(plan)
-    mixture = "engines" if weights is None else "traffic"
-    build.build_bundle(
-        trained,
-        runs,
-        plan.manifest,
-        folder,
-        weights,
-        data_source=known.data_source,
-        parent_version=parent_version,
-        cause=cause,
-        dvc_revision=known.dvc_revision,
-    )
-    built_at = time.monotonic()
-    version = patiently(lambda: record.record(folder, settings, tags={**tags, "mixture": mixture}))
+    with record.recorder() as record_model:
+        started = time.monotonic()
+        known = read_metadata(champion)
+        runs = [*plan.old, *plan.new]
+        traffic = TrafficMixture(champion, parent_version, settings)
+        config = replace(TrainConfig(), seed=known.seed, old_tolerance=settings.old_tolerance)
+        trained = train(runs, config, warm_start=None if full else champion)
+        trained_at = time.monotonic()
+        weights = traffic.weights(plan)
+        mixture = "engines" if weights is None else "traffic"
+        build.build_bundle(
+            trained,
+            runs,
+            plan.manifest,
+            folder,
+            weights,
+            data_source=known.data_source,
+            parent_version=parent_version,
+            cause=cause,
+            dvc_revision=known.dvc_revision,
+        )
+        built_at = time.monotonic()
+        version = patiently(lambda: record_model(folder, settings, tags={**tags, "mixture": mixture}))
     summary = {
         "training": trained.training,
         "note": trained.note or None,

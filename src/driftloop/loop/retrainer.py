@@ -40,8 +40,8 @@ RETRY_S = 1.0
 POLL_S = 0.05
 """How often a running pipeline is looked at."""
 VERIFY_POLL_S = 0.2
-SETTLE_S, SETTLE_LIMIT_S = 0.5, 10.0
-"""A fleet's runs arrive in many calls: wait for half a second of silence, but not longer than ten seconds."""
+SETTLE_S, SETTLE_LIMIT_S = 0.3, 10.0
+"""A fleet's runs arrive in many calls: wait for 0.3 s of silence, but not longer than ten seconds."""
 GRACE_S = 60.0
 """Time for the watch to confirm a recovery after the retrainer itself was restarted."""
 

@@ -17,6 +17,8 @@ from driftloop.errors import BundleError, DataError
 
 OUTPUTS = ("rul", "lower", "upper", "regime", "newest")
 BATCH = 256
+TRACED = 100
+"""Engines of one domain that a baseline is made from: more change its distributions less than a fleet changes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,10 +89,16 @@ def evaluate(model: Model, runs: Sequence[Run], *, stride: int = 1, threads: int
 def traces(model: Model, runs: Sequence[Run], manifest: Sequence[ManifestEntry], *, threads: int = 2) -> list[Trace]:
     """The model's answers over every cycle of the manifest's engines with a role in its making, for its baseline.
 
-    Runs outside the manifest, and those that judge or only send traffic, are passed over.
+    Of a domain with more than TRACED such engines the first by id stand for all: an id is a hash. Runs outside the
+    manifest, and those that judge or only send traffic, are passed over.
     """
     domain = {entry.run_id: entry.domain for entry in manifest}
-    chosen = [run for run in runs if run.run_id in domain and run.role in REFERENCE_ROLES]
+    left = dict.fromkeys(domain.values(), TRACED)
+    chosen = []
+    for run in sorted(runs, key=lambda run: run.run_id):
+        if run.run_id in domain and run.role in REFERENCE_ROLES and left[domain[run.run_id]]:
+            left[domain[run.run_id]] -= 1
+            chosen.append(run)
     return [
         Trace(
             run_id=run.run_id,

@@ -93,7 +93,7 @@ def build_bundle(
     arrays = training.checkpoint_arrays(trained.network)
     _write_checkpoint(folder, arrays)
     model = Model(answers.open_session(folder / MODEL), config.architecture.window)
-    baseline = build_baseline(traces(model, runs, manifest, threads=config.threads), weights, seed=config.seed)
+    baseline = build_baseline(traces(model, runs, manifest), weights, seed=config.seed)
     durable.write_atomically(folder / BASELINE, baseline_bytes(baseline))
     bundle.write_metadata(
         folder,

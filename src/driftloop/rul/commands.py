@@ -198,10 +198,8 @@ def _train(
     configured: Settings,
     folder: Path,
 ) -> "tuple[Path, Trained]":
-    from driftloop.rul import build, record, training
+    from driftloop.rul import build, training
 
-    # While the optimiser runs there is time to import what the registration needs.
-    record.prefetch()
     start = champion.folder if champion is not None and mode is Mode.warm_start else None
     with _progress() as show:
         trained = training.train(runs, config, warm_start=start, progress=show)

@@ -1,16 +1,18 @@
 """The record of a model in MLflow: a run with parameters, metrics and data, its bundle, and a registered version.
 
-The only importer of mlflow in driftloop. Importing it takes seconds, so `prefetch` starts that in a thread while
-the model trains.
+The only importer of mlflow in driftloop. Importing it takes seconds, so `recorder` has that done in a process of
+its own while a model trains.
 """
 
 import contextlib
 import hashlib
 import importlib.metadata
+import multiprocessing
 import os
 import shutil
 import tempfile
-import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -44,18 +46,15 @@ _ENVIRONMENT = {
 }
 
 
-def prefetch() -> threading.Thread:
-    """Start importing mlflow in a thread; errors show up in `record`, which imports it anyway."""
+@contextlib.contextmanager
+def recorder() -> Iterator[Callable[..., str]]:
+    """A `record` that works in a process of its own, which imports mlflow from now on.
 
-    def fetch() -> None:
-        try:
-            _mlflow()
-        except ImportError:
-            return
-
-    thread = threading.Thread(target=fetch, name="import-mlflow", daemon=True)
-    thread.start()
-    return thread
+    A thread would do for that if it did not hold up the training beside it.
+    """
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        process.submit(_prepare)
+        yield lambda *arguments, **named: process.submit(record, *arguments, **named).result()
 
 
 def record(folder: Path, settings: Settings, *, tags: dict[str, str] | None = None) -> str:
@@ -116,6 +115,10 @@ def save_model(folder: Path, target: Path) -> None:
     )
     for name in (*SERVING_FILES, CHECKPOINT):
         shutil.copyfile(folder / name, target / name)
+
+
+def _prepare() -> None:
+    _mlflow()
 
 
 def _mlflow() -> Any:

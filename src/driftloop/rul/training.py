@@ -37,7 +37,7 @@ LEARNING_ROLES = ("train", "early_stop", "calibrate")
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """What a training does: equal configurations, runs and numbers of threads give equal weights.
+    """What a training does: equal configurations and runs give equal weights.
 
     The amount of work is a number of steps, never a time, since a time would make results depend on the machine.
     """
@@ -48,7 +48,7 @@ class TrainConfig:
     steps: int = 500
     lr: float = 4e-3
     """Highest learning rate of a full training."""
-    warm_steps: int = 160
+    warm_steps: int = 120
     warm_lr: float = 4e-3
     replay: float = 0.25
     """Share of old windows in the batches of a warm start."""
@@ -56,12 +56,13 @@ class TrainConfig:
     quantile_weight: float = 0.3
     averaging: float = 0.98
     """Decay per step of the moving average of the weights; the average is what is judged and kept."""
-    evaluations: int = 10
+    evaluations: int = 5
     """How often the early-stop engines are looked at, evenly over the second half of the steps."""
     evaluation_stride: int = 3
     old_tolerance: float = 0.15
     """Share by which a warm start may worsen RMSE on old early-stop engines before it counts as failed."""
-    threads: int = 2
+    threads: int = 1
+    """Steps this small gain nothing from a second thread, which serving needs more."""
 
 
 @dataclass(frozen=True)
