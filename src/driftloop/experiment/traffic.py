@@ -239,7 +239,7 @@ class Load:
 
     async def run(self) -> None:
         """Send until `stop`, then wait for the answers that are still out."""
-        # The server closes connections that were idle for 5 s (uvicorn's default). One that it closes while a
+        # A server closes connections that were idle for long. One that it closes while a
         # request is on its way would count as a failure of ours, so idle connections are dropped before that.
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=2.0)
         timeout = aiohttp.ClientTimeout(total=self.timeout_s)

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     import uvicorn
 
 _GRACE_S = 10
+_IDLE_S = 75
+"""How long an idle connection is kept. A sender that was held up must not find its connection closed: a request on
+its way at that moment would be lost."""
 _LOGGER = {"handlers": ["default"], "level": "INFO", "propagate": False}
 
 
@@ -90,6 +93,7 @@ def _config(host: str, port: int, workers: int) -> uvicorn.Config:
         access_log=False,
         log_config=log_config,
         timeout_graceful_shutdown=_GRACE_S,
+        timeout_keep_alive=_IDLE_S,
     )
 
 
