@@ -1,6 +1,7 @@
 """What happens around the fault in every case: traffic, completed runs, and in the end what must be true."""
 
 import contextlib
+import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -19,9 +20,9 @@ from driftloop.local import guard
 from driftloop.registry import PRODUCTION
 from live_platform import LONG_S, Platform, Traffic
 
-RATE, WINDOW = 80.0, 50
+RATE, WINDOW = 20.0, 50
 """Requests a second; rows in each, at least as many as the model looks at."""
-TIMEOUT_S = 30.0
+TIMEOUT_S = 120.0
 """Faults are about lost requests, not about slow ones."""
 SETTLED = ("idle", "cooling_down")
 
@@ -124,14 +125,15 @@ class Story:
     def _check_events(self, promoted: str | None) -> None:
         events = self.platform.events()
         assert [event["seq"] for event in events] == list(range(1, len(events) + 1)), "events were lost or repeated"
-        assert events == self._events_over_http()
+        # Another verdict may have come in between.
+        assert self._events_over_http()[: len(events)] == events
         assert _promotions(self.platform) - self._promoted == Counter([promoted] if promoted else [])
         assert not [event for event in events if event["kind"] == "rolled_back"]
         identities = [event["id"] for event in events if "id" in event]
         assert len(identities) == len(set(identities)), "a report that was sent twice was logged twice"
         # Every retraining ends in something: a failure of its own, a decision, or another start that resumes it.
         runs = [event for event in events if event["kind"] == "retraining_started"]
-        for run, following in zip(runs, [*runs[1:], None], strict=True):
+        for run, following in itertools.zip_longest(runs, runs[1:]):
             ends = [event for event in events if event.get("run") == run["run"] and event["kind"] in ENDS]
             assert ends or (following is not None and following.get("resumed")), f"{run} has no end"
 

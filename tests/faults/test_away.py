@@ -65,7 +65,7 @@ def test_a_full_disk_acknowledges_nothing_and_loses_nothing(
         fill(small_disk)
         # The watch sees the drift now, and cannot write it down.
         answered = len(story.traffic.records)
-        platform.wait(lambda: len(story.traffic.records) > answered + 500, "traffic in front of a full disk")
+        platform.wait(lambda: len(story.traffic.records) > answered + 200, "traffic in front of a full disk")
         refused = post_one(platform, completed[5])
         assert refused.status_code == 503
         assert "space" in refused.text
