@@ -35,10 +35,10 @@ def test_a_killed_process_loses_nothing(
                 kill(platform.pid("server"))
                 platform.wait(lambda: restarts(platform, "server"), "the restart")
         elif process == "step":
-            # Where the step was quicker than this test, it is the next one, or none.
-            running = platform.wait(lambda: (steps_of(platform), platform.loop().get("step")), "the loop")[0]
-            print(f"killed: {running}")
-            for pid in running:
+            # Where the step was quicker than this test, it is the next one; after the last there is none.
+            platform.wait(lambda: steps_of(platform) or platform.of_kind("step_finished", step="promote"), "a step")
+            for pid in steps_of(platform):
+                print(f"killed: {pid}")
                 kill(pid)
         else:
             kill(platform.pid(process))
