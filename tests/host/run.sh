@@ -3,7 +3,8 @@
 # first run, second run without a change, check mode without a difference, repair of what was altered, and the
 # firewall by really connecting. Ends with "N passed, M failed". Takes a few minutes; needs root.
 #
-# Usage: run.sh [--keep]     --keep leaves the machine up to look at
+# Usage: run.sh [--keep] [01 | 02 | 03 | 10 | 11]...     only these playbooks; 01 is always run once, the others need it
+#   --keep leaves the machine up to look at
 #
 # Not the real thing here: k3s itself (tests/host/double-k3s.py) and the archives of the tools (scripts that answer).
 # shellcheck disable=SC2016  # single quotes: what stands in them is expanded on the machine
@@ -46,7 +47,7 @@ soon() { # COMMAND...: succeeds within half a minute
 }
 
 play() { # PLAYBOOK ARGUMENTS...: output in $work/play.log
-  ip netns exec dlhost-outside nice -n 19 "$repository/.venv-ansible/bin/ansible-playbook" -i "$here/hosts.yml" \
+  ip netns exec dlhost-outside "$repository/.venv-ansible/bin/ansible-playbook" -i "$here/hosts.yml" \
     "$repository/playbooks/$1.yml" -e "@$work/variables.yml" "${@:2}" >"$work/play.log" 2>&1
 }
 
@@ -98,7 +99,15 @@ kubectl-neat v1 kubectl-neat'
   ln -s "$wheels" "$bundle/wheels"
 }
 
-[[ ${1:-} != --keep ]] || keep=yes
+sections=()
+for argument in "$@"; do
+  case $argument in
+    --keep) keep=yes ;;
+    01 | 02 | 03 | 10 | 11) sections+=("$argument") ;;
+    *) echo "host tests: unknown argument $argument" >&2; exit 2 ;;
+  esac
+done
+wanted() { [[ ${#sections[@]} == 0 || " ${sections[*]} " == *" $1 "* ]]; }
 if [[ $EUID != 0 ]]; then echo "host tests: need root for namespaces" >&2; exit 2; fi
 "$repository/scripts/setup-ansible.sh" || exit 1
 if ! compgen -G "$wheels/*.whl" >/dev/null; then
@@ -116,102 +125,114 @@ trap 'exit 130' INT TERM
 "$machine" up || exit 1
 make_doubles
 
-echo "# 01 system preparation"
-on systemd-run --quiet --unit=probe-9999 nc -lk -p 9999
-on systemd-run --quiet --unit=probe-10250 nc -lk -p 10250
-fact "before the firewall, port 9999 of the machine is reached from outside" soon connects outside 192.0.2.2 9999
-fact "playbook 01 stops where SSH would be locked out" stops_saying "ssh_allowed_from is empty" 01-system-prep -e '{"ssh_allowed_from": []}'
-fact "playbook 01 stops on a machine that is too small" stops_saying "needed: 2 and 99999999" 01-system-prep -e minimum_memory_mb=99999999
-fact "playbook 01 prepares a bare machine" succeeds 01-system-prep
-fact "playbook 01 changes nothing the second time" changes 0 01-system-prep
-fact "playbook 01 finds nothing to change in check mode" changes 0 01-system-prep --check --diff
-fact "swap stays off after a restart" on bash -c '! grep -E "^[^#].*\sswap\s" /etc/fstab'
-fact "the kernel's settings are kept for the next start" on grep -q '^vm.overcommit_memory = 1' /etc/sysctl.d/90-driftloop.conf
-fact "the kernel modules are loaded at the next start" on grep -rq br_netfilter /etc/modules-load.d
-on sysctl -q -w kernel.panic=0
-fact "playbook 01 repairs one altered kernel setting and nothing else" changes 1 01-system-prep
-on ufw --force delete allow from 10.42.0.0/16 >/dev/null
-fact "playbook 01 puts back one firewall rule that was deleted" changes 1 01-system-prep
-
-echo "# the firewall, by connecting"
 "$machine" outside "$python" -m http.server --bind 192.0.2.1 --directory "$work/bundle/binaries" 8000 >"$work/http.log" 2>&1 &
 server=$!
-fact "SSH from outside is let in" connects outside 192.0.2.2 22
-fact "port 9999 is refused from outside" does_not_connect outside 192.0.2.2 9999
-fact "the kubelet's port is refused from outside" does_not_connect outside 192.0.2.2 10250
-fact "a pod reaches the machine" connects pod 10.42.0.1 9999
-fact "a pod reaches the kubelet" connects pod 10.42.0.1 10250
-fact "a pod reaches the world through the machine" soon connects pod 192.0.2.1 8000
-"$machine" pod "$python" -m http.server --bind 10.42.0.2 8001 >/dev/null 2>&1 &
-pod_server=$!
-fact "the pod's server answers the machine" soon on bash -c 'exec 3<>/dev/tcp/10.42.0.2/8001'
-fact "a pod is not reached from outside, even by who routes to it" does_not_connect outside 10.42.0.2 8001
-on ufw --force disable >/dev/null
-fact "without the firewall the same connections are made, so it is what refuses them" bash -c "
-  '$machine' outside bash -c 'exec 3<>/dev/tcp/192.0.2.2/9999' && '$machine' outside bash -c 'exec 3<>/dev/tcp/10.42.0.2/8001'"
-fact "playbook 01 switches the firewall on again" changes 1 01-system-prep
-fact "port 9999 is refused from outside again" does_not_connect outside 192.0.2.2 9999
-kill $pod_server
-
-echo "# secrets"
-fact "no secret exists before the first playbook that needs one" bash -c "! compgen -G '$work/config/secrets-*'"
-
-echo "# 02 k3s (a double of the binary)"
-fact "playbook 02 stops where the checksum is not known" stops_saying "sha256sum-amd64.txt" 02-k3s -e '{"k3s_sha256": {"amd64": ""}}'
 cp "$work/bundle/binaries/"* "$work/broken/binaries/"
-echo '# altered' >>"$work/broken/binaries/k3s-v0.0.0-amd64"
-fact "playbook 02 refuses an altered binary of a bundle" stops_saying "Stop if the bundle's k3s is not the pinned one" 02-k3s -e "bundle=$work/broken"
-fact "nothing of the altered binary was installed" on test ! -e /usr/local/bin/k3s
-fact "playbook 02 installs and starts k3s" succeeds 02-k3s
-first_secrets=$(sha256sum "$work/config/"secrets-*.yml)
-fact "k3s was started once" on grep -q '"starts": 1,' /run/k3s-double.json
-fact "playbook 02 changes nothing the second time" changes 0 02-k3s
-fact "playbook 02 finds nothing to change in check mode" changes 0 02-k3s --check --diff
-fact "k3s was not restarted" on grep -q '"starts": 1,' /run/k3s-double.json
-fact "playbook 02 restarts k3s once when a setting changes" changes 2 02-k3s -e audit_log_days=31
-fact "k3s was restarted exactly once" on grep -q '"starts": 2,' /run/k3s-double.json
-fact "k3s comes back when it is killed" on bash -c 'systemctl kill -s KILL k3s; for i in $(seq 100); do grep -q "\"starts\": 3," /run/k3s-double.json && exit; sleep 0.2; done; exit 1'
-fact "the token and the configuration are readable by root only" on bash -c '[[ $(stat -c %a /etc/rancher/k3s/token /etc/rancher/k3s/config.yaml | sort -u) == 600 ]]'
-fact "the bundle's images lie where k3s loads them" on test -s /var/lib/rancher/k3s/agent/images/example.tar
-fact "the API server's port is refused from outside" does_not_connect outside 192.0.2.2 6443
-fact "a pod reaches the API server" connects pod 10.42.0.1 6443
-on rm -rf /opt/driftloop/downloads
-fact "playbook 02 refuses an altered download" stops_saying "checksum" 02-k3s -e bundle= -e k3s_url=http://192.0.2.1:8000/helm-v1-amd64.tar.gz
-fact "playbook 02 downloads k3s and checks it, and goes back to the setting from before" changes 3 02-k3s -e bundle=
 
-echo "# 03 tools (doubles of the archives)"
-fact "playbook 03 stops where the checksum of a tool is not known" stops_saying "sha256.amd64 of helm" 03-helm-tools -e '{"tools": [{"name": "helm", "version": "v1", "url": "http://192.0.2.1:8000/helm", "sha256": {"amd64": ""}, "member": "helm", "names": ["helm"], "probe": "version"}]}'
-echo x >>"$work/broken/binaries/helm-v1-amd64.tar.gz"
-fact "playbook 03 refuses an altered archive of a bundle" stops_saying "Stop if the bundle's archive is not the pinned one" 03-helm-tools -e "bundle=$work/broken"
-fact "playbook 03 installs the tools" succeeds 03-helm-tools
-fact "playbook 03 changes nothing the second time" changes 0 03-helm-tools
-fact "playbook 03 finds nothing to change in check mode" changes 0 03-helm-tools --check --diff
-fact "the tools answer by name" on sh -c 'helm version && kustomize version && kubectl-neat'
+if wanted 01; then
+  echo "# 01 system preparation"
+  on systemd-run --quiet --unit=probe-9999 nc -lk -p 9999
+  on systemd-run --quiet --unit=probe-10250 nc -lk -p 10250
+  fact "before the firewall, port 9999 of the machine is reached from outside" soon connects outside 192.0.2.2 9999
+  fact "playbook 01 stops where SSH would be locked out" stops_saying "ssh_allowed_from is empty" 01-system-prep -e '{"ssh_allowed_from": []}'
+  fact "playbook 01 stops on a machine that is too small" stops_saying "needed: 2 and 99999999" 01-system-prep -e minimum_memory_mb=99999999
+  fact "playbook 01 prepares a bare machine" succeeds 01-system-prep
+  fact "playbook 01 changes nothing the second time" changes 0 01-system-prep
+  fact "playbook 01 finds nothing to change in check mode" changes 0 01-system-prep --check --diff
+  fact "swap stays off after a restart" on bash -c '! grep -E "^[^#].*\sswap\s" /etc/fstab'
+  fact "the kernel's settings are kept for the next start" on grep -q '^vm.overcommit_memory = 1' /etc/sysctl.d/90-driftloop.conf
+  fact "the kernel modules are loaded at the next start" on grep -rq br_netfilter /etc/modules-load.d
+  on sysctl -q -w kernel.panic=0
+  fact "playbook 01 repairs one altered kernel setting and nothing else" changes 1 01-system-prep
+  on ufw --force delete allow from 10.42.0.0/16 >/dev/null
+  fact "playbook 01 puts back one firewall rule that was deleted" changes 1 01-system-prep
 
-echo "# 10 data and development environment"
-fact "playbook 10 sets up data, packages and DVC" succeeds 10-data-and-dev-env
-fact "playbook 10 changes nothing the second time" changes 0 10-data-and-dev-env
-fact "playbook 10 finds nothing to change in check mode" changes 0 10-data-and-dev-env --check --diff
-fact "DVC's remote is the platform's object store" on sh -c 'cd /opt/driftloop/data && sudo -u driftloop /opt/driftloop/dev-venv/bin/dvc remote list | grep -q s3://thesis-data/dvc'
-fact "DVC's key is readable by its user only" on sh -c '[ "$(stat -c %U:%a /opt/driftloop/data/.dvc/config.local)" = driftloop:600 ]'
-if [[ -n ${CMAPSS_DIR:-} ]]; then
-  on sh -c 'echo broken >> /opt/driftloop/data/raw/cmapss/train_FD001.txt'
-  fact "playbook 10 repairs one damaged data file and nothing else" changes 1 10-data-and-dev-env
-  fact "NASA's data has its published checksums" bash -c "'$machine' shell sh -c 'cd /opt/driftloop/data/raw/cmapss && sha256sum --quiet -c -' <'$repository/files/host/cmapss.sha256'"
+  echo "# the firewall, by connecting"
+  fact "SSH from outside is let in" connects outside 192.0.2.2 22
+  fact "port 9999 is refused from outside" does_not_connect outside 192.0.2.2 9999
+  fact "the kubelet's port is refused from outside" does_not_connect outside 192.0.2.2 10250
+  fact "a pod reaches the machine" connects pod 10.42.0.1 9999
+  fact "a pod reaches the kubelet" connects pod 10.42.0.1 10250
+  fact "a pod reaches the world through the machine" soon connects pod 192.0.2.1 8000
+  "$machine" pod "$python" -m http.server --bind 10.42.0.2 8001 >/dev/null 2>&1 &
+  pod_server=$!
+  fact "the pod's server answers the machine" soon on bash -c 'exec 3<>/dev/tcp/10.42.0.2/8001'
+  fact "a pod is not reached from outside, even by who routes to it" does_not_connect outside 10.42.0.2 8001
+  on ufw --force disable >/dev/null
+  fact "without the firewall the same connections are made, so it is what refuses them" bash -c "
+    '$machine' outside bash -c 'exec 3<>/dev/tcp/192.0.2.2/9999' && '$machine' outside bash -c 'exec 3<>/dev/tcp/10.42.0.2/8001'"
+  fact "playbook 01 switches the firewall on again" changes 1 01-system-prep
+  fact "port 9999 is refused from outside again" does_not_connect outside 192.0.2.2 9999
+  kill $pod_server
+else
+  fact "playbook 01 prepares a bare machine" succeeds 01-system-prep
 fi
 
-echo "# 11 Jupyter"
-fact "playbook 11 starts Jupyter" succeeds 11-jupyter
-fact "playbook 11 changes nothing the second time" changes 0 11-jupyter
-fact "playbook 11 finds nothing to change in check mode" changes 0 11-jupyter --check --diff
-fact "Jupyter listens on 127.0.0.1 only" on sh -c 'ss -Hltn "sport = :8888" | awk "{print \$4}" | grep -qx 127.0.0.1:8888 && [ "$(ss -Hltn "sport = :8888" | wc -l)" = 1 ]'
-fact "Jupyter is not reached from outside" does_not_connect outside 192.0.2.2 8888
-fact "Jupyter's token is in no process list" on sh -c '. /etc/driftloop/jupyter.env; ! ps -eo args | grep -F "$JUPYTER_TOKEN" | grep -v grep'
-on rm /etc/systemd/system/driftloop-jupyter.service
-fact "playbook 11 puts back a deleted unit and restarts once" changes 2 11-jupyter
+if wanted 02; then
+  echo "# 02 k3s (a double of the binary)"
+  fact "no secret exists before the first playbook that needs one" bash -c "! compgen -G '$work/config/secrets-*'"
+  fact "playbook 02 stops where the checksum is not known" stops_saying "sha256sum-amd64.txt" 02-k3s -e '{"k3s_sha256": {"amd64": ""}}'
+  echo '# altered' >>"$work/broken/binaries/k3s-v0.0.0-amd64"
+  fact "playbook 02 refuses an altered binary of a bundle" stops_saying "Stop if the bundle's k3s is not the pinned one" 02-k3s -e "bundle=$work/broken"
+  fact "nothing of the altered binary was installed" on test ! -e /usr/local/bin/k3s
+  fact "playbook 02 installs and starts k3s" succeeds 02-k3s
+  first_secrets=$(cat "$work/config/"secrets-*.yml | sha256sum)
+  fact "k3s was started once" on grep -q '"starts": 1,' /run/k3s-double.json
+  fact "playbook 02 changes nothing the second time" changes 0 02-k3s
+  fact "playbook 02 finds nothing to change in check mode" changes 0 02-k3s --check --diff
+  fact "k3s was not restarted" on grep -q '"starts": 1,' /run/k3s-double.json
+  fact "playbook 02 restarts k3s once when a setting changes" changes 2 02-k3s -e audit_log_days=31
+  fact "k3s was restarted exactly once" on grep -q '"starts": 2,' /run/k3s-double.json
+  fact "k3s comes back when it is killed" on bash -c 'systemctl kill -s KILL k3s; for i in $(seq 100); do grep -q "\"starts\": 3," /run/k3s-double.json && exit; sleep 0.2; done; exit 1'
+  fact "the token and the configuration are readable by root only" on bash -c '[[ $(stat -c %a /etc/rancher/k3s/token /etc/rancher/k3s/config.yaml | sort -u) == 600 ]]'
+  fact "the bundle's images lie where k3s loads them" on test -s /var/lib/rancher/k3s/agent/images/example.tar
+  fact "the API server's port is refused from outside" does_not_connect outside 192.0.2.2 6443
+  fact "a pod reaches the API server" connects pod 10.42.0.1 6443
+  on rm -rf /opt/driftloop/downloads
+  fact "playbook 02 refuses an altered download" stops_saying "checksum" 02-k3s -e bundle= -e k3s_url=http://192.0.2.1:8000/helm-v1-amd64.tar.gz
+  fact "playbook 02 downloads k3s and checks it, and goes back to the setting from before" changes 3 02-k3s -e bundle=
+fi
+
+if wanted 03; then
+  echo "# 03 tools (doubles of the archives)"
+  fact "playbook 03 stops where the checksum of a tool is not known" stops_saying "sha256.amd64 of helm" 03-helm-tools -e '{"tools": [{"name": "helm", "version": "v1", "url": "http://192.0.2.1:8000/helm", "sha256": {"amd64": ""}, "member": "helm", "names": ["helm"], "probe": "version"}]}'
+  echo x >>"$work/broken/binaries/helm-v1-amd64.tar.gz"
+  fact "playbook 03 refuses an altered archive of a bundle" stops_saying "Stop if the bundle's archive is not the pinned one" 03-helm-tools -e "bundle=$work/broken"
+  fact "playbook 03 installs the tools" succeeds 03-helm-tools
+  fact "playbook 03 changes nothing the second time" changes 0 03-helm-tools
+  fact "playbook 03 finds nothing to change in check mode" changes 0 03-helm-tools --check --diff
+  fact "the tools answer by name" on sh -c 'helm version && kustomize version && kubectl-neat'
+fi
+
+if wanted 10; then
+  echo "# 10 data and development environment"
+  fact "playbook 10 sets up data, packages and DVC" succeeds 10-data-and-dev-env
+  fact "playbook 10 changes nothing the second time" changes 0 10-data-and-dev-env
+  fact "playbook 10 finds nothing to change in check mode" changes 0 10-data-and-dev-env --check --diff
+  fact "DVC's remote is the platform's object store" on sh -c 'cd /opt/driftloop/data && sudo -u driftloop /opt/driftloop/dev-venv/bin/dvc remote list | grep -q s3://thesis-data/dvc'
+  fact "DVC's key is readable by its user only" on sh -c '[ "$(stat -c %U:%a /opt/driftloop/data/.dvc/config.local)" = driftloop:600 ]'
+  if [[ -n ${CMAPSS_DIR:-} ]]; then
+    on sh -c 'echo broken >> /opt/driftloop/data/raw/cmapss/train_FD001.txt'
+    fact "playbook 10 repairs one damaged data file and nothing else" changes 1 10-data-and-dev-env
+    fact "NASA's data has its published checksums" bash -c "'$machine' shell sh -c 'cd /opt/driftloop/data/raw/cmapss && sha256sum --quiet -c -' <'$repository/files/host/cmapss.sha256'"
+  fi
+fi
+
+if wanted 11; then
+  echo "# 11 Jupyter"
+  fact "playbook 11 starts Jupyter" succeeds 11-jupyter
+  fact "playbook 11 changes nothing the second time" changes 0 11-jupyter
+  fact "playbook 11 finds nothing to change in check mode" changes 0 11-jupyter --check --diff
+  fact "Jupyter listens on 127.0.0.1 only" on sh -c 'ss -Hltn "sport = :8888" | awk "{print \$4}" | grep -qx 127.0.0.1:8888 && [ "$(ss -Hltn "sport = :8888" | wc -l)" = 1 ]'
+  fact "Jupyter is not reached from outside" does_not_connect outside 192.0.2.2 8888
+  fact "Jupyter's token is in no process list" on sh -c '. /etc/driftloop/jupyter.env; ! ps -eo args | grep -F "$JUPYTER_TOKEN" | grep -v grep'
+  on rm /etc/systemd/system/driftloop-jupyter.service
+  fact "playbook 11 puts back a deleted unit and restarts once" changes 2 11-jupyter
+
+  fact "the secrets were made once and never rewritten" bash -c "[[ -z '${first_secrets:-}' || '${first_secrets:-}' == \"\$(cat '$work'/config/secrets-*.yml | sha256sum)\" ]]"
+fi
 
 echo "# secrets, afterwards"
-fact "the secrets were made once and never rewritten" [ "$first_secrets" = "$(sha256sum "$work/config/"secrets-*.yml)" ]
 fact "the secrets are encrypted" bash -c "head -qn1 '$work'/config/secrets-*.yml | grep -q '^.ANSIBLE_VAULT;1.1;AES256$'"
 fact "the vault's key is readable by its owner only" [ "$(stat -c %a "$work/config/vault-key")" = 600 ]
 fact "nothing failed on the machine in the meantime" on bash -c '[[ -z $(systemctl --failed --no-legend) ]] || { systemctl --failed; exit 1; }'
