@@ -8,7 +8,6 @@ import csv
 import io
 import json
 import math
-import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -21,7 +20,6 @@ from driftloop.errors import DriftloopError
 from driftloop.experiment.figures import draw_campaign
 from driftloop.experiment.recovery import METRICS, SIMULATED
 
-CASE_COMMAND = shlex.join([sys.executable, "-m", "driftloop.cli", "demo", "--no-report"])
 CASES, TABLE, SUMMARY, PICTURE = "campaign.json", "campaign.csv", "campaign_summary.md", "campaign.png"
 KINDS = ("fleet", "bias", "stuck", "none")
 FIELDS = (
@@ -66,6 +64,15 @@ def cases(kinds: Iterable[str], shares: Iterable[float], seeds: Iterable[int], *
     if wrong := [share for share in shares if not 0 < share <= 1]:
         raise DriftloopError(f"shares of {wrong} do not exist", remedy="give percentages above 0 and up to 100")
     return [Case(kind, share, seed, **common) for kind in kinds for share in shares for seed in seeds]
+
+
+def demo_command(folder: Path) -> list[str]:
+    """What runs a case unless another command is given: a demonstration on a copy of one prepared champion."""
+    here = (folder / "campaign").resolve()
+    return [
+        sys.executable, "-m", "driftloop.cli", "demo", "--no-report",
+        "--champion-state", str(here / "champion"), "--state", str(here / "platform"),
+    ]  # fmt: skip
 
 
 def run_cases(

@@ -99,7 +99,9 @@ def rolling_error(records: Sequence[Record], origin: float, count: int) -> tuple
 
 def _drift_panel(axis: Any, outcome: "Outcome", origin: float) -> None:
     verdicts = [
-        event for event in outcome.recording.events if event.get("kind") == "verdict" and event.get("score") is not None
+        event
+        for event in outcome.recording.events
+        if event.get("kind") == "verdict" and event.get("verdict") in ("drift", "no_drift")
     ]
     versions = list(dict.fromkeys(str(event["model_version"]) for event in verdicts))
     for version, colour in zip(versions, _colours(len(versions)), strict=True):
@@ -127,9 +129,11 @@ def _error_panel(axis: Any, outcome: "Outcome", origin: float) -> None:
         last = outcome.prefixes[-1]
         axis.plot(
             [outcome.marks.t4 - origin, last.at - origin], [last.reference] * 2, color=GREEN, lw=1, ls="--",
-            label="reference, trained from scratch",
         )  # fmt: skip
-        axis.legend(frameon=False, loc="upper right", fontsize=7)
+        axis.annotate(
+            "reference, trained from scratch", (1.0, last.reference), xycoords=("axes fraction", "data"),
+            xytext=(0, 8), textcoords="offset points", ha="right", va="bottom", color=GREEN, fontsize=7,
+        )  # fmt: skip
     axis.set_ylim(bottom=0)
     axis.set_ylabel(f"live RMSE (cycles)\nnewest {count} answers")
 

@@ -31,7 +31,8 @@ from driftloop.experiment.traffic import (
 )
 from driftloop.settings import Settings
 
-POLL_S = 0.2
+POLL_S = 0.5
+"""Marks are the times that events carry, so looking more often would cost processor time and change nothing."""
 ENDS = ("rejected", "retraining_failed", "retraining_refused", "rolled_back")
 """Events after which the loop will not recover by itself."""
 ROLLING = 300

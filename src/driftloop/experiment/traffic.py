@@ -136,8 +136,9 @@ class Request:
 class AgingFleet:
     """Engines in service, one place each, all aging at once from random phases.
 
-    `next_request` lets a random place fly one more cycle. An engine that has failed is followed by a random engine
-    of the same fleet from its first cycle on.
+    `next_request` lets a random place fly one more cycle. An engine that has failed is followed by another of the
+    same fleet from its first cycle on; followers come from a shuffled deck of all engines, which keeps them evenly
+    represented.
     """
 
     def __init__(self, engines: Sequence[SentEngine], window: int, seed: int, *, changed: bool = False) -> None:
@@ -146,6 +147,7 @@ class AgingFleet:
         self._engines, self._window, self._changed = engines, window, changed
         self._random = random.Random(seed)
         self._places = [(engine, self._random.randrange(len(engine.encoded))) for engine in engines]
+        self._deck: list[SentEngine] = []
 
     def next_request(self) -> Request:
         """The newest window (up to `window` rows, fewer for a young engine) of a random place."""
@@ -155,10 +157,17 @@ class AgingFleet:
         rows = b",".join(engine.encoded[max(0, cycle - self._window) : cycle])
         body = b'{"engine_id":"%b","cycle":%d,"rows":[%b]}' % (engine.engine_id.encode(), cycle, rows)
         if cycle == len(engine.encoded):
-            self._places[place] = (self._random.choice(self._engines), 0)
+            self._places[place] = (self._follower(engine), 0)
         else:
             self._places[place] = (engine, cycle)
         return Request(engine.engine_id, cycle, float(engine.rul[flown]), self._changed, body)
+
+    def _follower(self, failed: SentEngine) -> SentEngine:
+        if not self._deck:
+            self._deck = self._random.sample(self._engines, len(self._engines))
+        if self._deck[-1] is failed and len(self._deck) > 1:
+            self._deck[-1], self._deck[0] = self._deck[0], self._deck[-1]
+        return self._deck.pop()
 
 
 class Mixture:
