@@ -237,7 +237,9 @@ class Registry:
         answer = self._ask(method, call, {"name": self.model_name, "version": version, **body}, accept=_MISSING)
         if answer.get("error_code") == _MISSING:
             raise DriftloopError(
-                f"there is no version {version}", where=self._where, remedy="see `driftloop status` for those there are"
+                f"there is no version {version}",
+                where=self._where,
+                remedy="MLflow's page of the model lists those there are",
             )
         return answer
 

@@ -1,6 +1,7 @@
 """The commands, against a retrainer that answers as told."""
 
 import json
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -29,7 +30,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Callable[[Answer], None]:
 
 def run(*arguments: str) -> str:
     app = typer.Typer()
-    for command in (commands.retrain, commands.promote, commands.rollback, commands.events):
+    for command in (commands.retrainer, commands.retrain, commands.promote, commands.rollback, commands.events):
         app.command()(command)
     result = CliRunner().invoke(app, arguments, catch_exceptions=True)
     if isinstance(result.exception, DriftloopError):
@@ -91,3 +92,20 @@ def test_a_retrainer_that_is_not_there_is_told(monkeypatch):
     monkeypatch.setenv("DRIFTLOOP_RETRAINER_URL", "http://127.0.0.1:9")
     with pytest.raises(DriftloopError, match="start it with `driftloop up`"):
         run("rollback")
+
+
+def test_the_retrainer_does_not_listen_to_others_without_a_token(monkeypatch, tmp_path):
+    monkeypatch.setenv("DRIFTLOOP_STATE_DIR", str(tmp_path))
+    monkeypatch.delenv("DRIFTLOOP_TOKEN_FILE", raising=False)
+    with pytest.raises(DriftloopError, match=r"--host 0\.0\.0\.0.*set DRIFTLOOP_TOKEN_FILE"):
+        run("retrainer", "--host", "0.0.0.0")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_port_that_is_taken_is_named_before_the_retrainer_starts(monkeypatch, tmp_path):
+    monkeypatch.setenv("DRIFTLOOP_STATE_DIR", str(tmp_path))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(DriftloopError, match=f"port {port} is in use"):
+            run("retrainer", "--port", str(port))
+    assert list(tmp_path.iterdir()) == []

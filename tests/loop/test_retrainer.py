@@ -183,6 +183,44 @@ def test_with_retraining_switched_off_the_alert_is_recorded_and_nothing_else(tmp
     assert world.kinds == ["alert_firing"]
 
 
+def switch(world: World, on: bool) -> None:
+    world.settings = world.settings.model_copy(update={"enable_retraining": on})
+    world.restart()
+
+
+def test_what_was_queued_stays_so_while_retraining_is_switched_off(world: World):
+    world.arrive()
+    assert world.alert() == "queued"
+    switch(world, on=False)
+    assert world.settle() == "idle"
+    assert world.backend.jobs == []
+    switch(world, on=True)
+    assert world.settle() == "running"
+
+
+def test_a_wait_for_labels_ends_when_retraining_is_switched_off(world: World):
+    world.alert()
+    assert world.settle() == "waiting_for_labels"
+    switch(world, on=False)
+    world.arrive()
+    assert world.settle() == "idle"
+    assert world.decisions == [(CAUSE, "switched_off")]
+    assert world.backend.jobs == []
+    switch(world, on=True)
+    assert world.alert() == "queued"
+    assert world.settle() == "running"
+
+
+def test_a_retraining_that_was_under_way_ends_when_retraining_is_switched_off(world: World):
+    world.arrive()
+    world.alert()
+    assert world.settle() == "running"
+    switch(world, on=False)
+    assert world.settle() == "cooling_down"
+    assert world.decisions == [(CAUSE, "switched_off")]
+    assert len(world.backend.jobs) == 1
+
+
 def test_too_few_labels_wait_and_their_arrival_resumes(world: World):
     world.alert()
     assert world.settle() == "waiting_for_labels"
@@ -510,6 +548,24 @@ def test_a_rollback_by_hand_while_verifying_settles_the_cause(world: World):
     assert world.decisions == [(CAUSE, "rolled_back")]
     assert world.registry.tags("2")["decision"] == "rolled_back"
     assert world.alert(at="2027-01-15T09:00:00.000Z") == "refused"
+
+
+@pytest.mark.parametrize("go_back", [lambda loop: loop.rollback(), lambda loop: loop.promote("1")])
+def test_after_going_back_by_hand_new_runs_open_the_cause_again(world: World, go_back: Callable[[Retrainer], object]):
+    world.arrive(40)
+    world.alert()
+    world.settle()
+    world.run(world.promoting)
+    world.settle()
+    world.report("verdict", model_version="2", verdict="no_drift", n=500)
+    world.settle()
+    assert world.decisions == [(CAUSE, "promoted")]
+    go_back(world.loop)
+    assert world.registry.pointers["production"] == "1"
+    assert world.registry.tags("2")["cause"] == CAUSE
+    assert world.alert(at="2027-01-15T09:00:00.000Z") == "refused"
+    world.arrive()
+    assert world.loop.status()["queue"] == [CAUSE]
 
 
 def test_without_a_version_before_there_is_no_rollback(world: World):

@@ -13,6 +13,7 @@ from driftloop import settings
 from driftloop.errors import DriftloopError
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _OUT = Console(highlight=False)
 
 
@@ -28,11 +29,21 @@ def retrainer(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8600,
 ) -> None:
     """Serve the retrainer: alerts and completed runs in, better models out."""
+    config = settings.load()
+    if not config.token and host not in LOOPBACK:
+        raise DriftloopError(
+            "without a token anybody who reaches this address could promote models",
+            where=f"--host {host}",
+            remedy="set DRIFTLOOP_TOKEN_FILE to a file with at least 16 random characters, or listen on 127.0.0.1",
+        )
     import uvicorn
 
     from driftloop.loop.service import create_app
+    from driftloop.serving.commands import listen
 
-    uvicorn.run(create_app(settings.load()), host=host, port=port, log_level="warning", access_log=False)
+    # Only to say it in time and for people: uvicorn tells of a taken port after everything else has started.
+    listen(host, port).close()
+    uvicorn.run(create_app(config), host=host, port=port, log_level="warning", access_log=False)
 
 
 def retrain(

@@ -45,6 +45,10 @@ SETTLE_S, SETTLE_LIMIT_S = 0.3, 10.0
 GRACE_S = 60.0
 """Time for the watch to confirm a recovery after the retrainer itself was restarted."""
 
+UNDECIDED = ("resolved", "switched_off")
+"""Ends of a retraining that say nothing against another one for the same cause."""
+SWITCHED_OFF = "retraining is switched off (ENABLE_RETRAINING)"
+
 log = logging.getLogger(__name__)
 
 
@@ -219,7 +223,12 @@ class Retrainer:
         """Promote a version by hand; returns the one it replaced. Raises Busy while a pipeline runs."""
         with self._work:
             self._not_while_running()
-            replaced = promotion.promote(self.registry, version, reason="by hand", cause="by_hand", report=self._append)
+            before, cause = self.registry.alias(PRODUCTION), self._cause_of(version)
+            replaced = promotion.promote(self.registry, version, reason="by hand", cause=cause, report=self._append)
+            if before != version:
+                with self._lock:
+                    self._state.reopen(version, f"version {version} was promoted again", len(self.archive.run_ids()))
+                    self._save()
         self._poke()
         return replaced
 
@@ -227,8 +236,9 @@ class Retrainer:
         """Go back by hand; returns (version rolled back, version in production). Raises Busy while a pipeline runs."""
         with self._work:
             self._not_while_running()
-            gone, now = promotion.rollback(self.registry, reason="by hand", cause="by_hand", report=self._append)
-            cause = self.registry.tags(gone).get("cause", "by_hand")
+            production = self.registry.alias(PRODUCTION)
+            cause = self._cause_of(production) if production is not None else "by_hand"
+            gone, now = promotion.rollback(self.registry, reason="by hand", cause=cause, report=self._append)
             with self._lock:
                 attempt = self._state.attempt
                 if attempt is not None and attempt.challenger == gone:
@@ -271,8 +281,10 @@ class Retrainer:
     # Moves.
 
     def _idle(self) -> float | None:
-        if self.settings.enable_retraining:
-            self._backend.prepare()
+        if not self.settings.enable_retraining:
+            # What was queued before it was switched off stays so; it is looked at again when it is switched on.
+            return None
+        self._backend.prepare()
         with self._lock:
             if not self._state.queue:
                 return None
@@ -304,8 +316,13 @@ class Retrainer:
     def _waiting(self) -> float | None:
         with self._lock:
             attempt = self._current()
-            if attempt.cause not in self._state.firing and not attempt.by_hand:
-                self._finish("resolved", "the alert was resolved before labels arrived", None, cool_down=False)
+            end = None
+            if self._is_switched_off(attempt):
+                end = ("switched_off", SWITCHED_OFF)
+            elif attempt.cause not in self._state.firing and not attempt.by_hand:
+                end = ("resolved", "the alert was resolved before labels arrived")
+            if end is not None:
+                self._finish(*end, None, cool_down=False)
                 return 0.0
         pause = self._still_arriving(attempt)
         if pause:
@@ -392,6 +409,8 @@ class Retrainer:
                 self._fail(attempt, f"the retrainer was restarted {MAX_RESTARTS} times during it", final=True)
             elif self.registry.alias(PRODUCTION) != attempt.champion:
                 self._finish("superseded", "another version is in production", attempt.challenger)
+            elif self._is_switched_off(attempt):
+                self._finish("switched_off", SWITCHED_OFF, attempt.challenger)
             else:
                 self._start(attempt)
 
@@ -494,7 +513,7 @@ class Retrainer:
         if cool_down:
             self._state.not_before = self._clock() + self.settings.cool_down_s
         # Runs that arrived while it was decided open the cause again.
-        if decision not in (promotion.PROMOTED, "resolved") and attempt.cause in self._state.firing:
+        if decision not in (promotion.PROMOTED, *UNDECIDED) and attempt.cause in self._state.firing:
             self._admit(attempt.cause, attempt.champion, first=False)
         self._save()
 
@@ -519,7 +538,8 @@ class Retrainer:
         settled = self._state.settled.get(cause)
         if settled is not None and settled.decision == promotion.PROMOTED:
             return "duplicate"
-        if settled is not None and settled.decision != "resolved" and len(self.archive.run_ids()) <= settled.archived:
+        stands = settled is not None and settled.decision not in UNDECIDED
+        if settled is not None and stands and len(self.archive.run_ids()) <= settled.archived:
             if first:
                 self._refuse(cause, champion, f"{settled.decision} before ({settled.reason}) and no new runs since")
             return "refused"
@@ -581,6 +601,12 @@ class Retrainer:
         if not self._recovered or self._state.phase == "running":
             what = "a retraining is running" if self._recovered else f"the retrainer is starting ({self.blocked})"
             raise Busy(what, remedy="wait for it: driftloop status")
+
+    def _is_switched_off(self, attempt: Attempt) -> bool:
+        return not (self.settings.enable_retraining or attempt.by_hand)
+
+    def _cause_of(self, version: str) -> str:
+        return self.registry.tags(version).get("cause", "by_hand")
 
     def _current(self) -> Attempt:
         attempt = self._state.attempt

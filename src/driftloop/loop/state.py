@@ -91,6 +91,14 @@ class State(msgspec.Struct):
         total.seconds += decision.duration_s or 0.0
         self.history = [*self.history, decision][-_HISTORY:]
 
+    def reopen(self, champion: str, reason: str, archived: int) -> None:
+        """Take back that causes about `champion` were settled by a promotion; runs beyond `archived` open them."""
+        for cause, decision in self.settled.items():
+            if decision.decision == "promoted" and cause.rpartition(":")[2] == champion:
+                self.settled[cause] = msgspec.structs.replace(
+                    decision, decision="superseded", reason=reason, archived=archived
+                )
+
 
 def load(path: Path) -> State:
     """The state in `path`, or a new one; raises DriftloopError for a file that is no state."""
