@@ -6,8 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from driftloop.bundle import ManifestEntry
+from driftloop.cmapss.archive import open_archive
+from driftloop.cmapss.runs import Run
 from driftloop.cmapss.schema import COLUMNS
-from driftloop.drift.report import push, served_rows
+from driftloop.drift.report import push, served_rows, training_rows
 from driftloop.errors import DriftloopError
 
 RESULT = {"model_version": "3", "rows": 10, "psi": {"sensor_2": 0.5, "sensor_3": 0.0}, "drifted": ["sensor_2"]}
@@ -44,6 +47,21 @@ def test_an_empty_log_is_said_with_its_folder(tmp_path: Path):
     with pytest.raises(DriftloopError, match="no request to model version 2") as raised:
         served_rows(tmp_path, "2")
     assert str(tmp_path) in str(raised.value)
+
+
+def test_domains_have_their_share_of_the_training_rows(tmp_path: Path):
+    archive = open_archive(tmp_path)
+    runs = [Run(f"eng-{i}", np.full((100, 24), float(i))) for i in range(3)]
+    archive.add_all(runs)
+    roles = ("train", "train", "gate")
+    domains = (0, 1, 1)
+    manifest = [
+        ManifestEntry(run.run_id, run.sha256, role, domain, 100)
+        for run, role, domain in zip(runs, roles, domains, strict=True)
+    ]
+    rows = training_rows(archive, manifest, {0: 0.25, 1: 0.75}, 40)
+    assert np.unique(rows[:, 0], return_counts=True)[1].tolist() == [10, 30]
+    assert np.unique(training_rows(archive, manifest, {0: 0.0, 1: 1.0})).tolist() == [1.0]
 
 
 def test_a_pushgateway_that_is_down_is_said():

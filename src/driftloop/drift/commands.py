@@ -14,6 +14,7 @@ from rich.table import Table
 from driftloop import settings
 from driftloop.bundle import read_metadata
 from driftloop.drift.alerts import Outbox
+from driftloop.drift.baseline import read_baseline
 from driftloop.drift.exporter import Exporter
 from driftloop.drift.production import Production
 from driftloop.drift.source import PrometheusSource, ScrapeSource, Source
@@ -123,9 +124,12 @@ def report(
     model = _production(configured).look()
     if model is None:
         raise DriftloopError("no model is in production", remedy="register one with `driftloop train`")
-    trained = [entry.run_id for entry in read_metadata(model.folder).manifest if entry.role == "train"]
+    baseline = read_baseline(model.folder)
+    weights = dict(zip((domain.domain for domain in baseline.domains), baseline.weights, strict=True))
     current = made.served_rows(configured.state_dir / "inference", version or model.version, rows)
-    reference = made.training_rows(open_archive(configured.archive_location), trained, rows)
+    reference = made.training_rows(
+        open_archive(configured.archive_location), read_metadata(model.folder).manifest, weights, rows
+    )
     result = made.make_report(current, reference, to, version=version or model.version, threshold=threshold)
     if configured.pushgateway_url:
         made.push(result, configured.pushgateway_url)

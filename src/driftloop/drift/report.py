@@ -8,7 +8,7 @@ import json
 import time
 import warnings
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Gauge, push_to_gateway
 
+from driftloop.bundle import ManifestEntry
 from driftloop.cmapss.archive import Archive
 from driftloop.cmapss.schema import COLUMNS
 from driftloop.durable import now, write_atomically, write_json
@@ -63,9 +64,21 @@ def served_rows(folder: Path, version: str, most: int = ROWS) -> Rows:
     return _sample(np.asarray(rows, dtype=np.float64), most)
 
 
-def training_rows(archive: Archive, run_ids: Sequence[str], most: int = ROWS) -> Rows:
-    """Rows `[n, 24]` of the completed runs a model was trained on; a fixed sample where there are more than `most`."""
-    return _sample(np.concatenate([run.rows for run in archive.read_all(run_ids)]), most)
+def training_rows(
+    archive: Archive, manifest: Sequence[ManifestEntry], weights: Mapping[int, float], most: int = ROWS
+) -> Rows:
+    """A fixed sample `[n <= most, 24]` of the rows that a model was trained on.
+
+    Each operating domain has its share `weights[domain]` of the sample, as it has in the baseline: against all
+    training rows alike, a fleet that the model knows well would look like drift.
+    """
+    parts = []
+    for domain, weight in weights.items():
+        chosen = [entry.run_id for entry in manifest if entry.role == "train" and entry.domain == domain]
+        rows = round(most * weight / sum(weights.values()))
+        if chosen and rows:
+            parts.append(_sample(np.concatenate([run.rows for run in archive.read_all(chosen)]), rows))
+    return np.concatenate(parts)
 
 
 def make_report(current: Rows, reference: Rows, folder: Path, *, version: str, threshold: float) -> dict[str, Any]:
