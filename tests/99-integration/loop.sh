@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# From the alert to the retrainer, and what the loop must not forget.
+source "$(dirname "${BASH_SOURCE[0]}")/../_lib.sh"
+retrainer=app.kubernetes.io/name=driftloop-retrainer
+tunnel "$serving" driftloop-retrainer 8600 || exit 1
+api=http://$address
+
+token() { k -n "$serving" get secret retrainer-token -o json | jq -er '.data | to_entries[0].value' | base64 -d; }
+authorized() { curl --silent --show-error --fail-with-body --max-time 30 -K <(printf 'header = "Authorization: Bearer %s"\n' "$(token)") "$@"; }
+events() { curl --silent --max-time 20 "$api/events?after=${1:-0}"; }
+saw() { # KIND CAUSE: an event
+  events "$start" | jq -e --arg kind "$1" --arg cause "$2" 'any(.events[]; .kind == $kind and ((.cause // "") | contains($cause)))' >/dev/null || { events "$start" | jq -c '.events[]' | tail -n 5; return 1; }
+}
+alerts() { # an alert handed to Alertmanager comes out at the retrainer
+  tunnel "$monitoring" alertmanager 9093 || return 1
+  curl --silent --fail -H 'Content-Type: application/json' "http://$address/api/v2/alerts" -d "[{\"labels\": {\"alertname\": \"DriftloopDrift\", \"model_version\": \"suite-$mark\", \"kind\": \"sensor_fault\", \"features\": \"sensor_2\"}, \"annotations\": {\"summary\": \"suite\", \"n\": \"300\", \"score\": \"2\"}}]" || return 1
+  soon 60 saw alert_firing "suite-$mark"
+}
+keeps_events() {
+  local before
+  before=$(events | jq '.events | length')
+  at_least 1 "$before" || return 1
+  k -n "$serving" delete pod -l "$retrainer" --wait=true >/dev/null || return 1
+  soon 120 k -n "$serving" wait --for=condition=Ready pod -l "$retrainer" --timeout=5s >/dev/null || return 1
+  tunnel "$serving" driftloop-retrainer 8600 || return 1
+  api=http://$address
+  at_least "$before" "$(events | jq '.events | length')"
+}
+archives() { # the same runs twice: added, then known
+  local rows
+  rows=$(jq -nc '[range(60) | [range(24)]]')
+  authorized -H 'Content-Type: application/json' -d "{\"runs\": [{\"run_id\": \"eng-suite$mark\", \"rows\": $rows}]}" "$api/archive/runs" | jq -e '.added | length == 1' >/dev/null &&
+    authorized -H 'Content-Type: application/json' -d "{\"runs\": [{\"run_id\": \"eng-suite$mark\", \"rows\": $rows}]}" "$api/archive/runs" | jq -e '.known | length == 1' >/dev/null
+}
+status_told() { curl --silent --fail --max-time 20 "$api/status" | jq -e 'type == "object"' >/dev/null; }
+baseline_mirrored() {
+  local published
+  published=$(k -n "$serving" get configmap evidently-baseline -o json | jq -er '.data["baseline.json"]') || return 1
+  jq -e '.features | length > 10' <<<"$published" >/dev/null
+}
+report_scheduled() { same "0 * * * *" "$(k -n "$serving" get cronjobs -o json | jq -r '[.items[] | select(.metadata.name | contains("report") or contains("evidently"))][0].spec.schedule')"; }
+mark=$RANDOM$RANDOM
+start=$(events | jq '.next // 0')
+
+fact "the retrainer tells its status" status_told
+fact "an alert goes from Alertmanager to the retrainer by itself" alerts
+fact "a completed run is archived once, however often it is sent" archives
+fact "the event log survives the end of the retrainer's pod" keeps_events
+fact "the drift report is made every hour" report_scheduled
+if ask "$mlflow" mlflow:5000 "/api/2.0/mlflow/registered-models/alias?name=$model&alias=production" >/dev/null 2>&1; then
+  fact "the production model's baseline is mirrored to a ConfigMap" baseline_mirrored
+else
+  skip "the production model's baseline is mirrored to a ConfigMap" "no model has been promoted yet"
+fi
+true
