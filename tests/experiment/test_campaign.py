@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from driftloop.errors import DriftloopError
-from driftloop.experiment import campaign
+from driftloop.experiment import campaign, commands
 from driftloop.experiment.campaign import Case, cases, row_of, run_cases, summary, write_campaign
 
 METRICS = {
@@ -42,6 +42,12 @@ def test_a_campaign_has_every_combination() -> None:
 def test_a_kind_or_share_that_does_not_exist_is_refused(kinds: list[str], shares: list[float]) -> None:
     with pytest.raises(DriftloopError):
         cases(kinds, shares, [0])
+
+
+def test_shares_that_are_no_numbers_are_refused_before_anything_runs(tmp_path: Path) -> None:
+    with pytest.raises(DriftloopError, match=r"--shares: '10,many' is no list of percentages"):
+        commands.experiment(campaign=True, kinds="fleet", shares="10,many", results=tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_misses_and_wanted_outcomes_are_counted(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from driftloop import settings
+from driftloop.errors import DriftloopError
 from driftloop.experiment import campaign as campaigns
 from driftloop.experiment.marks import NAMES, Marks, answers_after
 from driftloop.experiment.recovery import MEANINGS, SPANS, Outcome, assess, write_results
@@ -61,7 +62,7 @@ def experiment(
     if campaign:
         cases = campaigns.cases(
             [part.strip() for part in kinds.split(",")],
-            [float(part) / 100 for part in shares.split(",")],
+            _percentages(shares),
             range(seed, seed + seeds),
             subset=subset, sensor=sensor, sigmas=sigmas, rate=rate,
         )  # fmt: skip
@@ -192,6 +193,15 @@ def _reference_answers(recording: Recording, configured: Settings, folder: Path)
     subsets = dict.fromkeys([recording.plan.healthy_subset, recording.plan.change.subset])
     bundle = train_reference(fetch_metadata(version, configured), subsets, configured, folder, seed=recording.plan.seed)
     return predict(bundle, windows_of(recording, answers_after(recording.records, version)))
+
+
+def _percentages(text: str) -> list[float]:
+    try:
+        return [float(part) / 100 for part in text.split(",")]
+    except ValueError:
+        raise DriftloopError(
+            f"{text!r} is no list of percentages", where="--shares", remedy="write it as 10,25,50,100"
+        ) from None
 
 
 def _number(value: float | None) -> str:
