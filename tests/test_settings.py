@@ -37,6 +37,14 @@ def test_a_missing_token_file_is_an_error_when_the_token_is_needed(tmp_path):
         _ = settings.token
 
 
+def test_the_token_of_a_platform_is_found_in_its_state_folder(tmp_path):
+    assert load(state_dir=tmp_path).token == ""
+    (tmp_path / "token").write_text("made-by-driftloop-up\n")
+    assert load(state_dir=tmp_path).token == "made-by-driftloop-up"
+    (tmp_path / "other").write_text("the-token-of-another")
+    assert load(state_dir=tmp_path, token_file=tmp_path / "other").token == "the-token-of-another"
+
+
 def test_the_archive_is_in_the_state_folder_unless_it_is_set(tmp_path):
     assert load(state_dir=tmp_path).archive_location == str(tmp_path / "archive")
     assert load(archive="s3://bucket/runs").archive_location == "s3://bucket/runs"

@@ -12,6 +12,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from driftloop.errors import DriftloopError
 
+OWN_TOKEN = "token"
+"""Name of the file, in the state folder, with the token that an embedded platform makes for itself."""
+
 
 class Settings(BaseSettings):
     """One typed, frozen set of settings; `load()` makes it with an error for people."""
@@ -32,7 +35,10 @@ class Settings(BaseSettings):
     prometheus_url: str = Field("", description="read traffic from Prometheus; empty: scrape the server")
     alertmanager_url: str = Field("", description="send alerts through Alertmanager; empty: to the retrainer")
     pushgateway_url: str = Field("", description="push the drift report's figures here; empty: nowhere")
-    token_file: Path | None = Field(None, description="file with the token that changing calls must bring")
+    token_file: Path | None = Field(
+        None,
+        description="file with the token that changing calls must bring; unset: `token` in the state folder, if there",
+    )
 
     # Serving.
     model_name: str = "rul-lstm"
@@ -68,15 +74,18 @@ class Settings(BaseSettings):
 
     @cached_property
     def token(self) -> str:
-        """The shared token of mutating calls; empty where no `token_file` is set."""
-        if self.token_file is None:
-            return ""
+        """The shared token of mutating calls, from `token_file` or else from what `driftloop up` left in the state
+        folder; empty where there is neither.
+        """
+        path = self.token_file or self.state_dir / OWN_TOKEN
         try:
-            return self.token_file.read_text(encoding="utf-8").strip()
+            return path.read_text(encoding="utf-8").strip()
         except OSError as error:
+            if self.token_file is None and isinstance(error, FileNotFoundError):
+                return ""
             raise DriftloopError(
                 f"the token file cannot be read: {error.strerror}",
-                where=str(self.token_file),
+                where=str(path),
                 remedy="set DRIFTLOOP_TOKEN_FILE to a readable file with at least 16 random characters",
             ) from error
 

@@ -22,9 +22,9 @@ from driftloop import durable
 from driftloop.errors import DriftloopError
 from driftloop.local import guard
 from driftloop.local.processes import STOP_S, Component, Process, memory_bytes, rotate, tail
-from driftloop.settings import Settings
+from driftloop.settings import OWN_TOKEN, Settings
 
-STATUS, LOCK, TOKEN, LOGS = "platform.json", "platform.lock", "token", "logs"
+STATUS, LOCK, LOGS = "platform.json", "platform.lock", "logs"
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 TICK_S = 0.25
 LOOK_S = 2.0
@@ -331,7 +331,7 @@ def port_is_free(host: str, port: int) -> bool:
 
 def make_token(folder: Path) -> Path:
     """The file with the token of changing calls; made once, readable by its owner alone."""
-    path = folder / TOKEN
+    path = folder / OWN_TOKEN
     if not path.exists():
         try:
             durable.write_atomically(path, (secrets.token_urlsafe(32) + "\n").encode(), mode=0o600)
