@@ -26,6 +26,7 @@ if o["--kind"] != "fleet":
 if o["--share"] == "0.1":
     metrics.update(t1=None, detection_s=None)
 if o["--seed"] == "9":
+    print("the port is taken")
     sys.exit(2)
 (pathlib.Path(o["--results"]) / "recovery_metrics.json").write_text(json.dumps(metrics))
 """
@@ -65,7 +66,7 @@ def test_misses_and_wanted_outcomes_are_counted(tmp_path: Path) -> None:
 
 def test_a_case_without_results_is_shown_as_such_and_not_as_a_miss(tmp_path: Path) -> None:
     rows = run_cases([Case("fleet", 1.0, 9)], tmp_path, COMMAND, lambda _: None)
-    assert rows[0]["error"] == "exit code 2"
+    assert rows[0]["error"] == "exit code 2: the port is taken"
     assert "| fleet | 100% | 1 (1 without results) | 0 | 0 | 0 |" in summary(rows)
 
 

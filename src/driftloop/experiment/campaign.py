@@ -20,6 +20,7 @@ from driftloop.errors import DriftloopError
 from driftloop.experiment.figures import draw_campaign
 from driftloop.experiment.recovery import METRICS, SIMULATED
 
+OUTPUT = "output.log"
 CASES, TABLE, SUMMARY, PICTURE = "campaign.json", "campaign.csv", "campaign_summary.md", "campaign.png"
 KINDS = ("fleet", "bias", "stuck", "none")
 FIELDS = (
@@ -85,14 +86,15 @@ def run_cases(
         error = ""
         if not (results / METRICS).exists():
             results.mkdir(parents=True, exist_ok=True)
-            with (results / "output.log").open("wb") as log:
+            with (results / OUTPUT).open("wb") as log:
                 try:
                     done = subprocess.run(
                         [*command, *case.options(results)],
                         stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                         timeout=CASE_LIMIT_S, check=False,
                     )  # fmt: skip
-                    error = "" if done.returncode in (0, 1) else f"exit code {done.returncode}"
+                    if done.returncode not in (0, 1):
+                        error = f"exit code {done.returncode}: {_last_line(results / OUTPUT)}"
                 except subprocess.TimeoutExpired:
                     error = f"longer than {CASE_LIMIT_S:g} s"
         row = row_of(case, results, error)
@@ -131,7 +133,8 @@ def write_campaign(rows: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
     durable.write_atomically(folder / TABLE, text.getvalue().encode())
     durable.write_atomically(folder / SUMMARY, summary(rows).encode())
     draw_campaign(rows, folder / PICTURE)
-    return [folder / name for name in (CASES, TABLE, SUMMARY, PICTURE)]
+    return [folder / name for name in (OUTPUT = "output.log"
+CASES, TABLE, SUMMARY, PICTURE)]
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> str:
@@ -160,6 +163,11 @@ def summary(rows: Sequence[dict[str, Any]]) -> str:
             f"| {sum(row['requests_failed'] for row in done)} |"
         )
     return "\n".join([*lines, ""])
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1] if lines else "no output"
 
 
 def _range(rows: Sequence[dict[str, Any]], field: str) -> str:

@@ -76,6 +76,7 @@ def draw_campaign(rows: Sequence[dict[str, Any]], path: Path) -> None:
                     )  # fmt: skip
             axis.set_xlabel("share of changed requests (%)")
             axis.set_ylabel(label)
+            axis.set_xlim(0, 105)
             axis.set_ylim(bottom=0)
         handles, labels = axes[0].get_legend_handles_labels()
         if handles:
