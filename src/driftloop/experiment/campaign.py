@@ -133,8 +133,7 @@ def write_campaign(rows: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
     durable.write_atomically(folder / TABLE, text.getvalue().encode())
     durable.write_atomically(folder / SUMMARY, summary(rows).encode())
     draw_campaign(rows, folder / PICTURE)
-    return [folder / name for name in (OUTPUT = "output.log"
-CASES, TABLE, SUMMARY, PICTURE)]
+    return [folder / name for name in (CASES, TABLE, SUMMARY, PICTURE)]
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> str:
