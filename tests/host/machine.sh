@@ -84,7 +84,10 @@ up() {
   mkdir -p "$work"/{upper,overlay,root,proc-sys}
   network
   ssh-keygen -q -t ed25519 -N '' -f "$work/key"
-  mkdir -p "$work/upper/root/.ssh" "$work/upper/var/lib/apt/periodic"
+  mkdir -p "$work/upper/root/.ssh" "$work/upper/var/lib/apt/periodic" "$work/upper/etc"
+  # sudo looks its own machine up; without an answer it waits for name servers that are not there.
+  echo driftloop-test >"$work/upper/etc/hostname"
+  printf '127.0.0.1 localhost\n127.0.1.1 driftloop-test\n::1 localhost\n' >"$work/upper/etc/hosts"
   chmod 700 "$work/upper/root" "$work/upper/root/.ssh"
   cp "$work/key.pub" "$work/upper/root/.ssh/authorized_keys"
   : >"$work/upper/var/lib/apt/periodic/update-success-stamp"
