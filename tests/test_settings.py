@@ -1,7 +1,7 @@
 import pytest
 
 from driftloop.errors import DriftloopError
-from driftloop.settings import load
+from driftloop.settings import Settings, load
 
 
 def test_a_setting_is_the_variable_with_the_prefix(monkeypatch):
@@ -48,3 +48,7 @@ def test_the_token_of_a_platform_is_found_in_its_state_folder(tmp_path):
 def test_the_archive_is_in_the_state_folder_unless_it_is_set(tmp_path):
     assert load(state_dir=tmp_path).archive_location == str(tmp_path / "archive")
     assert load(archive="s3://bucket/runs").archive_location == "s3://bucket/runs"
+
+
+def test_every_setting_says_what_it_means():
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []

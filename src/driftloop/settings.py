@@ -29,9 +29,9 @@ class Settings(BaseSettings):
     simulator_seed: int = Field(0, ge=0, description="seed of the fleet that is simulated where there are no files")
     simulator_engines: int | None = Field(None, gt=0, description="engines in each simulated split; unset: as NASA's")
     archive: str = Field("", description="archive of completed runs: a folder, or s3://bucket/prefix")
-    mlflow_url: str = "http://127.0.0.1:5500"
-    server_url: str = "http://127.0.0.1:8500"
-    retrainer_url: str = "http://127.0.0.1:8600"
+    mlflow_url: str = Field("http://127.0.0.1:5500", description="the model registry")
+    server_url: str = Field("http://127.0.0.1:8500", description="the prediction server")
+    retrainer_url: str = Field("http://127.0.0.1:8600", description="the service that retrains")
     prometheus_url: str = Field("", description="read traffic from Prometheus; empty: scrape the server")
     alertmanager_url: str = Field("", description="send alerts through Alertmanager; empty: to the retrainer")
     pushgateway_url: str = Field("", description="push the drift report's figures here; empty: nowhere")
@@ -41,27 +41,29 @@ class Settings(BaseSettings):
     )
 
     # Serving.
-    model_name: str = "rul-lstm"
+    model_name: str = Field("rul-lstm", description="name of the registered model that is served")
     follow_interval_s: float = Field(0.5, gt=0, description="how often the server looks up the production alias")
     max_batch: int = Field(256, gt=0, description="windows in one request")
     max_cycles: int = Field(1000, gt=0, description="rows in one window")
-    max_body_bytes: int = Field(8 * 2**20, gt=0)
+    max_body_bytes: int = Field(8 * 2**20, gt=0, description="largest body of POST /predict")
     inference_log_bytes: int = Field(32 * 2**20, gt=0, description="size at which the inference log is rotated")
     inference_log_files: int = Field(3, gt=0, description="rotated inference logs that are kept")
 
     # Drift.
-    watch_interval_s: float = Field(1.0, gt=0)
+    watch_interval_s: float = Field(1.0, gt=0, description="pause between two verdicts")
     watch_window: int = Field(500, gt=0, description="newest requests that a verdict looks at")
 
     # The loop.
-    enable_retraining: bool = Field(True, validation_alias="ENABLE_RETRAINING")
+    enable_retraining: bool = Field(
+        True, validation_alias="ENABLE_RETRAINING", description="false: the loop stops at the alert"
+    )
     min_new_engines: int = Field(20, gt=0, description="new completed runs that a retraining needs")
     old_tolerance: float = Field(0.15, ge=0, description="share by which RMSE on old engines may grow")
     cool_down_s: float = Field(30.0, ge=0, description="pause after a retraining before the next may start")
     recovery_timeout_s: float = Field(300.0, gt=0, description="time for the watch to confirm, then rollback")
     step_timeout_s: float = Field(3600.0, gt=0, description="longest time of one pipeline step")
     keep_versions: int = Field(20, gt=1, description="model versions kept besides those with an alias")
-    keep_events: int = Field(100_000, gt=0)
+    keep_events: int = Field(100_000, gt=0, description="newest events of the loop that are kept")
     max_archive_bytes: int = Field(64 * 2**20, gt=0, description="largest body of POST /archive/runs")
 
     @model_validator(mode="after")
