@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from driftloop.errors import BundleError, RegistryUnavailable
+from driftloop.errors import BundleError, DriftloopError, RegistryUnavailable
 from driftloop.loop import promotion, retention
 
 from .fakes import FakeRegistry
@@ -58,6 +58,19 @@ def after_a_death(registry: Dying, act: Callable[[FakeRegistry], object]) -> dic
     registry.left = 1000
     promotion.repair(registry)
     return registry.pointers
+
+
+def test_a_challenger_replaces_no_other_version_than_the_one_it_was_compared_with() -> None:
+    registry = three(FakeRegistry())
+    other = registry.add()
+    registry.pointers["production"] = other
+    with pytest.raises(DriftloopError, match="compared with version 2, but 4 is in production"):
+        promotion.promote(registry, "3", reason="better", cause=None, report=ignore, champion="2")
+    assert registry.pointers["production"] == other
+    registry.pointers["production"] = "2"
+    assert promotion.promote(registry, "3", reason="better", cause=None, report=ignore, champion="2") == "2"
+    # A step that is run again finds its own work done.
+    assert promotion.promote(registry, "3", reason="better", cause=None, report=ignore, champion="2") == "2"
 
 
 @pytest.mark.parametrize("changes", range(8))

@@ -27,17 +27,32 @@ def decide(registry: Registry, version: str, decision: str, reason: str, cause: 
     registry.set_tags(version, {"cause": cause, **tags} if cause else tags)
 
 
-def promote(registry: Registry, version: str, *, reason: str, cause: str | None, report: Report) -> str | None:
+def promote(
+    registry: Registry,
+    version: str,
+    *,
+    reason: str,
+    cause: str | None,
+    report: Report,
+    champion: str | None = None,
+) -> str | None:
     """Make `version` the production model; returns the version it replaced.
 
     The bundle is downloaded and its digest compared first, so that a damaged one is never promoted. Does
-    nothing but repair what is missing if the version is in production already. Raises BundleError for a damaged
-    bundle, RegistryUnavailable, and DriftloopError for a version that does not exist.
+    nothing but repair what is missing if the version is in production already. `champion` is the version that the
+    gate compared it with, which must still be in production. Raises BundleError for a damaged bundle,
+    RegistryUnavailable, and DriftloopError for a version that does not exist or another champion.
     """
     replaced = registry.alias(PRODUCTION)
     if replaced == version:
         repair(registry)
         return registry.tags(version).get(OVER_TAG)
+    if champion is not None and replaced != champion:
+        raise DriftloopError(
+            f"version {version} was compared with version {champion}, but {replaced} is in production now",
+            where=f"model {registry.model_name}",
+            remedy="retrain from the version in production",
+        )
     with tempfile.TemporaryDirectory(prefix="driftloop-") as folder:
         registry.fetch(version, Path(folder) / "bundle")
     if replaced is not None:

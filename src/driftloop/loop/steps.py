@@ -163,9 +163,17 @@ def evaluate(run: str, cause: str, champion: str, version: str, dataset: str, ch
 def promote(run: str, cause: str, version: str) -> None:
     """Promote the approved challenger and wait until the server answers with it."""
     with _step("promote", run, cause) as step:
-        reason = step.patiently(lambda: step.registry.tags(version)).get("decision_reason", "")
+        tags = step.patiently(lambda: step.registry.tags(version))
         step.patiently(
-            lambda: promotion.promote(step.registry, version, reason=reason, cause=cause, report=step.report)
+            lambda: promotion.promote(
+                step.registry,
+                version,
+                reason=tags.get("decision_reason", ""),
+                cause=cause,
+                report=step.report,
+                # Somebody may have promoted another model by hand while this one was trained.
+                champion=tags.get(promotion.PARENT_TAG),
+            )
         )
         confirmed = confirm(step.settings.server_url, version, CONFIRM_S)
         if confirmed is None:
