@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from driftloop.errors import DriftloopError
-from driftloop.loop.backend import Job, LocalBackend, Outcome, environment
+from driftloop.loop.backend import LOG, Job, LocalBackend, Outcome, environment, evidence
 from driftloop.settings import Settings
 
 TINY = """
@@ -119,6 +119,7 @@ def test_a_failing_step_fails_the_pipeline_and_leaves_its_evidence(
     assert not outcome.succeeded
     assert outcome.error is not None
     assert "the tiny step failed" in outcome.error
+    assert "\x1b" not in outcome.error
     assert list(steps(tmp_path)) == ["collect", "train"]
 
 
@@ -165,3 +166,8 @@ def test_settings_reach_other_processes_as_they_are(tmp_path: Path, monkeypatch:
     for name, value in environment(before).items():
         monkeypatch.setenv(name, value)
     assert Settings() == before
+
+
+def test_the_evidence_is_text_without_colours(tmp_path: Path):
+    (tmp_path / LOG).write_text("\x1b[31mERROR\x1b[0m step \x1b[96m'promote'\x1b[0m failed\n\nthe reason\n")
+    assert evidence(tmp_path) == "ERROR step 'promote' failed\nthe reason"

@@ -8,6 +8,7 @@ the retrainer dies, however it dies, the driver sees its standard input close an
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ RESULT = "result.json"
 LOG = "pipeline.log"
 _EVIDENCE_BYTES = 4000
 _EVIDENCE_LINES = 25
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -162,8 +164,13 @@ def evidence(run: Path) -> str:
             text = file.read().decode(errors="replace")
     except OSError:
         return ""
-    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    lines = [line.rstrip() for line in plain(text).splitlines() if line.strip()]
     return "\n".join(lines[-_EVIDENCE_LINES:])
+
+
+def plain(text: str) -> str:
+    """`text` without the colours that kfp gives its messages even where there is no terminal."""
+    return _COLOURS.sub("", text)
 
 
 def write_outcome(run: Path, outcome: Outcome) -> None:

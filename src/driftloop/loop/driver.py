@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from driftloop.loop.backend import LOG, Job, Outcome, evidence, write_outcome
+from driftloop.loop.backend import LOG, Job, Outcome, evidence, plain, write_outcome
 
 NICENESS = 10
 """Serving goes before training where both want the processor."""
@@ -39,7 +39,7 @@ def main(folder: Path) -> int:
         # Whatever went wrong in the pipeline is an outcome, and its evidence is the log.
         sys.stdout.flush()
         trace = traceback.format_exc(limit=-1).strip().splitlines()[-1]
-        write_outcome(run, Outcome(False, f"{trace}\n{evidence(run)}"))
+        write_outcome(run, Outcome(False, f"{plain(trace)}\n{evidence(run)}"))
         traceback.print_exc()
         return 1
     write_outcome(run, Outcome(True))
