@@ -65,7 +65,7 @@ init_pid() {
     [[ -f $state/init.pid ]] || return 1
     pid=$(<"$state/init.pid")
     # A pid file that outlived its process may name somebody else's.
-    [[ -d /proc/$pid ]] && tr '\0' ' ' <"/proc/$pid/cmdline" | grep -q 'tini -- sleep infinity' && printf '%s' "$pid"
+    [[ -d /proc/$pid ]] && tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -q 'tini -- sleep infinity' && printf '%s' "$pid"
 }
 
 inside() {
