@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from driftloop.errors import DriftloopError
+from driftloop.experiment import recovery
 from driftloop.experiment.commands import result_table, succeeded
 from driftloop.experiment.marks import Marks, answers_after
 from driftloop.experiment.recovery import METRICS, SIMULATED, SUMMARY, TIMELINE, TRAFFIC, assess, write_results
@@ -130,6 +131,14 @@ async def test_without_a_change_the_experiment_lasts_as_long_as_it_was_told(
     assert succeeded(outcome)
     assert not platform.runs
     write_results(outcome, tmp_path / "results")
+
+
+def test_a_retraining_under_way_is_no_decision() -> None:
+    at = "2026-01-01T00:00:00.000Z"
+    kinds = ["waiting_for_labels", "retraining_started", "promoted"]
+    events = [{"kind": kind, "time": at} for kind in kinds]
+    decisions = [recovery._decision(events[:count], 0.0) for count in range(4)]
+    assert decisions == ["none", "waiting_for_labels", "none", "promoted"]
 
 
 async def test_the_stub_is_no_champion(tmp_path: Path) -> None:

@@ -229,8 +229,10 @@ def summary(outcome: Outcome) -> str:
 
 
 def _decision(events: Sequence[Event], after: float) -> str:
-    found = [event["kind"] for event in events if event.get("kind") in DECISIONS and event_time(event) >= after]
-    return found[-1] if found else "none"
+    """What the loop decided last; a retraining that was still under way is `none`, whatever it had waited for."""
+    steps = (*DECISIONS, "retraining_started")
+    found = [event["kind"] for event in events if event.get("kind") in steps and event_time(event) >= after]
+    return found[-1] if found and found[-1] in DECISIONS else "none"
 
 
 def _psi(events: Sequence[Event], version: str | None, after: float | None, name: str, which: int) -> float | None:
