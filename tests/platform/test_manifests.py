@@ -36,7 +36,7 @@ def manifests(tmp_path_factory: pytest.TempPathFactory) -> list[Manifest]:
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     found = [each for each in yaml.safe_load_all(out.read_text()) if each]
-    assert len(found) > 40
+    assert len(found) > 60
     return found
 
 
@@ -126,7 +126,7 @@ NAMES = {
     "storage": ["minio", "minio-setup", "postgres", "postgres-databases", "postgres-backup"],
     "mlflow": ["mlflow"],
     "monitoring": ["prometheus", "alertmanager", "pushgateway", "prometheus-operator"],
-    "serving": ["driftloop-server"],
+    "serving": ["driftloop-server", "driftloop-watch", "driftloop-retrainer", "drift-report", "baseline-mirror"],
 }
 NAMESPACE = {name: namespace for namespace, names in NAMES.items() for name in names}
 NEEDED = [
@@ -137,16 +137,34 @@ NEEDED = [
     ("mlflow", "postgres", 5432),
     ("mlflow", "minio", 9000),
     ("driftloop-server", "mlflow", 5000),
+    ("driftloop-watch", "mlflow", 5000),
+    ("driftloop-watch", "prometheus", 9090),
+    ("driftloop-watch", "alertmanager", 9093),
+    ("driftloop-watch", "driftloop-retrainer", 8600),
+    ("driftloop-retrainer", "mlflow", 5000),
+    ("driftloop-retrainer", "minio", 9000),
+    ("driftloop-retrainer", "driftloop-server", 8500),
+    ("drift-report", "mlflow", 5000),
+    ("drift-report", "minio", 9000),
+    ("drift-report", "pushgateway", 9091),
+    ("baseline-mirror", "mlflow", 5000),
+    ("alertmanager", "driftloop-retrainer", 8600),
     ("prometheus", "alertmanager", 9093),
     ("prometheus", "alertmanager", 8080),
     ("prometheus", "prometheus-operator", 8080),
     ("prometheus", "pushgateway", 9091),
     ("prometheus", "minio", 9000),
     ("prometheus", "driftloop-server", 8500),
+    ("prometheus", "driftloop-watch", 8700),
+    ("prometheus", "driftloop-retrainer", 8600),
 ]
 FORBIDDEN = [
     ("driftloop-server", "minio", 9000),
     ("driftloop-server", "postgres", 5432),
+    ("driftloop-server", "driftloop-retrainer", 8600),
+    ("driftloop-watch", "minio", 9000),
+    ("driftloop-retrainer", "postgres", 5432),
+    ("mlflow", "driftloop-retrainer", 8600),
     ("prometheus", "postgres", 5432),
     ("pushgateway", "minio", 9000),
     ("minio", "mlflow", 5000),

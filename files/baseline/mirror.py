@@ -1,0 +1,70 @@
+"""Copies the production bundle's baseline into the ConfigMap `evidently-baseline`, which nothing decides from.
+
+Usage: mirror.py NAMESPACE. Speaks to the Kubernetes API with the pod's own account.
+"""
+
+import base64
+import gzip
+import json
+import ssl
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from driftloop import settings
+from driftloop.bundle import BASELINE, digest
+from driftloop.registry import Registry
+
+ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+NAME = "evidently-baseline"
+
+
+def call(method: str, path: str, body: dict[str, object]) -> None:
+    request = urllib.request.Request(
+        f"https://kubernetes.default.svc{path}",
+        method=method,
+        data=json.dumps(body).encode(),
+        headers={
+            "Authorization": f"Bearer {(ACCOUNT / 'token').read_text()}",
+            "Content-Type": "application/json" if method == "POST" else "application/merge-patch+json",
+        },
+    )
+    context = ssl.create_default_context(cafile=str(ACCOUNT / "ca.crt"))
+    with urllib.request.urlopen(request, context=context, timeout=30):
+        pass
+
+
+def main(namespace: str) -> None:
+    configured = settings.load()
+    registry = Registry(configured.mlflow_url, configured.model_name)
+    version = registry.alias("production")
+    if version is None:
+        sys.exit("mirror: nothing is in production; register a model with `driftloop train --promote`")
+    with tempfile.TemporaryDirectory() as folder:
+        fetched = registry.fetch(version, Path(folder) / "bundle")
+        content = (fetched / BASELINE).read_bytes()
+        made = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {
+                "name": NAME,
+                "labels": {"app.kubernetes.io/name": "baseline-mirror"},
+                "annotations": {"driftloop/model-version": version, "driftloop/bundle-digest": digest(fetched)},
+            },
+            # Compressed: a ConfigMap may hold one mebibyte.
+            "binaryData": {f"{BASELINE}.gz": base64.b64encode(gzip.compress(content, mtime=0)).decode()},
+        }
+    path = f"/api/v1/namespaces/{namespace}/configmaps"
+    try:
+        call("PATCH", f"{path}/{NAME}", made)
+    except urllib.error.HTTPError as error:
+        if error.code != 404:
+            raise
+        call("POST", path, made)
+    print(f"ConfigMap {NAME}: the baseline of version {version}, {len(content)} bytes")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
