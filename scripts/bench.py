@@ -64,11 +64,11 @@ def watched(command: list[str], state: Path) -> tuple[dict[str, float], int, flo
 
 
 def loop_phase(state: Path) -> str:
-    """The phase in the retrainer's state file; `starting` before there is one."""
+    """The phase in the retrainer's state file; there is none before its first alert, and the loop is idle."""
     try:
         return str(json.loads((state / "loop" / "state.json").read_text())["phase"])
     except (OSError, ValueError, KeyError):
-        return "starting"
+        return "idle"
 
 
 def platform_memory(demo: int) -> float:

@@ -48,7 +48,7 @@ class TrainConfig:
     steps: int = 500
     lr: float = 4e-3
     """Highest learning rate of a full training."""
-    warm_steps: int = 120
+    warm_steps: int = 160
     warm_lr: float = 4e-3
     replay: float = 0.25
     """Share of old windows in the batches of a warm start."""
