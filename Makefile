@@ -4,7 +4,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 SCRIPTS := .ci/run $(wildcard scripts/*.sh)
 
-.PHONY: help setup demo up test lint unit test-faults bench lock clean
+.PHONY: help setup setup-ansible demo up test lint lint-platform unit test-faults test-lab bench lock clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -12,13 +12,16 @@ help: ## list the targets
 setup: ## create .venv with exactly the locked packages
 	@scripts/setup.sh
 
+setup-ansible: ## create .venv-ansible with Ansible and its linters
+	@scripts/setup-ansible.sh
+
 demo: setup ## run the whole loop once: train, drift, retrain, swap, recover, report
 	@$(BIN)/driftloop demo
 
 up: setup ## start the embedded platform and keep it running
 	@$(BIN)/driftloop up
 
-test: lint unit ## everything that must pass before a commit lands
+test: lint lint-platform unit ## everything that must pass before a commit lands
 
 lint: setup ## style, types, import rules, scripts
 	@$(BIN)/ruff check .
@@ -27,11 +30,17 @@ lint: setup ## style, types, import rules, scripts
 	@PYTHONPATH=src $(BIN)/lint-imports --no-logo
 	@$(BIN)/shellcheck $(SCRIPTS)
 
-unit: setup ## unit, property, API and end-to-end tests
+lint-platform: setup ## playbooks, inventory and the scripts of the cluster
+	@scripts/lint-platform.sh
+
+unit: setup setup-ansible ## unit, property, API and end-to-end tests
 	@$(BIN)/pytest -m "not faults"
 
 test-faults: setup ## kill, corrupt and overload things on purpose
 	@$(BIN)/pytest -m faults
+
+test-lab: setup setup-ansible ## start and stop a real Kubernetes on this machine (needs root; installs Debian packages)
+	@tests/lab/lab.sh up && tests/lab/lab.sh status; code=$$?; tests/lab/lab.sh down; exit $$code
 
 bench: setup ## measure the figures that the README states
 	@$(BIN)/python scripts/bench.py

@@ -51,7 +51,7 @@ def watched(command: list[str], state: Path) -> tuple[dict[str, float], int, flo
     ended = threading.Event()
 
     def look() -> None:
-        while not ended.wait(0.5):
+        while not ended.wait(2.0):
             phase = loop_phase(state)
             peaks[phase] = max(peaks.get(phase, 0.0), platform_memory(process.pid))
 
