@@ -5,27 +5,13 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-fits='import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))'
-if [[ -z ${PYTHON:-} ]]; then
-  for candidate in python3 python3.13 python3.12 python3.11; do
-    if "$candidate" -c "$fits" 2>/dev/null; then PYTHON=$candidate; break; fi
-  done
-fi
-if ! "${PYTHON:-false}" -c "$fits" 2>/dev/null; then
-  echo "setup: driftloop needs Python 3.11, 3.12 or 3.13; install one, or name it: make setup PYTHON=/path/to/python" >&2
-  exit 2
-fi
+source scripts/python.sh
 
-wanted=$(cat requirements.lock pyproject.toml scripts/setup.sh | sha256sum | cut -d' ' -f1)-${TORCH_BACKEND:-pypi}
+wanted=$(cat requirements.lock pyproject.toml scripts/setup.sh scripts/python.sh | sha256sum | cut -d' ' -f1)-${TORCH_BACKEND:-pypi}
 [[ -x .venv/bin/driftloop && -f .venv/complete && $(<.venv/complete) == "$wanted" ]] && exit 0
 
 echo "setup: installing the locked packages into .venv with $("$PYTHON" --version)" >&2
-if [[ ! -x .venv/bin/python ]] || ! .venv/bin/python -c "$fits" 2>/dev/null; then
-  "$PYTHON" -m venv --clear .venv
-fi
-rm -f .venv/complete
-uv_version=$(sed -n 's/^uv==\([^ ]*\).*/\1/p' requirements.lock)
-.venv/bin/python -m pip install --quiet --disable-pip-version-check "uv==$uv_version"
+make_venv .venv
 uv() { .venv/bin/python -m uv "$@"; }
 
 lock=requirements.lock
