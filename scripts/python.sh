@@ -14,7 +14,7 @@ fi
 
 # Makes the virtual environment $1 with the locked uv in it, unless it is there and fits.
 make_venv() {
-  if [[ ! -x $1/bin/python ]] || ! "$1/bin/python" -c "$fits" 2>/dev/null; then
+  if ! "$1/bin/python" -c "$fits" 2>/dev/null || ! "$1/bin/python" -m pip --version >/dev/null 2>&1; then
     "$PYTHON" -m venv --clear "$1"
   fi
   rm -f "$1/complete"
