@@ -9,7 +9,7 @@ import pytest
 
 from driftloop import settings
 from driftloop.errors import DriftloopError
-from driftloop.local import demo, status
+from driftloop.local import own, status
 from driftloop.local.components import components, environment
 from driftloop.local.supervisor import LOCK, STATUS, make_token
 
@@ -17,14 +17,14 @@ from driftloop.local.supervisor import LOCK, STATUS, make_token
 def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("dear to somebody")
     with pytest.raises(DriftloopError, match="--state"):
-        demo._make_fresh(tmp_path)
+        own.make_fresh(tmp_path)
     assert (tmp_path / "thesis.tex").exists()
 
 
 def test_the_state_of_an_earlier_demonstration_is_made_new(tmp_path: Path) -> None:
-    demo._make_fresh(tmp_path)
+    own.make_fresh(tmp_path)
     (tmp_path / "events.jsonl").write_text("{}")
-    demo._make_fresh(tmp_path)
+    own.make_fresh(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [LOCK]
 
 
@@ -33,20 +33,20 @@ def test_a_port_that_is_taken_is_replaced_by_a_free_one() -> None:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
         taken = f"http://127.0.0.1:{holder.getsockname()[1]}"
-        other = demo._free(taken)
+        other = own._free(taken)
     assert other != taken
-    assert demo._free(other) == other
+    assert own._free(other) == other
 
 
 def test_a_simulated_demonstration_does_not_see_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CMAPSS_DIR", str(tmp_path))
-    extra = demo._simulator(tmp_path)
-    own = demo._own(settings.load(), tmp_path, extra)
-    assert own.cmapss_dir is None
-    assert own.simulator_engines == demo.SIMULATED_ENGINES
-    passed_on = demo._environment(own, extra)
+    extra = own.simulator(tmp_path)
+    configured = own.own_settings(settings.load(), tmp_path, extra)
+    assert configured.cmapss_dir is None
+    assert configured.simulator_engines == own.SIMULATED_ENGINES
+    passed_on = own._environment(configured, extra)
     assert "CMAPSS_DIR" not in passed_on
-    assert passed_on["DRIFTLOOP_SIMULATOR_ENGINES"] == str(demo.SIMULATED_ENGINES)
+    assert passed_on["DRIFTLOOP_SIMULATOR_ENGINES"] == str(own.SIMULATED_ENGINES)
 
 
 def test_components_get_the_path_of_the_token_and_never_the_token(tmp_path: Path) -> None:

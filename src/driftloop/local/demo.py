@@ -1,39 +1,24 @@
 """The demonstration: a platform of its own, a champion, an experiment, a report, and everything gone again."""
 
-import contextlib
-import json
-import os
 import shutil
 import signal
-import socket
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from urllib.parse import urlsplit
 
-import httpx
 from rich.console import Console
-from rich.progress import Progress
 
 from driftloop import settings
-from driftloop.cmapss.archive_client import post_runs
 from driftloop.cmapss.source import load_fleet
-from driftloop.errors import DriftloopError
 from driftloop.experiment.commands import conduct, succeeded
 from driftloop.experiment.run import Plan
-from driftloop.local.components import DRIFTLOOP, environment
-from driftloop.local.processes import die_with_parent, tail
-from driftloop.local.supervisor import LOCK, READY_S, STATUS, check_packages, lock, make_token, port_is_free
+from driftloop.local.components import DRIFTLOOP
+from driftloop.local.own import call, make_fresh, own_settings, running, simulator, train_champion, wait_for_model
+from driftloop.local.supervisor import check_packages
 from driftloop.settings import Settings
 
-SIMULATED_ENGINES = 100
-TRAINING_S = 900.0
 REPORT_S = 180.0
-SWAP_S = 60.0
-STOP_S = 40.0
 
 
 def run_demo(
@@ -57,24 +42,24 @@ def run_demo(
     check_packages()
     base = settings.load()
     folder = (state or base.state_dir / "demo").resolve()
-    extra = _simulator(folder) if simulated else {}
+    extra = simulator(folder) if simulated else {}
     prepared = champion_state.resolve() if champion_state else None
     if prepared is not None and not (prepared / "champion").exists():
         console.print(f"[bold]Preparing a champion in {prepared}[/]")
-        with _platform(_own(base, prepared, extra), extra, console) as configured:
-            _train_champion(plan, configured, extra, console)
+        with running(own_settings(base, prepared, extra), extra, console) as configured:
+            train_champion(plan.healthy_subset, plan.seed, configured, extra, console)
         (prepared / "champion").touch()
-    _make_fresh(folder)
+    make_fresh(folder)
     if prepared is not None:
         shutil.copytree(prepared, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("logs", "*.lock"))
-    with _platform(_own(base, folder, extra), extra, console) as configured:
+    with running(own_settings(base, folder, extra), extra, console) as configured:
         warning = load_fleet(plan.healthy_subset, configured, splits=("train",)).warning
         if warning:
             console.print(f"[bold yellow]{warning}[/]")
         if prepared is None:
-            _train_champion(plan, configured, extra, console)
+            train_champion(plan.healthy_subset, plan.seed, configured, extra, console)
         else:
-            _wait_for_model(configured)
+            wait_for_model(configured)
         outcome = conduct(
             plan, configured, results, console, with_reference=with_reference,
             references=(prepared or folder) / "reference",
@@ -92,160 +77,7 @@ def _end(number: int, _frame: FrameType | None) -> None:
     sys.exit(128 + number)
 
 
-def _own(base: Settings, folder: Path, extra: dict[str, str]) -> Settings:
-    """Settings of a platform with its state in `folder`, on the usual ports or, where they are taken, on free ones."""
-    folder.mkdir(parents=True, exist_ok=True)
-    overrides: dict[str, object] = {
-        "state_dir": folder,
-        "archive": "",
-        "token_file": make_token(folder),
-        **{name: _free(getattr(base, name)) for name in ("mlflow_url", "server_url", "retrainer_url")},
-    }
-    if extra:
-        overrides |= {
-            "cmapss_dir": None,
-            "raw_dir": Path(extra["DRIFTLOOP_RAW_DIR"]),
-            "simulator_engines": SIMULATED_ENGINES,
-        }
-    return settings.load(**overrides)
-
-
-def _simulator(folder: Path) -> dict[str, str]:
-    """Variables that make every process of the demonstration simulate its fleet."""
-    return {"DRIFTLOOP_RAW_DIR": str(folder / "no-data"), "DRIFTLOOP_SIMULATOR_ENGINES": str(SIMULATED_ENGINES)}
-
-
-def _make_fresh(folder: Path) -> None:
-    """Empty the state folder of an earlier demonstration; anything else is left alone and refused."""
-    if folder.exists() and any(folder.iterdir()):
-        if not (folder / LOCK).exists():
-            raise DriftloopError(
-                "is neither empty nor the state of an earlier demonstration",
-                where=str(folder),
-                remedy="choose a new folder with --state",
-            )
-        lock(folder).close()
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    # Marks the folder as ours from the start, so that a demonstration cut short can be repeated.
-    (folder / LOCK).touch()
-
-
-@contextlib.contextmanager
-def _platform(configured: Settings, extra: dict[str, str], console: Console) -> Iterator[Settings]:
-    """`driftloop up` as a process, ready; stopped at the end whatever happens."""
-    folder = configured.state_dir
-    log = folder / "logs" / "up.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
-    with console.status("starting MLflow, prediction server, retrainer and drift watch"), log.open("wb") as output:
-        process = subprocess.Popen(
-            [*DRIFTLOOP, "up", "--plain"],
-            env=_environment(configured, extra),
-            stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-            start_new_session=True,
-            preexec_fn=die_with_parent,  # noqa: PLW1509 (calls one C function that was looked up before)
-        )  # fmt: skip
-    try:
-        with console.status("waiting until every component is ready"):
-            _wait(lambda: _up(folder), READY_S + 10, lambda: process.poll() is not None, "driftloop up", log)
-        console.print(f"[bold]The platform is up[/] after {time.monotonic() - started:.1f} s")
-        for name in ("mlflow", "server", "retrainer"):
-            console.print(f"  {name:<10}{getattr(configured, f'{name}_url')}")
-        yield configured
-    finally:
-        process.terminate()
-        try:
-            process.wait(timeout=STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _train_champion(plan: Plan, configured: Settings, extra: dict[str, str], console: Console) -> None:
-    """Archive the healthy fleet's completed runs, train on them, and wait until the server answers with the result."""
-    runs = [run for run in load_fleet(plan.healthy_subset, configured, splits=("train",)).train if run.role != "live"]
-    with Progress(console=console, transient=True) as bar:
-        task = bar.add_task("archiving completed runs", total=len(runs))
-        post_runs(runs, configured.retrainer_url, configured.token, lambda done, _: bar.update(task, completed=done))
-    console.print(f"[bold]{len(runs)} completed runs of {plan.healthy_subset} archived[/]")
-    started = time.monotonic()
-    with console.status("training the champion"):
-        _call([*DRIFTLOOP, "train", "--promote", "--seed", str(plan.seed)], configured, extra, TRAINING_S)
-    version = _wait_for_model(configured)
-    console.print(f"[bold]Champion trained and served[/] as version {version} after {time.monotonic() - started:.1f} s")
-
-
-def _wait_for_model(configured: Settings) -> str:
-    _wait(
-        lambda: _served(configured) is not None,
-        SWAP_S,
-        lambda: False,
-        "server",
-        configured.state_dir / "logs/server.log",
-    )
-    return str(_served(configured))
-
-
-def _served(configured: Settings) -> str | None:
-    """The version that the server answers with; None for the stub and where nothing answers."""
-    try:
-        model = httpx.get(f"{configured.server_url}/model", timeout=2.0, trust_env=False).json()
-        return None if model["stub"] else str(model["model_version"])
-    except (httpx.HTTPError, ValueError, KeyError):
-        return None
-
-
 def _report(configured: Settings, extra: dict[str, str], results: Path, console: Console) -> None:
     with console.status("making the Evidently report"):
-        _call([*DRIFTLOOP, "drift", "report", "--to", str(results)], configured, extra, REPORT_S)
+        call([*DRIFTLOOP, "drift", "report", "--to", str(results)], configured, extra, REPORT_S)
     console.print(f"Drift report: {results}")
-
-
-def _call(command: list[str], configured: Settings, extra: dict[str, str], limit_s: float) -> None:
-    name = " ".join(["driftloop", *command[len(DRIFTLOOP) :]])
-    try:
-        done = subprocess.run(
-            command,
-            env=_environment(configured, extra),
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            timeout=limit_s, check=False,
-            preexec_fn=die_with_parent,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        raise DriftloopError(f"took longer than {limit_s:g} s", where=name) from None
-    if done.returncode:
-        end = "\n".join(done.stdout.strip().splitlines()[-15:])
-        raise DriftloopError(f"failed with exit code {done.returncode}:\n{end}", where=name)
-
-
-def _environment(configured: Settings, extra: dict[str, str]) -> dict[str, str]:
-    assert configured.token_file is not None
-    source = {name: value for name, value in os.environ.items() if not (extra and name == "CMAPSS_DIR")}
-    return {**source, **environment(configured, configured.token_file), **extra}
-
-
-def _up(folder: Path) -> bool:
-    try:
-        return bool(json.loads((folder / STATUS).read_text(encoding="utf-8"))["ready"])
-    except (OSError, ValueError, KeyError):
-        return False
-
-
-def _wait(condition: Callable[[], bool], limit_s: float, failed: Callable[[], bool], where: str, log: Path) -> None:
-    """Wait until `condition()`; raises DriftloopError with the log's end where `failed()`, or after `limit_s`."""
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        if failed() or time.monotonic() > deadline:
-            raise DriftloopError(f"did not get ready; its log ends:\n{tail(log, 15)}", where=where, remedy=f"see {log}")
-        time.sleep(0.1)
-
-
-def _free(url: str) -> str:
-    """The URL, on a port that the system chooses where its own is taken."""
-    parts = urlsplit(url)
-    if parts.port and port_is_free("127.0.0.1", parts.port):
-        return url
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{probe.getsockname()[1]}"
