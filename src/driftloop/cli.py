@@ -39,6 +39,7 @@ COMMANDS = {
     "archive": _Entry("cmapss", "archive_app", "Add completed runs to the archive, or list them."),
     "data": _Entry("cmapss", "data_app", "Fetch, check, show or simulate the C-MAPSS data."),
     "experiment": _Entry("experiment", "experiment", "Change the fleet under a running platform, time its recovery."),
+    "benchmark": _Entry("benchmark", "app", "Measure the model and the drift detector by a fixed protocol."),
 }
 
 

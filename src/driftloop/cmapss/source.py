@@ -53,10 +53,13 @@ def load_fleet(subset: str, settings: "Settings", *, splits: tuple[Split, ...] =
     folder = locate(settings)
     if folder is not None:
         return _fleet(subset, files.read_subset(folder, subset, splits), "nasa", str(folder))
-    content = simulator.simulate(
-        subset, seed=settings.simulator_seed, engines=settings.simulator_engines, splits=splits
-    )
-    return _fleet(subset, content, "simulated", f"driftloop's simulator, seed {settings.simulator_seed}")
+    return simulated_fleet(subset, settings.simulator_seed, settings.simulator_engines, splits=splits)
+
+
+def simulated_fleet(subset: str, seed: int, engines: int | None, *, splits: tuple[Split, ...] = SPLITS) -> Fleet:
+    """Simulated engines of `subset`, `engines` in each split, by default as many as NASA's subset has."""
+    content = simulator.simulate(subset, seed=seed, engines=engines, splits=splits)
+    return _fleet(subset, content, "simulated", f"driftloop's simulator, seed {seed}")
 
 
 def locate(settings: "Settings") -> Path | None:

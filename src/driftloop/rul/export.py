@@ -29,11 +29,11 @@ def export(network: RulNetwork, rows: NDArray[np.floating], folder: Path) -> Pat
     Raises BundleError where any answer differs by more than `TOLERANCE` or is not finite.
     """
     content = onnx_bytes(network)
-    session = onnxruntime.InferenceSession(content, _one_thread(), providers=["CPUExecutionProvider"])
+    loaded = session(content)
     for batch in _batches(rows.astype(np.float32), network.architecture.window):
         with torch.no_grad():
             expected = network(torch.from_numpy(batch))
-        got = session.run(list(Outputs._fields), {"rows": batch})
+        got = loaded.run(list(Outputs._fields), {"rows": batch})
         for name, want, have in zip(Outputs._fields, expected, got, strict=True):
             if not np.isfinite(have).all() or not np.allclose(want.numpy(), have, rtol=TOLERANCE, atol=TOLERANCE):
                 worst = float(np.abs(want.numpy().astype(np.float64) - have).max())
@@ -67,6 +67,13 @@ def onnx_bytes(network: RulNetwork) -> bytes:
     return buffer.getvalue()
 
 
+def session(content: bytes) -> onnxruntime.InferenceSession:
+    """An ONNX Runtime session of an exported network, on one thread."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
 def _batches(rows: NDArray[np.float32], window: int) -> list[NDArray[np.float32]]:
     """Histories `[batch, cycles, 24]` of several lengths and batch sizes, the last far outside the data."""
     found = []
@@ -77,9 +84,3 @@ def _batches(rows: NDArray[np.float32], window: int) -> list[NDArray[np.float32]
             found.append(rows[index])
     far = np.stack([rows[:PADDED_ROWS] + 50.0, rows[:PADDED_ROWS] * -3.0, np.full_like(rows[:PADDED_ROWS], 3e38)])
     return [*found, far.astype(np.float32)]
-
-
-def _one_thread() -> onnxruntime.SessionOptions:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    return options

@@ -34,9 +34,15 @@ def phm08_score(predicted: ArrayLike, true: ArrayLike, *, per_engine: bool = Fal
     divided by the number of predictions, of which the benchmark has one per engine. Source: Saxena, Goebel,
     Simon & Eklund, "Damage propagation modeling for aircraft engine run-to-failure simulation", PHM 2008.
     """
+    costs = phm08_costs(predicted, true)
+    score = float(costs.sum())
+    return score / len(costs) if per_engine else score
+
+
+def phm08_costs(predicted: ArrayLike, true: ArrayLike) -> NDArray[np.float64]:
+    """The part of NASA's score that each prediction has, `[n]`."""
     error = _errors(predicted, true)
-    score = float(np.expm1(np.where(error < 0, -error / 13.0, error / 10.0)).sum())
-    return score / len(error) if per_engine else score
+    return np.expm1(np.where(error < 0, -error / 13.0, error / 10.0))
 
 
 def engine_bootstrap(
@@ -57,6 +63,50 @@ def engine_bootstrap(
     drawn = np.sqrt((chosen @ squares) / (chosen @ counts))
     lower, upper = np.quantile(drawn, _tails(level))
     return Estimate(float(np.sqrt(squares.sum() / counts.sum())), float(lower), float(upper))
+
+
+def training_bootstrap(
+    costs: NDArray[np.floating],
+    *,
+    root: bool = False,
+    total: bool = False,
+    draws: int = DRAWS,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Estimate:
+    """A figure's mean over several trainings, with its percentile interval from resampling engines.
+
+    `costs` `[trainings, engines]` holds one prediction per engine; each draw of engines is the same for every
+    training. A training's figure is the mean of its costs, with `root` the square root of that (squared errors give
+    RMSE), with `total` their sum.
+    """
+    chosen = _resample(costs.shape[1], draws, seed)
+    drawn, whole = chosen @ costs.T, costs.sum(axis=1)
+    if not total:
+        drawn, whole = drawn / costs.shape[1], whole / costs.shape[1]
+    if root:
+        drawn, whole = np.sqrt(drawn), np.sqrt(whole)
+    lower, upper = np.quantile(drawn.mean(axis=1), _tails(level))
+    return Estimate(float(whole.mean()), float(lower), float(upper))
+
+
+def training_difference(
+    squares_a: NDArray[np.floating],
+    squares_b: NDArray[np.floating],
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Estimate:
+    """Mean RMSE over trainings of model a minus that of model b on the same engines, resampled together.
+
+    Both are squared errors `[trainings, engines]`.
+    """
+    chosen = _resample(squares_a.shape[1], draws, seed)
+    means = [np.sqrt(chosen @ squares.T / squares.shape[1]).mean(axis=1) for squares in (squares_a, squares_b)]
+    whole = [float(np.sqrt(squares.mean(axis=1)).mean()) for squares in (squares_a, squares_b)]
+    lower, upper = np.quantile(means[0] - means[1], _tails(level))
+    return Estimate(whole[0] - whole[1], float(lower), float(upper))
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import copy
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -114,19 +115,39 @@ def train(
                 f"none of the {len(ordered)} runs has the role {role!r}",
                 remedy="add completed runs; roles follow from the engines' ids, so a few dozen are needed",
             )
-    threads = torch.get_num_threads()
-    torch.set_num_threads(config.threads)
-    try:
-        # The caller's random numbers are left as they were.
-        with torch.random.fork_rng(devices=[]):
-            if warm_start is None:
-                return _full(ordered, config, progress)
+    note = None
+    if warm_start is not None:
+        with _own_torch(config):
             trained = _warm(ordered, config, warm_start, progress)
-            if trained.note is None:
-                return trained
-            return replace(_full(ordered, config, progress), note=trained.note)
-    finally:
-        torch.set_num_threads(threads)
+        if trained.note is None:
+            return trained
+        note = trained.note
+    learn, stop, calibrate = (with_role(ordered, role) for role in LEARNING_ROLES)
+    return replace(fit(learn, stop, calibrate, config, progress), note=note)
+
+
+def fit(
+    learn: Sequence[Run],
+    stop: Sequence[Run],
+    calibrate: Sequence[Run],
+    config: TrainConfig,
+    progress: Report | None = None,
+) -> Trained:
+    """A full training on engines that somebody else has given their parts, whatever their roles are.
+
+    Without `stop` engines the averaged weights after the last step are kept. `train` does this with the engines'
+    own roles.
+    """
+    with _own_torch(config):
+        torch.manual_seed(config.seed)
+        network = RulNetwork(config.architecture, regimes.find(learn))
+        windows = Windows(network, learn)
+        judged = Windows(network, stop, config.evaluation_stride) if stop else None
+        batches = _shuffled(len(windows), config.batch, np.random.default_rng(config.seed))
+        metrics, history, seconds = _optimise(
+            network, windows, batches, judged, config, config.steps, config.lr, progress
+        )
+        return Trained(network, config, "full", metrics | _calibrate(network, calibrate), history, seconds)
 
 
 def load_checkpoint(folder: Path, architecture: Architecture, extended_by: Sequence[Run] = ()) -> RulNetwork:
@@ -218,14 +239,16 @@ def loss(estimate: Tensor, true: Tensor, quantile_weight: float) -> Tensor:
     return total
 
 
-def _full(runs: list[Run], config: TrainConfig, progress: Report | None) -> Trained:
-    torch.manual_seed(config.seed)
-    network = RulNetwork(config.architecture, regimes.find(with_role(runs, "train")))
-    learn = Windows(network, with_role(runs, "train"))
-    stop = Windows(network, with_role(runs, "early_stop"), config.evaluation_stride)
-    batches = _shuffled(len(learn), config.batch, np.random.default_rng(config.seed))
-    metrics, history, seconds = _optimise(network, learn, batches, stop, config, config.steps, config.lr, progress)
-    return Trained(network, config, "full", metrics | _calibrate(network, runs), history, seconds)
+@contextmanager
+def _own_torch(config: TrainConfig) -> Iterator[None]:
+    """Threads as configured, and random numbers of our own: the caller's are left as they were."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(config.threads)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _warm(runs: list[Run], config: TrainConfig, champion: Path, progress: Report | None) -> Trained:
@@ -251,20 +274,24 @@ def _warm(runs: list[Run], config: TrainConfig, champion: Path, progress: Report
                 f"cycles, more than the tolerated {config.old_tolerance:.0%}"
             )
             return Trained(network, config, "warm_start", metrics, history, seconds, note)
-    return Trained(network, config, "warm_start", metrics | _calibrate(network, runs), history, seconds)
+    calibrated = _calibrate(network, with_role(runs, "calibrate"))
+    return Trained(network, config, "warm_start", metrics | calibrated, history, seconds)
 
 
 def _optimise(
     network: RulNetwork,
     learn: Windows,
     batches: Iterator[NDArray[np.int64]],
-    stop: Windows,
+    stop: Windows | None,
     config: TrainConfig,
     steps: int,
     lr: float,
     progress: Report | None,
 ) -> tuple[dict[str, float], list[Progress], float]:
-    """Leave in `network` the averaged weights that did best on `stop`; returns metrics, history and seconds."""
+    """Leave in `network` the averaged weights that did best on `stop`, without it the last ones.
+
+    Returns metrics, history and seconds.
+    """
     began = time.monotonic()
     average = copy.deepcopy(network)
     optimiser = AdamW(network.parameters(), config.weight_decay)
@@ -282,7 +309,7 @@ def _optimise(
         with torch.no_grad():
             torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1.0 - decay)
         error = None
-        if step in looks:
+        if stop is not None and step in looks:
             error = window_rmse(average, stop)
             if error < best:
                 best, kept = error, copy.deepcopy(average.state_dict())
@@ -290,14 +317,14 @@ def _optimise(
             history.append(Progress(step, steps, value.item(), error))
             if progress is not None:
                 progress(history[-1])
-    network.load_state_dict(kept)
+    network.load_state_dict(kept if stop is not None else average.state_dict())
     network.eval()
-    return {"early_stop_rmse": best, "steps": float(steps)}, history, time.monotonic() - began
+    metrics = {"steps": float(steps)} | ({"early_stop_rmse": best} if stop is not None else {})
+    return metrics, history, time.monotonic() - began
 
 
-def _calibrate(network: RulNetwork, runs: list[Run]) -> dict[str, float]:
-    """Set the interval's offset from the calibrate-role engines."""
-    chosen = with_role(runs, "calibrate")
+def _calibrate(network: RulNetwork, chosen: Sequence[Run]) -> dict[str, float]:
+    """Set the interval's offset from these engines, none of which took part in the training."""
     windows = Windows(network, chosen)
     values, labels = estimates(network, windows), windows.labels.numpy()
     scores = np.maximum(values[:, 1] - labels, labels - values[:, 2])

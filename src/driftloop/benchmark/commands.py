@@ -1,0 +1,56 @@
+"""`driftloop benchmark`: parse, call, print."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from driftloop import settings
+from driftloop.cmapss.files import SUBSETS
+
+app = typer.Typer(no_args_is_help=True, help="Measure the model and the drift detector by a fixed protocol.")
+
+
+@app.callback()
+def _benchmark() -> None:
+    """Measure the model and the drift detector by a fixed protocol."""
+
+
+@app.command()
+def rul(
+    subsets: Annotated[str, typer.Option(help="Subsets, separated by commas.")] = ",".join(SUBSETS),
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings, each with an engine split of its own.")] = 5,
+    per_subset: Annotated[
+        bool, typer.Option("--per-subset", help="Train a model for each subset instead of one for all.")
+    ] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A moment on a small simulated fleet: shows that it works, nothing else.")
+    ] = False,
+    output: Annotated[Path, typer.Option(help="Folder for results, table and figures.")] = Path("data/benchmark/rul"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """RUL of every test engine after its last row: the LSTM, gradient boosting and the literature in one table.
+
+    A run that was stopped goes on where it was: finished seeds are kept in the state folder.
+    """
+    from driftloop.rul import benchmark, benchmark_report
+
+    configured = settings.load()
+    errors = Console(stderr=True, highlight=False)
+    plan = benchmark.make_plan(subsets, seeds, per_subset=per_subset, quick=quick)
+    data = benchmark.load_data(plan, configured)
+    if data.warning:
+        errors.print(f"[bold yellow]{data.warning}[/]")
+    with benchmark_report.progress(plan, errors) as report:
+        results = benchmark.run(plan, data, configured.state_dir / "benchmark" / "rul", report)
+    summary = benchmark_report.summarise(plan, data, results)
+    paths = benchmark_report.write(summary, results, output)
+    if as_json:
+        typer.echo(json.dumps(summary))
+        return
+    console = Console(highlight=False)
+    for table in benchmark_report.tables(summary):
+        console.print(table)
+    console.print("Results: " + ", ".join(str(path) for path in paths))
