@@ -36,6 +36,9 @@ class ManifestEntry(msgspec.Struct, frozen=True):
     role: str
     domain: int
     cycles: int
+    superseded: bool = False
+    """Its inputs are still what a healthy engine shows, but its labels no longer hold (concept drift): it counts for
+    the baseline, and nothing is learnt from it or judged on it."""
 
 
 class Example(msgspec.Struct, frozen=True):

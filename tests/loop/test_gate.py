@@ -55,6 +55,13 @@ def test_without_old_gate_engines_nothing_is_promoted():
     assert "no old engine" in decision.reason
 
 
+def test_where_the_labels_of_old_engines_no_longer_hold_the_new_ones_decide():
+    decision = decide(None, evaluation(20, 12), old_tolerance=0.15, seed=0, superseded=True)
+    assert decision.approved
+    assert "no longer hold" in decision.reason
+    assert not decide(None, evaluation(20, 20), old_tolerance=0.15, seed=0, superseded=True).approved
+
+
 def test_answers_that_are_not_finite_are_rejected():
     broken = evaluation(20, 12)
     broken.challenger[3] = np.nan

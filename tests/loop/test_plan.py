@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -100,3 +102,25 @@ def test_a_damaged_data_set_is_refused(tmp_path):
     (tmp_path / "rows.npz").write_bytes(content)
     with pytest.raises(DataError, match="the data of a retraining cannot be read"):
         dataset.read(tmp_path)
+
+
+def test_after_a_concept_drift_only_the_changed_runs_are_learnt_from(tmp_path: Path):
+    old, before, changed = make_runs("a", 10), make_runs("b", 8), make_runs("c", 9)
+    names = {run.run_id for run in changed}
+    made = plan.make([*old, *before, *changed], manifest_of(old), changed=names)
+    assert made.old == []
+    assert {run.run_id for run in made.new} == names
+    assert {entry.run_id for entry in made.manifest if not entry.superseded} == names
+    assert len(made.manifest) == len(made.superseded) + len(names) == 27
+    dataset.write(made, tmp_path)
+    assert [run.run_id for run in dataset.read(tmp_path).superseded] == [run.run_id for run in made.superseded]
+    assert dataset.read(tmp_path).manifest == made.manifest
+
+
+def test_what_is_superseded_stays_so():
+    old, changed, later = make_runs("a", 10), make_runs("c", 9), make_runs("d", 6)
+    first = plan.make([*old, *changed], manifest_of(old), changed={run.run_id for run in changed})
+    made = plan.make([*old, *changed, *later], first.manifest)
+    assert {run.run_id for run in made.old} == {run.run_id for run in changed}
+    assert {run.run_id for run in made.superseded} == {run.run_id for run in old}
+    assert {run.run_id for run in made.new} == {run.run_id for run in later}

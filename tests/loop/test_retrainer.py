@@ -36,13 +36,21 @@ class World:
         self.registry.add(decision="promoted")
         self.registry.pointers["production"] = "1"
         self.backend = FakeBackend()
+        self.changed: list[str] = []
         self.restart()
 
     def restart(self) -> None:
         self.backend = FakeBackend(jobs=self.backend.jobs, script=self.backend.script)
         self.events = EventLog(self.folder / "events", 10_000)
         self.loop = Retrainer(
-            self.settings, self.folder, self.registry, self.archive, self.events, self.backend, self.clock
+            self.settings,
+            self.folder,
+            self.registry,
+            self.archive,
+            self.events,
+            self.backend,
+            self.clock,
+            changed_runs=lambda: self.changed,
         )
 
     def settle(self, moves: int = 20) -> str:
@@ -130,6 +138,22 @@ def test_an_alert_leads_to_a_promotion_that_the_watch_confirms(world: World):
     ]
     world.clock.now += 31
     assert world.settle() == "idle"
+
+
+def test_a_concept_drift_waits_for_runs_with_the_new_labels_and_is_decided_by_the_gate(world: World):
+    world.arrive(40)
+    world.changed = NEW[38:]
+    assert world.alert(drift="concept") == "queued"
+    assert world.settle() == "waiting_for_labels"
+    world.changed = NEW[20:]
+    world.arrive(60)
+    assert world.settle() == "running"
+    assert world.backend.jobs[0].cause == "concept:1"
+    world.run(world.promoting)
+    # Nothing that the drift watch could see has changed, and there may be no traffic at all.
+    assert world.settle() == "cooling_down"
+    assert world.decisions == [("concept:1", "promoted")]
+    assert "rolled_back" not in world.kinds
 
 
 def test_the_start_event_is_durable_before_the_pipeline_starts(world: World):

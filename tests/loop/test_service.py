@@ -12,8 +12,10 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 
+from driftloop.drift.outcomes import Figure, Judgement
 from driftloop.errors import DriftloopError
 from driftloop.loop import service
+from driftloop.loop.concept import Report
 from driftloop.settings import Settings
 
 from .fakes import FakeBackend, FakeRegistry
@@ -174,7 +176,9 @@ def test_a_body_over_the_limit_is_refused(up: Up):
     assert up.problems("/events", b" " * (2**18 + 1), status=413)[0]["field"] == "body"
 
 
-@pytest.mark.parametrize("path", ["/alerts", "/archive/runs", "/events", "/retrain", "/promote", "/rollback"])
+@pytest.mark.parametrize(
+    "path", ["/alerts", "/archive/runs", "/feedback", "/events", "/retrain", "/promote", "/rollback"]
+)
 @pytest.mark.parametrize("header", [None, "Bearer wrong", TOKEN, "Bearer "])
 def test_without_the_token_nothing_is_changed(up: Up, path: str, header: str | None):
     del up.http.headers["Authorization"]
@@ -182,6 +186,95 @@ def test_without_the_token_nothing_is_changed(up: Up, path: str, header: str | N
     assert answer.status_code == 401
     assert answer.json()["detail"][0]["field"] == "Authorization"
     assert up.events() == []
+
+
+def answered(**changes: Any) -> dict[str, Any]:
+    """What POST /predict answers."""
+    return {
+        "rul": 52.0, "lower": 40.0, "upper": 64.5, "regime": 0, "flags": [], "model_version": "1",
+        "request_id": "r-7", "engine_id": "eng-7", "cycle": 31, **changes,
+    }  # fmt: skip
+
+
+def test_a_true_rul_is_taken_once_with_the_prediction_as_it_was_answered(up: Up):
+    body = {"outcomes": [{"true_rul": 41, "prediction": answered()}]}
+    assert up.http.post("/feedback", json=body).json() == {"added": 1, "known": 0}
+    assert up.http.post("/feedback", json=body).json() == {"added": 0, "known": 1}
+    (kept,) = up.parts.feedback.outcomes("eng-7", "1")
+    assert (kept.key, kept.rul, kept.true_rul) == ("cycle 31", 52.0, 41.0)
+    assert [event["count"] for event in up.events() if event["kind"] == "feedback_received"] == [1]
+    other = {"outcomes": [{"true_rul": 42, "prediction": answered()}]}
+    assert "known with other figures" in up.problems("/feedback", other, status=409)[0]["message"]
+
+
+def test_who_kept_no_answers_is_helped_by_the_inference_log(up: Up):
+    folder = up.settings.state_dir / "inference"
+    folder.mkdir()
+    record = {**answered(), "time": "2027-01-15T08:00:00.000Z", "row": [], "newest": []}
+    (folder / "inference-0.jsonl").write_text(
+        json.dumps(record) + "\n" + json.dumps({**record, "model_version": "stub", "request_id": "r-8", "cycle": 32})
+    )
+    body = {"outcomes": [{"true_rul": 41, "request_id": "r-7"}, {"true_rul": 41, "engine_id": "eng-7", "cycle": 31}]}
+    assert up.http.post("/feedback", json=body).json() == {"added": 1, "known": 1}
+    found = up.problems("/feedback", {"outcomes": [body["outcomes"][0], {"true_rul": 1, "request_id": "r-8"}]})
+    assert found[0]["field"] == "outcomes[1]"
+    assert "send the prediction as POST /predict answered it" in found[0]["message"]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "field"),
+    [
+        ({"true_rul": -1, "prediction": answered()}, "outcomes[0].true_rul"),
+        ({"prediction": answered()}, "outcomes[0]"),
+        ({"true_rul": 4}, "outcomes[0]"),
+        ({"true_rul": 4, "engine_id": "eng-7"}, "outcomes[0]"),
+        ({"true_rul": 4, "engine_id": "eng-7", "cycle": 1}, "outcomes[0]"),
+        ({"true_rul": 4, "prediction": answered(model_version="stub")}, "outcomes[0].prediction.model_version"),
+        ({"true_rul": 4, "prediction": answered(lower=70)}, "outcomes[0].prediction.lower"),
+        ({"true_rul": 4, "prediction": answered(rul="x")}, "outcomes[0].prediction.rul"),
+        ({"true_rul": 4, "prediction": answered(engine_id=None)}, "outcomes[0].engine_id"),
+        ({"true_rul": 4, "prediction": answered(cycle=None, request_id=None)}, "outcomes[0].cycle"),
+        ({"true_rul": 4, "rul": 5, "prediction": answered()}, "outcomes[0]"),
+    ],
+)
+def test_bad_feedback_is_refused_with_the_field_and_nothing_of_it_is_kept(up: Up, outcome: Any, field: str):
+    good = {"true_rul": 41, "prediction": answered(engine_id="eng-8")}
+    assert up.problems("/feedback", {"outcomes": [outcome, good]})[0]["field"] == field
+    assert up.parts.feedback.engines() == []
+
+
+def test_what_completed_engines_say_is_in_the_status(up: Up):
+    up.http.post("/archive/runs", json={"runs": [run_of("eng-1")]})
+    assert up.parts.feedback.engines() == ["eng-1"]
+    assert up.http.get("/status").json()["concept"]["verdict"] == "not_enough_data"
+    assert up.http.get("/feedback").json()["changed_runs"] == []
+
+
+def test_the_metrics_of_live_errors_are_exact(up: Up):
+    figures = {
+        "rmse": Figure(13.5, 12.0, None, 17.25, 0.4),
+        "bias": Figure(-1.5, 0.25, -6.0, 6.5, 0.3),
+        "coverage": Figure(0.88, 0.9, 0.7, None, 0.1),
+    }
+    judged = Judgement(verdict="no_drift", engines=20, least=8, window=20, reference=27, score=0.4, figures=figures)
+    up.parts.concept.stop()
+    up.parts._watcher.join()
+    up.parts.concept.report = Report("3", judged, "no_drift")
+    lines = up.http.get("/metrics").text.splitlines()
+    assert [line for line in lines if line.startswith(("driftloop_live", "driftloop_concept"))] == [
+        'driftloop_concept_verdict{model_version="3",verdict="drift"} 0.0',
+        'driftloop_concept_verdict{model_version="3",verdict="no_drift"} 1.0',
+        'driftloop_concept_verdict{model_version="3",verdict="not_enough_data"} 0.0',
+        'driftloop_concept_verdict{model_version="3",verdict="input_drift"} 0.0',
+        'driftloop_live_engines{model_version="3"} 20.0',
+        'driftloop_live_rmse{model_version="3"} 13.5',
+        'driftloop_live_bias{model_version="3"} -1.5',
+        'driftloop_live_coverage{model_version="3"} 0.88',
+        'driftloop_live_limit{figure="rmse",model_version="3",side="upper"} 17.25',
+        'driftloop_live_limit{figure="bias",model_version="3",side="lower"} -6.0',
+        'driftloop_live_limit{figure="bias",model_version="3",side="upper"} 6.5',
+        'driftloop_live_limit{figure="coverage",model_version="3",side="lower"} 0.7',
+    ]
 
 
 def test_events_are_read_from_where_one_left_off(up: Up):

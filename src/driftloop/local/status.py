@@ -78,11 +78,24 @@ def caption(status: dict[str, Any]) -> str:
         parts.append(f"loop {loop.get('state', '?')}")
         if verdict := status.get("last_verdict"):
             parts.append(f"last verdict {verdict.get('verdict')} (n={verdict.get('n')}, score {verdict.get('score')})")
+        parts.append(_truth(loop.get("concept") or {}))
     else:
         parts.append("retrainer does not answer")
     if "memory_mib" in status:
         parts.append(f"{status['memory_mib']:.0f} MiB in all")
     return " · ".join(parts)
+
+
+def _truth(concept: dict[str, Any]) -> str:
+    """What completed engines say of the model."""
+    figures = concept.get("figures")
+    if not figures:
+        return f"labels {concept.get('verdict', 'unknown')} ({concept.get('engines', 0)} completed engines)"
+    rmse, bias = figures["rmse"], figures["bias"]
+    return (
+        f"labels {concept['verdict']} (live RMSE {rmse['value']:.1f}, limit {rmse['upper']:.1f}; "
+        f"bias {bias['value']:+.1f}, {bias['lower']:+.1f} to {bias['upper']:+.1f}; {concept['window']} engines)"
+    )
 
 
 def _model(settings: Settings) -> dict[str, Any] | None:

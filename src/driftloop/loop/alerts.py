@@ -12,6 +12,8 @@ from driftloop.errors import DriftloopError
 
 DRIFT_ALERT = "DriftloopDrift"
 FLEET_CHANGE, SENSOR_FAULT = "fleet_change", "sensor_fault"
+CONCEPT = "concept"
+"""The inputs are as ever, the remaining life that belongs to them is another; said by the retrainer's own watch."""
 
 _Text = Annotated[str, msgspec.Meta(max_length=4000)]
 
@@ -37,7 +39,7 @@ class Alert(msgspec.Struct, frozen=True):
 
     firing: bool
     drift: str
-    """`fleet_change` or `sensor_fault`."""
+    """`fleet_change`, `sensor_fault` or `concept`."""
     model_version: str
     starts_at: str
     """RFC 3339, UTC."""

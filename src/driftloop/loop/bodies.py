@@ -21,6 +21,8 @@ MAX_SMALL_BODY = 256 * 1024
 """Bytes of every body but an archive's."""
 MAX_RUNS = 1000
 """Runs in one call."""
+MAX_OUTCOMES = 1000
+"""Outcomes in one call."""
 
 _KIND = re.compile(r"[a-z][a-z_]{0,63}")
 _TEXTS = ("cause", "id", "run", "model_version")
@@ -50,6 +52,39 @@ class PostedRuns(msgspec.Struct, forbid_unknown_fields=True):
     runs: Annotated[list[PostedRun], msgspec.Meta(min_length=1, max_length=MAX_RUNS)]
 
 
+_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+_Cycles = Annotated[float, msgspec.Meta(ge=0, le=1e6)]
+_Version = Annotated[str, msgspec.Meta(pattern="^[1-9][0-9]{0,17}$")]
+
+
+class AnsweredPrediction(msgspec.Struct):
+    """What POST /predict answered; its other fields are passed over."""
+
+    model_version: _Version
+    rul: _Cycles
+    lower: _Cycles
+    upper: _Cycles
+    request_id: _Name | None = None
+    engine_id: _Name | None = None
+    cycle: int | None = None
+
+
+class PostedOutcome(msgspec.Struct, forbid_unknown_fields=True):
+    """The true RUL at one prediction: the answer itself, or else its request id, or engine and cycle."""
+
+    true_rul: _Cycles
+    prediction: AnsweredPrediction | None = None
+    engine_id: _Name | None = None
+    cycle: int | None = None
+    request_id: _Name | None = None
+
+
+class PostedFeedback(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of POST /feedback."""
+
+    outcomes: Annotated[list[PostedOutcome], msgspec.Meta(min_length=1, max_length=MAX_OUTCOMES)]
+
+
 class RetrainRequest(msgspec.Struct, forbid_unknown_fields=True):
     """The body of POST /retrain."""
 
@@ -59,7 +94,7 @@ class RetrainRequest(msgspec.Struct, forbid_unknown_fields=True):
 class PromoteRequest(msgspec.Struct, forbid_unknown_fields=True):
     """The body of POST /promote."""
 
-    version: Annotated[str, msgspec.Meta(pattern="^[1-9][0-9]{0,17}$")]
+    version: _Version
 
 
 class RollbackRequest(msgspec.Struct, forbid_unknown_fields=True):

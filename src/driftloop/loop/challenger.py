@@ -47,7 +47,8 @@ def make(
         mixture = "engines" if weights is None else "traffic"
         build.build_bundle(
             trained,
-            runs,
+            # What the inputs look like, the superseded runs say as well as ever.
+            [*runs, *plan.superseded],
             plan.manifest,
             folder,
             weights,

@@ -22,6 +22,7 @@ class _Stored(msgspec.Struct):
     manifest: list[ManifestEntry]
     excluded: list[StuckSensor]
     missing: list[str]
+    superseded: list[str]
 
 
 def write(plan: Plan, folder: Path) -> None:
@@ -33,8 +34,9 @@ def write(plan: Plan, folder: Path) -> None:
         plan.manifest,
         plan.excluded,
         plan.missing,
+        [run.run_id for run in plan.superseded],
     )
-    rows: dict[str, Any] = {run.run_id: run.rows for run in [*plan.old, *plan.new]}
+    rows: dict[str, Any] = {run.run_id: run.rows for run in [*plan.old, *plan.new, *plan.superseded]}
     with (folder / _ROWS).open("wb") as file:
         np.savez(file, **rows)
     durable.write_json(folder / _PLAN, msgspec.to_builtins(stored))
@@ -45,7 +47,7 @@ def read(folder: Path) -> Plan:
     try:
         stored = msgspec.json.decode((folder / _PLAN).read_bytes(), type=_Stored)
         with np.load(folder / _ROWS, allow_pickle=False) as rows:
-            runs = {run_id: Run(run_id, rows[run_id]) for run_id in [*stored.old, *stored.new]}
+            runs = {run_id: Run(run_id, rows[run_id]) for run_id in [*stored.old, *stored.new, *stored.superseded]}
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, msgspec.DecodeError) as error:
         raise DataError(f"the data of a retraining cannot be read: {error}", where=str(folder)) from error
     for entry in stored.manifest:
@@ -57,4 +59,5 @@ def read(folder: Path) -> Plan:
         stored.manifest,
         stored.excluded,
         stored.missing,
+        [runs[run_id] for run_id in stored.superseded],
     )

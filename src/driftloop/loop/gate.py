@@ -56,13 +56,16 @@ class Decision:
         return "; ".join(self.reasons)
 
 
-def decide(old: Evaluation | None, new: Evaluation, *, old_tolerance: float, seed: int) -> Decision:
+def decide(
+    old: Evaluation | None, new: Evaluation, *, old_tolerance: float, seed: int, superseded: bool = False
+) -> Decision:
     """Approve a challenger that is better on new engines and not worse on old ones beyond the tolerance.
 
     Better: the upper 95 % bound of RMSE(challenger) - RMSE(champion) over new engines is below zero.
     Not worse: the same bound over old engines is at most `old_tolerance` times the champion's RMSE there.
     Bounds come from a paired bootstrap over engines. `old` is None where the champion has no gate engine, which
-    refuses the challenger: nothing shows that it still knows them. An answer that is not finite refuses it too.
+    refuses the challenger: nothing shows that it still knows them, unless their labels are `superseded`, when there
+    is nothing to keep. An answer that is not finite refuses it too.
     Raises ValueError for no windows or unequal lengths.
     """
     groups = {NEW: new} if old is None else {NEW: new, OLD: old}
@@ -76,6 +79,8 @@ def decide(old: Evaluation | None, new: Evaluation, *, old_tolerance: float, see
         f"{'better' if better else 'not shown to be better'} on {_describe(NEW, figures[NEW])}: "
         f"upper bound {figures[NEW].upper:+.2f}, allowed below 0"
     ]
+    if old is None and superseded:
+        return Decision(better, [*reasons, "the labels of old engines no longer hold"], figures)
     if old is None:
         return Decision(False, [*reasons, "no old engine in the gate role, so nothing shows what was kept"], figures)
     allowed = old_tolerance * figures[OLD].rmse_champion

@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 from driftloop.cmapss.archive import Archive
 from driftloop.cmapss.runs import ROLES, role_of
 from driftloop.errors import DriftloopError
+from driftloop.loop.concept import VERDICTS, ConceptWatch
 from driftloop.loop.retrainer import Retrainer
 from driftloop.loop.state import PHASES
 
@@ -19,6 +20,8 @@ KINDS = frozenset(
         "alert_resolved",
         "verdict",
         "runs_archived",
+        "feedback_received",
+        "concept_verdict",
         "runs_excluded",
         "retraining_started",
         "waiting_for_labels",
@@ -38,13 +41,19 @@ KINDS = frozenset(
     )
 )
 """The kinds of events that get a series of their own; whatever else is reported counts as `other`."""
+FIGURES = {
+    "rmse": "RMSE of completed engines, cycles.",
+    "bias": "Mean of predicted minus true RUL of completed engines, cycles.",
+    "coverage": "Share of the true RULs of completed engines inside their prediction interval.",
+}
+"""What the concept watch judges (driftloop.drift.outcomes)."""
 
 
 class Metrics(Collector):
     """Makes the metrics of one retrainer."""
 
-    def __init__(self, retrainer: Retrainer, archive: Archive) -> None:
-        self._retrainer, self._archive = retrainer, archive
+    def __init__(self, retrainer: Retrainer, archive: Archive, concept: ConceptWatch) -> None:
+        self._retrainer, self._archive, self._concept = retrainer, archive, concept
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -83,6 +92,7 @@ class Metrics(Collector):
         for kind, count in sorted(counts.items()):
             events.add_metric([kind], count)
         yield events
+        yield from self._truth()
         try:
             roles = Counter(role_of(run_id) for run_id in self._archive.run_ids())
         except DriftloopError:
@@ -91,3 +101,38 @@ class Metrics(Collector):
         for role in ROLES:
             runs.add_metric([role], roles[role])
         yield runs
+
+    def _truth(self) -> Iterator[GaugeMetricFamily]:
+        """What completed engines say of the model in production; nothing before the first look at it."""
+        report = self._concept.report
+        version, judgement = report.model_version, report.judgement
+        if version is None:
+            return
+        verdict = GaugeMetricFamily(
+            "driftloop_concept_verdict", "1 for the last verdict.", labels=["model_version", "verdict"]
+        )
+        for name in VERDICTS:
+            verdict.add_metric([version, name], float(name == report.verdict))
+        yield verdict
+        if judgement is None:
+            return
+        engines = GaugeMetricFamily(
+            "driftloop_live_engines", "Completed engines that the figures are of.", labels=["model_version"]
+        )
+        engines.add_metric([version], judgement.window)
+        yield engines
+        limits = GaugeMetricFamily(
+            "driftloop_live_limit", "Control limits of the figures.", labels=["model_version", "figure", "side"]
+        )
+        for name, about in FIGURES.items():
+            family = GaugeMetricFamily(f"driftloop_live_{name}", about, labels=["model_version"])
+            figure = judgement.figures.get(name)
+            if figure is None:
+                continue
+            family.add_metric([version], figure.value)
+            yield family
+            for side, limit in (("lower", figure.lower), ("upper", figure.upper)):
+                if limit is not None:
+                    limits.add_metric([version, name, side], limit)
+        if limits.samples:
+            yield limits

@@ -43,6 +43,8 @@ class Plan:
     excluded: list[StuckSensor]
     missing: list[str]
     """Runs of the champion's manifest that the archive no longer has."""
+    superseded: list[Run]
+    """Runs whose labels no longer hold; the baseline still knows their inputs."""
 
 
 def new_run_ids(archived: Iterable[str], manifest: Sequence[ManifestEntry]) -> list[str]:
@@ -62,33 +64,40 @@ def lacking(new_ids: Sequence[str], min_new_engines: int) -> str | None:
     return "; ".join(wants) or None
 
 
-def make(runs: Sequence[Run], manifest: Sequence[ManifestEntry]) -> Plan:
+def make(runs: Sequence[Run], manifest: Sequence[ManifestEntry], changed: Iterable[str] | None = None) -> Plan:
     """Sort archived runs into old and new, and leave out new ones with a stuck sensor.
 
-    New runs form the next operating domain. Raises DataError where a run differs from what the champion was
-    trained on under the same id.
+    New runs form the next operating domain. After a concept drift `changed` are the runs that show the labels as they
+    are now: only these are learnt from, and all others are superseded. Raises DataError where a run differs from what
+    the champion was trained on under the same id.
     """
     known = {entry.run_id: entry for entry in manifest}
-    old = sorted((run for run in runs if run.run_id in known), key=lambda run: run.run_id)
-    changed = [run.run_id for run in old if run.sha256 != known[run.run_id].sha256]
-    if changed:
+    recognised = sorted((run for run in runs if run.run_id in known), key=lambda run: run.run_id)
+    altered = [run.run_id for run in recognised if run.sha256 != known[run.run_id].sha256]
+    if altered:
         raise DataError(
-            f"run {changed[0]} and {len(changed) - 1} others are not what the production model was trained on",
+            f"run {altered[0]} and {len(altered) - 1} others are not what the production model was trained on",
             where="archive",
             remedy="the archive is append-only: restore it from a backup",
         )
     arrived = sorted((run for run in runs if run.run_id not in known), key=lambda run: run.run_id)
-    excluded = stuck_sensors(arrived, old)
+    excluded = stuck_sensors(arrived, recognised)
     refused = {stuck.run_id for stuck in excluded}
-    new = [run for run in arrived if run.run_id not in refused]
+    usable = [run for run in arrived if run.run_id not in refused]
     domain = 1 + max((entry.domain for entry in manifest), default=-1)
+    entries = [known[run.run_id] for run in recognised]
+    entries += [ManifestEntry(run.run_id, run.sha256, run.role, domain, len(run.rows)) for run in usable]
+    if changed is not None:
+        hold = set(changed)
+        entries = [msgspec.structs.replace(entry, superseded=entry.run_id not in hold) for entry in entries]
+    stale = {entry.run_id for entry in entries if entry.superseded}
     return Plan(
-        old=old,
-        new=new,
-        manifest=[known[run.run_id] for run in old]
-        + [ManifestEntry(run.run_id, run.sha256, run.role, domain, len(run.rows)) for run in new],
+        old=[run for run in recognised if run.run_id not in stale],
+        new=[run for run in usable if run.run_id not in stale],
+        manifest=entries,
         excluded=excluded,
-        missing=sorted(set(known) - {run.run_id for run in old}),
+        missing=sorted(set(known) - {run.run_id for run in recognised}),
+        superseded=[run for run in [*recognised, *usable] if run.run_id in stale],
     )
 
 

@@ -23,7 +23,7 @@ from driftloop import durable
 from driftloop.bundle import ManifestEntry, read_metadata
 from driftloop.errors import DriftloopError, RegistryUnavailable
 from driftloop.loop import plan, promotion, retention, state
-from driftloop.loop.alerts import SENSOR_FAULT, Alert
+from driftloop.loop.alerts import CONCEPT, SENSOR_FAULT, Alert
 from driftloop.loop.backend import Backend, Job
 from driftloop.loop.events import Event, EventLog
 from driftloop.loop.state import Attempt, Decision, Mode
@@ -76,9 +76,11 @@ class Retrainer:
         events: EventLog,
         backend: Backend,
         clock: Callable[[], float] = time.time,
+        changed_runs: Callable[[], list[str]] = list,
     ) -> None:
+        """`changed_runs` says which archived runs show the labels as they are after a concept drift."""
         self.settings, self.registry, self.archive, self.events = settings, registry, archive, events
-        self._folder, self._backend, self._clock = folder, backend, clock
+        self._folder, self._backend, self._clock, self._changed_runs = folder, backend, clock, changed_runs
         self._state_path = folder / "state.json"
         self._state = state.load(self._state_path)
         self._lock = threading.RLock()  # the state
@@ -299,7 +301,7 @@ class Retrainer:
                 self._refuse(attempt.cause, attempt.champion, f"version {champion} is in production")
                 self._save()
             return 0.0
-        missing = plan.lacking(self._new_runs(attempt.champion), self.settings.min_new_engines)
+        missing = plan.lacking(self._runs_for(attempt), self.settings.min_new_engines)
         with self._lock:
             if attempt not in self._state.queue:
                 return 0.0
@@ -335,7 +337,7 @@ class Retrainer:
         # Runs that a pipeline has already found unusable are no reason to start another one.
         if len(self.archive.run_ids()) <= attempt.archived:
             return None
-        if plan.lacking(self._new_runs(attempt.champion), self.settings.min_new_engines) is None:
+        if plan.lacking(self._runs_for(attempt), self.settings.min_new_engines) is None:
             with self._lock:
                 self._start(attempt)
             return 0.0
@@ -469,7 +471,8 @@ class Retrainer:
                 # The step died between moving the alias and telling of it.
                 self._tell(attempt, "promoted", version.version, from_version=attempt.champion, repaired=True)
             attempt.promoted_at = attempt.promoted_at or version.tags.get("decided_at") or durable.now()
-            if attempt.by_hand:
+            if attempt.by_hand or attempt.cause.startswith(f"{CONCEPT}:"):
+                # The drift watch sees inputs; that labels fit again, the gate has shown, and the next engines will.
                 self._finish("promoted", version.tags.get("decision_reason", ""), version.version)
                 return
             self._state.phase = "verifying"
@@ -589,6 +592,14 @@ class Retrainer:
             folder = self.registry.fetch(champion, self._folder / "bundles" / champion)
             self._manifests = {champion: read_metadata(folder).manifest}
         return plan.new_run_ids(self.archive.run_ids(), self._manifests[champion])
+
+    def _runs_for(self, attempt: Attempt) -> list[str]:
+        """The runs that a retraining would learn anew from."""
+        new = self._new_runs(attempt.champion)
+        if not attempt.cause.startswith(f"{CONCEPT}:"):
+            return new
+        changed = set(self._changed_runs())
+        return [run_id for run_id in new if run_id in changed]
 
     def _forget(self) -> None:
         retention.prune_versions(self.registry, self.settings.keep_versions)

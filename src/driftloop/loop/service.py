@@ -20,9 +20,11 @@ from driftloop import __version__
 from driftloop.cmapss.archive import Archive, RunConflict, open_archive
 from driftloop.cmapss.runs import role_of
 from driftloop.errors import DataError, DriftloopError
-from driftloop.loop import alerts, bodies, state
+from driftloop.loop import alerts, answered, bodies, state
 from driftloop.loop.backend import Backend, LocalBackend
+from driftloop.loop.concept import ConceptWatch
 from driftloop.loop.events import PAGE, EventLog
+from driftloop.loop.feedback import Conflict, FeedbackLog
 from driftloop.loop.metrics import Metrics
 from driftloop.loop.retrainer import Retrainer
 from driftloop.registry import Registry
@@ -39,6 +41,8 @@ class Service:
         self.registry = Registry(settings.mlflow_url, settings.model_name)
         self.archive: Archive = open_archive(settings.archive_location)
         self.events = EventLog(folder / "events", settings.keep_events)
+        self.feedback = FeedbackLog(folder / "feedback")
+        self.concept = ConceptWatch(folder / "concept", self.registry, self.archive, self.feedback, self.events)
         self.retrainer = Retrainer(
             settings,
             folder,
@@ -46,23 +50,30 @@ class Service:
             self.archive,
             self.events,
             backend or LocalBackend(settings, folder / "pipelines"),
+            changed_runs=self.concept.changed_runs,
         )
-        self.metrics = Metrics(self.retrainer, self.archive)
+        self.metrics = Metrics(self.retrainer, self.archive, self.concept)
         self._worker = threading.Thread(target=self.retrainer.work, name="retrainer", daemon=True)
+        self._watcher = threading.Thread(
+            target=self.concept.work, args=(self.retrainer,), name="concept-watch", daemon=True
+        )
 
     @property
     def alive(self) -> bool:
-        """Whether the worker works."""
-        return self._worker.is_alive()
+        """Whether the worker and the concept watch work."""
+        return self._worker.is_alive() and self._watcher.is_alive()
 
     def start(self) -> None:
-        """Start the worker."""
+        """Start the worker and the concept watch."""
         self._worker.start()
+        self._watcher.start()
 
     def stop(self) -> None:
         """End the worker and whatever it runs; what was under way goes on at the next start."""
+        self.concept.stop()
         self.retrainer.stop()
         self._worker.join(timeout=10)
+        self._watcher.join(timeout=10)
         self.registry.close()
         os.close(self._lock)
 
@@ -75,12 +86,28 @@ class Service:
             raise bodies.Problem(409, "runs", str(error)) from error
         except DataError as error:
             raise bodies.Problem(503, "archive", str(error)) from error
+        self.feedback.add_runs(run.run_id for run in runs)
         new = [run.run_id for run, is_new in zip(runs, added, strict=True) if is_new]
         known = [run.run_id for run, is_new in zip(runs, added, strict=True) if not is_new]
         if new:
             self.events.append("runs_archived", count=len(new), roles=_roles(new))
         self.retrainer.on_runs(new)
         return {"added": new, "known": known}
+
+    def add_feedback(self, body: bytes) -> dict[str, Any]:
+        """Take true RULs of answered predictions, all or none; on disk when this returns."""
+        found = answered.outcomes(body, self.settings.state_dir / "inference")
+        try:
+            new = self.feedback.add(found)
+        except Conflict as error:
+            raise bodies.Problem(409, "outcomes", str(error)) from error
+        if new:
+            self.events.append("feedback_received", count=new, engines=len({one.engine_id for one in found}))
+        return {"added": new, "known": len(found) - new}
+
+    def status(self) -> dict[str, Any]:
+        """Everything a person wants to know about the loop, and what completed engines say of the model."""
+        return {**self.retrainer.status(), "concept": self.concept.status()}
 
     def add_event(self, body: bytes) -> dict[str, Any]:
         """Log what the watch or a pipeline step reports, and tell the loop."""
@@ -171,6 +198,7 @@ def _add_posts(app: FastAPI, service: Service) -> None:
 
     post("/alerts", alerts.Webhook, bodies.MAX_SMALL_BODY, service.take_alerts, "Alertmanager's webhook, version 4")
     post("/archive/runs", bodies.PostedRuns, config.max_archive_bytes, service.add_runs, "Archive completed runs")
+    post("/feedback", bodies.PostedFeedback, bodies.MAX_SMALL_BODY, service.add_feedback, "Tell the true RUL")
     post("/events", None, bodies.MAX_SMALL_BODY, service.add_event, "Report an event")
     post("/retrain", bodies.RetrainRequest, bodies.MAX_SMALL_BODY, retrain, "Retrain by hand")
     post("/promote", bodies.PromoteRequest, bodies.MAX_SMALL_BODY, promote, "Promote a version by hand")
@@ -195,10 +223,15 @@ def _add_gets(app: FastAPI, service: Service) -> None:
         found = service.events.read(after, PAGE)
         return {"events": found, "next": found[-1]["seq"] if found else after}
 
+    @app.get("/feedback")
+    def feedback() -> dict[str, Any]:
+        """What completed engines say of the model in production, and the runs since which labels have changed."""
+        return {**service.concept.status(), "changed_runs": service.concept.changed_runs()}
+
     @app.get("/status")
     def status() -> dict[str, Any]:
-        """Where the loop is, what it works on, and what it decided last."""
-        return service.retrainer.status()
+        """Where the loop is, what it works on, what it decided last, and how true the model's predictions are."""
+        return service.status()
 
     @app.get("/metrics", response_class=Response)
     def metrics() -> Response:

@@ -19,6 +19,7 @@ from driftloop import durable, settings
 from driftloop.bundle import CHECKPOINT, SERVING_FILES, read_metadata
 from driftloop.errors import DriftloopError, RegistryUnavailable
 from driftloop.loop import events, promotion
+from driftloop.loop.alerts import CONCEPT
 from driftloop.registry import CHALLENGER, Registry
 from driftloop.settings import Settings
 
@@ -93,8 +94,10 @@ def collect(run: str, cause: str, champion: str, dataset: str, bundle: str) -> N
         from driftloop.loop import plan
 
         files = (*SERVING_FILES, CHECKPOINT)
+        changed = _changed_runs(step.settings) if cause.startswith(f"{CONCEPT}:") else None
         folder = step.patiently(lambda: step.registry.fetch(champion, Path(bundle), files))
-        made = plan.make(open_archive(step.settings.archive_location).read_all(), read_metadata(folder).manifest)
+        archived = open_archive(step.settings.archive_location).read_all()
+        made = plan.make(archived, read_metadata(folder).manifest, changed)
         if made.excluded:
             step.report(
                 {
@@ -105,7 +108,7 @@ def collect(run: str, cause: str, champion: str, dataset: str, bundle: str) -> N
                     "count": len(made.excluded),
                 }
             )
-        missing = plan.lacking([entry.run_id for entry in made.new], step.settings.min_new_engines)
+        missing = plan.lacking([run.run_id for run in made.new], step.settings.min_new_engines)
         if missing is not None:
             left_out = f" ({len(made.excluded)} left out for a stuck sensor)" if made.excluded else ""
             step.report({"kind": "waiting_for_labels", "model_version": champion, "reason": missing + left_out})
@@ -150,7 +153,8 @@ def evaluate(run: str, cause: str, champion: str, version: str, dataset: str, ch
         if new is None:
             raise DriftloopError("no new engine has the gate role", where="archive", remedy="add completed runs")
         old = evaluation.evaluate(Path(champion_bundle), Path(bundle), plan.old)
-        decision = gate.decide(old, new, old_tolerance=step.settings.old_tolerance, seed=0)
+        superseded = bool(plan.superseded) and not plan.old
+        decision = gate.decide(old, new, old_tolerance=step.settings.old_tolerance, seed=0, superseded=superseded)
         outcome = promotion.APPROVED if decision.approved else promotion.REJECTED
         step.patiently(lambda: promotion.decide(step.registry, version, outcome, decision.reason, cause))
         step.report({"kind": "gate_decided", "model_version": version, "from_version": champion, **decision.as_dict()})
@@ -183,6 +187,19 @@ def promote(run: str, cause: str, version: str) -> None:
             )
         else:
             step.report({"kind": "serving_confirmed", "model_version": version, "time": confirmed})
+
+
+def _changed_runs(config: Settings) -> list[str]:
+    """The runs since which the labels have changed, as the retrainer's concept watch knows them."""
+    url = f"{config.retrainer_url.rstrip('/')}/feedback"
+    try:
+        answer = httpx.get(url, timeout=30.0, trust_env=False).raise_for_status()
+        found: list[str] = answer.json()["changed_runs"]
+    except (httpx.HTTPError, ValueError, KeyError) as error:
+        raise DriftloopError(
+            f"does not say which runs show the changed labels: {error}", where=url, remedy="is the retrainer running?"
+        ) from error
+    return found
 
 
 def confirm(server_url: str, version: str, timeout_s: float) -> str | None:

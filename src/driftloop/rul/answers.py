@@ -32,7 +32,7 @@ class Model:
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """A model's answers to windows of some runs, all `[n]` and side by side."""
+    """A model's answers to windows of some runs, `[n]` where not said otherwise, and side by side."""
 
     engine: NDArray[np.str_]
     cycle: NDArray[np.int64]
@@ -43,6 +43,8 @@ class Answers:
     lower: NDArray[np.float32]
     upper: NDArray[np.float32]
     regime: NDArray[np.int64]
+    newest: NDArray[np.float32]
+    """Regime-normalised sensors, `[n, 21]`."""
 
 
 def open_model(folder: Path) -> Model:
@@ -74,7 +76,7 @@ def evaluate(model: Model, runs: Sequence[Run], *, stride: int = 1, threads: int
     lengths = [len(answer[0]) for answer in found]
     cycles = [np.arange(len(run.rows) - 1, -1, -stride)[::-1] for run in runs]
     labels = [windows(run, 1, stride)[1] for run in runs]
-    rul, lower, upper, regime, _ = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    rul, lower, upper, regime, newest = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return Answers(
         engine=np.repeat([run.run_id for run in runs], lengths),
         cycle=np.concatenate(cycles).astype(np.int64) + 1,
@@ -83,6 +85,7 @@ def evaluate(model: Model, runs: Sequence[Run], *, stride: int = 1, threads: int
         lower=lower,
         upper=upper,
         regime=regime,
+        newest=newest,
     )
 
 

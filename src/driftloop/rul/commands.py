@@ -202,7 +202,9 @@ def _train(
 
     start = champion.folder if champion is not None and mode is Mode.warm_start else None
     with _progress() as show:
-        trained = training.train(runs, config, warm_start=start, progress=show)
+        stale = {entry.run_id for entry in entries if entry.superseded}
+        learnt = [run for run in runs if run.run_id not in stale]
+        trained = training.train(learnt, config, warm_start=start, progress=show)
     if trained.note:
         _ERR.print(f"[yellow]{trained.note}; trained in full instead[/]")
     build.build_bundle(
