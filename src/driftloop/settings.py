@@ -6,6 +6,7 @@ A setting `server_port` is the variable `DRIFTLOOP_SERVER_PORT`; the two excepti
 
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -61,6 +62,13 @@ class Settings(BaseSettings):
     old_tolerance: float = Field(0.15, ge=0, description="share by which RMSE on old engines may grow")
     cool_down_s: float = Field(30.0, ge=0, description="pause after a retraining before the next may start")
     recovery_timeout_s: float = Field(300.0, gt=0, description="time for the watch to confirm, then rollback")
+    pipeline_backend: Literal["local", "job", "kfp"] = Field(
+        "local", description="where pipelines run: beside the retrainer, as Kubernetes Jobs, on Kubeflow Pipelines"
+    )
+    pipeline_job: Path | None = Field(
+        None, description="file with the Job that `job` makes and whose pod `kfp` gives to its steps"
+    )
+    kfp_url: str = Field("http://ml-pipeline:8888", description="the API of Kubeflow Pipelines")
     step_timeout_s: float = Field(3600.0, gt=0, description="longest time of one pipeline step")
     keep_versions: int = Field(20, gt=1, description="model versions kept besides those with an alias")
     keep_events: int = Field(100_000, gt=0, description="newest events of the loop that are kept")

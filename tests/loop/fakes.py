@@ -113,6 +113,8 @@ class FakeBackend:
     outcome: Outcome | None = None
     cleared: int = 0
     script: Callable[[Job], None] | None = None
+    outlives: bool = False
+    """Whether a pipeline goes on without its retrainer, as a Kubernetes Job does."""
 
     def prepare(self) -> None:
         pass
@@ -135,6 +137,12 @@ class FakeBackend:
 
     def stop(self) -> None:
         self.running = False
+
+    def leave(self) -> None:
+        self.running = self.outlives
+
+    def adopt(self, run: str) -> bool:
+        return self.running and bool(self.jobs) and self.jobs[-1].run == run
 
     def clear(self) -> None:
         self.running = False

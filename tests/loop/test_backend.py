@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from driftloop.errors import DriftloopError
-from driftloop.loop.backend import LOG, Job, LocalBackend, Outcome, environment, evidence
+from driftloop.loop.backend import LOG, Job, LocalBackend, Outcome, end_of_log, environment, failure
 from driftloop.settings import Settings
 
 TINY = """
@@ -118,7 +118,7 @@ def test_a_failing_step_fails_the_pipeline_and_leaves_its_evidence(
     outcome = outcome_of(backend)
     assert not outcome.succeeded
     assert outcome.error is not None
-    assert "the tiny step failed" in outcome.error
+    assert outcome.error.startswith("RuntimeError: the tiny step failed\n")
     assert "\x1b" not in outcome.error
     assert list(steps(tmp_path)) == ["collect", "train"]
 
@@ -170,4 +170,28 @@ def test_settings_reach_other_processes_as_they_are(tmp_path: Path, monkeypatch:
 
 def test_the_evidence_is_text_without_colours(tmp_path: Path):
     (tmp_path / LOG).write_text("\x1b[31mERROR\x1b[0m step \x1b[96m'promote'\x1b[0m failed\n\nthe reason\n")
-    assert evidence(tmp_path) == "ERROR step 'promote' failed\nthe reason"
+    assert failure("it ended", end_of_log(tmp_path)).error == "it ended\nERROR step 'promote' failed\nthe reason"
+    assert end_of_log(tmp_path / "nowhere") == ""
+
+
+def test_a_failure_begins_with_what_the_step_raised_last_in_a_chain():
+    log = """
+    Traceback (most recent call last):
+      File "a.py", line 1, in train
+    OSError: the disk is full
+
+    During handling of the above exception, another exception occurred:
+
+    Traceback (most recent call last):
+      File "b.py", line 2, in train
+        raise DataError
+    driftloop.errors.DataError: archive: run eng-1 is damaged
+14:07:23 - INFO - Task 'train' finished with status FAILURE
+Traceback (most recent call last):
+  File "driver.py", line 3, in main
+RuntimeError: Pipeline 'retraining' finished with status FAILURE.
+"""
+    error = failure("it exited with code 1", log).error
+    assert error is not None
+    assert error.splitlines()[:2] == ["DataError: archive: run eng-1 is damaged", "it exited with code 1"]
+    assert error.endswith("finished with status FAILURE.")

@@ -3,6 +3,7 @@
 import contextlib
 import tempfile
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -423,6 +424,39 @@ def test_a_restart_while_training_runs_the_same_cause_again(world: World):
         None,
         True,
     ]
+
+
+def test_a_pipeline_that_outlives_its_retrainer_is_taken_over(world: World):
+    world.arrive()
+    world.alert()
+    world.settle()
+    [job] = world.backend.jobs
+    world.backend.outlives = True
+    world.loop.stop()
+    assert world.backend.running
+    backend = world.backend
+    world.restart()
+    world.backend.running = backend.running
+    assert world.settle() == "running"
+    assert world.backend.jobs == [job], "the run was started anew"
+    assert world.backend.cleared == 0
+    assert world.kinds.count("retraining_started") == 1
+    assert "retraining_adopted" in world.kinds
+    world.run(world.promoting)
+    assert world.settle() == "verifying"
+
+
+def test_the_time_until_the_first_step_is_told_once(world: World):
+    world.arrive()
+    world.alert()
+    world.settle()
+    [job] = world.backend.jobs
+    started = parse_time(world.loop.status()["attempt"]["started_at"])
+    for step, after in (("collect", 6.5), ("train", 9.0)):
+        world.report("step_started", run=job.run, step=step, time=format_time(started + timedelta(seconds=after)))
+    [event] = [event for event in world.events.read() if event["kind"] == "pipeline_started"]
+    assert event["seconds"] == 6.5
+    assert event["run"] == job.run
 
 
 def test_a_restart_after_the_alias_moved_goes_on_to_verifying(world: World):

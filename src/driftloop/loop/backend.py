@@ -1,4 +1,4 @@
-"""Where a pipeline runs: on this machine, in a process of its own that is started ahead of time.
+"""Where a pipeline runs: what the retrainer asks of any such place, and the place that is this machine.
 
 Importing kfp takes two seconds, which must not lie between an alert and the training. So a driver
 (driftloop.loop.driver) is kept ready; it has imported kfp and waits on its standard input for a job.
@@ -24,9 +24,12 @@ from driftloop.settings import Settings
 
 RESULT = "result.json"
 LOG = "pipeline.log"
-_EVIDENCE_BYTES = 4000
-_EVIDENCE_LINES = 25
+LOG_BYTES = 65_536
+"""So much of a log's end is looked at."""
+_EVIDENCE_CHARACTERS, _EVIDENCE_LINES = 3000, 25
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_TRACEBACK = re.compile(r"( +)Traceback \(most recent call last\):")
+_MODULE = re.compile(r"^(\w+\.)+(?=\w+:)")
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -59,6 +62,12 @@ class Backend(Protocol):
 
     def stop(self) -> None:
         """End the run and everything it started; nothing happens where none runs."""
+
+    def leave(self) -> None:
+        """The retrainer ends: end a run that cannot go on without it."""
+
+    def adopt(self, run: str) -> bool:
+        """Take over a run that an earlier retrainer started; False where there is none to take over."""
 
     def clear(self) -> None:
         """End what an earlier retrainer's run may have left behind."""
@@ -125,7 +134,7 @@ class LocalBackend:
             return msgspec.json.decode((run / RESULT).read_bytes(), type=Outcome)
         except (OSError, msgspec.DecodeError):
             how = f"was killed by signal {-code}" if code < 0 else f"exited with code {code}"
-            return Outcome(False, f"the pipeline {how}\n{evidence(run)}".rstrip())
+            return failure(f"the pipeline {how}", end_of_log(run))
 
     def stop(self) -> None:
         """Kill the driver and its steps."""
@@ -136,6 +145,15 @@ class LocalBackend:
                     self._driver.stdin.close()
             self._driver.wait()
         self._driver = self._run = None
+
+    def leave(self) -> None:
+        """Kill the driver: it would end with the retrainer anyway."""
+        self.stop()
+
+    def adopt(self, run: str) -> bool:
+        """Never: a driver ends with its retrainer."""
+        del run
+        return False
 
     def clear(self) -> None:
         """Kill steps that outlived both their driver and their retrainer; found by their command line."""
@@ -156,16 +174,39 @@ def environment(settings: Settings) -> dict[str, str]:
     return variables
 
 
-def evidence(run: Path) -> str:
-    """The last lines of a run's log."""
+def failure(how: str, log: str) -> Outcome:
+    """The outcome of a run that failed: first the error of its own step where the log has it, or `how` it ended.
+
+    The end of the log follows as evidence.
+    """
+    lines = [line.rstrip() for line in plain(log).splitlines() if line.strip()]
+    own = own_error(lines)
+    evidence = "\n".join(lines[-_EVIDENCE_LINES:])[-_EVIDENCE_CHARACTERS:]
+    return Outcome(False, "\n".join(part for part in (own, how, evidence) if part))
+
+
+def own_error(lines: list[str]) -> str | None:
+    """What the step itself raised, from the log of kfp.local: the line that ends the last indented traceback.
+
+    kfp indents what a step prints. What kfp and the driver raise thereupon stands at the margin and says less.
+    """
+    found = None
+    for number, line in enumerate(lines):
+        traceback = _TRACEBACK.match(line)
+        if traceback is not None:
+            inside = f"{traceback[1]} "
+            found = next((later.strip() for later in lines[number + 1 :] if not later.startswith(inside)), None)
+    return None if found is None else _MODULE.sub("", found)
+
+
+def end_of_log(run: Path) -> str:
+    """The end of a run's log; empty where there is none."""
     try:
         with (run / LOG).open("rb") as file:
-            file.seek(max(0, (run / LOG).stat().st_size - _EVIDENCE_BYTES))
-            text = file.read().decode(errors="replace")
+            file.seek(max(0, (run / LOG).stat().st_size - LOG_BYTES))
+            return file.read().decode(errors="replace")
     except OSError:
         return ""
-    lines = [line.rstrip() for line in plain(text).splitlines() if line.strip()]
-    return "\n".join(lines[-_EVIDENCE_LINES:])
 
 
 def plain(text: str) -> str:

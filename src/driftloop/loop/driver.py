@@ -1,7 +1,8 @@
-"""The process that runs one pipeline through kfp.local: `python -m driftloop.loop.driver FOLDER`.
+"""The process that runs one pipeline through kfp.local: `python -m driftloop.loop.driver FOLDER [JOB]`.
 
-It imports kfp, waits for one job as a line of JSON on standard input, runs it, leaves `result.json` and
-`pipeline.log` in the run's folder and exits. See driftloop.loop.backend for why it is a process of its own.
+Without a job it imports kfp, waits for one as a line of JSON on standard input, runs it, leaves `result.json` and
+`pipeline.log` in the run's folder and exits. See driftloop.loop.backend for why it is a process of its own. With a
+job, as JSON, it runs that at once; its log is its standard output and its outcome the exit code, as a pod's are.
 """
 
 import os
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from driftloop.loop.backend import LOG, Job, Outcome, evidence, plain, write_outcome
+from driftloop.loop.backend import LOG, Job, Outcome, end_of_log, failure, plain, write_outcome
 
 NICENESS = 10
 """Serving goes before training where both want the processor."""
@@ -39,11 +40,19 @@ def main(folder: Path) -> int:
         # Whatever went wrong in the pipeline is an outcome, and its evidence is the log.
         sys.stdout.flush()
         trace = traceback.format_exc(limit=-1).strip().splitlines()[-1]
-        write_outcome(run, Outcome(False, f"{plain(trace)}\n{evidence(run)}"))
+        write_outcome(run, failure(plain(trace), end_of_log(run)))
         traceback.print_exc()
         return 1
     write_outcome(run, Outcome(True))
     return 0
+
+
+def run_at_once(folder: Path, job: Job) -> None:
+    """Run a job, its log on standard output; raises where a step fails."""
+    os.nice(NICENESS)
+    from driftloop.loop import pipeline
+
+    pipeline.run_locally(job, folder / job.run)
 
 
 def _listen(lines: "queue.SimpleQueue[bytes]") -> None:
@@ -58,4 +67,6 @@ def _listen(lines: "queue.SimpleQueue[bytes]") -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    if len(sys.argv) == 2:
+        sys.exit(main(Path(sys.argv[1])))
+    run_at_once(Path(sys.argv[1]), msgspec.json.decode(sys.argv[2], type=Job))

@@ -11,6 +11,7 @@ from driftloop.cmapss.archive import Archive
 from driftloop.cmapss.runs import ROLES, role_of
 from driftloop.errors import DriftloopError
 from driftloop.loop.concept import VERDICTS, ConceptWatch
+from driftloop.loop.events import Event
 from driftloop.loop.retrainer import Retrainer
 from driftloop.loop.state import PHASES
 
@@ -24,7 +25,9 @@ KINDS = frozenset(
         "concept_verdict",
         "runs_excluded",
         "retraining_started",
+        "retraining_adopted",
         "waiting_for_labels",
+        "pipeline_started",
         "step_started",
         "step_finished",
         "challenger_registered",
@@ -86,13 +89,25 @@ class Metrics(Collector):
             retrainings.add_metric([decision], total.count, total.seconds)
         yield retrainings
         events = CounterMetricFamily("driftloop_loop_events", "events logged since the start", labels=["kind"])
-        counts: Counter[str] = Counter()
+        # Every series begins at 0, so that its first event is not lost on a rate.
+        counts = Counter(dict.fromkeys(KINDS, 0))
         for kind, count in self._retrainer.events.counts.copy().items():
             counts[kind if kind in KINDS else "other"] += count
         for kind, count in sorted(counts.items()):
             events.add_metric([kind], count)
         yield events
         yield from self._truth()
+        log = self._retrainer.events
+        started = log.find("pipeline_started")
+        if started is not None:
+            yield GaugeMetricFamily(
+                "driftloop_pipeline_start_seconds",
+                "from the start of the last retraining to its pipeline's first step",
+                value=started["seconds"],
+            )
+        decided = log.find("gate_decided")
+        if decided is not None:
+            yield from _gate(decided)
         try:
             roles = Counter(role_of(run_id) for run_id in self._archive.run_ids())
         except DriftloopError:
@@ -136,3 +151,26 @@ class Metrics(Collector):
                     limits.add_metric([version, name, side], limit)
         if limits.samples:
             yield limits
+
+
+def _gate(decided: Event) -> Iterator[GaugeMetricFamily]:
+    """What the gate measured at its last decision, in cycles; an event that somebody made up shows nothing."""
+    errors = GaugeMetricFamily(
+        "driftloop_gate_rmse_cycles", "RMSE on gate engines at the last decision", labels=["model", "engines"]
+    )
+    difference = GaugeMetricFamily(
+        "driftloop_gate_difference_cycles",
+        "RMSE of the challenger minus the champion's at the last decision, and its 95 % bounds",
+        labels=["engines", "bound"],
+    )
+    groups = decided.get("figures")
+    for engines, figures in groups.items() if isinstance(groups, dict) else ():
+        try:
+            for model in ("champion", "challenger"):
+                errors.add_metric([model, engines], float(figures[f"rmse_{model}"]))
+            for bound in ("difference", "lower", "upper"):
+                difference.add_metric([engines, bound], float(figures[bound]))
+        except (KeyError, TypeError, ValueError):
+            continue
+    yield errors
+    yield difference

@@ -1,19 +1,22 @@
 """The retraining pipeline: the one definition, as kfp components that each call one function of `steps`.
 
-Imported by the driver alone, since importing kfp takes two seconds.
+Imported by the driver and by the backend of Kubeflow Pipelines alone, since importing kfp takes two seconds.
 """
 
 # mypy: disable-error-code="untyped-decorator"
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from kfp import dsl, local
+from kfp import compiler, dsl, local
 
 from driftloop.loop.backend import Job
 
 component = functools.partial(dsl.component, base_image="python:3.11", install_kfp_package=False)
-"""kfp.local runs a component with this interpreter, whatever its image; nothing is installed for it."""
+"""kfp.local runs a component with this interpreter, whatever its image; nothing is installed for it. On Kubeflow
+Pipelines every task is given the trainer's image, which has all that is imported."""
 
 
 @component
@@ -66,9 +69,8 @@ def promote(run: str, cause: str, version: str) -> None:
     steps.promote(run, cause, version)
 
 
-@dsl.pipeline(name="retraining")
-def retraining(run: str, cause: str, champion: str, mode: str) -> None:
-    """Collect, train, evaluate and, if the gate approves, promote."""
+def _tasks(run: str, cause: str, champion: str, mode: str) -> list[Any]:
+    """The tasks: collect, train, evaluate and, if the gate approves, promote."""
     collected = collect(run=run, cause=cause, champion=champion)
     trained = train(
         run=run,
@@ -88,7 +90,27 @@ def retraining(run: str, cause: str, champion: str, mode: str) -> None:
         bundle=trained.outputs["bundle"],
     )
     with dsl.If(judged.output == "approved"):
-        promote(run=run, cause=cause, version=trained.outputs["Output"])
+        promoted = promote(run=run, cause=cause, version=trained.outputs["Output"])
+    return [collected, trained, judged, promoted]
+
+
+@dsl.pipeline(name="retraining")
+def retraining(run: str, cause: str, champion: str, mode: str) -> None:
+    """The pipeline as kfp.local runs it."""
+    _tasks(run, cause, champion, mode)
+
+
+def compile_to(path: Path, fit: Callable[[Any], None]) -> None:
+    """Compile the pipeline for a cluster; `fit` gives each task its image, environment and size there."""
+
+    @dsl.pipeline(name="retraining")
+    def on_cluster(run: str, cause: str, champion: str, mode: str) -> None:
+        for task in _tasks(run, cause, champion, mode):
+            # What a step decides stands in the registry: an answer from a cache would decide nothing.
+            task.set_caching_options(False)
+            fit(task)
+
+    compiler.Compiler().compile(on_cluster, str(path))
 
 
 def run_locally(job: Job, folder: Path) -> None:

@@ -113,11 +113,11 @@ class Retrainer:
             self._wake.wait(pause)
 
     def stop(self) -> None:
-        """End the worker and the pipeline; the state file says where a new retrainer goes on."""
+        """End the worker, and a pipeline that needs it; the state file says where a new retrainer goes on."""
         self._stopping = True
         self._wake.set()
         with self._work:
-            self._backend.stop()
+            self._backend.leave()
 
     def tick(self) -> float | None:
         """Make the next move; returns the seconds after which another may be due, None for not before a poke.
@@ -182,6 +182,11 @@ class Retrainer:
             attempt = self._state.attempt
             if attempt is not None and event.get("run") == attempt.run and self._state.phase == "running":
                 if event["kind"] == "step_started":
+                    if attempt.step is None and attempt.started_at is not None:
+                        waited = durable.parse_time(event["time"]) - durable.parse_time(attempt.started_at)
+                        self._tell(
+                            attempt, "pipeline_started", attempt.champion, seconds=round(waited.total_seconds(), 3)
+                        )
                     attempt.step = str(event.get("step"))
                 elif event["kind"] == "challenger_registered":
                     attempt.challenger = str(event.get("model_version"))
@@ -396,11 +401,16 @@ class Retrainer:
     # Parts of moves.
 
     def _recover(self) -> None:
-        """After a start: end what an earlier retrainer left running, repair the registry, pick up the attempt."""
+        """After a start: end what an earlier retrainer left running or take it over, repair the registry, pick up the
+        attempt.
+        """
+        attempt = self._state.attempt
+        if self._state.phase == "running" and attempt is not None and self._backend.adopt(attempt.run):
+            self._tell(attempt, "retraining_adopted", attempt.champion)
+            return
         self._backend.clear()
         if self.registry.alias(PRODUCTION) is not None:
             promotion.repair(self.registry)
-        attempt = self._state.attempt
         if self._state.phase != "running" or attempt is None:
             return
         if self._conclude(attempt):

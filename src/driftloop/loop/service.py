@@ -49,7 +49,7 @@ class Service:
             self.registry,
             self.archive,
             self.events,
-            backend or LocalBackend(settings, folder / "pipelines"),
+            backend or choose_backend(settings, folder / "pipelines"),
             changed_runs=self.concept.changed_runs,
         )
         self.metrics = Metrics(self.retrainer, self.archive, self.concept)
@@ -124,6 +124,35 @@ class Service:
         except alerts.Unusable as error:
             raise bodies.Problem(422, error.where or "body", error.what) from error
         return {"alerts": [{"cause": alert.cause, "result": self.retrainer.on_alert(alert)} for alert in found]}
+
+
+def choose_backend(settings: Settings, folder: Path) -> Backend:
+    """Where pipelines run, as `pipeline_backend` says; raises DriftloopError where that cannot be used here.
+
+    What talks to a cluster is imported only where it is used: it takes a second and is not installed everywhere.
+    """
+    if settings.pipeline_backend == "local":
+        return LocalBackend(settings, folder)
+    if settings.pipeline_job is None:
+        raise DriftloopError(
+            f"the backend `{settings.pipeline_backend}` needs a pod for its steps",
+            where="DRIFTLOOP_PIPELINE_JOB",
+            remedy="set it to a file like the Job of files/retraining",
+        )
+    try:
+        if settings.pipeline_backend == "job":
+            from driftloop.loop.backend_job import JobBackend
+
+            return JobBackend(settings.pipeline_job)
+        from driftloop.loop.backend_kfp import KfpBackend
+
+        return KfpBackend(settings.pipeline_job, settings.kfp_url)
+    except ImportError as error:
+        raise DriftloopError(
+            f"the backend `{settings.pipeline_backend}` needs a package that is missing ({error})",
+            where="DRIFTLOOP_PIPELINE_BACKEND",
+            remedy="pip install 'driftloop[train,cluster]'",
+        ) from error
 
 
 def create_app(settings: Settings | None = None, *, backend: Backend | None = None) -> FastAPI:

@@ -1,0 +1,199 @@
+"""Pipelines on Kubeflow Pipelines: compiled for real, run through the real client against an API that a test holds."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+pytest.importorskip("kfp")
+
+from driftloop.errors import DriftloopError
+from driftloop.loop import backend_kfp
+from driftloop.loop.backend import Job, Outcome
+from driftloop.loop.backend_kfp import KfpBackend
+
+from .fakes import Clock
+from .kubernetes_api import FakePipelines, serve
+
+TEMPLATE: dict[str, Any] = {
+    "kind": "Job",
+    "metadata": {"namespace": "serving"},
+    "spec": {
+        "template": {
+            "metadata": {},
+            "spec": {
+                "containers": [
+                    {
+                        "name": "pipeline",
+                        "image": "localhost/driftloop/trainer:abc",
+                        "imagePullPolicy": "IfNotPresent",
+                        "env": [
+                            {"name": "DRIFTLOOP_MLFLOW_URL", "value": "http://mlflow:5000"},
+                            {
+                                "name": "AWS_ACCESS_KEY_ID",
+                                "valueFrom": {"secretKeyRef": {"name": "archive", "key": "access-key"}},
+                            },
+                        ],
+                        "resources": {"requests": {"cpu": "100m", "memory": "768Mi"}, "limits": {"memory": "3Gi"}},
+                        "volumeMounts": [
+                            {"name": "tmp", "mountPath": "/tmp"},
+                            {"name": "token", "mountPath": "/secrets/token"},
+                        ],
+                    }
+                ],
+                "volumes": [
+                    {"name": "tmp", "emptyDir": {}},
+                    {"name": "token", "secret": {"secretName": "retrainer-token"}},
+                ],
+            },
+        }
+    },
+}
+RUN = Job("20261121T134612000001", "fleet_change:1", "1", "warm_start")
+
+
+@pytest.fixture
+def template(tmp_path: Path) -> Path:
+    (tmp_path / "job.yml").write_text(yaml.safe_dump(TEMPLATE))
+    return tmp_path / "job.yml"
+
+
+@pytest.fixture
+def api() -> Iterator[FakePipelines]:
+    with serve(FakePipelines()) as fake:
+        yield fake
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def backend(
+    template: Path, api: FakePipelines, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> KfpBackend:
+    # The client keeps its settings there.
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return KfpBackend(template, api.url, clock)
+
+
+def look(backend: KfpBackend, clock: Clock) -> Outcome | None:
+    clock.now += 2
+    return backend.poll()
+
+
+def test_every_step_runs_our_image_with_its_environment_and_size(tmp_path: Path) -> None:
+    path = tmp_path / "pipeline.yaml"
+    backend_kfp.compile_for(TEMPLATE, path)
+    assert "python:3.11" not in path.read_text()
+    spec, platform = yaml.safe_load_all(path.read_text())
+    executors = spec["deploymentSpec"]["executors"]
+    assert sorted(executors) == ["exec-collect", "exec-evaluate", "exec-promote", "exec-train"]
+    for name, executor in executors.items():
+        container = executor["container"]
+        assert container["image"] == "localhost/driftloop/trainer:abc", name
+        assert f"steps.{name.removeprefix('exec-')}(" in container["command"][-1], name
+        assert not any("pip install" in part for part in container["command"]), name
+        assert {"name": "DRIFTLOOP_MLFLOW_URL", "value": "http://mlflow:5000"} in container["env"]
+        assert container["resources"]["memoryLimit"] == pytest.approx(3 * 2**30 / 1e9)
+        assert container["resources"]["memoryRequest"] == pytest.approx(768 * 2**20 / 1e9)
+        assert container["resources"]["cpuRequest"] == pytest.approx(0.1)
+        assert platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"][name] == {
+            "imagePullPolicy": "IfNotPresent",
+            "secretAsEnv": [
+                {"secretName": "archive", "keyToEnv": [{"secretKey": "access-key", "envVar": "AWS_ACCESS_KEY_ID"}]}
+            ],
+            "secretAsVolume": [{"secretName": "retrainer-token", "mountPath": "/secrets/token"}],
+        }
+    tasks = spec["root"]["dag"]["tasks"]
+    assert all(not task.get("cachingOptions") for task in tasks.values())
+    [branch] = [task for name, task in tasks.items() if name.startswith("condition")]
+    assert "== 'approved'" in branch["triggerPolicy"]["condition"]
+
+
+def test_a_pipeline_is_uploaded_once_for_its_content(
+    backend: KfpBackend, template: Path, api: FakePipelines, clock: Clock
+) -> None:
+    backend.prepare()
+    backend.start(RUN)
+    KfpBackend(template, api.url, clock).start(RUN)
+    [name] = api.pipelines
+    assert name.startswith("retraining-")
+    assert [path for _, path in api.calls].count("/apis/v2beta1/pipelines/upload") == 1
+
+
+def test_a_run_is_started_followed_and_ends(backend: KfpBackend, api: FakePipelines, clock: Clock) -> None:
+    assert look(backend, clock) == Outcome(False, "the pipeline is not running")
+    backend.start(RUN)
+    [run] = api.runs.values()
+    assert run["display_name"] == RUN.run
+    assert run["runtime_config"]["parameters"] == {
+        "run": RUN.run,
+        "cause": "fleet_change:1",
+        "champion": "1",
+        "mode": "warm_start",
+    }
+    assert run["pipeline_version_reference"] == {"pipeline_id": "p0", "pipeline_version_id": "p0-v"}
+    for state in ("PENDING", "RUNNING"):
+        run["state"] = state
+        assert look(backend, clock) is None
+    run["state"] = "SUCCEEDED"
+    assert look(backend, clock) == Outcome(True)
+
+
+def test_a_failed_run_says_which_step_failed(backend: KfpBackend, api: FakePipelines, clock: Clock) -> None:
+    backend.start(RUN)
+    [run] = api.runs.values()
+    run["state"] = "FAILED"
+    run["run_details"] = {
+        "task_details": [
+            {"display_name": "collect", "state": "SUCCEEDED"},
+            {"display_name": "train", "state": "FAILED", "error": {"code": 13, "message": "OOMKilled"}},
+        ]
+    }
+    assert look(backend, clock) == Outcome(False, "step train: OOMKilled\nthe run ended as FAILED")
+
+
+def test_stopping_and_clearing_terminate(backend: KfpBackend, api: FakePipelines) -> None:
+    backend.stop()
+    backend.start(RUN)
+    backend.stop()
+    backend.start(RUN)
+    api.runs["run1"]["state"] = "SUCCEEDED"
+    backend.start(RUN)
+    backend.clear()
+    assert [run["state"] for run in api.runs.values()] == ["CANCELED", "SUCCEEDED", "CANCELED"]
+
+
+def test_the_next_retrainer_takes_a_run_over(
+    backend: KfpBackend, template: Path, api: FakePipelines, clock: Clock
+) -> None:
+    backend.start(RUN)
+    backend.leave()
+    following = KfpBackend(template, api.url, clock)
+    assert following.adopt(RUN.run)
+    assert not KfpBackend(template, api.url, clock).adopt("another")
+    api.runs["run0"]["state"] = "SUCCEEDED"
+    assert look(following, clock) == Outcome(True)
+
+
+def test_a_refusal_at_the_start_is_the_outcome_and_later_an_error(
+    backend: KfpBackend, api: FakePipelines, clock: Clock
+) -> None:
+    api.errors = [500]
+    backend.prepare()
+    api.errors = [403]
+    backend.start(RUN)
+    outcome = look(backend, clock)
+    assert outcome is not None
+    assert outcome.error is not None
+    assert "the run was not started: " in outcome.error
+    assert "403" in outcome.error
+    backend.start(RUN)
+    api.errors = [500]
+    with pytest.raises(DriftloopError, match="500"):
+        look(backend, clock)
+    assert look(backend, clock) is None
