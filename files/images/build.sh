@@ -3,7 +3,7 @@
 #
 #   build.sh refs             print {"NAME": "REFERENCE", ...} for every image; builds nothing
 #   build.sh build NAME...    build what is not cached yet
-#   build.sh archive NAME...  build, and print each image's OCI archive
+#   build.sh archive NAME...  build, and print the path of each image's OCI archive
 #   build.sh import NAME...   build what containerd lacks and import it, keeping no archive; prints "imported REFERENCE" for those
 #
 # A folder with a Containerfile is an image. Beside it may stand
@@ -18,7 +18,7 @@
 #   DRIFTLOOP_IMAGE_FOLDERS  folders with images (this one)
 #   DRIFTLOOP_CTR            containerd's client as it must be called here (ctr -n k8s.io)
 #   DRIFTLOOP_BUILD_CA       folder with CA certificates that builds must trust instead of Debian's (behind a TLS proxy)
-#   DRIFTLOOP_BUNDLE         air-gap bundle: import takes archives from its folder images/ and builds nothing
+#   DRIFTLOOP_BUNDLE         air-gap bundle: archives are taken from its folder images/ and nothing is built
 #   DRIFTLOOP_DEBIAN_MIRROR  Debian mirror (http://deb.debian.org/debian)
 set -euo pipefail
 
@@ -88,7 +88,9 @@ reference() {
 }
 
 archive_of() {
-    printf '%s/archives/%s-%s.tar' "$cache" "$1" "${tags[$1]}"
+    local folder=$cache/archives
+    [[ -z ${DRIFTLOOP_BUNDLE:-} ]] || folder=$DRIFTLOOP_BUNDLE/images
+    printf '%s/%s-%s.tar' "$folder" "$1" "${tags[$1]}"
 }
 
 in_store() {
@@ -154,6 +156,7 @@ archive() {
     local file
     file=$(archive_of "$1")
     [[ -f $file ]] && return
+    [[ -z ${DRIFTLOOP_BUNDLE:-} ]] || die "the bundle has no $file: it was made from another version of this checkout"
     build "$1"
     in_store push --quiet --disable-compression "$(reference "$1")" "oci-archive:$file.$$:$(reference "$1")" >&2
     mv "$file.$$" "$file"
@@ -162,13 +165,9 @@ archive() {
 import() {
     local file kept=true
     [[ -n $("${ctr[@]}" images list -q "name==$(reference "$1")") ]] && return
-    file=${DRIFTLOOP_BUNDLE:+$DRIFTLOOP_BUNDLE/images/$1-${tags[$1]}.tar}
-    if [[ -z $file ]]; then
-        file=$(archive_of "$1")
-        [[ -f $file ]] || kept=false
-        archive "$1"
-    fi
-    [[ -f $file ]] || die "the bundle has no $file: it was made from another version of this checkout"
+    file=$(archive_of "$1")
+    [[ -f $file ]] || kept=false
+    archive "$1"
     "${ctr[@]}" images import "$file" >/dev/null
     $kept || rm "$file"
     printf 'imported %s\n' "$(reference "$1")"

@@ -1,6 +1,7 @@
 """What the rendered manifests promise, checked without a cluster: confinement, sizes, and who may speak to whom."""
 
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,11 +10,14 @@ from typing import Any
 import pytest
 import yaml
 
+from driftloop.settings import Settings
+
 ROOT = Path(__file__).parents[2]
 ANSIBLE = ROOT / ".venv-ansible" / "bin" / "ansible-playbook"
 UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
-# What the machine of 16 GB keeps for itself, Kubernetes and what the lab cannot run (Grafana, Kubeflow Pipelines).
+# What the machine of 16 GB keeps for itself, Kubernetes and Kubeflow Pipelines.
 MEMORY_REQUESTS, MEMORY_LIMITS = 4 * 2**30, 13 * 2**30
+PULLED = {"grafana", "kube-state-metrics"}
 SEES_THE_MACHINE = {"node-exporter"}
 WORKLOADS = {"Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob"}
 
@@ -42,7 +46,7 @@ def manifests(tmp_path_factory: pytest.TempPathFactory) -> list[Manifest]:
 
 def pods(manifests: list[Manifest]) -> Iterator[tuple[str, str, Manifest, Manifest]]:
     """(name, namespace, labels, pod spec) of everything that makes pods."""
-    for each in manifests:
+    for each in [*manifests, *(pipeline_of(each) for each in manifests if "job.yml" in each.get("data", {}))]:
         spec = each.get("spec", {})
         if each["kind"] == "CronJob":
             spec = spec["jobTemplate"]["spec"]
@@ -54,6 +58,13 @@ def pods(manifests: list[Manifest]) -> Iterator[tuple[str, str, Manifest, Manife
                 template["metadata"]["labels"],
                 template["spec"],
             )
+
+
+def pipeline_of(config: Manifest) -> Manifest:
+    """The Job that the retrainer will make from the template in a ConfigMap."""
+    job: Manifest = yaml.safe_load(config["data"]["job.yml"])
+    job["metadata"]["name"] = job["metadata"]["labels"]["app.kubernetes.io/name"]
+    return job
 
 
 def size(text: str) -> int:
@@ -103,9 +114,12 @@ def test_every_container_says_what_it_needs_and_all_fit_the_machine(manifests: l
     assert limits < MEMORY_LIMITS, f"{limits / 2**30:.2f} GiB are allowed"
 
 
-def test_images_are_ours_and_pinned_by_their_content(manifests: list[Manifest]) -> None:
+def test_images_are_pinned_by_their_content(manifests: list[Manifest]) -> None:
     for name, _, _, pod in pods(manifests):
         for container in pod["containers"]:
+            if name in PULLED:
+                assert re.search(r":v?\d[\d.]+@sha256:[0-9a-f]{64}$", container["image"]), name
+                continue
             repository, _, tag = container["image"].rpartition(":")
             assert repository.startswith("localhost/driftloop/"), name
             assert len(tag) == 12, name
@@ -120,13 +134,58 @@ def test_replicas_of_the_server_belong_to_the_autoscaler(manifests: list[Manifes
     assert scaler["spec"]["minReplicas"] >= 2
 
 
+def test_the_retrainer_may_make_jobs_in_its_namespace_and_nothing_else(manifests: list[Manifest]) -> None:
+    rules = [
+        rule
+        for each in manifests
+        if each["kind"] in ("Role", "ClusterRole") and each["metadata"]["name"] == "driftloop-retrainer"
+        for rule in each["rules"]
+    ]
+    assert {(resource, verb) for rule in rules for resource in rule["resources"] for verb in rule["verbs"]} == {
+        ("jobs", "create"),
+        ("jobs", "get"),
+        ("jobs", "list"),
+        ("jobs", "delete"),
+        ("pods", "list"),
+        ("pods/log", "get"),
+    }
+    [account] = [
+        each for each in manifests if each["kind"] == "ServiceAccount" and "retrainer" in str(each["metadata"])
+    ]
+    assert account["metadata"]["namespace"] == "serving"
+
+
+def test_the_pipelines_job_is_one_that_the_retrainer_can_use(manifests: list[Manifest], tmp_path: Path) -> None:
+    backend_job = pytest.importorskip("driftloop.loop.backend_job")
+    [config] = [each for each in manifests if "job.yml" in each.get("data", {})]
+    (tmp_path / "job.yml").write_text(config["data"]["job.yml"])
+    job = backend_job.read_template(tmp_path / "job.yml")
+    assert job["metadata"]["namespace"] == "serving"
+    assert job["spec"]["backoffLimit"] == 0
+    [container] = job["spec"]["template"]["spec"]["containers"]
+    assert container["image"].startswith("localhost/driftloop/trainer:")
+    assert container["command"] == ["python3", "-m", "driftloop.loop.driver", "/work"]
+    known = {each["name"] for each in container["env"]}
+    assert known >= {"DRIFTLOOP_RETRAINER_URL", "DRIFTLOOP_MLFLOW_URL", "DRIFTLOOP_SERVER_URL", "DRIFTLOOP_ARCHIVE"}
+    for each in container["env"]:
+        if each["name"].startswith("DRIFTLOOP_"):
+            assert each["name"].removeprefix("DRIFTLOOP_").lower() in Settings.model_fields, each
+
+
 # --- Flows --------------------------------------------------------------------------------------------------------
 
 NAMES = {
     "storage": ["minio", "minio-setup", "postgres", "postgres-databases", "postgres-backup"],
     "mlflow": ["mlflow"],
-    "monitoring": ["prometheus", "alertmanager", "pushgateway", "prometheus-operator"],
-    "serving": ["driftloop-server", "driftloop-watch", "driftloop-retrainer", "drift-report", "baseline-mirror"],
+    "monitoring": ["prometheus", "alertmanager", "pushgateway", "prometheus-operator", "kube-state-metrics", "grafana"],
+    "serving": [
+        "driftloop-server",
+        "driftloop-watch",
+        "driftloop-retrainer",
+        "drift-report",
+        "baseline-mirror",
+        "driftloop-pipeline",
+    ],
 }
 NAMESPACE = {name: namespace for namespace, names in NAMES.items() for name in names}
 NEEDED = [
@@ -143,7 +202,11 @@ NEEDED = [
     ("driftloop-watch", "driftloop-retrainer", 8600),
     ("driftloop-retrainer", "mlflow", 5000),
     ("driftloop-retrainer", "minio", 9000),
-    ("driftloop-retrainer", "driftloop-server", 8500),
+    ("driftloop-pipeline", "mlflow", 5000),
+    ("driftloop-pipeline", "minio", 9000),
+    ("driftloop-pipeline", "prometheus", 9090),
+    ("driftloop-pipeline", "driftloop-server", 8500),
+    ("driftloop-pipeline", "driftloop-retrainer", 8600),
     ("drift-report", "mlflow", 5000),
     ("drift-report", "minio", 9000),
     ("drift-report", "pushgateway", 9091),
@@ -152,6 +215,10 @@ NEEDED = [
     ("prometheus", "alertmanager", 9093),
     ("prometheus", "alertmanager", 8080),
     ("prometheus", "prometheus-operator", 8080),
+    ("prometheus", "kube-state-metrics", 8080),
+    ("prometheus", "kube-state-metrics", 8081),
+    ("prometheus", "grafana", 3000),
+    ("grafana", "prometheus", 9090),
     ("prometheus", "pushgateway", 9091),
     ("prometheus", "minio", 9000),
     ("prometheus", "driftloop-server", 8500),
@@ -164,8 +231,13 @@ FORBIDDEN = [
     ("driftloop-server", "driftloop-retrainer", 8600),
     ("driftloop-watch", "minio", 9000),
     ("driftloop-retrainer", "postgres", 5432),
+    ("driftloop-pipeline", "postgres", 5432),
+    ("driftloop-server", "driftloop-pipeline", 8500),
     ("mlflow", "driftloop-retrainer", 8600),
     ("prometheus", "postgres", 5432),
+    ("grafana", "alertmanager", 9093),
+    ("grafana", "mlflow", 5000),
+    ("kube-state-metrics", "grafana", 3000),
     ("pushgateway", "minio", 9000),
     ("minio", "mlflow", 5000),
     ("postgres", "minio", 9000),
