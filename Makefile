@@ -4,7 +4,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 SCRIPTS := .ci/run $(wildcard scripts/*.sh)
 
-.PHONY: help setup setup-ansible demo up test lint lint-platform unit test-faults test-lab bench lock clean
+.PHONY: help setup setup-ansible demo up test lint lint-platform unit test-faults test-lab bench notebooks lock clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ test-lab: setup setup-ansible ## start and stop a real Kubernetes on this machin
 
 bench: setup ## measure the figures that the README states
 	@$(BIN)/python scripts/bench.py
+
+notebooks: setup ## run the notebooks on NASA's data and keep what they show
+	@$(BIN)/python scripts/notebooks.py
 
 lock: setup ## choose package versions anew within pyproject's bounds
 	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras --group dev \
