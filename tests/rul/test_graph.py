@@ -1,17 +1,19 @@
 """The exported graph keeps what driftloop.bundle promises of it."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from driftloop.cmapss.runs import Run, windows
 from driftloop.errors import BundleError
-from driftloop.rul import export
-from driftloop.rul.network import Architecture
+from driftloop.rul import export, regimes
+from driftloop.rul.network import Architecture, RulNetwork
 from driftloop.rul.training import Trained
 from fleets import CONSTANT, SEA_LEVEL, tiny_config
 
@@ -48,6 +50,33 @@ def test_the_graph_pads_and_cuts_histories_as_windows_does(session: Any, old_run
     ready = windows(run, WINDOW)[0][-1:]
     for raw, padded in zip(ask(session, run.rows[None]), ask(session, ready), strict=True):
         np.testing.assert_array_equal(raw, padded)
+
+
+def test_the_weights_see_zeros_for_padding_alone(trained: Trained, old_runs: list[Run]) -> None:
+    cut = windows(Run("eng-x", old_runs[0].rows[:5]), WINDOW)[0]
+    rows = torch.from_numpy(cut)
+    inputs = trained.network.for_lstm(rows, *trained.network.normalise(rows))
+    for cycle, seen in enumerate(inputs, start=1):
+        assert not seen[: WINDOW - cycle].any()
+        assert (seen[WINDOW - cycle :, -1] == 1).all()
+        assert seen[WINDOW - cycle :, :-1].abs().sum(dim=1).min() > 0
+
+
+def test_a_long_window_shows_change_since_its_oldest_rows_and_age(trained: Trained, old_runs: list[Run]) -> None:
+    network = RulNetwork(replace(trained.config.architecture, oldest=4), regimes.find(old_runs))
+    rows = torch.from_numpy(windows(Run("eng-x", old_runs[0].rows[:9]), WINDOW)[0][-1:])
+    inputs = network.for_lstm(rows, *network.normalise(rows))
+    change, age = network.history(inputs)[0].split([21, 1], dim=1)
+    sensors = inputs[0, -9:, :21]
+    np.testing.assert_allclose(change[-9:], sensors - sensors[:4].mean(dim=0), atol=1e-6)
+    np.testing.assert_allclose(age[-9:, 0], np.arange(1, 10) / 100, rtol=1e-6)
+    assert not change[:-9].any()
+    assert not age[:-9].any()
+
+
+def test_a_graph_with_changes_answers_as_torch(trained: Trained, old_runs: list[Run], tmp_path: Path) -> None:
+    network = RulNetwork(replace(trained.config.architecture, oldest=4), regimes.find(old_runs))
+    assert export.export(network.eval(), old_runs[0].rows, tmp_path).exists()
 
 
 def test_answers_do_not_depend_on_who_else_is_in_the_batch(session: Any, old_runs: list[Run]) -> None:
@@ -120,7 +149,7 @@ def test_a_graph_that_differs_from_torch_is_refused(trained: Trained, old_runs: 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(export, "onnx_bytes", lambda _: content)
         offset = trained.network.offset.item()
-        trained.network.offset.fill_(offset - 30.0)
+        trained.network.offset.fill_(-30.0)
         try:
             with pytest.raises(BundleError, match="differs from torch"):
                 export.export(trained.network, old_runs[0].rows, tmp_path)
@@ -135,6 +164,6 @@ def test_a_convolution_that_would_ignore_the_newest_rows_is_refused() -> None:
 
 
 def test_weights_do_not_depend_on_the_number_of_regimes(trained: Trained) -> None:
-    regimes = len(trained.network.centres)
-    assert regimes == 2
-    assert all(regimes not in weight.shape[:1] for weight in trained.network.parameters())
+    known = len(trained.network.centres)
+    assert known == 2
+    assert all(known not in weight.shape[:1] for weight in trained.network.parameters())

@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftloop.rul.metrics import coverage, engine_bootstrap, paired_engine_bootstrap, phm08_score, rmse
+from driftloop.rul.metrics import (
+    coverage,
+    engine_bootstrap,
+    paired_engine_bootstrap,
+    phm08_costs,
+    phm08_score,
+    rmse,
+    training_bootstrap,
+    training_difference,
+)
 
 
 def test_rmse_is_the_root_of_the_mean_square():
@@ -94,3 +103,29 @@ def test_the_interval_holds_the_extremes_and_the_value_lies_between_them(errors,
     estimate = engine_bootstrap(errors, np.zeros(len(errors)), names, draws=50, level=1.0)
     per_engine = [rmse(np.array(errors)[names == e], np.zeros((names == e).sum())) for e in np.unique(names)]
     assert min(per_engine) - 1e-6 <= estimate.lower <= estimate.upper <= max(per_engine) + 1e-6
+
+
+def test_a_figure_over_trainings_is_the_mean_of_their_figures() -> None:
+    costs = np.array([[1.0, 9.0, 4.0, 2.0], [16.0, 0.0, 0.0, 0.0]])
+    found = training_bootstrap(costs, root=True)
+    assert found.value == pytest.approx((np.sqrt(16 / 4) + np.sqrt(16 / 4)) / 2)
+    assert found.lower < found.value < found.upper
+    assert training_bootstrap(costs, total=True).value == pytest.approx(16.0)
+    assert training_bootstrap(costs).value == pytest.approx(4.0)
+
+
+def test_the_bootstrap_over_engines_has_the_standard_error_of_a_mean() -> None:
+    costs = np.random.default_rng(0).normal(10.0, 2.0, (1, 400))
+    found = training_bootstrap(costs, draws=4000)
+    assert (found.upper - found.lower) / 2 == pytest.approx(1.96 * costs.std() / np.sqrt(400), rel=0.06)
+
+
+def test_a_model_that_errs_more_on_every_engine_is_surely_worse() -> None:
+    squares = np.random.default_rng(0).uniform(1.0, 4.0, (3, 50))
+    found = training_difference(squares * 1.21, squares)
+    assert 0 < found.lower < found.value < found.upper
+    assert found.value == pytest.approx(0.1 * np.sqrt(squares.mean(axis=1)).mean())
+
+
+def test_the_parts_of_the_phm08_score() -> None:
+    assert phm08_costs([0.0, 13.0, 20.0], [13.0, 3.0, 20.0]) == pytest.approx([np.e - 1, np.e - 1, 0.0])

@@ -83,10 +83,11 @@ def test_progress_is_reported_with_the_early_stop_error(old_runs: list[Run]) -> 
 
 def test_flat_windows_are_the_windows_of_the_server(trained: Trained, new_runs: list[Run]) -> None:
     run = new_runs[0]
-    rows, labels = windows(run, CONFIG.architecture.window, 3)
+    cut, labels = windows(run, CONFIG.architecture.window, 3)
+    rows = torch.from_numpy(cut)
     found = Windows(trained.network, [new_runs[1], run], 3)
     first = found.of_first(1)
-    expected = trained.network.for_lstm(*trained.network.normalise(torch.from_numpy(rows)))
+    expected = trained.network.for_lstm(rows, *trained.network.normalise(rows))
     assert torch.equal(found.cut(torch.arange(first, len(found))), expected)
     np.testing.assert_array_equal(found.labels[first:].numpy(), labels)
 

@@ -80,6 +80,7 @@ def summarise(plan: Plan, data: Data, results: Sequence[SeedResult]) -> dict[str
         "subsets": {subset: _of_subset(found) for subset, found in grouped.items()},
         "intervals": _intervals(results),
         "cost": {
+            "training_s": _spread([cost["training_s"] for cost in costs]),
             "optimiser_s": _spread([cost["optimiser_s"] for cost in costs]),
             "boosting_s": _spread([cost["boosting_s"] for cost in costs]),
             "inference_us": _spread([cost["inference_us"] for cost in costs]),
@@ -204,9 +205,10 @@ def _sections(summary: dict[str, Any]) -> list[tuple[str, list[str], list[list[s
             [
                 [name, *(f"{cost[key][part]:.{digits}f}" for part in ("mean", "least", "most"))]
                 for key, name, digits in (
-                    ("optimiser_s", f"training, s of wall time on {cost['threads']} thread(s)", 0),
+                    ("training_s", "training, s of processor time", 0),
+                    ("optimiser_s", f"training, s of wall time on {cost['threads']} thread(s), busy machine or not", 0),
                     ("boosting_s", "gradient boosting, s of processor time", 0),
-                    ("inference_us", "inference of one window on one core, µs (median)", 0),
+                    ("inference_us", "inference of one window, µs of processor time", 0),
                 )
             ],
         ),

@@ -1,8 +1,9 @@
 """The baseline that the LSTM has to beat: gradient boosting on rolling, regime-normalised features.
 
 A row is described by its normalised sensors and, over several widths of the newest rows, their means, standard
-deviations and least-squares slopes, and by the number of rows, up to the largest width. Sensors are normalised by
-the same regimes as the LSTM's, found on the same engines.
+deviations and least-squares slopes, by how the newest rows differ from the oldest ones within the largest width, and
+by the number of rows up to it. Sensors are normalised by the same regimes as the LSTM's, found on the same engines,
+and nothing older than the largest width is used, which is the LSTM's window.
 Source of the method: Friedman, "Greedy function approximation", Annals of Statistics 2001, in scikit-learn's
 histogram form.
 """
@@ -19,12 +20,15 @@ from driftloop.cmapss.schema import N_SETTINGS, RUL_CAP
 from driftloop.rul import regimes
 from driftloop.rul.regimes import Regimes
 
+OLDEST, RECENT = 30, 10
+"""Rows that stand for what an engine was like, and for what it is like now."""
+
 
 @dataclass(frozen=True)
 class BoostingConfig:
     """What the baseline does; chosen by the same cross-validation over training engines as the LSTM's."""
 
-    widths: tuple[int, ...] = (5, 10, 20, 40, 80)
+    widths: tuple[int, ...] = (5, 15, 40, 100, 256)
     """Newest rows that means, standard deviations and slopes are taken over."""
     stride: int = 3
     iterations: int = 300
@@ -79,13 +83,15 @@ def features(run: Run, known: Regimes, config: BoostingConfig, ends: NDArray[np.
     """Features of the rows `ends` of a run, each from that row and older ones alone: `[len(ends), features]`.
 
     Columns: rows so far, up to the largest width; normalised sensors; for each width means, standard deviations and
-    slopes per row. Where a history is shorter than a width, the rows that there are count.
+    slopes per row; the mean of the oldest rows within the largest width, and by how much the newest differ from it.
+    Where a history is shorter than a width, the rows that there are count.
     """
     settings, sensors = run.rows[:, :N_SETTINGS], run.rows[:, N_SETTINGS:]
     regime, _ = known.assign(settings)
     normalised = (sensors - known.mean[regime]) / known.std[regime] * known.varies[regime]
     cycle = np.arange(len(normalised), dtype=np.float64)[:, None]
-    columns = [np.minimum(cycle[ends] + 1.0, max(config.widths)), normalised[ends]]
+    widest = max(config.widths)
+    columns = [np.minimum(cycle[ends] + 1.0, widest), normalised[ends]]
     # Sums from the first row on; a window's sum is the difference of two of them.
     totals = [_from_zero(part) for part in (normalised, normalised**2, normalised * cycle, cycle, cycle**2)]
     for width in config.widths:
@@ -95,6 +101,11 @@ def features(run: Run, known: Regimes, config: BoostingConfig, ends: NDArray[np.
         spread = tt / n - (t / n) ** 2
         slope = (xt / n - x / n * t / n) / np.where(n > 1, spread, 1.0)
         columns += [x / n, np.sqrt(np.maximum(xx / n - (x / n) ** 2, 0.0)), slope]
+    oldest = np.maximum(ends + 1 - widest, 0)
+    until = np.minimum(oldest + OLDEST, ends + 1)
+    first = (totals[0][until] - totals[0][oldest]) / (until - oldest)[:, None]
+    recent = (totals[0][ends + 1] - totals[0][np.maximum(ends + 1 - RECENT, 0)]) / np.minimum(ends + 1, RECENT)[:, None]
+    columns += [first, recent - first]
     return np.concatenate(columns, axis=1).astype(np.float32)
 
 

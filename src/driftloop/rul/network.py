@@ -19,6 +19,11 @@ CLIP = 6.0
 SHOWN_CLIP = 1e6
 """`newest` is clipped here, so that no input, however far off, gives an infinite answer."""
 INPUT_CLIP = 1e9
+N_INPUTS = N_SENSORS + 1
+"""What is cut into windows of a row: its normalised sensors, and a 1 by which it differs from padding."""
+N_HISTORY = N_SENSORS + 1
+"""What a row says by its place in the window: how sensors have changed, and the rows so far in units of AGE_UNIT."""
+AGE_UNIT = 100.0
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,12 @@ class Architecture:
     hidden: int = 64
     layers: int = 2
     dropout: float = 0.1
+    oldest: int = 0
+    """Oldest rows of the window whose mean is what a sensor's change is measured from.
+
+    Engines differ from new on, so a window that reaches back to an engine's youth says more by how it has changed.
+    0, for short windows: the weights see neither change nor age.
+    """
 
     def __post_init__(self) -> None:
         if self.window < self.kernel or (self.window - self.kernel) % self.conv_stride:
@@ -65,7 +76,8 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
     def __init__(self, architecture: Architecture, regimes: Regimes) -> None:
         super().__init__()
         self.architecture = architecture
-        self.conv = nn.Conv1d(N_SENSORS, architecture.channels, architecture.kernel, architecture.conv_stride)
+        channels = N_INPUTS + (N_HISTORY if architecture.oldest else 0)
+        self.conv = nn.Conv1d(channels, architecture.channels, architecture.kernel, architecture.conv_stride)
         self.lstm = nn.LSTM(
             architecture.channels,
             architecture.hidden,
@@ -97,7 +109,7 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
         settings = rows[:, -1, :N_SETTINGS]
         distance = (((settings - self.centres[nearest]) / self.scales) ** 2).sum(-1)
         seen = torch.where(distance <= RADIUS**2, nearest, torch.full_like(nearest, UNSEEN_REGIME))
-        estimate = self.estimate(self.for_lstm(normalised, regime)) * RUL_CAP
+        estimate = self.estimate(self.for_lstm(rows, normalised, regime)) * RUL_CAP
         rul = estimate[:, 0].clamp(0.0, float(RUL_CAP))
         # Clipping to the label's range and taking in the prediction can only add coverage, so calibration holds.
         lower = (estimate[:, 1] - self.offset).clamp(0.0, float(RUL_CAP))
@@ -112,13 +124,32 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
         regime = distance.argmin(-1)
         return (sensors - self.mean[regime]) / self.std[regime], regime
 
-    def for_lstm(self, normalised: Tensor, regime: Tensor) -> Tensor:
-        """What the weights see: clipped, and zero where the sensor is constant in its regime."""
-        return normalised.clamp(-CLIP, CLIP) * self.varies[regime]
+    def for_lstm(self, rows: Tensor, normalised: Tensor, regime: Tensor) -> Tensor:
+        """What the weights see of consecutive rows `[..., cycles, 24]`: `[..., cycles, 22]`, all zero for padding.
+
+        Sensors are clipped, and zero where they are constant in their regime. A row that the next one repeats in
+        all 24 columns is padding, whoever put it there: measured rows never agree, as their noise differs. That the
+        weights can tell padding from rows lets them know a young engine by its age.
+        """
+        sensors = normalised.clamp(-CLIP, CLIP) * self.varies[regime]
+        ones = torch.ones_like(sensors[..., :1])
+        changes = (rows[..., 1:, :] - rows[..., :-1, :]).abs().amax(-1, keepdim=True) > 0
+        is_row = torch.cat([changes.to(sensors.dtype), ones[..., -1:, :]], dim=-2)
+        return torch.cat([sensors, ones], dim=-1) * is_row
 
     def estimate(self, inputs: Tensor) -> Tensor:
-        """RUL, lower and upper quantile `[batch, 3]` in units of the cap, from inputs `[batch, window, 21]`."""
+        """RUL, lower and upper quantile `[batch, 3]` in units of the cap, from inputs `[batch, window, 22]`."""
+        if self.architecture.oldest:
+            inputs = torch.cat([inputs, self.history(inputs)], dim=-1)
         features = torch.relu(self.conv(inputs.transpose(1, 2))).transpose(1, 2)
         hidden, _ = self.lstm(features)
         out: Tensor = self.head(hidden[:, -1])
         return out
+
+    def history(self, inputs: Tensor) -> Tensor:
+        """Each sensor's difference from its mean over the window's oldest rows, and the rows so far, `[..., 22]`."""
+        sensors, is_row = inputs[..., :N_SENSORS], inputs[..., N_SENSORS:]
+        age = is_row.cumsum(1)
+        oldest = is_row * (age <= self.architecture.oldest)
+        before = (sensors * oldest).sum(1, keepdim=True) / oldest.sum(1, keepdim=True)
+        return torch.cat([(sensors - before) * is_row, age / AGE_UNIT], dim=-1)

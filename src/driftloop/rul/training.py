@@ -188,7 +188,7 @@ class Windows:
             padding = np.repeat(run.rows[:1], network.architecture.window - 1, axis=0)
             rows = torch.from_numpy(np.concatenate([padding, run.rows]).astype(np.float32))
             with torch.no_grad():
-                inputs.append(network.for_lstm(*network.normalise(rows)))
+                inputs.append(network.for_lstm(rows, *network.normalise(rows)))
             cycles = np.arange(len(run.rows) - 1, -1, -stride)[::-1]
             ends.append(position + len(padding) + cycles)
             labels.append(np.minimum(run.rul[cycles], RUL_CAP))
@@ -207,7 +207,7 @@ class Windows:
         return sum(self.sizes[:runs])
 
     def cut(self, chosen: Tensor) -> Tensor:
-        """The chosen windows, `[len(chosen), window, 21]`."""
+        """The chosen windows, `[len(chosen), window, 22]`."""
         return self._inputs[self._ends[chosen, None] + self._back]
 
 
