@@ -11,6 +11,8 @@ from driftloop.drift.baseline import (
     decode_baseline,
     fit_mixture,
     read_baseline,
+    read_bins,
+    read_weights,
 )  # fmt: skip
 from driftloop.drift.bins import FEATURES
 from driftloop.drift.calibration import GRID, least_n
@@ -110,3 +112,16 @@ def test_a_damaged_baseline_is_refused_with_its_name(tmp_path, baseline: Baselin
     path.write_bytes(baseline_bytes(msgspec.structs.replace(baseline, weights=[])))
     with pytest.raises(BundleError, match="do not fit"):
         read_baseline(tmp_path)
+
+
+def test_a_baseline_of_another_format_is_refused_but_its_bins_and_weights_are_read(tmp_path, two_domains: Baseline):
+    path = tmp_path / "baseline.json"
+    old = msgspec.to_builtins(two_domains)
+    del old["format"]
+    for threshold in old["thresholds"]:
+        del threshold["shift"], threshold["covariance"]
+    path.write_bytes(msgspec.json.encode(old))
+    with pytest.raises(BundleError, match=r"format 1; .* reads 2 .*baseline refresh"):
+        read_baseline(tmp_path)
+    assert read_bins(tmp_path) == two_domains.features
+    assert read_weights(tmp_path) == two_domains.weights

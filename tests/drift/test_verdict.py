@@ -5,7 +5,7 @@ import pytest
 
 from driftloop.drift.baseline import Baseline, build_baseline
 from driftloop.drift.bins import FEATURES
-from driftloop.drift.verdict import judge, thresholds_at
+from driftloop.drift.verdict import judge, measure, thresholds_at
 from driftloop.errors import BundleError
 
 from .engines import lives, stream, tally, trace
@@ -24,17 +24,48 @@ def test_healthy_engines_never_seen_before_raise_no_alarm(baseline: Baseline):
     assert max(scores) < 1, max(scores)
 
 
-def test_a_fleet_of_young_engines_is_no_drift(baseline: Baseline):
-    young = [
+def of_ages(begin: int | None, end: int | None):
+    """The healthy engines between two cycles of their lives."""
+    part = slice(begin, end)
+    return [
         dataclasses.replace(
-            t, prediction=t.prediction[:40], settings=t.settings[:40], newest=t.newest[:40], regime=t.regime[:40]
+            t, prediction=t.prediction[part], settings=t.settings[part], newest=t.newest[part], regime=t.regime[part]
         )
         for t in HEALTHY
     ]
-    verdict = judged(baseline, young)
-    assert verdict.verdict == "no_drift"
-    assert verdict.age_shift > judged(baseline, HEALTHY).age_shift
+
+
+@pytest.mark.parametrize(("begin", "end", "sign"), [(None, 40, 1), (-30, None, -1)])
+def test_a_fleet_of_young_or_of_old_engines_is_no_drift_but_fleet_age(baseline: Baseline, begin, end, sign):
+    verdict = judged(baseline, of_ages(begin, end))
+    assert (verdict.verdict, verdict.kind, verdict.blamed) == ("fleet_age", None, [])
+    assert sign * verdict.age_shift > 1
     assert max(f.psi_plain for f in verdict.features) > max(f.psi for f in verdict.features)
+
+
+def test_healthy_engines_of_all_ages_are_hardly_ever_called_old_or_young(baseline: Baseline):
+    rows = stream(lives(baseline, HEALTHY), 40_000, np.random.default_rng(2))
+    said = [judge(tally(baseline, rows[end - 500 : end]), baseline).verdict for end in range(500, len(rows), 100)]
+    assert said.count("fleet_age") <= 0.02 * len(said), said.count("fleet_age")
+    assert "drift" not in said
+
+
+def test_old_engines_of_another_fleet_are_drift_all_the_same(baseline: Baseline):
+    old = [dataclasses.replace(t, settings=t.settings + 10) for t in of_ages(-30, None)]
+    assert judged(baseline, old).verdict == "drift"
+
+
+def test_many_windows_at_once_are_measured_as_each_alone(baseline: Baseline):
+    rng = np.random.default_rng(3)
+    engines = lives(baseline, HEALTHY)
+    sizes = (0, 40, 77, 300, 512, 5000)
+    flat = np.stack([baseline.binner.join(tally(baseline, stream(engines, n, rng))) for n in sizes])
+    together = measure(flat, baseline)
+    for i, counts in enumerate(flat):
+        verdict = judge(baseline.binner.split(counts), baseline)
+        assert verdict.n == together.n[i] == sizes[i]
+        assert [f.score for f in verdict.features] == pytest.approx(together.score[i], abs=1e-4)
+        assert verdict.age_shift == pytest.approx(together.age_shift[i], abs=1e-4)
 
 
 def test_another_fleet_is_a_fleet_change(baseline: Baseline):
@@ -60,9 +91,20 @@ def test_nothing_at_all_is_not_enough_data(baseline: Baseline):
 
 
 @pytest.mark.parametrize("sensor", [2, 3, 11])
-@pytest.mark.parametrize("bias", [1.5, -3.0])
+@pytest.mark.parametrize("bias", [1.0, -3.0])
 def test_a_biased_sensor_is_a_sensor_fault_and_blamed_alone(baseline: Baseline, sensor: int, bias: float):
     verdict = judged(baseline, [trace(i, bias={sensor: bias}) for i in range(200, 240)], 700)
+    assert (verdict.kind, verdict.blamed) == ("sensor_fault", [f"sensor_{sensor}"])
+
+
+@pytest.mark.parametrize("sensor", [2, 7])
+def test_a_noisy_sensor_is_a_sensor_fault_though_its_mean_is_as_ever(baseline: Baseline, sensor: int):
+    noisy = []
+    for i, t in enumerate(HEALTHY):
+        newest = t.newest.copy()
+        newest[:, sensor - 1] += 2 * np.random.default_rng(i).normal(size=len(newest))
+        noisy.append(dataclasses.replace(t, newest=newest))
+    verdict = judged(baseline, noisy, 700)
     assert (verdict.kind, verdict.blamed) == ("sensor_fault", [f"sensor_{sensor}"])
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import threading
 from collections import deque
 from pathlib import Path
@@ -135,6 +136,47 @@ def test_healthy_traffic_is_no_drift_once_there_is_enough(platform: Platform):
     assert said == ["not_enough_data"] * 2 + ["no_drift"] * 6
     assert platform.alerts() == []
     assert [e["verdict"] for e in platform.events("verdict")] == ["not_enough_data", "no_drift", "no_drift"]
+
+
+def test_an_old_fleet_is_reported_as_fleet_age_without_any_alert(platform: Platform):
+    old = [
+        dataclasses.replace(
+            t, prediction=t.prediction[-30:], settings=t.settings[-30:], newest=t.newest[-30:], regime=t.regime[-30:]
+        )
+        for t in HEALTHY
+    ]
+    for _ in range(12):
+        verdict = platform.turn(old)
+    assert verdict.verdict == "fleet_age"
+    assert platform.alerts() == []
+    assert platform.events("alert_firing") == []
+    event = platform.events("verdict")[-1]
+    assert (event["verdict"], "drift" in event) == ("fleet_age", False)
+    assert event["age_shift"] < -1
+    value = platform.exporter.registry.get_sample_value
+    assert value("driftloop_drift_verdict", {"model_version": "1", "verdict": "fleet_age"}) == 1
+    assert value("driftloop_drift_verdict", {"model_version": "1", "verdict": "no_drift"}) == 0
+    assert value("driftloop_drift_age_shift", {"model_version": "1"}) == verdict.age_shift
+
+
+def test_a_verdict_without_requests_carries_no_figures(platform: Platform):
+    platform.turn()
+    (event,) = platform.events("verdict")
+    assert (event["verdict"], event["n"]) == ("not_enough_data", 0)
+    assert not {"psi_max", "psi_plain_max", "worst", "score"} & set(event)
+
+
+def test_an_alert_ends_when_the_traffic_is_healthy_again_but_old(platform: Platform):
+    old = [
+        dataclasses.replace(
+            t, prediction=t.prediction[-30:], settings=t.settings[-30:], newest=t.newest[-30:], regime=t.regime[-30:]
+        )
+        for t in HEALTHY
+    ]
+    platform.turn(OTHER, 200)
+    for _ in range(10):
+        platform.turn(old)
+    assert len(platform.events("alert_resolved")) == 1
 
 
 def test_another_fleet_raises_one_alert_with_the_time_of_the_first_check(platform: Platform):

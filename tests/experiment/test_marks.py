@@ -53,6 +53,11 @@ def test_each_mark_is_the_time_that_its_event_or_answer_carries() -> None:
     assert not marks.reasons
 
 
+def test_a_new_version_whose_fleet_is_only_older_has_recovered_too():
+    events = [{**e, "verdict": "fleet_age"} if e["kind"] == "verdict" else e for e in EVENTS]
+    assert find_marks(events, RECORDS, "1").no_drift == START + 26
+
+
 @given(st.permutations(EVENTS))
 def test_the_order_in_which_events_are_read_does_not_matter(events: list[dict[str, Any]]) -> None:
     assert find_marks(events, RECORDS, "1") == find_marks(EVENTS, RECORDS, "1")

@@ -117,7 +117,8 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path)
 
 
-def test_an_alert_leads_to_a_promotion_that_the_watch_confirms(world: World):
+@pytest.mark.parametrize("verdict", ["no_drift", "fleet_age"])
+def test_an_alert_leads_to_a_promotion_that_the_watch_confirms(world: World, verdict: str):
     world.arrive()
     assert world.alert() == "queued"
     assert world.settle() == "running"
@@ -126,7 +127,7 @@ def test_an_alert_leads_to_a_promotion_that_the_watch_confirms(world: World):
     assert world.settle() == "verifying"
     world.report("verdict", model_version="2", verdict="not_enough_data", n=100)
     assert world.settle() == "verifying"
-    world.report("verdict", model_version="2", verdict="no_drift", n=900)
+    world.report("verdict", model_version="2", verdict=verdict, n=900)
     assert world.settle() == "cooling_down"
     assert world.registry.pointers == {"production": "2", "previous": "1"}
     assert world.registry.tags("2")["decision"] == "promoted"
@@ -699,7 +700,7 @@ class Storm(RuleBasedStateMachine):
             world.backend.end(succeeded=how == "nothing", error=how)
         self.move()
 
-    @rule(version=st.sampled_from("23"), verdict=st.sampled_from(["drift", "no_drift", "not_enough_data"]))
+    @rule(version=st.sampled_from("23"), verdict=st.sampled_from(["drift", "no_drift", "fleet_age", "not_enough_data"]))
     def the_watch_speaks(self, version: str, verdict: str) -> None:
         self.world.report("verdict", model_version=version, verdict=verdict)
         self.move()

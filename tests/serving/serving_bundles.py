@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from driftloop import bundle
 from driftloop.bundle import Example, ManifestEntry, Metadata
 from driftloop.cmapss.schema import N_COLUMNS, N_SENSORS, SENSORS, SETTINGS
-from driftloop.drift.baseline import Age, Baseline, Domain, FalseAlarms, baseline_bytes
+from driftloop.drift.baseline import FORMAT, Age, Baseline, Domain, FalseAlarms, baseline_bytes
 from driftloop.drift.bins import FEATURES, FeatureBins
 from driftloop.drift.calibration import Threshold
 from driftloop.errors import BundleError, RegistryUnavailable
@@ -98,17 +98,21 @@ def model(constant: int, **changes: object) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
+EACH, TRIANGLE = [0.1] * len(FEATURES), np.tril_indices(len(FEATURES))
+
+
 def baseline(bins: list[FeatureBins] | None = None) -> Baseline:
     """Bins at 0, 10, 20 for everything; the rest says nothing of interest."""
     bins = bins or BINS
     counts = [1] * sum(feature.bins for feature in bins)
     probabilities = {feature.name: [1 / feature.bins] * feature.bins for feature in bins}
     return Baseline(
+        format=FORMAT,
         features=bins,
         domains=[Domain(0, 1, 100, probabilities, [Age(0, 100, counts)])],
         weights=[1.0],
         ages=[25],
-        thresholds=[Threshold(100, [0.1] * len(FEATURES), [0.1] * len(FEATURES), 0.5)],
+        thresholds=[Threshold(100, EACH, EACH, [EACH] * 2, 0.5, [np.eye(len(FEATURES))[TRIANGLE].tolist()] * 2)],
         min_n=300,
         power=None,
         power_by_n={},

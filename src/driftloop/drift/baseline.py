@@ -15,9 +15,11 @@ from driftloop.drift import calibration
 from driftloop.drift.bins import FEATURES, PREDICTION, REGIME, Binner, FeatureBins, category_bins, numeric_bins
 from driftloop.drift.calibration import Lives, Threshold
 from driftloop.drift.mixture import Components, by_group, fit
-from driftloop.drift.statistics import EPSILON, Floats, shares
+from driftloop.drift.statistics import EPSILON, Floats, normal_scores, shares
 from driftloop.errors import BundleError
 
+FORMAT = 2
+"""Of `baseline.json`; raised when what is in it changes."""
 AGES = (25, 50, 80, 125, 175)
 """Remaining cycles at which an engine passes from one age band to the next; the first band is the oldest."""
 CALIBRATION_ENGINES = 100
@@ -74,6 +76,7 @@ class FalseAlarms(msgspec.Struct, frozen=True):
 class Baseline(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """Bins, distributions, mixture weights and thresholds; written with `baseline_bytes`."""
 
+    format: int
     features: list[FeatureBins]
     domains: list[Domain]
     weights: list[float]
@@ -113,9 +116,40 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return np.log([[t.n, *t.psi, *t.ks, max(t.age, 1e-9)] for t in self.thresholds])
 
     @cached_property
+    def shift_limits(self) -> Floats:
+        """Where the conditional shifts, of location and of spread, say drift, `[calibrated n, 2, F]`."""
+        return np.array([threshold.shift for threshold in self.thresholds])
+
+    @cached_property
+    def covariances(self) -> Floats:
+        """Of the features' shifts in healthy traffic, `[calibrated n, 2, F, F]`."""
+        return np.stack([calibration.full_covariance(threshold) for threshold in self.thresholds])
+
+    @cached_property
+    def precisions(self) -> Floats:
+        """Their inverses, `[calibrated n, 2, F, F]`."""
+        return calibration.precision_of(self.covariances)
+
+    @cached_property
+    def scores(self) -> Floats:
+        """Normal scores of all bins, `[2, total]`; 0 for features without order or variation."""
+        return _scores(self.binner, self.expected)
+
+    @cached_property
     def expected(self) -> Floats:
         """Shares of all bins in traffic with the stored weights and engines of all ages, `[total]`."""
         return np.asarray(self.start @ self.components.probabilities)
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    """What is the same in every format."""
+
+    features: list[FeatureBins]
+    weights: list[float]
+    format: int = 1
+
+
+_REMEDY = "run `driftloop baseline refresh`"
 
 
 def build_baseline(
@@ -146,16 +180,26 @@ def build_baseline(
     components, start = _components(domains, binner), _start(domains, share)
     lives = _lives(traces, numbers, binner, np.random.default_rng(seed))
     exceedance = calibration.REQUESTS_PER_CHECK / requests_per_false_alarm
+    scores = _scores(binner, start @ components.probabilities)
     thresholds = calibration.calibrate(
-        lives, components, start, share, np.random.default_rng(seed), replicates, exceedance
+        lives, components, start, share, scores, np.random.default_rng(seed), replicates, exceedance
     )
     power_by_n: dict[int, float] = {}
     if len(numbers) > 1:
         newest = len(numbers) - 1
-        rng = np.random.default_rng(seed)
-        power_by_n = calibration.admixture_power(lives, components, start, share, newest, rng, exceedance)
+        power_by_n = calibration.admixture_power(
+            lives,
+            components,
+            start,
+            share,
+            newest,
+            lambda expected: _scores(binner, expected),
+            np.random.default_rng(seed),
+            exceedance,
+        )
     min_n = calibration.least_n(power_by_n) if power_by_n else calibration.DEFAULT_MIN_N
     return Baseline(
+        format=FORMAT,
         features=list(binner.features),
         domains=domains,
         weights=[round(float(weight), 6) for weight in share],
@@ -178,28 +222,60 @@ def baseline_bytes(baseline: Baseline) -> bytes:
 
 
 def decode_baseline(content: bytes, where: str = BASELINE) -> Baseline:
-    """A baseline from its bytes; raises BundleError where they are damaged or contradict themselves."""
+    """A baseline from its bytes; raises BundleError where they are damaged, of another format or contradict
+    themselves."""
     try:
+        found = msgspec.json.decode(content, type=_Kept).format
+        if found != FORMAT:
+            raise BundleError(
+                f"has format {found}; this version of driftloop reads {FORMAT}", where=where, remedy=_REMEDY
+            )
         baseline = msgspec.json.decode(content, type=Baseline)
     except msgspec.DecodeError as error:
-        raise BundleError(str(error), where=where, remedy="run `driftloop baseline refresh`") from error
+        raise BundleError(str(error), where=where, remedy=_REMEDY) from error
     total = baseline.binner.total
     good = len(baseline.weights) == len(baseline.domains) > 0 and len(baseline.thresholds) > 0
     good = good and all(len(age.counts) == total and age.rows > 0 for d in baseline.domains for age in d.ages)
+    triangle = len(FEATURES) * (len(FEATURES) + 1) // 2
     good = good and all(len(t.psi) == len(t.ks) == len(FEATURES) for t in baseline.thresholds)
+    good = good and all([len(part) for part in t.shift] == [len(FEATURES)] * 2 for t in baseline.thresholds)
+    good = good and all([len(part) for part in t.covariance] == [triangle] * 2 for t in baseline.thresholds)
     if not good:
         raise BundleError("domains, bins and thresholds do not fit together", where=where)
     return baseline
 
 
 def read_baseline(folder: Path) -> Baseline:
-    """`baseline.json` of a bundle's folder; raises BundleError where it is missing or damaged."""
+    """`baseline.json` of a bundle's folder; raises BundleError where it is missing, damaged or of another format."""
+    return decode_baseline(_read(folder), str(folder / BASELINE))
+
+
+def read_bins(folder: Path) -> list[FeatureBins]:
+    """The bins alone of a bundle's baseline, whatever its format, so that every bundle can be served and counted.
+
+    Raises BundleError where the baseline is missing or damaged.
+    """
+    return _decode_kept(folder).features
+
+
+def read_weights(folder: Path) -> list[float]:
+    """The mixture weights alone of a bundle's baseline, whatever its format; raises BundleError as `read_bins`."""
+    return _decode_kept(folder).weights
+
+
+def _decode_kept(folder: Path) -> _Kept:
+    try:
+        return msgspec.json.decode(_read(folder), type=_Kept)
+    except msgspec.DecodeError as error:
+        raise BundleError(str(error), where=str(folder / BASELINE), remedy=_REMEDY) from error
+
+
+def _read(folder: Path) -> bytes:
     path = folder / BASELINE
     try:
-        content = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise BundleError(f"cannot be read: {error.strerror}", where=str(path)) from error
-    return decode_baseline(content, str(path))
 
 
 def fit_mixture(counts: dict[str, NDArray[np.int64]], baseline: Baseline) -> list[float]:
@@ -268,6 +344,12 @@ def _components(domains: Sequence[Domain], binner: Binner) -> Components:
         age=np.array([age.band for d in domains for age in d.ages]),
         offsets=binner.offsets,
     )
+
+
+def _scores(binner: Binner, expected: Floats) -> Floats:
+    """Normal scores of all bins where `expected` `[total]` is healthy; 0 for features without order or variation."""
+    ordered = np.array([feature.kind == "quantile" for feature in binner.features])
+    return np.where(np.repeat(ordered, binner.sizes), normal_scores(expected, binner.offsets), 0.0)
 
 
 def _start(domains: Sequence[Domain], share: Floats) -> Floats:

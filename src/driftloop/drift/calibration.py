@@ -8,14 +8,15 @@ difference between engines counts too. Part of the replicates come from fleets o
 domain alone, since both happen without drift.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from driftloop.drift.mixture import Components, by_group, fit
-from driftloop.drift.statistics import Floats, ks, psi, shares, tail_quantile
+from driftloop.drift.mixture import Components, fit
+from driftloop.drift.statistics import EPSILON, Floats, conditional, ks, psi, shares, shifts, tail_quantile
 
 GRID = (50, 100, 200, 300, 500, 1000, 2000)
 """Sample sizes that thresholds are made for; the first is the least that anything is said about."""
@@ -29,9 +30,18 @@ ONE_AGE_SHARE, ONE_DOMAIN_SHARE = 0.25, 0.5
 """Share of replicates whose engines are all of about one age; and of those with one domain alone."""
 UNIT_EXCEEDANCE = 0.01
 """Each statistic is measured in units of its own null quantile, so that all features count alike."""
-LEAST_PSI, LEAST_KS = 0.05, 0.05
-"""Least unit: what never varies in the bootstrap (constants, unseen regimes) must not alarm at one odd request."""
-AGE_EXCEEDANCE = 1e-3
+LEAST_SHARE, LEAST_REQUESTS = 0.03, 5
+"""What no engine of the bootstrap does (a constant that moves, an unseen regime) must be done by this share of the
+requests and by this many of them before it alarms."""
+UNVARIED = 1e-4
+"""Unit of PSI and KS for what never varies in the bootstrap."""
+LEAST_SHIFT = 0.5
+"""Least unit of a conditional shift, in standard deviations."""
+SHRINKAGE, LEAST_STD = 0.1, 0.02
+"""Share of a feature's own variance, and standard deviation, that its shift keeps beyond what other features explain:
+the replicates come from a few dozen engines, and correlations among so few look closer than they are."""
+AGE_EXCEEDANCE = 1e-2
+"""Chance that a healthy fleet of ENGINES engines of random ages is called older or younger; larger fleets vary less."""
 MARGIN = 1.2
 """On the level: the replicates' engines come from the same few as the reference, new ones differ a little more."""
 POWER_REPLICATES = 200
@@ -40,12 +50,16 @@ DEFAULT_MIN_N = 300
 
 
 class Threshold(msgspec.Struct, frozen=True):
-    """Where drift begins at `n` requests: PSI and KS per feature, and the shift of ages (total variation)."""
+    """Where drift begins at `n` requests: PSI and KS per feature, and the shift of the mean age."""
 
     n: int
     psi: list[float]
     ks: list[float]
+    shift: list[list[float]]
+    """Conditional shift per feature: of location, and of spread."""
     age: float
+    covariance: list[list[float]]
+    """Of the features' shifts of location, and of spread, in healthy traffic: lower triangles, row by row."""
 
 
 @dataclass(frozen=True)
@@ -150,37 +164,60 @@ def references(lives: Lives, drawn: Draw, components: Components) -> Floats:
 
 @dataclass(frozen=True)
 class Null:
-    """Statistics of healthy replicates at one n."""
+    """Statistics of replicates at one n."""
 
     psi: Floats
     ks: Floats
+    shift: Floats
     age: Floats
 
 
 def statistics_of(
-    counts: NDArray[np.int64], reference: Floats, components: Components, start: Floats, domains: int
+    counts: NDArray[np.int64],
+    reference: Floats,
+    components: Components,
+    start: Floats,
+    scores: Floats,
 ) -> Null:
-    """PSI and KS `[R, F]` of `counts` `[R, total]` against what the fitted mixture of `reference` `[R, C, total]`
-    expects, and how far the fitted ages are from `start`'s, `[R]`."""
+    """PSI and KS `[R, F]` and shifts `[R, 2, F]` of `counts` `[R, total]`, and how far the fitted mean age is from
+    `start`'s, `[R]`; all against what the fitted mixture of `reference` `[R, C, total]` expects."""
     live = shares(counts, components.offsets)
     weights = fit(live, components, start)
     expected = np.matmul(weights[:, None, :], reference)[:, 0]
     return Null(
         psi(live, expected, components.offsets),
         ks(live, expected, components.offsets),
-        age_shift(weights, components, start, domains),
+        shifts(live, expected, scores, components.offsets),
+        age_shift(weights, components, start),
     )
 
 
-def age_shift(weights: Floats, components: Components, start: Floats, domains: int) -> Floats:
-    """Total variation between the ages that `weights` `[..., C]` shows and those of `start` `[C]` at the same mixture
-    of domains."""
-    own = by_group(start, components.domain, domains)
-    within = start / np.maximum(own[components.domain], 1e-300)
-    usual = by_group(weights, components.domain, domains)[..., components.domain] * within
-    ages = int(components.age.max()) + 1
-    difference = by_group(weights, components.age, ages) - by_group(usual, components.age, ages)
-    return np.asarray(np.abs(difference).sum(axis=-1) / 2)
+def age_shift(weights: Floats, components: Components, start: Floats) -> Floats:
+    """How far the mean age in `weights` `[..., C]` is from that in `start` `[C]`: above 0 younger, below 0 older.
+
+    An engine's age is the share of its domain's healthy requests that come from older engines, from 0 to 1, so that
+    a fleet without shift has the mean 0.5 in every domain.
+    """
+    rank = np.empty(len(start))
+    for domain in np.unique(components.domain):
+        own = np.flatnonzero(components.domain == domain)
+        own = own[np.argsort(components.age[own])]
+        share = start[own] / max(float(start[own].sum()), 1e-300)
+        rank[own] = np.cumsum(share) - share / 2
+    return np.asarray(weights @ rank - 0.5)
+
+
+def covariance_of(shift: Floats) -> Floats:
+    """The covariance `[2, F, F]` of replicates' shifts `[R, 2, F]` around 0; features that never shift stand alone."""
+    raw = np.einsum("rsf,rsg->sfg", shift, shift) / len(shift)
+    own = np.diagonal(raw, axis1=1, axis2=2)
+    added = np.where(own > 0, SHRINKAGE * own + LEAST_STD**2, 1.0)
+    return np.asarray(raw + added[:, :, None] * np.eye(shift.shape[-1]))
+
+
+def precision_of(covariance: Floats) -> Floats:
+    """The inverse of each covariance `[..., F, F]`."""
+    return np.asarray(np.linalg.inv(covariance), dtype=np.float64)
 
 
 def calibrate(
@@ -188,32 +225,56 @@ def calibrate(
     components: Components,
     start: Floats,
     weights: Floats,
+    scores: Floats,
     rng: np.random.Generator,
     replicates: int,
     exceedance: float,
 ) -> list[Threshold]:
     """Thresholds for every n of GRID, which a healthy check exceeds with probability `exceedance`.
 
-    `start` `[C]`: weights of the components in healthy traffic; `weights` `[D]`: of the domains.
+    `start` `[C]`: weights of the components in healthy traffic; `weights` `[D]`: of the domains; `scores` `[2, total]`:
+    normal scores of the bins, 0 for features whose values have no order or do not vary.
     """
     drawn = draw(lives, weights, replicates, rng)
     reference = references(lives, drawn, components)
-    units: list[tuple[Floats, Floats]] = []
-    levels, ages = [], []
+    units: list[tuple[Floats, Floats, Floats]] = []
+    levels, shift_levels, ages, covariances = [], [], [], []
     for n in GRID:
-        null = statistics_of(traffic(lives, drawn, n), reference, components, start, len(weights))
-        unit_psi = np.maximum(np.quantile(null.psi, 1 - UNIT_EXCEEDANCE, axis=0), LEAST_PSI)
-        unit_ks = np.maximum(np.quantile(null.ks, 1 - UNIT_EXCEEDANCE, axis=0), LEAST_KS)
+        null = statistics_of(traffic(lives, drawn, n), reference, components, start, scores)
+        covariance = covariance_of(null.shift)
+        shift = conditional(null.shift, precision_of(covariance))
+        unit_psi, unit_ks, unit_shift = (
+            np.maximum(np.quantile(values, 1 - UNIT_EXCEEDANCE, axis=0), least)
+            for values, least in ((null.psi, UNVARIED), (null.ks, UNVARIED), (shift, LEAST_SHIFT))
+        )
         worst = np.maximum((null.psi / unit_psi).max(axis=1), (null.ks / unit_ks).max(axis=1))
-        units.append((unit_psi, unit_ks))
-        levels.append(max(1.0, tail_quantile(worst, exceedance)))
-        ages.append(tail_quantile(null.age[drawn.random_ages], AGE_EXCEEDANCE))
+        units.append((unit_psi, unit_ks, unit_shift))
+        # Distances and shifts share the promise in equal parts.
+        levels.append(max(1.0, tail_quantile(worst, exceedance / 2)))
+        shift_levels.append(max(1.0, tail_quantile((shift / unit_shift).max(axis=(1, 2)), exceedance / 2)))
+        ages.append(tail_quantile(np.abs(null.age[drawn.random_ages]), AGE_EXCEEDANCE))
+        covariances.append(covariance)
     # The units carry what depends on n; the level that remains is the same up to the noise of its tail fit.
-    level = MARGIN * float(np.median(levels))
+    level, shift_level = MARGIN * float(np.median(levels)), MARGIN * float(np.median(shift_levels))
     return [
-        Threshold(n, _rounded(unit_psi * level), _rounded(unit_ks * level), _rounded([age])[0])
-        for n, (unit_psi, unit_ks), age in zip(GRID, units, ages, strict=True)
+        Threshold(
+            n=n,
+            psi=_rounded(np.maximum(unit_psi * level, _least(n)[0])),
+            ks=_rounded(np.maximum(unit_ks * level, _least(n)[1])),
+            shift=[_rounded(part * shift_level) for part in unit_shift],
+            age=_rounded([age])[0],
+            covariance=[_rounded(part[np.tril_indices(len(part))]) for part in covariance],
+        )
+        for n, (unit_psi, unit_ks, unit_shift), age, covariance in zip(GRID, units, ages, covariances, strict=True)
     ]
+
+
+def full_covariance(threshold: Threshold) -> Floats:
+    """The covariances `[2, F, F]` whose lower triangles `threshold` holds."""
+    features = len(threshold.psi)
+    covariance = np.zeros((2, features, features))
+    covariance[:, *np.tril_indices(features)] = threshold.covariance
+    return np.asarray(covariance + np.tril(covariance, -1).swapaxes(1, 2))
 
 
 def admixture_power(
@@ -222,10 +283,14 @@ def admixture_power(
     start: Floats,
     weights: Floats,
     newest: int,
+    scores: Callable[[Floats], Floats],
     rng: np.random.Generator,
     exceedance: float,
 ) -> dict[int, float]:
-    """How often a 25 % admixture of domain `newest` is found at each n by a baseline that does not know it."""
+    """How often a 25 % admixture of domain `newest` is found at each n by a baseline that does not know it.
+
+    `scores` gives the normal scores of the bins for an expected distribution `[total]`.
+    """
     known = components.domain != newest
     old = Components(
         components.probabilities[known], components.domain[known], components.age[known], components.offsets
@@ -233,19 +298,22 @@ def admixture_power(
     old_start = start[known] + 1e-6
     old_start = old_start / old_start.sum()
     old_weights = np.where(np.arange(len(weights)) == newest, 0.0, weights + 1e-6)
-    thresholds = calibrate(lives, old, old_start, old_weights / old_weights.sum(), rng, REPLICATES // 3, exceedance)
+    old_weights = old_weights / old_weights.sum()
+    old_scores = scores(old_start @ old.probabilities)
+    thresholds = calibrate(lives, old, old_start, old_weights, old_scores, rng, REPLICATES // 3, exceedance)
     only_new = (np.arange(len(weights)) == newest).astype(np.float64)
     new_engines = max(1, round(ADMIXTURE * ENGINES))
-    healthy = draw(lives, old_weights / old_weights.sum(), POWER_REPLICATES, rng, ENGINES - new_engines)
+    healthy = draw(lives, old_weights, POWER_REPLICATES, rng, ENGINES - new_engines)
     foreign = draw(lives, only_new, POWER_REPLICATES, rng, new_engines)
     reference = references(lives, healthy, old)
     power = {}
     for threshold in thresholds:
         share = round(ADMIXTURE * threshold.n)
         counts = traffic(lives, healthy, threshold.n - share) + traffic(lives, foreign, share)
-        found = statistics_of(counts, reference, old, old_start, len(weights))
-        score = np.maximum((found.psi / threshold.psi).max(axis=1), (found.ks / threshold.ks).max(axis=1))
-        power[threshold.n] = float((score > 1).mean())
+        found = statistics_of(counts, reference, old, old_start, old_scores)
+        shift = conditional(found.shift, precision_of(full_covariance(threshold)))
+        parts = (found.psi / threshold.psi, found.ks / threshold.ks, (shift / threshold.shift).max(axis=1))
+        power[threshold.n] = float((np.max(parts, axis=(0, 2)) > 1).mean())
     return power
 
 
@@ -253,6 +321,13 @@ def least_n(power: dict[int, float]) -> int:
     """The smallest n from which on the power is at least POWER; the largest n of all where it never is."""
     enough = [n for n in power if all(power[m] >= POWER for m in power if m >= n)]
     return min(enough, default=max(power))
+
+
+def _least(n: int) -> tuple[float, float]:
+    """Least thresholds of PSI and KS at `n` requests: what they are where a bin that is empty in all healthy traffic
+    receives LEAST_SHARE of the requests, or LEAST_REQUESTS."""
+    share = max(LEAST_SHARE, LEAST_REQUESTS / n)
+    return (share - EPSILON) * float(np.log(share / EPSILON)), share
 
 
 def _rounded(values: Floats | list[float]) -> list[float]:

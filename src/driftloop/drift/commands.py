@@ -18,7 +18,7 @@ from driftloop.drift.baseline import read_baseline
 from driftloop.drift.exporter import Exporter
 from driftloop.drift.production import Production
 from driftloop.drift.source import PrometheusSource, ScrapeSource, Source
-from driftloop.drift.verdict import DRIFT, NO_DRIFT, Verdict
+from driftloop.drift.verdict import DRIFT, FLEET_AGE, NO_DRIFT, Verdict
 from driftloop.drift.watch import Watch, check_once
 from driftloop.errors import DriftloopError
 from driftloop.registry import Registry
@@ -27,7 +27,7 @@ from driftloop.settings import Settings
 app = typer.Typer(no_args_is_help=True, help="Drift: watch the traffic, check it once, report on it.")
 
 _out, _err = Console(), Console(stderr=True)
-_CODES = {NO_DRIFT: 0, DRIFT: 1}
+_CODES = {NO_DRIFT: 0, FLEET_AGE: 0, DRIFT: 1}
 _ERROR, _NOT_ENOUGH = 2, 3
 
 Servers = Annotated[
@@ -78,7 +78,7 @@ def check(
     server: Servers = None,
     as_json: Json = False,
 ) -> None:
-    """Judge the traffic once. Exit code 0: no drift, 1: drift, 2: error, 3: not enough data."""
+    """Judge the traffic once. Exit code 0: no drift (of a fleet of whatever age), 1: drift, 2: error, 3: too little."""
     configured = settings.load()
     try:
         model = _production(configured).look()
@@ -147,7 +147,9 @@ def _show(version: str, verdict: Verdict) -> None:
     _out.print(f"model version {version}: [bold]{verdict.verdict}[/bold], score {verdict.score:g}, n {verdict.n}")
     if verdict.kind:
         _out.print(f"{verdict.kind}: {', '.join(verdict.blamed)}")
-    table = Table("feature", "PSI", "threshold", "KS", "threshold", "score")
+    if verdict.verdict == FLEET_AGE:
+        _out.print(f"the fleet is {'younger' if verdict.age_shift > 0 else 'older'} than healthy chance allows")
+    table = Table("feature", "PSI", "threshold", "KS", "threshold", "shift", "threshold", "score")
     for feature in sorted(verdict.features, key=lambda feature: -feature.score)[:8]:
         table.add_row(
             feature.feature,
@@ -155,6 +157,8 @@ def _show(version: str, verdict: Verdict) -> None:
             f"{feature.threshold_psi:.3f}",
             f"{feature.ks:.3f}",
             f"{feature.threshold_ks:.3f}",
+            f"{feature.shift:.2f}",
+            f"{feature.threshold_shift:.2f}",
             f"{feature.score:.2f}",
         )
     _out.print(table)

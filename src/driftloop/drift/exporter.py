@@ -5,9 +5,9 @@ import time
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
 from driftloop.drift.alerts import Alarm
-from driftloop.drift.verdict import DRIFT, NO_DRIFT, NOT_ENOUGH_DATA, Verdict
+from driftloop.drift.verdict import DRIFT, FLEET_AGE, NO_DRIFT, NOT_ENOUGH_DATA, Verdict
 
-_VERDICTS = (DRIFT, NO_DRIFT, NOT_ENOUGH_DATA)
+_VERDICTS = (DRIFT, NO_DRIFT, FLEET_AGE, NOT_ENOUGH_DATA)
 
 
 class Exporter:
@@ -28,12 +28,21 @@ class Exporter:
         self._psi_threshold = Gauge("driftloop_drift_psi_threshold", "PSI where drift begins.", features, registry=own)
         self._ks = Gauge("driftloop_drift_ks", "Binned KS distance.", features, registry=own)
         self._ks_threshold = Gauge("driftloop_drift_ks_threshold", "KS where drift begins.", features, registry=own)
+        self._shift = Gauge(
+            "driftloop_drift_shift",
+            "Location (or spread) against what the other features let expect, in standard deviations.",
+            [*features, "of"],
+            registry=own,
+        )
+        self._shift_threshold = Gauge(
+            "driftloop_drift_shift_threshold", "Shift where drift begins.", [*features, "of"], registry=own
+        )
         self._mixture = Gauge(
             "driftloop_drift_mixture", "Share of each known domain.", ["model_version", "domain"], registry=own
         )
         self._age = Gauge(
             "driftloop_drift_age_shift",
-            "Shift of the fleet's ages over its threshold.",
+            "Shift of the fleet's mean age over its threshold; above 0 younger.",
             ["model_version"],
             registry=own,
         )
@@ -64,7 +73,7 @@ class Exporter:
         """Show one check; series of other versions go."""
         gauges = (
             self._verdict, self._score, self._n, self._psi, self._psi_threshold, self._ks, self._ks_threshold,
-            self._mixture, self._age, self._firing,
+            self._shift, self._shift_threshold, self._mixture, self._age, self._firing,
         )  # fmt: skip
         for gauge in gauges:
             gauge.clear()
@@ -89,3 +98,9 @@ class Exporter:
             self._psi_threshold.labels(version, feature.feature).set(feature.threshold_psi)
             self._ks.labels(version, feature.feature).set(feature.ks)
             self._ks_threshold.labels(version, feature.feature).set(feature.threshold_ks)
+            for of, value, limit in (
+                ("location", feature.shift, feature.threshold_shift),
+                ("spread", feature.spread, feature.threshold_spread),
+            ):
+                self._shift.labels(version, feature.feature, of).set(value)
+                self._shift_threshold.labels(version, feature.feature, of).set(limit)

@@ -4,6 +4,8 @@ Distributions may be one feature's `[..., bins]`, or all features' side by side 
 the index at which each feature begins.
 """
 
+from statistics import NormalDist
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -12,6 +14,8 @@ EPSILON = 1e-3
 
 Floats = NDArray[np.float64]
 WHOLE = np.array([0])
+_NORMAL = NormalDist()
+_LEAST = 1 - _NORMAL.cdf(3.0)
 
 
 def psi(actual: ArrayLike, expected: ArrayLike, offsets: NDArray[np.int64] = WHOLE, eps: float = EPSILON) -> Floats:
@@ -33,6 +37,43 @@ def ks(actual: ArrayLike, expected: ArrayLike, offsets: NDArray[np.int64] = WHOL
     # Each feature's differences add up to 0, so that one running sum serves them all.
     gap = np.abs(np.cumsum(difference, axis=-1))
     return np.asarray(np.maximum.reduceat(gap, offsets, axis=-1))
+
+
+def normal_scores(expected: ArrayLike, offsets: NDArray[np.int64] = WHOLE) -> Floats:
+    """What a request in each bin says about a feature's location and spread, if it follows `expected` `[total]`.
+
+    `[2, total]`: the quantile of the bin's middle on the scale of a standard normal variable, kept within 3, and its
+    square. Source: the scores of van der Waerden for location and of Klotz for scale, e.g. in Hajek and Sidak,
+    "Theory of rank tests", 1967, section III.2.
+    """
+    shares_of_bins = np.asarray(expected, dtype=np.float64)
+    location = np.empty_like(shares_of_bins)
+    for begin, end in zip(offsets, [*offsets[1:], len(location)], strict=True):
+        part = shares_of_bins[begin:end]
+        middle = (np.cumsum(part) - part / 2) / max(float(part.sum()), 1e-300)
+        location[begin:end] = [_NORMAL.inv_cdf(min(max(float(m), _LEAST), 1 - _LEAST)) for m in middle]
+    return np.stack([location, location**2])
+
+
+def shifts(actual: ArrayLike, expected: ArrayLike, scores: Floats, offsets: NDArray[np.int64] = WHOLE) -> Floats:
+    """How far each feature's mean scores are from the expected ones, `[..., 2, features]`: location and spread.
+
+    `actual`, `expected` as for `psi`, `scores` `[2, total]` as from `normal_scores`.
+    """
+    difference = np.asarray(actual, dtype=np.float64) - np.asarray(expected, dtype=np.float64)
+    return np.asarray(np.add.reduceat(difference[..., None, :] * scores, offsets, axis=-1))
+
+
+def conditional(shift: Floats, precision: Floats) -> Floats:
+    """How far each shift `[..., F]` is from what the other features' shifts let expect, in standard deviations.
+
+    `precision` `[..., F, F]` is the inverse of the shifts' covariance in healthy traffic. Sensors of an engine rise
+    and fall together; what one does alone therefore stands out although each by itself varies much.
+    Source: the regression adjustment of Hawkins, "Multivariate quality control based on regression-adjusted
+    variables", Technometrics 33 (1991).
+    """
+    diagonal = np.diagonal(precision, axis1=-2, axis2=-1)
+    return np.asarray(np.abs(np.matmul(shift[..., None, :], precision)[..., 0, :]) / np.sqrt(diagonal))
 
 
 def shares(counts: ArrayLike, offsets: NDArray[np.int64] = WHOLE) -> Floats:

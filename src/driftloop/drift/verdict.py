@@ -1,24 +1,31 @@
 """The verdict: is this traffic what the model was made for, and if not, what is to blame."""
 
+from dataclasses import dataclass
+from typing import NamedTuple
+
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from driftloop.cmapss.schema import SENSORS
 from driftloop.drift import calibration
 from driftloop.drift.baseline import Baseline
 from driftloop.drift.bins import FEATURES, PREDICTION
 from driftloop.drift.mixture import by_group, fit
-from driftloop.drift.statistics import Floats, ks, psi, shares
+from driftloop.drift.statistics import Floats, conditional, ks, psi, shares, shifts
 
-DRIFT, NO_DRIFT, NOT_ENOUGH_DATA = "drift", "no_drift", "not_enough_data"
+DRIFT, NO_DRIFT, FLEET_AGE, NOT_ENOUGH_DATA = "drift", "no_drift", "fleet_age", "not_enough_data"
+WITHOUT_DRIFT = frozenset({NO_DRIFT, FLEET_AGE})
+"""Verdicts that the model may go on with: it knows these engines, of whatever age."""
 FLEET_CHANGE, SENSOR_FAULT = "fleet_change", "sensor_fault"
 STUCK_LIVE, STUCK_EXPECTED = 0.98, 0.8
 """A sensor is stuck when this share of it is in one bin where at most that share is expected."""
 
-OTHERS_BELOW = 0.6
+OTHERS_BELOW = 0.75
 """One sensor is at fault when everything else stays below this score, as healthy traffic does nearly always; what
 lies between this and 1 hints at a change of the fleet that shows in one sensor first."""
+SUSPECTS = 3
+"""Sensors, the worst first, of which one may be at fault alone."""
 
 _SENSOR = np.isin(FEATURES, SENSORS)
 
@@ -29,10 +36,16 @@ class FeatureVerdict(msgspec.Struct, frozen=True):
     feature: str
     psi: float
     ks: float
+    shift: float
+    """How far its location is from what the other features let expect, in standard deviations of healthy traffic."""
+    spread: float
+    """The same of its spread."""
     threshold_psi: float
     threshold_ks: float
+    threshold_shift: float
+    threshold_spread: float
     score: float
-    """The larger of the two, in units of its threshold."""
+    """The largest of the four, in units of its threshold."""
     psi_plain: float
     """PSI against the baseline's stored mixture and ages, with nothing fitted."""
 
@@ -57,29 +70,75 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     ages: dict[str, float]
     """Share of each age band, by the least remaining cycles of the band."""
     age_shift: float
-    """How far the fleet's ages are from the baseline's, in units of its threshold; says nothing about drift."""
+    """How far the fleet's mean age is from the baseline's, in units of its threshold: above 1 the fleet is younger,
+    below -1 older."""
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """The statistics of one window, or of many at once: every array may have more axes in front."""
+
+    n: NDArray[np.int64]
+    """Requests, `[]`."""
+    live: Floats
+    """Shares of all bins, `[total]`."""
+    weights: Floats
+    """Of the components that explain the window best, `[C]`."""
+    expected: Floats
+    """Shares of all bins that they explain, `[total]`."""
+    psi: Floats
+    """`[F]`"""
+    ks: Floats
+    """`[F]`"""
+    shift: Floats
+    """Conditional on the other features, of location and of spread, `[2, F]`."""
+    score: Floats
+    """The largest of the four in units of its threshold, `[F]`."""
+    age_shift: Floats
+    """In units of its threshold, `[]`; above 0 younger."""
+
+
+def measure(flat: NDArray[np.int64], baseline: Baseline) -> Measured:
+    """Statistics of the counts `flat` `[..., total]` of all features' bins side by side."""
+    components, offsets = baseline.components, baseline.binner.offsets
+    n = np.add.reduceat(flat, offsets, axis=-1).min(axis=-1)
+    live = shares(flat, offsets)
+    weights = fit(np.where(n[..., None] > 0, live, baseline.expected), components, baseline.start)
+    expected = weights @ components.probabilities
+    at = _calibrated(baseline, n)
+    shift = conditional(shifts(live, expected, baseline.scores, offsets), baseline.precisions[at])
+    limits = thresholds_at(baseline, n)
+    distance_psi, distance_ks = psi(live, expected, offsets, baseline.eps), ks(live, expected, offsets)
+    return Measured(
+        n=n,
+        live=live,
+        weights=weights,
+        expected=expected,
+        psi=distance_psi,
+        ks=distance_ks,
+        shift=shift,
+        score=_score(distance_psi, distance_ks, shift, limits),
+        age_shift=calibration.age_shift(weights, components, baseline.start) / limits.age,
+    )
 
 
 def judge(counts: dict[str, NDArray[np.int64]], baseline: Baseline) -> Verdict:
     """The verdict on `counts`: for each feature, how many requests fell into each bin of `baseline`.
 
     The traffic is compared with the mixture of known domains and ages that explains it best (mixture.fit). A shift
-    among domains that the model was trained on, or of the fleet's age, is therefore `no_drift`: the model knows
-    these engines; the new `mixture` and `age_shift` are reported. What is left is PSI and binned KS per feature,
-    in units of thresholds calibrated for this n. `drift` can be said from calibration.GRID[0] requests on,
-    `no_drift` from `baseline.min_n` on. It is a sensor fault when one sensor is out of line and, with that sensor
-    left out of the fit, nothing else comes near (OTHERS_BELOW) but the prediction that is computed from it.
+    among domains that the model was trained on, or of the fleet's age, is therefore no drift: the model knows these
+    engines; the new `mixture` is reported, and engines that are older or younger than healthy chance allows are
+    `fleet_age`. What is left is PSI and binned KS per feature, and how far each feature's location and spread are
+    from what the other features let expect, all in units of thresholds calibrated for this n. `drift` can be said
+    from calibration.GRID[0] requests on, `no_drift` and `fleet_age` from `baseline.min_n` on. It is a sensor fault
+    when, with one sensor left out, nothing else comes near (OTHERS_BELOW) but the prediction that is computed from it.
 
     Raises BundleError where the counts are not on the baseline's bins.
     """
-    binner, components = baseline.binner, baseline.components
-    flat = binner.join(counts)
-    n = int(np.add.reduceat(flat, binner.offsets).min())
-    live = shares(flat, binner.offsets)
-    weights = fit(live, components, baseline.start) if n else baseline.start
-    expected = weights @ components.probabilities
-    distance_psi, distance_ks, score = _distances(live, expected, baseline, n)
-    plain = psi(live, baseline.expected, binner.offsets, baseline.eps)
+    components = baseline.components
+    found = measure(baseline.binner.join(counts), baseline)
+    n, score = int(found.n), found.score
+    plain = psi(found.live, baseline.expected, baseline.binner.offsets, baseline.eps)
     # Fewer requests than the smallest calibrated n say nothing, not even a score.
     worst = float(score.max()) if n >= calibration.GRID[0] else 0.0
     order = [int(i) for i in np.argsort(-score, kind="stable") if score[i] > 1]
@@ -87,10 +146,10 @@ def judge(counts: dict[str, NDArray[np.int64]], baseline: Baseline) -> Verdict:
     if n < max(calibration.GRID[0], 0 if worst > 1 else baseline.min_n):
         verdict = NOT_ENOUGH_DATA
     elif worst <= 1:
-        verdict = NO_DRIFT
+        verdict = FLEET_AGE if abs(found.age_shift) > 1 else NO_DRIFT
     else:
         verdict = DRIFT
-        faulty = _faulty_sensor(live, score, baseline, n)
+        faulty = _faulty_sensor(found, baseline)
         kind = FLEET_CHANGE if faulty is None else SENSOR_FAULT
         order = order if faulty is None else [faulty]
     limits = thresholds_at(baseline, n)
@@ -105,53 +164,93 @@ def judge(counts: dict[str, NDArray[np.int64]], baseline: Baseline) -> Verdict:
                 *(round(float(value), 5) for value in (*row, score[i], plain[i])),
             )
             for i, (name, row) in enumerate(
-                zip(FEATURES, zip(distance_psi, distance_ks, *limits[:2], strict=True), strict=True)
+                zip(
+                    FEATURES,
+                    zip(found.psi, found.ks, *found.shift, limits.psi, limits.ks, *limits.shift, strict=True),
+                    strict=True,
+                )
             )
         ],
         blamed=[FEATURES[i] for i in order] if verdict == DRIFT else [],
         kind=kind,
-        stuck=_stuck(live, expected, baseline) if n >= calibration.GRID[0] else [],
+        stuck=_stuck(found.live, found.expected, baseline) if n >= calibration.GRID[0] else [],
         mixture=_named(
             [str(domain.domain) for domain in baseline.domains],
-            by_group(weights, components.domain, len(baseline.domains)),
+            by_group(found.weights, components.domain, len(baseline.domains)),
         ),
         ages=_named(
-            [str(age) for age in (0, *baseline.ages)], by_group(weights, components.age, len(baseline.ages) + 1)
+            [str(age) for age in (0, *baseline.ages)], by_group(found.weights, components.age, len(baseline.ages) + 1)
         ),
-        age_shift=round(
-            float(calibration.age_shift(weights, components, baseline.start, len(baseline.domains))) / limits[2], 4
-        ),
+        age_shift=round(float(found.age_shift), 4),
     )
 
 
-def thresholds_at(baseline: Baseline, n: int) -> tuple[Floats, Floats, float]:
-    """PSI `[F]`, KS `[F]` and age threshold at `n` requests, interpolated between the calibrated sizes on log scales.
+class Limits(NamedTuple):
+    """Where drift begins: PSI and KS `[..., F]`, conditional shifts `[..., 2, F]` and the shift of ages `[...]`."""
 
-    Outside of the calibrated sizes the nearest one's count.
+    psi: Floats
+    ks: Floats
+    shift: Floats
+    age: Floats
+
+
+def thresholds_at(baseline: Baseline, n: ArrayLike) -> Limits:
+    """The thresholds at `n` `[...]` requests.
+
+    Those of PSI, KS and age are interpolated between the calibrated sizes on log scales; outside of them the nearest
+    one's count. Those of the shift are of the calibrated size at or below n, as the covariance is.
     """
     table = baseline.threshold_table
-    at = np.log(max(n, 1))
-    values = np.exp([np.interp(at, table[:, 0], column) for column in table[:, 1:].T])
+    grid, values = table[:, 0], table[:, 1:]
+    at = np.clip(np.log(np.maximum(n, 1)), grid[0], grid[-1])
+    below = np.clip(np.searchsorted(grid, at, side="right") - 1, 0, len(grid) - 1)
+    above = np.minimum(below + 1, len(grid) - 1)
+    part = (at - grid[below]) / np.maximum(grid[above] - grid[below], 1e-300)
+    limits = np.exp(values[below] + part[..., None] * (values[above] - values[below]))
     count = len(FEATURES)
-    return values[:count], values[count : 2 * count], float(values[-1])
+    shift = baseline.shift_limits[_calibrated(baseline, n)]
+    return Limits(limits[..., :count], limits[..., count : 2 * count], shift, limits[..., -1])
 
 
-def _distances(live: Floats, expected: Floats, baseline: Baseline, n: int) -> tuple[Floats, Floats, Floats]:
-    limits = thresholds_at(baseline, n)
+def _score(distance_psi: Floats, distance_ks: Floats, shift: Floats, limits: Limits) -> Floats:
+    """The largest of a feature's statistics in units of their thresholds, `[..., F]`."""
+    parts = (distance_psi / limits.psi, distance_ks / limits.ks, (shift / limits.shift).max(axis=-2))
+    return np.asarray(np.max(parts, axis=0))
+
+
+def _calibrated(baseline: Baseline, n: ArrayLike) -> NDArray[np.int64]:
+    """Position of the calibrated size at or below `n`; the smallest one's where n is below all."""
+    sizes = [threshold.n for threshold in baseline.thresholds]
+    return np.maximum(np.searchsorted(sizes, n, side="right") - 1, 0)
+
+
+def _faulty_sensor(found: Measured, baseline: Baseline) -> int | None:
+    """The sensor without which nothing is out of line, or None.
+
+    Of a few suspects it is the one that leaves the least to explain: a fault can stand out most in a healthy sensor
+    that otherwise goes with the faulty one.
+    """
+    order = np.argsort(-np.where(_SENSOR, found.score, -1.0), kind="stable")[:SUSPECTS]
+    if found.score[order[0]] <= 1:
+        return None
+    left = [_left_without(int(suspect), found, baseline) for suspect in order]
+    best = int(np.argmin(left))
+    return int(order[best]) if left[best] <= OTHERS_BELOW else None
+
+
+def _left_without(suspect: int, found: Measured, baseline: Baseline) -> float:
+    """The largest score of what neither is `suspect` nor computed from it, with the suspect left out of the fit."""
     offsets = baseline.binner.offsets
-    distance_psi = psi(live, expected, offsets, baseline.eps)
-    distance_ks = ks(live, expected, offsets)
-    return distance_psi, distance_ks, np.maximum(distance_psi / limits[0], distance_ks / limits[1])
-
-
-def _faulty_sensor(live: Floats, score: Floats, baseline: Baseline, n: int) -> int | None:
-    """The sensor without which nothing is out of line, or None."""
-    suspect = int(np.argmax(np.where(_SENSOR, score, -1.0)))
     others = np.ones(len(FEATURES), dtype=bool)
     others[[FEATURES.index(PREDICTION), suspect]] = False
-    weights = fit(live, baseline.components, baseline.start, others)
-    again = _distances(live, weights @ baseline.components.probabilities, baseline, n)[2]
-    return suspect if again[suspect] > 1 and not (again[others] > OTHERS_BELOW).any() else None
+    weights = fit(found.live, baseline.components, baseline.start, others)
+    expected = weights @ baseline.components.probabilities
+    # The others must explain each other without it.
+    covariance = baseline.covariances[_calibrated(baseline, found.n)]
+    without = np.where((others[:, None] & others) | np.eye(len(others), dtype=bool), covariance, 0.0)
+    shift = conditional(shifts(found.live, expected, baseline.scores, offsets), calibration.precision_of(without))
+    distances = psi(found.live, expected, offsets, baseline.eps), ks(found.live, expected, offsets)
+    return float(_score(*distances, shift, thresholds_at(baseline, found.n))[others].max())
 
 
 def _stuck(live: Floats, expected: Floats, baseline: Baseline) -> list[str]:

@@ -15,7 +15,15 @@ from driftloop.drift.alerts import Alarm, Outbox, alertmanager_alerts, webhook
 from driftloop.drift.exporter import Exporter
 from driftloop.drift.production import Model, Production
 from driftloop.drift.source import Source, Window
-from driftloop.drift.verdict import DRIFT, FLEET_CHANGE, NO_DRIFT, NOT_ENOUGH_DATA, SENSOR_FAULT, Verdict, judge
+from driftloop.drift.verdict import (
+    DRIFT,
+    FLEET_CHANGE,
+    NOT_ENOUGH_DATA,
+    SENSOR_FAULT,
+    WITHOUT_DRIFT,
+    Verdict,
+    judge,
+)
 from driftloop.errors import DriftloopError
 from driftloop.settings import Settings
 
@@ -118,7 +126,7 @@ class Watch:
         if self.alarm is None:
             if verdict.verdict == DRIFT:
                 self._begin(verdict, version)
-        elif verdict.verdict == NO_DRIFT and verdict.score < ENDS_BELOW:
+        elif verdict.verdict in WITHOUT_DRIFT and verdict.score < ENDS_BELOW:
             self._end()
         elif verdict.verdict == DRIFT:
             self.alarm.n, self.alarm.score = verdict.n, verdict.score
@@ -220,21 +228,28 @@ def check_once(
 
 
 def summary(verdict: Verdict) -> dict[str, Any]:
-    """A verdict as the event's fields: everything but the figures of each feature, of which the worst are kept."""
+    """A verdict as the event's fields: everything but the figures of each feature, of which the worst are kept.
+
+    Where there were no requests at all, there are no figures.
+    """
+    fields: dict[str, Any] = {"verdict": verdict.verdict, "n": verdict.n, "min_n": verdict.min_n}
+    if not verdict.n:
+        return fields
     worst = sorted(verdict.features, key=lambda feature: -feature.score)[:_BLAMED_SHOWN]
     return {
-        "verdict": verdict.verdict,
-        "n": verdict.n,
-        "min_n": verdict.min_n,
+        **fields,
         "score": verdict.score,
         "drift": verdict.kind,
         "blamed": verdict.blamed,
         "stuck": verdict.stuck,
         "mixture": verdict.mixture,
+        "ages": verdict.ages,
         "age_shift": verdict.age_shift,
         "psi_max": max(feature.psi for feature in verdict.features),
         "psi_plain_max": max(feature.psi_plain for feature in verdict.features),
-        "worst": {f.feature: {"psi": f.psi, "ks": f.ks, "score": f.score} for f in worst},
+        "worst": {
+            f.feature: {"psi": f.psi, "ks": f.ks, "shift": f.shift, "spread": f.spread, "score": f.score} for f in worst
+        },
     }
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from driftloop.drift.verdict import DRIFT, WITHOUT_DRIFT
 from driftloop.experiment.marks import NAMES, event_time
 from driftloop.experiment.run import ROLLING
 from driftloop.experiment.traffic import Record
@@ -102,7 +103,7 @@ def _drift_panel(axis: Any, outcome: "Outcome", origin: float) -> None:
     verdicts = [
         event
         for event in outcome.recording.events
-        if event.get("kind") == "verdict" and event.get("verdict") in ("drift", "no_drift")
+        if event.get("kind") == "verdict" and event.get("verdict") in {DRIFT, *WITHOUT_DRIFT}
     ]
     versions = list(dict.fromkeys(str(event["model_version"]) for event in verdicts))
     for version, colour in zip(versions, _colours(len(versions)), strict=True):

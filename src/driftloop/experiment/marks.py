@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from driftloop.drift.verdict import WITHOUT_DRIFT
 from driftloop.durable import parse_time
 from driftloop.experiment.traffic import Record
 from driftloop.rul.metrics import engine_bootstrap, paired_engine_bootstrap
@@ -185,10 +186,10 @@ def event_time(event: Event) -> float:
 
 
 def is_no_drift(event: Event, version: str | None) -> bool:
-    """Whether the event is the watch's verdict `no_drift` for `version`."""
+    """Whether the event is the watch's verdict for `version` that there is no drift, whatever the fleet's age."""
     return (
         event.get("kind") == "verdict"
-        and event.get("verdict") == "no_drift"
+        and event.get("verdict") in WITHOUT_DRIFT
         and str(event.get("model_version")) == version
     )
 

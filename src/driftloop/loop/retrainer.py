@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 from driftloop import durable
 from driftloop.bundle import ManifestEntry, read_metadata
+from driftloop.drift.verdict import WITHOUT_DRIFT
 from driftloop.errors import DriftloopError, RegistryUnavailable
 from driftloop.loop import plan, promotion, retention, state
 from driftloop.loop.alerts import CONCEPT, SENSOR_FAULT, Alert
@@ -366,7 +367,7 @@ class Retrainer:
         attempt = self._current()
         version = attempt.challenger or ""
         verdict = self.events.find("verdict", model_version=version)
-        if verdict is not None and verdict.get("verdict") == "no_drift":
+        if verdict is not None and verdict.get("verdict") in WITHOUT_DRIFT:
             with self._lock:
                 self.events.append("recovery_verified", model_version=version, cause=attempt.cause, n=verdict.get("n"))
                 self._finish("promoted", self._reason(version), version)

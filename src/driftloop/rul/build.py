@@ -13,7 +13,7 @@ from driftloop import bundle, durable
 from driftloop.bundle import BASELINE, CHECKPOINT, MODEL, Example, ManifestEntry, Metadata
 from driftloop.cmapss.archive import Archive
 from driftloop.cmapss.runs import Run, with_role
-from driftloop.drift.baseline import baseline_bytes, build_baseline, read_baseline
+from driftloop.drift.baseline import baseline_bytes, build_baseline, read_weights
 from driftloop.errors import BundleError, DataError
 from driftloop.rul import answers
 from driftloop.rul.answers import Model, traces
@@ -128,7 +128,7 @@ def rebuild_baseline(folder: Path, archive: Archive) -> bytes:
     runs = archive.read_all(entry.run_id for entry in metadata.manifest)
     check_runs(runs, metadata.manifest, "archive")
     try:
-        weights: list[float] | None = read_baseline(folder).weights
+        weights: list[float] | None = read_weights(folder)
     except BundleError:
         weights = None
     return baseline_bytes(build_baseline(traces(model, runs, metadata.manifest), weights, seed=metadata.seed))

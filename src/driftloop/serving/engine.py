@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from driftloop import bundle
 from driftloop.bundle import UNSEEN_REGIME, Metadata
 from driftloop.cmapss.schema import N_COLUMNS, N_SENSORS, N_SETTINGS, RUL_CAP
-from driftloop.drift.baseline import read_baseline
+from driftloop.drift.baseline import read_bins
 from driftloop.drift.bins import Binner
 from driftloop.durable import now
 from driftloop.errors import BundleError
@@ -136,11 +136,11 @@ def load(folder: Path, version: str, expected_digest: str | None = None) -> Onnx
     metadata = bundle.read_metadata(folder)
     if metadata.window < 1:
         raise BundleError(f"window is {metadata.window}; at least 1 is needed", where=str(folder / bundle.METADATA))
-    baseline = read_baseline(folder)
+    bins = read_bins(folder)
     path = folder / bundle.MODEL
     session = _session(path)
     _check_graph(session, path)
-    engine = OnnxEngine(version, found, session, metadata, Binner(baseline.features))
+    engine = OnnxEngine(version, found, session, metadata, Binner(bins))
     _check_answers(engine, metadata, path)
     return engine
 
