@@ -54,3 +54,34 @@ def rul(
     for table in benchmark_report.tables(summary):
         console.print(table)
     console.print("Results: " + ", ".join(str(path) for path in paths))
+
+
+@app.command()
+def drift(
+    requests: Annotated[int | None, typer.Option(min=1000, help="Healthy requests; by default 6 million.")] = None,
+    splits: Annotated[int | None, typer.Option(min=1, help="Engine splits, each with models of its own.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the traffic.")] = 0,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A moment on a small simulated fleet: shows that it works, nothing else.")
+    ] = False,
+    output: Annotated[Path, typer.Option(help="Folder for results, tables and figures.")] = Path(
+        "data/benchmark/drift"
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """False alarms and detection delays of the drift watch, and of other detectors on the same traffic.
+
+    Fleets of engines that no model has seen age at once; their requests are judged as the watch judges them. A run
+    that was stopped goes on where it was: what is finished is kept in the state folder.
+    """
+    from driftloop.benchmark import drift_command
+
+    errors = Console(stderr=True, highlight=False)
+    plan = drift_command.make_plan(requests, splits, seed, quick=quick)
+    summary, paths = drift_command.measure(plan, settings.load(), output, errors, quick=quick)
+    if as_json:
+        typer.echo(json.dumps(summary))
+        return
+    console = Console(highlight=False)
+    drift_command.show(summary, console)
+    console.print("Results: " + ", ".join(str(path) for path in paths))

@@ -72,7 +72,7 @@ def evaluate(model: Model, runs: Sequence[Run], *, stride: int = 1, threads: int
     """
     if not runs:
         raise DataError("there is no run to evaluate a model on")
-    found = list(_each(model, runs, threads, stride))
+    found = list(outputs(model, runs, threads, stride))
     lengths = [len(answer[0]) for answer in found]
     cycles = [np.arange(len(run.rows) - 1, -1, -stride)[::-1] for run in runs]
     labels = [windows(run, 1, stride)[1] for run in runs]
@@ -112,11 +112,11 @@ def traces(model: Model, runs: Sequence[Run], manifest: Sequence[ManifestEntry],
             newest=newest,
             regime=regime,
         )
-        for run, (rul, _, _, regime, newest) in zip(chosen, _each(model, chosen, threads), strict=True)
+        for run, (rul, _, _, regime, newest) in zip(chosen, outputs(model, chosen, threads), strict=True)
     ]
 
 
-def _each(model: Model, runs: Sequence[Run], threads: int, stride: int = 1) -> Iterator[list[NDArray[Any]]]:
+def outputs(model: Model, runs: Sequence[Run], threads: int, stride: int = 1) -> Iterator[list[NDArray[Any]]]:
     """All outputs for the windows of each run; the runs share the threads."""
 
     def answer(run: Run) -> list[NDArray[Any]]:

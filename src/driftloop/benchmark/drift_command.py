@@ -1,0 +1,70 @@
+"""What `driftloop benchmark drift` does: data in, progress on the way, results out."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich import progress as bars
+from rich.console import Console
+from rich.table import Table
+
+from driftloop.benchmark import drift_summary
+from driftloop.benchmark.drift_run import QUICK, Plan, Report, run
+from driftloop.cmapss.source import load_fleet
+from driftloop.rul.build import git_commit
+from driftloop.settings import Settings
+
+QUICK_ENGINES = 40
+
+
+def make_plan(requests: int | None, splits: int | None, seed: int, *, quick: bool) -> Plan:
+    """The plan of the options that were given; the others are the default's, or the quick plan's."""
+    given = {"requests": requests, "splits": splits, "seed": seed}
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return replace(QUICK if quick else Plan(), **changes)
+
+
+def measure(
+    plan: Plan, configured: Settings, output: Path, errors: Console, *, quick: bool
+) -> tuple[dict[str, Any], list[Path]]:
+    """Run `plan` on NASA's data, or on a small simulated fleet, and write everything into `output`."""
+    if quick:
+        nowhere = Path("driftloop-simulates-this")
+        configured = configured.model_copy(
+            update={"cmapss_dir": None, "raw_dir": nowhere, "simulator_engines": QUICK_ENGINES}
+        )
+    loaded = {subset: load_fleet(subset, configured, splits=("train",)) for subset in plan.subsets}
+    first = loaded[plan.subsets[0]]
+    if first.warning:
+        errors.print(f"[bold yellow]{first.warning}[/]")
+    folder = configured.state_dir / "benchmark" / ("drift-quick" if quick else f"drift-{first.data_source}")
+    with progress(errors) as report:
+        pieces = run(plan, {subset: fleet.train for subset, fleet in loaded.items()}, folder, report)
+    summary = drift_summary.summarise(plan, pieces, data_source=first.data_source, commit=git_commit())
+    return summary, drift_summary.write(summary, output)
+
+
+def show(summary: dict[str, Any], console: Console) -> None:
+    """Print the tables."""
+    for title, header, rows in drift_summary.tables(summary):
+        table = Table(*header, title=title, title_justify="left")
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+
+
+@contextmanager
+def progress(console: Console) -> Iterator[Report]:
+    """A bar over all pieces."""
+    columns = (
+        bars.BarColumn(),
+        bars.MofNCompleteColumn(),
+        bars.TextColumn("{task.description}"),
+        bars.TimeElapsedColumn(),
+        bars.TimeRemainingColumn(),
+    )
+    with bars.Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)

@@ -1,0 +1,126 @@
+"""The pictures of the drift benchmark: delay and score over severity, and the detectors side by side."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from driftloop.benchmark.drift_run import AFTER
+from driftloop.benchmark.drift_summary import ladders
+
+# Okabe and Ito's palette, which people with any colour vision can tell apart.
+BLUE, ORANGE, GREEN, RED, SKY, PINK, GREY = (
+    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#666666"
+)  # fmt: skip
+_STYLE = {"font.size": 8, "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.6}
+_MARKS = ("o", "s", "^", "D", "v", "P")
+Json = dict[str, Any]
+
+
+def draw_delays(summary: Json, path: Path) -> None:
+    """Draw the median delay and its 90 % quantile over the share of foreign requests and over the bias."""
+    plt = _pyplot()
+    with plt.rc_context(_STYLE):
+        figure, (left, right) = plt.subplots(1, 2, figsize=(7.1, 2.7), sharey=True, layout="constrained")
+        for colour, (label, rows) in zip((BLUE, ORANGE, GREEN, RED), ladders(summary).items(), strict=False):
+            axis = right if label == "bias" else left
+            severity = [row["severity"] for row in rows]
+            median = [row["median"] or np.nan for row in rows]
+            late = [row["p90"] or AFTER for row in rows]
+            axis.fill_between(severity, median, late, color=colour, alpha=0.15, linewidth=0)
+            axis.plot(
+                severity, median, "-o", color=colour, ms=3, lw=1, label=label if axis is left else "any one sensor"
+            )
+        left.set(xscale="log", yscale="log", xlabel="share of foreign requests", ylabel="delay (requests)")
+        left.set_xticks([0.05, 0.1, 0.25, 0.5, 1.0], ["5 %", "10 %", "25 %", "50 %", "100 %"])
+        left.minorticks_off()
+        right.set(xlabel="bias (standard deviations within a regime)")
+        for axis in (left, right):
+            axis.legend(frameon=False)
+        figure.suptitle(_title(summary, "Detection delay: median, shaded up to the 90 % quantile"), fontsize=9)
+        figure.savefig(path, dpi=150)
+        plt.close(figure)
+
+
+def draw_scores(summary: Json, path: Path) -> None:
+    """Draw the drift score 1,000 requests after the change over its severity, with its 10 % and 90 % quantiles."""
+    plt = _pyplot()
+    with plt.rc_context(_STYLE):
+        figure, (left, right) = plt.subplots(1, 2, figsize=(7.1, 2.7), sharey=True, layout="constrained")
+        for colour, (label, rows) in zip((BLUE, ORANGE, GREEN, RED), ladders(summary).items(), strict=False):
+            axis = right if label == "bias" else left
+            severity = [row["severity"] for row in rows]
+            low, middle, high = np.array([row["score"] for row in rows]).T
+            axis.fill_between(severity, low, high, color=colour, alpha=0.15, linewidth=0)
+            axis.plot(
+                severity, middle, "-o", color=colour, ms=3, lw=1, label=label if axis is left else "any one sensor"
+            )
+        healthy = summary["healthy"]["all"]["score_max"]
+        for axis in (left, right):
+            axis.axhline(1.0, color=GREY, lw=0.8, ls="--")
+            axis.axhline(healthy, color=GREY, lw=0.8, ls=":")
+            axis.legend(frameon=False)
+        right.annotate("alarm", (1, 1), xycoords=("axes fraction", "data"), ha="right", va="bottom", color=GREY)
+        right.annotate(
+            "largest healthy", (1, healthy), xycoords=("axes fraction", "data"), ha="right", va="top", color=GREY
+        )
+        left.set(xscale="log", yscale="log", xlabel="share of foreign requests", ylabel="drift score")
+        left.set_xticks([0.05, 0.1, 0.25, 0.5, 1.0], ["5 %", "10 %", "25 %", "50 %", "100 %"])
+        left.minorticks_off()
+        right.set(xlabel="bias (standard deviations within a regime)")
+        figure.suptitle(
+            _title(summary, "Drift score 1,000 requests after the change: median, 10 % to 90 %"), fontsize=9
+        )
+        figure.savefig(path, dpi=150)
+        plt.close(figure)
+
+
+def draw_detectors(summary: Json, path: Path) -> None:
+    """Draw every detector's false alarms as it comes, and its delays once it is calibrated to none."""
+    plt = _pyplot()
+    detectors = summary["detectors"]
+    colours = (BLUE, ORANGE, GREEN, RED, SKY, PINK)
+    with plt.rc_context(_STYLE):
+        figure, (left, right) = plt.subplots(1, 2, figsize=(7.1, 3.0), width_ratios=[1, 2.2], layout="constrained")
+        names = [detector["method"] for detector in detectors]
+        alarms = [detector["default_false_alarms_per_million"] for detector in detectors]
+        left.barh(names, alarms, color=colours[: len(names)])
+        for at, value in enumerate(alarms):
+            left.annotate(f" {value:g}", (max(value, 0), at), va="center", color=GREY)
+        left.set_xscale("symlog", linthresh=1)
+        left.invert_yaxis()
+        left.set_xlabel("false alarms per million\nhealthy requests, default")
+        scenarios = [name for name in detectors[0]["calibrated_delays"] if "age" not in name] if detectors else []
+        for number, (detector, colour) in enumerate(zip(detectors, colours, strict=False)):
+            medians = [detector["calibrated_delays"][name]["median"] for name in scenarios]
+            places = np.arange(len(scenarios)) + 0.1 * (number - (len(detectors) - 1) / 2)
+            shown = [np.nan if value is None else value for value in medians]
+            mark = _MARKS[number % len(_MARKS)]
+            right.plot(places, shown, mark, color=colour, ms=4, label=detector["method"])
+            missed = [place for place, value in zip(places, medians, strict=True) if value is None]
+            right.plot(missed, [3000] * len(missed), mark, mfc="none", color=colour, ms=4)
+        right.set_yscale("log")
+        right.axhline(2000, color=GREY, lw=0.6, ls=":")
+        right.annotate("missed", (1, 3000), xycoords=("axes fraction", "data"), ha="right", va="bottom", color=GREY)
+        labels = [
+            name.removeprefix("FD001-").replace("fleet-", "").replace("-sensor_", "\nsensor ") for name in scenarios
+        ]
+        right.set_xticks(range(len(scenarios)), labels, fontsize=6)
+        right.set_ylabel("median delay, calibrated")
+        right.legend(frameon=False, fontsize=6, ncols=3, loc="lower left")
+        figure.suptitle(_title(summary, "Detectors on the same streams"), fontsize=9)
+        figure.savefig(path, dpi=150)
+        plt.close(figure)
+
+
+def _title(summary: Json, text: str) -> str:
+    return f"SIMULATED DATA — {text}" if summary["data_source"] == "simulated" else text
+
+
+def _pyplot() -> Any:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    return plt

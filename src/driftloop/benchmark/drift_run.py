@@ -1,0 +1,317 @@
+"""The drift benchmark: what is measured, piece by piece; every finished piece is kept, so that a stopped run goes on.
+
+Healthy traffic gives the false alarms, scenarios the delays, and a few scenarios the comparison with other detectors.
+"""
+
+import hashlib
+import json
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from driftloop import durable
+from driftloop.benchmark import drift_detectors as detectors
+from driftloop.benchmark.drift_champions import Champion, champion
+from driftloop.benchmark.drift_faults import varying_sensors
+from driftloop.benchmark.drift_scenarios import Scenario, World, catalogue, traffic
+from driftloop.benchmark.drift_traffic import PLACES, bins, engines, requests, snapshots, windows
+from driftloop.cmapss.runs import Run
+from driftloop.drift.baseline import FORMAT, Baseline
+from driftloop.drift.verdict import DRIFT, judge, measure
+from driftloop.drift.watch import ENDS_BELOW
+
+CHAMPIONS = ("FD001", "FD002")
+CHUNK = 50_000
+"""Requests of one healthy stream: a fleet of its own."""
+STEP = 10
+"""Requests between two checks after a change: the watch's one second at 10 requests/s."""
+CALM_STEP = 50
+"""Requests between two checks of healthy traffic: two windows that are nearer to each other hardly differ."""
+SCRAPE = 500
+"""Requests between two checks where Prometheus scrapes every 5 s at 100 requests/s."""
+BEFORE, AFTER = 1000, 2000
+"""Requests before a change, and after it: what is not found by then is missed."""
+SETTLED = 1000
+"""Requests after a change at which kind and score are noted."""
+COMPARED = (
+    Scenario("fleet", 1.0, "FD002"), Scenario("fleet", 0.25, "FD002"), Scenario("fleet", 0.05, "FD002"),
+    Scenario("fleet", 1.0, "FD003"), Scenario("bias", 1.0, sensor=2), Scenario("bias", 1.0, sensor=9),
+    Scenario("bias", 1.0, sensor=11), Scenario("noise", 2.0, sensor=11), Scenario("age", 60.0),
+)  # fmt: skip
+"""What the other detectors are shown too: the last one is no drift."""
+COMPARE_STEP = 50
+STREAM_REQUESTS = 20_000
+"""Healthy requests that a stream detector's parameter is calibrated on; it sees every value of every feature."""
+BATCH = 2000
+
+Json = dict[str, Any]
+Report = Callable[[str, int, int], None]
+"""Called with what is being done, pieces done, and pieces in all."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured."""
+
+    requests: int = 6_000_000
+    """Healthy requests in all."""
+    splits: int = 3
+    streams: int = 10
+    """Streams of each scenario and split (of sensor faults, of one split)."""
+    seed: int = 0
+    subsets: tuple[str, ...] = ("FD001", "FD002", "FD003", "FD004")
+    steps: int | None = None
+    """Training steps; None: as many as a champion gets."""
+    sensors: int | None = None
+    """Sensors that fail; None: every one that varies."""
+    compared: int = 3
+    """Streams of each scenario that the other detectors are shown."""
+    calibrated: int = 100_000
+    """Healthy requests that window detectors are calibrated on."""
+
+
+QUICK = Plan(
+    requests=20_000, splits=1, streams=2, subsets=("FD001", "FD002"), steps=60, sensors=1, compared=1, calibrated=5_000
+)
+
+
+def run(plan: Plan, fleets: Mapping[str, list[Run]], folder: Path, report: Report) -> dict[str, Json]:
+    """All pieces by name; those already in `folder` are not measured again.
+
+    `fleets`: the completed runs of every subset of the plan.
+    """
+    worlds: dict[tuple[str, int], World] = {}
+
+    def world(subset: str, split: int) -> World:
+        if (subset, split) not in worlds:
+            report(f"champion of {subset}, split {split}", done, len(pieces))
+            made = champion(subset, fleets[subset], split, folder / "models", steps=plan.steps)
+            worlds[subset, split] = World(made, dict(fleets), plan.seed)
+        return worlds[subset, split]
+
+    pieces = dict(_pieces(plan, fleets, world))
+    kept = folder / "pieces" / _fingerprint(plan)
+    found: dict[str, Json] = {}
+    done = 0
+    for done, (name, measure_piece) in enumerate(pieces.items()):
+        path = kept / f"{name}.json"
+        if not path.exists():
+            report(name, done, len(pieces))
+            durable.write_json(path, measure_piece())
+        found[name] = json.loads(path.read_text(encoding="utf-8"))
+    report("done", len(pieces), len(pieces))
+    return found
+
+
+def _pieces(
+    plan: Plan, fleets: Mapping[str, list[Run]], world: Callable[[str, int], World]
+) -> Iterator[tuple[str, Callable[[], Json]]]:
+    sensors = varying_sensors(fleets["FD001"])[: plan.sensors]
+    foreign = [subset for subset in plan.subsets if subset != "FD001"]
+    for number, scenario in enumerate(catalogue(sensors, foreign)):
+        splits = [number % plan.splits] if scenario.sensor else range(plan.splits)
+        for split in splits:
+            name = f"{scenario.name}-{split}"
+            yield name, partial(_lazily, changed, world, scenario.champion, split, scenario, plan, _seed(plan, name))
+    champions = [subset for subset in CHAMPIONS if subset in plan.subsets]
+    chunk = min(CHUNK, max(1000, plan.requests // (len(champions) * plan.splits)))
+    chunks = -(-plan.requests // (len(champions) * plan.splits * chunk))
+    for subset in champions:
+        for split in range(plan.splits):
+            for part in range(chunks):
+                # Every other stream is of half as large a fleet, the smallest that the thresholds are made for.
+                places = PLACES if part % 2 == 0 else PLACES // 2
+                name = f"healthy-{subset}-{split}-{part}"
+                yield name, partial(_lazily, healthy, world, subset, split, chunk, places, _seed(plan, name))
+    for method in (*detectors.WINDOWED, *detectors.STREAMED):
+        name = f"compare-{method.replace(' ', '_')}"
+        yield name, partial(_lazily, compare, world, "FD001", 0, method, plan)
+
+
+def _lazily(
+    measured: Callable[..., Json], world: Callable[[str, int], World], subset: str, split: int, *rest: Any
+) -> Json:
+    return measured(world(subset, split), *rest)
+
+
+def healthy(world: World, n: int, places: int, seed: int) -> Json:
+    """False alarms on one stream of `n` healthy requests, checked every CALM_STEP requests."""
+    model, lives = world.champion, world.lives(world.champion.subset)
+    binner = model.baseline.binner
+    rows = requests(engines(lives), n, np.random.default_rng(seed), places)
+    counts = snapshots(bins(lives, binner)[rows], CALM_STEP, binner.total)
+    size = max(detectors.WINDOW, model.baseline.min_n)
+    full = windows(counts, CALM_STEP, size)
+    scores, ages = scored(full, model.baseline)
+    enough = np.arange(1, len(counts)) * CALM_STEP >= model.baseline.min_n
+    aged = enough & (np.abs(ages) > 1) & (scores <= 1)
+    return {
+        "champion": model.subset,
+        "split": model.split,
+        "places": places,
+        "requests": n,
+        "checks": len(scores),
+        "alarms": episodes(scores),
+        "alarms_scraped": episodes(scores[SCRAPE // CALM_STEP - 1 :: SCRAPE // CALM_STEP]),
+        "score_max": round(float(scores.max()), 4),
+        "score_99": round(float(np.quantile(scores, 0.99)), 4),
+        "fleet_age_checks": int(aged.sum()),
+        "fleet_age_spells": int((np.diff(aged.astype(int), prepend=0) == 1).sum()),
+    }
+
+
+def changed(world: World, scenario: Scenario, plan: Plan, seed: int) -> Json:
+    """Delays and verdicts of our detector on the streams of one scenario and split."""
+    model = world.champion
+    delays: list[int | None] = []
+    scraped: list[int | None] = []
+    firsts, kinds, settled_kinds, scores, verdicts = [], [], [], [], []
+    rng = np.random.default_rng(seed)
+    for _ in range(plan.streams):
+        stream = traffic(scenario, world, BEFORE, AFTER, rng)
+        counts = detectors.counts_at(model, stream, STEP)
+        alarm = detectors.first_alarm(model, counts, STEP, BEFORE)
+        delays.append(alarm.delay if alarm else None)
+        firsts.append(alarm.verdict.blamed[0] if alarm else None)
+        kinds.append(alarm.verdict.kind if alarm else None)
+        # Nothing ties a change to the scrapes: it comes anywhere between two of them.
+        offset = int(rng.integers(SCRAPE))
+        late = detectors.first_alarm(
+            model, detectors.counts_at(model, stream.taken(slice(offset, None)), SCRAPE), SCRAPE, BEFORE - offset
+        )
+        scraped.append(late.delay if late else None)
+        settled = judge(model.baseline.binner.split(counts[(BEFORE + SETTLED) // STEP - 1]), model.baseline)
+        scores.append(settled.score)
+        settled_kinds.append(settled.kind if settled.verdict == DRIFT else settled.verdict)
+        verdicts.append(_verdicts_after(counts, model.baseline))
+    return {
+        **asdict(scenario),
+        "split": model.split,
+        "delays": delays,
+        "scraped": scraped,
+        "first": firsts,
+        "kinds": kinds,
+        "settled_kinds": settled_kinds,
+        "scores": scores,
+        "fleet_age": [round(share, 4) for share in verdicts],
+    }
+
+
+def compare(world: World, method: str, plan: Plan) -> Json:
+    """One detector, as it comes and calibrated: false alarms in healthy requests, delays in COMPARED's scenarios.
+
+    Calibrated means the lowest threshold without an alarm in the healthy requests: an advantage for whoever would
+    need a higher one on more of them.
+    """
+    model = world.champion
+    known = detectors.reference(model)
+    scenarios = [s for s in COMPARED if s.subset in plan.subsets and (not s.sensor or plan.sensors is None)]
+    streams = {
+        s.name: [
+            traffic(s, world, BEFORE, AFTER, np.random.default_rng([_seed(plan, s.name), i]))
+            for i in range(plan.compared)
+        ]
+        for s in scenarios
+    }
+    if method in detectors.WINDOWED:
+        series, default = detectors.WINDOWED[method]
+        calm = [
+            series(model, known, traffic(None, world, 0, n, np.random.default_rng([plan.seed, i])), COMPARE_STEP, 9)
+            for i, n in enumerate(_parts(plan.calibrated))
+        ]
+        strict = max(float(part.max()) for part in calm)
+        shown = {name: [series(model, known, s, COMPARE_STEP, BEFORE // COMPARE_STEP) for s in each]
+                 for name, each in streams.items()}  # fmt: skip
+
+        def delays(threshold: float) -> dict[str, list[int | None]]:
+            return {name: [_delay(values > threshold, COMPARE_STEP) for values in each] for name, each in shown.items()}
+
+        alarms = sum(_rises(part > default) for part in calm)
+        return _compared(method, default, strict, alarms, plan.calibrated, delays(default), delays(strict))
+    make, default, grid = detectors.STREAMED[method]
+    length = min(STREAM_REQUESTS, plan.calibrated)
+    healthy_stream = traffic(None, world, 0, length, np.random.default_rng([plan.seed, 0]))
+    alarms = len(detectors.streamed_alarms(make(default), known, healthy_stream))
+    calm_at = (p for p in grid if not detectors.streamed_alarms(make(p), known, healthy_stream, first_only=True))
+    strict = next(calm_at, grid[-1])
+
+    def streamed(parameter: float) -> dict[str, list[int | None]]:
+        return {
+            name: [detectors.first_after(detectors.streamed_alarms(make(parameter), known, s), BEFORE) for s in each]
+            for name, each in streams.items()
+        }
+
+    return _compared(method, default, strict, alarms, length, streamed(default), streamed(strict))
+
+
+def scored(counts: NDArray[np.int64], baseline: Baseline) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The drift score and the age shift of each window `[windows, total]`, some at a time to save memory."""
+    scores, ages = [], []
+    for begin in range(0, len(counts), BATCH):
+        found = measure(counts[begin : begin + BATCH], baseline)
+        # Too few requests have no score, as in the verdict.
+        scores.append(np.where(found.n >= baseline.thresholds[0].n, found.score.max(axis=-1), 0.0))
+        ages.append(found.age_shift)
+    return np.concatenate(scores), np.concatenate(ages)
+
+
+def episodes(scores: NDArray[np.float64]) -> int:
+    """How often the watch would raise its alert: it begins above 1 and ends below ENDS_BELOW."""
+    count, firing = 0, False
+    for score in scores[(scores > 1) | (scores < ENDS_BELOW)]:
+        if score > 1 and not firing:
+            count += 1
+        firing = bool(score > 1)
+    return count
+
+
+def _verdicts_after(counts: NDArray[np.int64], baseline: Baseline) -> float:
+    """Share of the checks after a change, from the first full window on, that say `fleet_age`."""
+    first = (BEFORE + detectors.WINDOW) // STEP
+    scores, ages = scored(counts[first:], baseline)
+    return float(((scores <= 1) & (np.abs(ages) > 1)).mean())
+
+
+def _compared(
+    method: str, default: float, strict: float, alarms: int, n: int, usual: dict[str, Any], calibrated: dict[str, Any]
+) -> Json:
+    return {
+        "method": method,
+        "default": default,
+        "calibrated": strict,
+        "healthy_requests": n,
+        "default_false_alarms": alarms,
+        "default_delays": usual,
+        "calibrated_delays": calibrated,
+    }
+
+
+def _delay(above: NDArray[np.bool_], step: int) -> int | None:
+    found = np.flatnonzero(above)
+    return (int(found[0]) + 1) * step if len(found) else None
+
+
+def _rises(above: NDArray[np.bool_]) -> int:
+    return int((np.diff(above.astype(int), prepend=0) == 1).sum())
+
+
+def _parts(total: int) -> list[int]:
+    return [min(CHUNK, total - begin) for begin in range(0, total, CHUNK)]
+
+
+def _seed(plan: Plan, name: str) -> int:
+    return plan.seed * 2**32 + zlib.crc32(name.encode())
+
+
+def _fingerprint(plan: Plan) -> str:
+    """Pieces of other plans, or of baselines of another format, are kept apart."""
+    return hashlib.sha256(json.dumps([asdict(plan), FORMAT, STEP, CALM_STEP, BEFORE, AFTER]).encode()).hexdigest()[:12]
+
+
+__all__ = ["CHAMPIONS", "COMPARED", "QUICK", "Champion", "Plan", "changed", "compare", "episodes", "healthy", "run"]
