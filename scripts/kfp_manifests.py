@@ -117,7 +117,8 @@ def adapt(manifests: list[Manifest], endpoint: str, bucket: str, prefix: str) ->
     kept = [manifest for manifest in manifests if not is_their_store(manifest)]
     by_name = {name_of(manifest): manifest for manifest in kept}
     places = ("Deployment/ml-pipeline", "ConfigMap/kfp-launcher", "ConfigMap/workflow-controller-configmap")
-    for place in (*places, "ConfigMap/pipeline-install-config"):
+    # Its own MySQL stays: on PostgreSQL it is not ready for production.
+    for place in (*places, "ConfigMap/pipeline-install-config", "Deployment/mysql"):
         if place not in by_name:
             raise Refused(f"{place} is not in the rendered file")
     if len(kept) == len(manifests):

@@ -51,6 +51,11 @@ spec:
 ---
 apiVersion: apps/v1
 kind: Deployment
+metadata: {name: mysql, namespace: kubeflow}
+spec: {template: {spec: {containers: [{name: mysql, image: "mysql:8.4"}]}}}
+---
+apiVersion: apps/v1
+kind: Deployment
 metadata: {name: seaweedfs, namespace: kubeflow}
 spec: {template: {spec: {containers: [{name: s3, image: "chrislusf/seaweedfs:4.34"}]}}}
 ---
@@ -88,6 +93,7 @@ def test_the_store_it_brings_along_and_its_key_are_left_out(kfp: ModuleType, tmp
         "ConfigMap/pipeline-install-config",
         "ConfigMap/workflow-controller-configmap",
         "Deployment/ml-pipeline",
+        "Deployment/mysql",
     ]
 
 
@@ -115,6 +121,7 @@ def test_images_that_only_a_run_starts_are_listed(kfp: ModuleType, tmp_path: Pat
         "chrislusf/seaweedfs:4.34",
         "ghcr.io/kubeflow/kfp-api-server:2.17.0",
         "ghcr.io/kubeflow/kfp-driver:2.17.0",
+        "mysql:8.4",
     ]
 
 
@@ -122,6 +129,7 @@ def test_images_that_only_a_run_starts_are_listed(kfp: ModuleType, tmp_path: Pat
     ("old", "new", "reason"),
     [
         ("kfp-launcher", "launcher", "ConfigMap/kfp-launcher is not in the rendered file"),
+        ("{name: mysql, namespace", "{name: postgres, namespace", "Deployment/mysql is not in the rendered file"),
         ("seaweedfs", "otherstore", "has no object store|names have changed|still name"),
         ("kfp-api-server:2.17.0", "kfp-api-server", "image without a tag"),
         ("apiVersion: apps/v1", "apiVersion: networking.istio.io/v1", "the platform leaves out"),

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from driftloop.durable import format_time, parse_time
 from driftloop.errors import DriftloopError, RegistryUnavailable
-from driftloop.loop import promotion, retrainer
+from driftloop.loop import gate, promotion, retrainer
 from driftloop.loop.alerts import Alert
 from driftloop.loop.backend import Job
 from driftloop.loop.events import EventLog
@@ -425,6 +425,66 @@ def test_a_restart_while_training_runs_the_same_cause_again(world: World):
         None,
         True,
     ]
+
+
+def forgetting(world: World, job: Job, training: str = "warm_start") -> None:
+    """A challenger that the gate rejects because of old engines."""
+    version = world.train(job)
+    world.report("challenger_registered", model_version=version, run=job.run, training=training)
+    promotion.decide(world.registry, version, promotion.REJECTED, f"{gate.FORGOT} on 9 old engines", job.cause)
+
+
+def test_a_warm_start_that_forgot_old_engines_is_tried_once_in_full(world: World):
+    world.arrive()
+    world.alert()
+    world.settle()
+    world.run(lambda job: forgetting(world, job))
+    assert world.settle() == "running"
+    assert [job.mode for job in world.backend.jobs] == ["warm_start", "full"]
+    assert world.kinds.count("retraining_in_full") == 1
+    assert world.decisions == []
+    world.run(world.promoting)
+    assert world.settle() == "verifying"
+
+
+def test_a_training_in_full_that_is_rejected_too_is_the_end(world: World):
+    world.arrive()
+    world.alert()
+    world.settle()
+    world.run(lambda job: forgetting(world, job))
+    world.settle()
+    world.run(lambda job: forgetting(world, job, "full"))
+    assert world.settle() == "cooling_down"
+    assert world.decisions == [(CAUSE, "rejected")]
+    assert len(world.backend.jobs) == 2
+
+
+@pytest.mark.parametrize("why", ["new engines", "trained in full anyway", "by hand"])
+def test_what_a_training_in_full_would_not_help_is_rejected_at_once(world: World, why: str):
+    world.arrive()
+    if why == "by hand":
+        world.settle()
+        world.loop.retrain("warm_start")
+    else:
+        world.alert()
+    world.settle()
+    if why == "new engines":
+        world.run(world.rejecting)
+    else:
+        world.run(lambda job: forgetting(world, job, "full" if "anyway" in why else "warm_start"))
+    world.settle()
+    assert [decision for _, decision in world.decisions] == ["rejected"]
+    assert len(world.backend.jobs) == 1
+
+
+def test_a_retrainer_that_dies_before_the_training_in_full_goes_on_with_it(world: World):
+    world.arrive()
+    world.alert()
+    world.settle()
+    forgetting(world, world.backend.jobs[-1])
+    world.restart()
+    assert world.settle() == "running"
+    assert [job.mode for job in world.backend.jobs] == ["warm_start", "full"]
 
 
 def test_a_pipeline_that_outlives_its_retrainer_is_taken_over(world: World):

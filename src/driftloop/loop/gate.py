@@ -12,6 +12,8 @@ from driftloop.rul.metrics import paired_engine_bootstrap, rmse
 LEVEL = 0.90
 """Two-sided level of the intervals, so that each end is a one-sided 95 % bound."""
 OLD, NEW = "old", "new"
+FORGOT = "not shown to be no worse"
+"""How a refusal because of old engines begins."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +88,7 @@ def decide(
     allowed = old_tolerance * figures[OLD].rmse_champion
     kept = figures[OLD].upper <= allowed
     reasons.append(
-        f"{'not worse' if kept else 'not shown to be no worse'} on {_describe(OLD, figures[OLD])}: "
+        f"{'not worse' if kept else FORGOT} on {_describe(OLD, figures[OLD])}: "
         f"upper bound {figures[OLD].upper:+.2f}, allowed {allowed:+.2f}"
     )
     return Decision(better and kept, reasons, figures)

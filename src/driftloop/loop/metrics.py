@@ -26,6 +26,7 @@ KINDS = frozenset(
         "runs_excluded",
         "retraining_started",
         "retraining_adopted",
+        "retraining_in_full",
         "waiting_for_labels",
         "pipeline_started",
         "step_started",

@@ -23,7 +23,7 @@ from driftloop import durable
 from driftloop.bundle import ManifestEntry, read_metadata
 from driftloop.drift.verdict import WITHOUT_DRIFT
 from driftloop.errors import DriftloopError, RegistryUnavailable
-from driftloop.loop import plan, promotion, retention, state
+from driftloop.loop import gate, plan, promotion, retention, state
 from driftloop.loop.alerts import CONCEPT, SENSOR_FAULT, Alert
 from driftloop.loop.backend import Backend, Job
 from driftloop.loop.events import Event, EventLog
@@ -465,7 +465,8 @@ class Retrainer:
                 with self._lock:
                     if self.events.find("rejected", model_version=version.version) is None:
                         self._tell(attempt, "rejected", version.version, reason=reason)
-                    self._finish("rejected", reason, version.version)
+                    if not self._trains_in_full(attempt, version.version, reason):
+                        self._finish("rejected", reason, version.version)
                 return True
         for version in mine:
             promotion.decide(
@@ -473,6 +474,22 @@ class Retrainer:
             )
         promotion.repair(self.registry)
         return False
+
+    def _trains_in_full(self, attempt: Attempt, version: str, reason: str) -> bool:
+        """Whether a rejected challenger is followed by one that is trained in full, which is queued then.
+
+        A warm start may forget what a training from scratch on all runs keeps. It is tried once, and not where a
+        person chose the mode.
+        """
+        registered = self.events.find("challenger_registered", model_version=version, run=attempt.run)
+        in_full = attempt.mode == "full" or (registered is not None and registered.get("training") == "full")
+        if attempt.by_hand or in_full or gate.FORGOT not in reason:
+            return False
+        self._tell(attempt, "retraining_in_full", version, reason="the warm-started challenger is worse on old engines")
+        self._state.queue.insert(0, Attempt(attempt.cause, attempt.champion, attempt.requested_at, "full"))
+        self._state.attempt, self._state.phase = None, "idle"
+        self._save()
+        return True
 
     def _on_promoted(self, attempt: Attempt, version: Version) -> None:
         promotion.repair(self.registry)
