@@ -8,6 +8,8 @@
 One worker calls `tick` again and again; `tick` makes the next move that is due and says when the following one
 may be. Everything it needs to go on after a crash is in `state.json`, and what a pipeline run decided is read
 from the registry, not remembered: whether a challenger was promoted is where the alias `production` points.
+
+A warm start that forgot old engines goes from running to idle, with a training in full at the head of the queue.
 """
 
 import copy
