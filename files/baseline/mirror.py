@@ -1,6 +1,6 @@
-"""Copies the production bundle's baseline into the ConfigMap `evidently-baseline`, which nothing decides from.
+"""Copies the production bundle's baseline to the ConfigMap `evidently-baseline` and to a folder; nothing decides from them.
 
-Usage: mirror.py NAMESPACE. Speaks to the Kubernetes API with the pod's own account.
+Usage: mirror.py NAMESPACE FOLDER. Speaks to the Kubernetes API with the pod's own account.
 """
 
 import base64
@@ -13,7 +13,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from driftloop import settings
+from driftloop import durable, settings
 from driftloop.bundle import BASELINE, digest
 from driftloop.registry import Registry
 
@@ -36,14 +36,15 @@ def call(method: str, path: str, body: dict[str, object]) -> None:
         pass
 
 
-def main(namespace: str) -> None:
+def main(namespace: str, folder: str) -> None:
     configured = settings.load()
     registry = Registry(configured.mlflow_url, configured.model_name)
     version = registry.alias("production")
     if version is None:
-        sys.exit("mirror: nothing is in production; register a model with `driftloop train --promote`")
-    with tempfile.TemporaryDirectory() as folder:
-        fetched = registry.fetch(version, Path(folder) / "bundle")
+        print("mirror: nothing is in production yet")
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        fetched = registry.fetch(version, Path(temporary) / "bundle")
         content = (fetched / BASELINE).read_bytes()
         made = {
             "apiVersion": "v1",
@@ -63,8 +64,9 @@ def main(namespace: str) -> None:
         if error.code != 404:
             raise
         call("POST", path, made)
-    print(f"ConfigMap {NAME}: the baseline of version {version}, {len(content)} bytes")
+    durable.write_atomically(Path(folder) / BASELINE, content)
+    print(f"ConfigMap {NAME} and {folder}: the baseline of version {version}, {len(content)} bytes")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

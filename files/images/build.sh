@@ -7,7 +7,8 @@
 #   build.sh import NAME...   build what containerd lacks and import it, keeping no archive; prints "imported REFERENCE" for those
 #
 # A folder with a Containerfile is an image. Beside it may stand
-#   inputs       paths of the repository that are copied into the build context
+#   inputs       paths of the repository that are copied into the build context; pyproject.toml:project is that file's
+#                [project] tables alone, so that a change to a linter's settings makes no image anew
 #   go-build     lines "BINARY PACKAGE": compiled on this host into the context's bin/, versions as in go.mod and go.sum
 #   debootstrap  "SUITE [PACKAGE...]": a Debian root file system, in the context as rootfs.tar
 #   build-args   names of environment variables handed to the build, empty by default
@@ -62,6 +63,31 @@ hashes() {
     find "$@" -type f -not -name '*.pyc' -print0 | LC_ALL=C sort -z | xargs -0 --no-run-if-empty sha256sum
 }
 
+project_tables() {
+    awk '/^\[/ {keep = /^\[(project|build-system)[].]/} keep' "$repo/$1"
+}
+
+hash_inputs() { # FOLDER
+    local path
+    [[ -f $1/inputs ]] || return 0
+    while read -r path; do
+        if [[ $path == *:project ]]; then project_tables "${path%:project}" | sha256sum; else (cd "$repo" && hashes "$path"); fi
+    done <"$1/inputs"
+}
+
+copy_inputs() { # FOLDER CONTEXT
+    local path
+    [[ -f $1/inputs ]] || return 0
+    while read -r path; do
+        if [[ $path == *:project ]]; then
+            project_tables "${path%:project}" >"$2/${path%:project}"
+        else
+            (cd "$repo" && cp -a --parents "$path" "$2/")
+        fi
+    done <"$1/inputs"
+    find "$2" -name __pycache__ -prune -exec rm -rf {} +
+}
+
 # Sets tags[NAME] for the image and its parents.
 tag() {
     local name=$1 folder parent argument
@@ -71,10 +97,7 @@ tag() {
     tags[$name]=$(
         {
             (cd "$folder" && hashes .)
-            if [[ -f $folder/inputs ]]; then
-                # shellcheck disable=SC2046  # one path per word
-                (cd "$repo" && hashes $(<"$folder/inputs"))
-            fi
+            hash_inputs "$folder"
             for parent in $(parents_of "$name"); do printf '%s %s\n' "$parent" "${tags[$parent]}"; done
             if [[ -f $folder/build-args ]]; then
                 while read -r argument; do printf '%s=%s\n' "$argument" "${!argument:-}"; done <"$folder/build-args"
@@ -123,10 +146,7 @@ build_alone() {
     rm -rf "$context"
     mkdir -p "$context"
     cp -a "$folder/." "$context/"
-    if [[ -f $folder/inputs ]]; then
-        while read -r argument; do (cd "$repo" && cp -a --parents "$argument" "$context/"); done <"$folder/inputs"
-        find "$context" -name __pycache__ -prune -exec rm -rf {} +
-    fi
+    copy_inputs "$folder" "$context"
     if [[ -f $folder/go-build ]]; then
         while read -r binary package; do
             (cd "$folder" && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$context/bin/$binary" "$package")

@@ -44,7 +44,7 @@ fact "the machine's memory is measured" node_figures
 fact "the served model's version is measured" server_figures
 fact "Prometheus has loaded the rules" rules_loaded
 fact "every rule can be evaluated" rules_well
-fact "there is a rule for drift" rule_there DriftloopDrift
+fact "there is a rule for predictions that fail" rule_there PredictionsFail
 fact "Prometheus knows an Alertmanager" knows_alertmanager
 fact "an alert of drift is sent without waiting for others" routes_at_once
 fact "Alertmanager calls the retrainer" calls_the_retrainer

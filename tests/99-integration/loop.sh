@@ -33,12 +33,17 @@ archives() { # the same runs twice: added, then known
     authorized -H 'Content-Type: application/json' -d "{\"runs\": [{\"run_id\": \"eng-suite$mark\", \"rows\": $rows}]}" "$api/archive/runs" | jq -e '.known | length == 1' >/dev/null
 }
 status_told() { curl --silent --fail --max-time 20 "$api/status" | jq -e 'type == "object"' >/dev/null; }
-baseline_mirrored() {
-  local published
-  published=$(k -n "$serving" get configmap evidently-baseline -o json | jq -er '.data["baseline.json"]') || return 1
-  jq -e '.features | length > 10' <<<"$published" >/dev/null
+baseline_mirrored() { # by the CronJob, run now: the ConfigMap is the production version's
+  local job=suite-mirror-$mark
+  k -n "$serving" create job "$job" --from=cronjob/baseline-mirror >/dev/null || return 1
+  always "k -n '$serving' delete job '$job' --wait=false"
+  soon 120 k -n "$serving" wait --for=condition=Complete "job/$job" --timeout=5s >/dev/null || { k -n "$serving" logs "job/$job" --tail=20; return 1; }
+  k -n "$serving" get configmap evidently-baseline -o json >"$scratch/mirror" || return 1
+  same "$(ask "$mlflow" mlflow:5000 "/api/2.0/mlflow/registered-models/alias?name=$model&alias=production" | jq -r .model_version.version)" \
+    "$(jq -r '.metadata.annotations["driftloop/model-version"]' "$scratch/mirror")" || return 1
+  jq -r '.binaryData["baseline.json.gz"]' "$scratch/mirror" | base64 -d | gzip -dc | jq -e '.features | length > 10' >/dev/null
 }
-report_scheduled() { same "0 * * * *" "$(k -n "$serving" get cronjobs -o json | jq -r '[.items[] | select(.metadata.name | contains("report") or contains("evidently"))][0].spec.schedule')"; }
+report_scheduled() { k -n "$serving" get cronjob drift-report -o 'jsonpath={.spec.schedule}' | grep -xE '[0-9]{1,2} \* \* \* \*' || k -n "$serving" get cronjobs | { cat; return 1; }; }
 mark=$RANDOM$RANDOM
 start=$(events | jq '.next // 0')
 

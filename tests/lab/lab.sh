@@ -450,6 +450,8 @@ environment() {
     printf 'export DRIFTLOOP_IMAGES_CACHE=%q\n' "$cache/images"
     printf 'export DRIFTLOOP_CTR=%q\n' "ctr -a $state/containerd.sock -n k8s.io"
     printf 'export DRIFTLOOP_KUBECTL=%q\n' "$cache/kube kubectl"
+    # The platform's passwords end with the volumes that know them.
+    printf 'export DRIFTLOOP_CONFIG_DIR=%q\n' "$state/secrets"
 }
 
 restart() {

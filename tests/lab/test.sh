@@ -1,0 +1,285 @@
+#!/usr/bin/env bash
+# Proves the playbooks and the closed loop on a real Kubernetes, from nothing to nothing, in stages:
+#
+#   up         start the lab
+#   images     build what is not cached and bring it to the node
+#   install    the playbooks of the cluster, for the first time
+#   again      once more: nothing changes
+#   loop       change the fleet under traffic; the platform recovers by itself within 60 s of the alert, no request fails
+#   settled    after the loop, with another number of servers: nothing changes, and check mode finds nothing to do
+#   suite      tests/run-all.sh
+#   repair     one object of each component deleted or altered: exactly these are repaired
+#   faults     every pod deleted in turn and containerd killed while the fleet changes again: it recovers, nothing is lost
+#   down       stop the lab and show that nothing is left
+#
+# Usage: test.sh [--keep] [STAGE...]     without stages, all of them; with some, on the lab as it is
+#   --keep   leave the lab up at the end and after a failure
+# Environment: CMAPSS_DIR (NASA's data; the simulator stands in), DRIFTLOOP_LAB_RESULTS (a folder for the experiment's
+# results, ansible's logs and the evidence of failures), DRIFTLOOP_BUILD_CA (see files/images/build.sh), and lab.sh's.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+repo=$(cd "$here/../.." && pwd)
+cd "$repo"
+results=${DRIFTLOOP_LAB_RESULTS:-$(mktemp -d /tmp/driftloop-lab-results.XXXXXX)}
+state=${DRIFTLOOP_LAB_STATE:-/var/tmp/driftloop-lab}
+mkdir -p "$results"
+
+readonly stages=(up images install again loop settled suite repair faults down)
+readonly playbooks=(playbooks/00-bootstrap-scripts.yml playbooks/04-minio.yml playbooks/05-postgres.yml
+    playbooks/06-kfp-standalone.yml playbooks/07-mlflow.yml playbooks/08-monitoring.yml playbooks/09-fastapi.yml
+    playbooks/12-evidently.yml playbooks/13-baseline-refresh.yml playbooks/14-kfp-retraining.yml playbooks/15-first-model.yml)
+readonly core_recovery_s=60
+
+say() { printf 'test-lab: %s\n' "$*"; }
+
+die() {
+    printf 'test-lab: %s\n' "$*" >&2
+    exit 1
+}
+
+k() { "$state/kubectl" "$@"; }
+
+# In the lab's network, which is the node's: its loopback is free, whatever runs on this machine's.
+on_node() { nsenter --target "$(<"$state/init.pid")" --net -- "$@"; }
+
+# Variables of the lab for this process; again after `up`, which makes what they name.
+enter() {
+    local variables
+    variables=$("$here/lab.sh" env)
+    eval "$variables"
+    printf '#!/bin/sh\nexec %s "$@"\n' "$DRIFTLOOP_KUBECTL" >"$state/kubectl"
+    chmod +x "$state/kubectl"
+}
+
+# The playbooks of the cluster in order; the log is $results/NAME.log. ansible NAME [OPTION...]
+ansible() {
+    local name=$1
+    shift
+    .venv-ansible/bin/ansible-playbook "${playbooks[@]}" \
+        -e "platform_home=$state/platform" -e "observability_dir=$state/observability" "$@" >"$results/$name.log" 2>&1 || {
+        grep -A 15 -E 'fatal:|FAILED' "$results/$name.log" | tail -n 40 >&2
+        die "the playbooks failed; all of it: $results/$name.log"
+    }
+}
+
+# Tasks that the last run called changed, one a line: NAME
+changed() { awk '/^TASK \[/ {task = $0} /^changed: / {print task}' "$results/$1.log"; }
+
+unchanged() { # NAME
+    local found
+    found=$(changed "$1")
+    [[ -z $found ]] || die "these tasks report a change where nothing was to do: $found"
+}
+
+platform_variables() {
+    # shellcheck disable=SC2030,SC2031
+    export DRIFTLOOP_SERVER_URL=http://127.0.0.1:8500 DRIFTLOOP_RETRAINER_URL=http://127.0.0.1:8600 \
+        DRIFTLOOP_MLFLOW_URL=http://127.0.0.1:5500 DRIFTLOOP_STATE_DIR=$state/experiment DRIFTLOOP_TOKEN_FILE=$state/token
+    (umask 077 && k -n serving get secret retrainer-token -o 'jsonpath={.data.token}' | base64 -d >"$state/token")
+}
+
+forward() { on_node "$state/observability/port-forward-all.sh" "$1" >"$results/port-forward.log" 2>&1; }
+
+driftloop() { on_node .venv/bin/driftloop "$@"; }
+
+# --- stages -------------------------------------------------------------------------------------------------------
+
+stage_up() {
+    "$here/lab.sh" up
+    enter
+}
+
+stage_images() {
+    local name
+    for name in minio postgres mlflow prometheus-operator prometheus alertmanager pushgateway node-exporter server drift trainer; do
+        files/images/build.sh import "$name"
+    done
+}
+
+stage_install() {
+    # Playbook 10 does this on a machine of the platform's own.
+    if [[ -n ${CMAPSS_DIR:-} ]]; then
+        install -D -m 644 "$CMAPSS_DIR/train_FD001.txt" "$state/platform/data/raw/cmapss/train_FD001.txt"
+    fi
+    ansible install
+}
+
+stage_again() {
+    ansible again
+    unchanged again
+}
+
+stage_loop() {
+    platform_variables
+    forward start || die "the tunnels do not open: $(<"$results/port-forward.log")"
+    driftloop experiment --results "$results/recovery" >"$results/experiment.log" 2>&1 || {
+        tail -n 40 "$results/experiment.log" >&2
+        die "the platform did not recover; see $results"
+    }
+    forward stop
+    jq -r '"T0 to T1 \(.detection_s) s, T1 to T4 \(.core_recovery_s) s, T0 to T5 \(.total_s) s, \(.requests_failed) of \(.requests_total) requests failed, data: \(.data_source)"' \
+        "$results/recovery/recovery_metrics.json"
+    jq -e --argjson most $core_recovery_s '.recovered and .requests_failed == 0 and .core_recovery_s <= $most' \
+        "$results/recovery/recovery_metrics.json" >/dev/null || die "that is not what the platform must reach"
+}
+
+stage_settled() {
+    k -n serving patch horizontalpodautoscaler driftloop-server --type merge -p '{"spec": {"minReplicas": 3}}' >/dev/null
+    k -n serving wait --for=jsonpath='{.status.readyReplicas}'=3 --timeout=120s deployment/driftloop-server >/dev/null
+    # Its lower bound is ours, the number of replicas is not.
+    k -n serving patch horizontalpodautoscaler driftloop-server --type merge -p '{"spec": {"minReplicas": 2}}' >/dev/null
+    ansible settled
+    unchanged settled
+    [[ $(k -n serving get deployment driftloop-server -o 'jsonpath={.spec.replicas}') == 3 ]] || die "a playbook set the replicas"
+    ansible rehearsal --check --diff
+    unchanged rehearsal
+}
+
+stage_suite() {
+    OBSERVABILITY_DIR=$state/observability on_node tests/run-all.sh >"$results/suite.log" 2>&1 || {
+        grep -A 12 '^FAIL' "$results/suite.log" >&2 || tail -n 20 "$results/suite.log" >&2
+        die "the suite fails: $(tail -n 1 "$results/suite.log"); all of it: $results/suite.log"
+    }
+    tail -n 1 "$results/suite.log"
+}
+
+stage_repair() {
+    local broken=(
+        'storage NetworkPolicy minio'
+        'storage CronJob postgres-backup'
+        'mlflow Deployment mlflow'
+        'monitoring PrometheusRule platform'
+        'serving PodDisruptionBudget driftloop-server'
+        'serving ConfigMap drift-report'
+        'serving Role baseline-mirror'
+        'serving Service driftloop-retrainer'
+    ) object namespace kind name
+    for object in "${broken[@]}"; do
+        read -r namespace kind name <<<"$object"
+        case $kind in
+        Deployment) k -n "$namespace" scale deployment "$name" --replicas=0 >/dev/null ;;
+        Service) k -n "$namespace" patch service "$name" --type merge -p '{"spec": {"selector": {"app.kubernetes.io/name": "nobody"}}}' >/dev/null ;;
+        *) k -n "$namespace" delete "$kind" "$name" >/dev/null ;;
+        esac
+    done
+    ANSIBLE_STDOUT_CALLBACK=ansible.posix.json ANSIBLE_CALLBACKS_ENABLED='' ansible repair
+    "$here/changed-objects.py" "$results/repair.log" >"$results/repaired"
+    diff <(printf '%s\n' "${broken[@]}" | sort) <(sort "$results/repaired") >&2 ||
+        die "the playbooks repaired other objects than those that were broken"
+    say "repaired: ${#broken[@]} of ${#broken[@]}, and nothing else"
+    ansible repaired
+    unchanged repaired
+}
+
+stage_faults() {
+    local before after experiment selector
+    platform_variables
+    forward start || die "the tunnels do not open: $(<"$results/port-forward.log")"
+    # Back to the champion that has never seen the changed fleet.
+    driftloop promote 1 >/dev/null
+    before=$(driftloop events --json | jq -s 'length')
+    driftloop experiment --results "$results/faults" --timeout-s 420 --no-reference >"$results/faults.log" 2>&1 &
+    experiment=$!
+    sleep 30
+    for selector in driftloop-watch prometheus alertmanager pushgateway driftloop-server driftloop-retrainer mlflow minio postgres; do
+        k delete pods -A -l "app.kubernetes.io/name=$selector" --wait=false >/dev/null
+        sleep 8
+    done
+    "$here/lab.sh" restart containerd
+    wait $experiment || true
+    soon 240 all_ready || die "not every pod is ready again: $(k get pods -A | grep -vE 'Running|Completed')"
+    # The tunnels found their pods again by themselves.
+    soon 60 forward status || die "a tunnel does not open again: $(<"$results/port-forward.log")"
+    soon 300 recovered || die "the loop did not settle: $(on_node curl --silent --max-time 5 "$DRIFTLOOP_RETRAINER_URL/status")"
+    after=$(driftloop events --json | jq -s 'length')
+    ((after > before)) || die "events were lost: $before before, $after after"
+    driftloop events --json | jq -es '[.[].seq] as $n | $n == [range($n[0]; $n[0] + ($n | length))]' >/dev/null || die "events are missing from the log"
+    forward stop
+    ansible after-faults
+    unchanged after-faults
+}
+
+soon() { # SECONDS COMMAND...
+    local end=$((SECONDS + $1))
+    shift
+    until "$@" >/dev/null 2>&1; do
+        ((SECONDS < end)) || return 1
+        sleep 2
+    done
+}
+
+all_ready() {
+    [[ -z $(k get pods -A -o json | jq -r '.items[] | select(.status.phase != "Succeeded" and .status.phase != "Failed")
+        | select(any(.status.conditions[]?; .type == "Ready" and .status == "True") | not).metadata.name') ]]
+}
+
+# The champion of before was replaced, the server serves what is in production, and the loop is idle again.
+recovered() {
+    local served production
+    served=$(on_node curl --silent --max-time 5 "$DRIFTLOOP_SERVER_URL/model" | jq -r .model_version)
+    production=$(on_node curl --silent --max-time 5 "$DRIFTLOOP_MLFLOW_URL/api/2.0/mlflow/registered-models/alias?name=rul-lstm&alias=production" | jq -r .model_version.version)
+    [[ $served == "$production" && $served != 1 ]] && on_node curl --silent --max-time 5 "$DRIFTLOOP_RETRAINER_URL/status" | jq -e '.state == "idle"'
+}
+
+stage_down() { "$here/lab.sh" down; }
+
+# --- the run ------------------------------------------------------------------------------------------------------
+
+evidence() {
+    [[ -x $state/kubectl ]] || return 0
+    forward stop || true
+    {
+        k get pods -A -o wide
+        k get events -A --sort-by=.lastTimestamp | tail -n 40
+        k get pods -A -o json | jq -r '.items[] | select(.status.phase != "Succeeded")
+            | select(any(.status.conditions[]?; .type == "Ready" and .status == "True") | not) | "\(.metadata.namespace) \(.metadata.name)"' |
+            while read -r namespace pod; do
+                printf '\n--- %s/%s\n' "$namespace" "$pod"
+                k -n "$namespace" logs "$pod" --all-containers --tail=20
+            done
+    } >"$results/evidence.log" 2>&1
+    say "what the cluster looked like: $results/evidence.log" >&2
+}
+
+finish() { # KEEP
+    local code=$?
+    trap - EXIT
+    if ((code)); then
+        evidence
+        [[ -n $1 ]] || "$here/lab.sh" down || true
+    fi
+    exit "$code"
+}
+
+main() {
+    local keep='' wanted=() stage began total=$SECONDS
+    while (($#)); do
+        case $1 in
+        --keep) keep=yes ;;
+        --help | -h) sed -n '2,21s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        *)
+            [[ " ${stages[*]} " == *" $1 "* ]] || die "no stage is called '$1'; there are: ${stages[*]}"
+            wanted+=("$1")
+            ;;
+        esac
+        shift
+    done
+    if ((${#wanted[@]} == 0)); then
+        wanted=("${stages[@]}")
+    else
+        keep=yes
+        [[ ${wanted[0]} == up ]] || enter
+    fi
+    # shellcheck disable=SC2064  # as it is now
+    trap "finish '$keep'" EXIT
+    for stage in "${wanted[@]}"; do
+        [[ $stage != down || ${#wanted[@]} == 1 || -z $keep ]] || continue
+        began=$SECONDS
+        "stage_$stage"
+        printf 'test-lab: %-8s %4d s\n' "$stage" $((SECONDS - began)) | tee -a "$results/times"
+    done
+    say "all of it took $((SECONDS - total)) s; results: $results"
+}
+
+main "$@"
