@@ -183,8 +183,20 @@ archive() {
 }
 
 import() {
+    imported "$1" && return
+    # Another run may be importing the same image.
+    (
+        flock 8
+        imported "$1" || import_alone "$1" 8>&-
+    ) 8>"$cache/locks/import-$1"
+}
+
+imported() {
+    [[ -n $("${ctr[@]}" images list -q "name==$(reference "$1")") ]]
+}
+
+import_alone() {
     local file kept=true
-    [[ -n $("${ctr[@]}" images list -q "name==$(reference "$1")") ]] && return
     file=$(archive_of "$1")
     [[ -f $file ]] || kept=false
     archive "$1"

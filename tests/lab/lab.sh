@@ -119,6 +119,12 @@ make_cgroups() {
                 cat "$hierarchy/$name" >"$hierarchy/driftloop-lab/$name"
             fi
         done
+        # All pods together would otherwise weigh as much as a single process of this machine does.
+        if [[ -f $hierarchy/driftloop-lab/cpu.shares ]]; then
+            echo 32768 >"$hierarchy/driftloop-lab/cpu.shares"
+        elif [[ -f $hierarchy/driftloop-lab/cpu.weight ]]; then
+            echo 3200 >"$hierarchy/driftloop-lab/cpu.weight"
+        fi
     done < <(awk '$3 ~ /^cgroup2?$/ {print $2}' /proc/mounts)
 }
 
