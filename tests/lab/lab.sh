@@ -135,7 +135,7 @@ certificate() { # NAME SUBJECT USAGE [SANS]
     openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj "$2" \
         -keyout "$folder/$1.key" -out "$folder/$1.csr" 2>/dev/null
     openssl x509 -req -in "$folder/$1.csr" -CA "$folder/ca.crt" -CAkey "$folder/ca.key" -CAcreateserial -days 30 \
-        -extfile <(printf 'extendedKeyUsage=%s\n' "$3"; [[ -z ${4:-} ]] || printf 'subjectAltName=%s\n' "$4") \
+        -extfile <(printf 'extendedKeyUsage=%s\nauthorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\n' "$3"; [[ -z ${4:-} ]] || printf 'subjectAltName=%s\n' "$4") \
         -out "$folder/$1.crt" 2>/dev/null
 }
 
@@ -155,8 +155,9 @@ make_identities() {
     local name
     mkdir -p "$state/pki"
     chmod 700 "$state/pki"
+    # Python 3.13 insists on the key's usage.
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 -subj /CN=driftloop-lab \
-        -keyout "$state/pki/ca.key" -out "$state/pki/ca.crt" 2>/dev/null
+        -addext keyUsage=critical,keyCertSign,cRLSign -keyout "$state/pki/ca.key" -out "$state/pki/ca.crt" 2>/dev/null
     openssl ecparam -name prime256v1 -genkey -noout -out "$state/pki/accounts.key"
     openssl ec -in "$state/pki/accounts.key" -pubout -out "$state/pki/accounts.pub" 2>/dev/null
     certificate apiserver /CN=kube-apiserver serverAuth \
