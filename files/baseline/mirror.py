@@ -1,4 +1,4 @@
-"""Copies the production bundle's baseline to the ConfigMap `evidently-baseline` and to a folder; neither decides anything.
+"""Copies the production bundle's baseline to the ConfigMap `evidently-baseline` and to a folder; mirrors both.
 
 Usage: mirror.py NAMESPACE FOLDER. Speaks to the Kubernetes API with the pod's own account.
 """
