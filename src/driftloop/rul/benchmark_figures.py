@@ -66,7 +66,7 @@ def draw_bands(summary: dict[str, Any], path: Path) -> None:
             axis.set_xlabel("true RUL (cycles)")
         axes[0][0].set_ylabel("RMSE (cycles)")
         axes[0][0].set_ylim(bottom=0)
-        axes[0][-1].legend(frameon=False, fontsize=6)
+        axes[0][0].legend(frameon=False, fontsize=6, loc="upper left")
         _mark_simulated(figure, summary["data_source"])
         figure.savefig(path, dpi=150)
         plt.close(figure)
