@@ -51,7 +51,7 @@ def draw_bands(summary: dict[str, Any], path: Path) -> None:
     colours = {"lstm": BLUE, "lstm_ensemble": BLUE, "boosting": ORANGE, "boosting_ensemble": ORANGE}
     with plt.rc_context(_STYLE):
         figure, axes = plt.subplots(
-            1, len(summary["subsets"]), figsize=(0.3 + 2.0 * len(summary["subsets"]), 2.4), sharey=True, squeeze=False,
+            1, len(summary["subsets"]), figsize=(0.3 + 2.0 * len(summary["subsets"]), 2.8), sharey=True, squeeze=False,
             layout="constrained",
         )  # fmt: skip
         for axis, (subset, content) in zip(axes[0], summary["subsets"].items(), strict=True):
@@ -66,7 +66,8 @@ def draw_bands(summary: dict[str, Any], path: Path) -> None:
             axis.set_xlabel("true RUL (cycles)")
         axes[0][0].set_ylabel("RMSE (cycles)")
         axes[0][0].set_ylim(bottom=0)
-        axes[0][0].legend(frameon=False, fontsize=6, loc="upper left")
+        lines, labels = axes[0][0].get_legend_handles_labels()
+        figure.legend(lines, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=7)
         _mark_simulated(figure, summary["data_source"])
         figure.savefig(path, dpi=150)
         plt.close(figure)
