@@ -64,3 +64,17 @@ def test_the_first_champion(script: ModuleType, place: Path) -> None:
     assert "production" in text
     assert "agree" in text
     assert "NO" not in text.split("agree")[-1]
+
+
+def test_the_recovery(script: ModuleType, place: Path) -> None:
+    notebook = script.read(FOLDER / "04_drift_simulation.ipynb")
+    script.execute(
+        notebook,
+        place,
+        {"rate": 50.0, "healthy_s": 5.0, "answers": 500, "reference": False, "timeout_s": 1500.0},
+    )
+    text = shown(notebook, script)
+    assert "decision: promoted" in text
+    # Without a reference there is no T5; every other mark was reached.
+    assert text.count("not reached: no reference model was trained") >= 1
+    assert text.count("not reached") == text.count("not reached: no reference model was trained")

@@ -10,8 +10,8 @@ from IPython.display import Image
 from matplotlib.figure import Figure
 
 from driftloop.experiment.commands import conduct
-from driftloop.experiment.marks import NAMES, event_time
-from driftloop.experiment.recovery import MEANINGS, TIMELINE, Outcome
+from driftloop.experiment.marks import event_time
+from driftloop.experiment.recovery import TIMELINE, Outcome
 from driftloop.experiment.run import Plan
 from driftloop.experiment.traffic import Record
 from driftloop.local import own
@@ -47,20 +47,6 @@ def run(plan: Plan, platform: Connected, results: Path, *, with_reference: bool 
 def timeline(results: Path) -> Image:
     """The picture that the experiment drew."""
     return Image(filename=str(results / TIMELINE), width=720)  # type: ignore[no-untyped-call]
-
-
-def marks_table(outcome: Outcome) -> pd.DataFrame:
-    """The marks T0 to T5, in seconds after T0; for a mark that was not reached, why."""
-    marks = outcome.marks
-    table = {}
-    for name in NAMES:
-        value = getattr(marks, name)
-        reached = value is not None and marks.t0 is not None
-        table[name.upper()] = {
-            "s after T0": round(value - marks.t0, 1) if reached else None,
-            "meaning": MEANINGS[name] if reached else f"not reached: {marks.reasons.get(name, '')}",
-        }
-    return pd.DataFrame(table).T.rename_axis("mark")
 
 
 def phases_figure(outcome: Outcome) -> Figure:
