@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -335,3 +336,12 @@ def test_predictions_are_in_the_log_after_the_server_has_ended(
         "row",
         "newest",
     }
+
+
+def test_a_server_gives_its_event_loop_the_interpreter_back_soon(
+    serve: Callable[[], "contextmanager[httpx.Client]"],
+) -> None:
+    before = sys.getswitchinterval()
+    with serve():
+        assert sys.getswitchinterval() == pytest.approx(0.0005)
+    assert sys.getswitchinterval() == before

@@ -1,6 +1,7 @@
 """The server's application: its parts put together, started and stopped."""
 
 import logging
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from time import perf_counter
@@ -28,6 +29,9 @@ MOST_WAITING = 2048
 """Windows that may wait for the model, under a second's work; more are told to come again."""
 START_PATIENCE_S = 1.0
 """How long the start waits for the registry's first answer."""
+_TURN_S = 0.0005
+"""Longest time for which the threads that count and log keep the interpreter's lock while the event loop wants it. A
+request gives the lock up several times on its way, and at Python's 5 ms waits that long for it each time."""
 _ENDPOINTS = frozenset({"/predict", "/healthz", "/readyz", "/metrics", "/model"})
 
 
@@ -55,6 +59,8 @@ def create_app(settings: Settings | None = None, source: Source | None = None) -
 
     @asynccontextmanager
     async def running(_: FastAPI) -> AsyncIterator[None]:
+        turn_s = sys.getswitchinterval()
+        sys.setswitchinterval(_TURN_S)
         counted.start()
         inference_log.start()
         parts.batcher.start()
@@ -65,6 +71,7 @@ def create_app(settings: Settings | None = None, source: Source | None = None) -
         await parts.batcher.stop()
         await run_in_threadpool(inference_log.stop)
         await run_in_threadpool(counted.stop)
+        sys.setswitchinterval(turn_s)
 
     app = FastAPI(
         title="driftloop",
