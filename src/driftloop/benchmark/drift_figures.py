@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from driftloop.benchmark.drift_run import AFTER
-from driftloop.benchmark.drift_summary import ladders
+from driftloop.benchmark.drift_summary import compared_names, ladders
 
 # Okabe and Ito's palette, which people with any colour vision can tell apart.
 BLUE, ORANGE, GREEN, RED, SKY, PINK, GREY = (
@@ -83,14 +83,14 @@ def draw_detectors(summary: Json, path: Path) -> None:
     with plt.rc_context(_STYLE):
         figure, (left, right) = plt.subplots(1, 2, figsize=(7.1, 3.0), width_ratios=[1, 2.2], layout="constrained")
         names = [detector["method"] for detector in detectors]
-        alarms = [detector["default_false_alarms_per_million"] for detector in detectors]
+        alarms = [100 * detector["default_false_alarms"] for detector in detectors]
         left.barh(names, alarms, color=colours[: len(names)])
         for at, value in enumerate(alarms):
-            left.annotate(f" {value:g}", (max(value, 0), at), va="center", color=GREY)
-        left.set_xscale("symlog", linthresh=1)
+            left.annotate(f" {value:.3g} %", (max(value, 0), at), va="center", color=GREY)
+        left.set_xlim(0, 130)
         left.invert_yaxis()
-        left.set_xlabel("false alarms per million\nhealthy requests, default")
-        scenarios = [name for name in detectors[0]["calibrated_delays"] if "age" not in name] if detectors else []
+        left.set_xlabel("healthy stretches of 500 requests\nwith an alarm, default threshold (%)")
+        scenarios = {key: name for key, name in compared_names(detectors).items() if "cycles left" not in name}
         for number, (detector, colour) in enumerate(zip(detectors, colours, strict=False)):
             medians = [detector["calibrated_delays"][name]["median"] for name in scenarios]
             places = np.arange(len(scenarios)) + 0.1 * (number - (len(detectors) - 1) / 2)
@@ -101,13 +101,14 @@ def draw_detectors(summary: Json, path: Path) -> None:
             right.plot(missed, [3000] * len(missed), mark, mfc="none", color=colour, ms=4)
         right.set_yscale("log")
         right.axhline(2000, color=GREY, lw=0.6, ls=":")
-        right.annotate("missed", (1, 3000), xycoords=("axes fraction", "data"), ha="right", va="bottom", color=GREY)
+        right.set_ylim(top=4500)
+        right.annotate("missed", (0.01, 3000), xycoords=("axes fraction", "data"), va="center", color=GREY)
         labels = [
-            name.removeprefix("FD001-").replace("fleet-", "").replace("-sensor_", "\nsensor ") for name in scenarios
+            name.replace(": ", "\n").replace("% ", "%\n").replace("bias ", "bias\n") for name in scenarios.values()
         ]
         right.set_xticks(range(len(scenarios)), labels, fontsize=6)
         right.set_ylabel("median delay, calibrated")
-        right.legend(frameon=False, fontsize=6, ncols=3, loc="lower left")
+        right.legend(frameon=False, fontsize=6, ncols=6, loc="upper center", bbox_to_anchor=(0.5, 1.12))
         figure.suptitle(_title(summary, "Detectors on the same streams"), fontsize=9)
         figure.savefig(path, dpi=150)
         plt.close(figure)

@@ -204,7 +204,8 @@ def changed(world: World, scenario: Scenario, plan: Plan, seed: int) -> Json:
 
 
 def compare(world: World, method: str, plan: Plan) -> Json:
-    """One detector, as it comes and calibrated: false alarms in healthy requests, delays in COMPARED's scenarios.
+    """One detector, as it comes and calibrated: delays in COMPARED's scenarios, and as it comes the share of healthy
+    stretches of SCRAPE requests with an alarm.
 
     Calibrated means the lowest threshold without an alarm in the healthy requests: an advantage for whoever would
     need a higher one on more of them.
@@ -232,12 +233,14 @@ def compare(world: World, method: str, plan: Plan) -> Json:
         def delays(threshold: float) -> dict[str, list[int | None]]:
             return {name: [_delay(values > threshold, COMPARE_STEP) for values in each] for name, each in shown.items()}
 
-        alarms = sum(_rises(part > default) for part in calm)
+        alarms = np.concatenate([_stretches(part > default) for part in calm])
         return _compared(method, default, strict, alarms, plan.calibrated, delays(default), delays(strict))
     make, default, grid = detectors.STREAMED[method]
     length = min(STREAM_REQUESTS, plan.calibrated)
     healthy_stream = traffic(None, world, 0, length, np.random.default_rng([plan.seed, 0]))
-    alarms = len(detectors.streamed_alarms(make(default), known, healthy_stream))
+    at: NDArray[np.bool_] = np.zeros(length, dtype=np.bool_)
+    at[detectors.streamed_alarms(make(default), known, healthy_stream)] = True
+    alarms = np.asarray(at[: length // SCRAPE * SCRAPE].reshape(-1, SCRAPE).any(axis=1))
     calm_at = (p for p in grid if not detectors.streamed_alarms(make(p), known, healthy_stream, first_only=True))
     strict = next(calm_at, grid[-1])
 
@@ -279,14 +282,20 @@ def _verdicts_after(counts: NDArray[np.int64], baseline: Baseline) -> float:
 
 
 def _compared(
-    method: str, default: float, strict: float, alarms: int, n: int, usual: dict[str, Any], calibrated: dict[str, Any]
+    method: str,
+    default: float,
+    strict: float,
+    alarms: NDArray[np.bool_],
+    n: int,
+    usual: dict[str, Any],
+    calibrated: dict[str, Any],
 ) -> Json:
     return {
         "method": method,
         "default": default,
         "calibrated": strict,
         "healthy_requests": n,
-        "default_false_alarms": alarms,
+        "default_false_alarms": round(float(alarms.mean()), 5),
         "default_delays": usual,
         "calibrated_delays": calibrated,
     }
@@ -297,8 +306,10 @@ def _delay(above: NDArray[np.bool_], step: int) -> int | None:
     return (int(found[0]) + 1) * step if len(found) else None
 
 
-def _rises(above: NDArray[np.bool_]) -> int:
-    return int((np.diff(above.astype(int), prepend=0) == 1).sum())
+def _stretches(above: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Whether each whole stretch of SCRAPE requests has an alarm."""
+    checks = SCRAPE // COMPARE_STEP
+    return np.asarray(above[: len(above) // checks * checks].reshape(-1, checks).any(axis=1))
 
 
 def _parts(total: int) -> list[int]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from driftloop import durable
 from driftloop.benchmark.drift_faults import KINDS
-from driftloop.benchmark.drift_run import SCRAPE, STEP, Plan
+from driftloop.benchmark.drift_run import COMPARED, SCRAPE, STEP, Plan
 from driftloop.benchmark.drift_scenarios import SIGMAS
 from driftloop.drift.calibration import REQUESTS_PER_FALSE_ALARM
 
@@ -150,6 +150,20 @@ def name_of(row: Json) -> str:
     return _NAMES[row["family"]].format(**row)
 
 
+def compared_names(detectors: Sequence[Json]) -> dict[str, str]:
+    """The scenarios that all detectors were shown, in COMPARED's order: their keys, and names for people."""
+    shown = detectors[0]["default_delays"] if detectors else {}
+    return {
+        scenario.name: f"sensor {scenario.sensor}: {scenario.family} {scenario.severity:g} sigma".replace(
+            "noise 2 sigma", "noise x 2"
+        )
+        if scenario.sensor
+        else name_of(asdict(scenario)).removeprefix("FD001, ")
+        for scenario in COMPARED
+        if scenario.name in shown
+    }
+
+
 def _scenario(group: Sequence[Json]) -> Json:
     first = group[0]
     delays, scraped = _all(group, "delays"), _all(group, "scraped")
@@ -194,12 +208,11 @@ def _false_alarms(group: Sequence[Json]) -> Json:
 
 
 def _detector(piece: Json) -> Json:
-    requests = piece["healthy_requests"]
     return {
         "method": piece["method"],
-        "healthy_requests": requests,
+        "healthy_requests": piece["healthy_requests"],
         "default": piece["default"],
-        "default_false_alarms_per_million": round(piece["default_false_alarms"] / requests * 1e6, 1),
+        "default_false_alarms": piece["default_false_alarms"],
         "calibrated": piece["calibrated"],
         "default_delays": {name: _delays(found) for name, found in piece["default_delays"].items()},
         "calibrated_delays": {name: _delays(found) for name, found in piece["calibrated_delays"].items()},
@@ -302,14 +315,14 @@ def _target_row(row: Json) -> list[str]:
 
 
 def _detector_table(detectors: Sequence[Json]) -> Table:
-    scenarios = list(detectors[0]["default_delays"])
+    scenarios = compared_names(detectors)
     rows = []
     for detector in detectors:
         for kind in ("default", "calibrated"):
             cells = [_detector_cell(detector[f"{kind}_delays"][name]) for name in scenarios]
-            alarms = f"{detector['default_false_alarms_per_million']:g}" if kind == "default" else "0"
+            alarms = f"{detector['default_false_alarms']:.1%}" if kind == "default" else "0%"
             rows.append([f"{detector['method']}, {kind}", f"{detector[kind]:.4g}", alarms, *cells])
-    header = ("detector", "threshold", "false alarms per million", *scenarios)
+    header = ("detector", "threshold", "healthy stretches with an alarm", *scenarios.values())
     return "Other detectors on the same streams: median delay (missed)", header, rows
 
 
