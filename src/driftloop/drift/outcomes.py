@@ -34,7 +34,7 @@ LEAST, MOST = 8, 50
 """Completed engines that a verdict needs, and the newest ones that it looks at."""
 LEAST_REFERENCE = 5
 """Reference engines without which there are no limits."""
-LIMIT = 4.5
+LIMIT = 4.25
 """Standard deviations from what a healthy fleet shows to the control limits; see docs/architecture.md for the
 false alarms that this leaves."""
 DRAWS = 1000
