@@ -35,6 +35,7 @@ COMMANDS = {
     "rollback": _Entry("loop", "rollback", "Go back to the version before."),
     "events": _Entry("loop", "events", "Print the log of what the loop saw and decided."),
     "train": _Entry("rul", "train", "Train a model on archived runs and register it."),
+    "tune": _Entry("rul", "tune", "Search for better hyper-parameters, with several workers at once."),
     "baseline": _Entry("rul", "baseline_app", "Rebuild the baseline of the production model."),
     "archive": _Entry("cmapss", "archive_app", "Add completed runs to the archive, or list them."),
     "data": _Entry("cmapss", "data_app", "Fetch, check, show or simulate the C-MAPSS data."),

@@ -35,6 +35,12 @@ class Settings(BaseSettings):
     retrainer_url: str = Field("http://127.0.0.1:8600", description="the service that retrains")
     prometheus_url: str = Field("", description="read traffic from Prometheus; empty: scrape the server")
     alertmanager_url: str = Field("", description="send alerts through Alertmanager; empty: to the retrainer")
+    study_database: str = Field(
+        "", description="SQLAlchemy URL of the database with the studies of `tune`; empty: SQLite in the state folder"
+    )
+    study_grace_s: int = Field(
+        60, ge=6, description="seconds of silence after which a worker of `tune` counts as dead and its trial goes on"
+    )
     pushgateway_url: str = Field("", description="push the drift report's figures here; empty: nowhere")
     token_file: Path | None = Field(
         None,

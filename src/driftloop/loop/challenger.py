@@ -12,8 +12,8 @@ from typing import Any
 from driftloop.bundle import read_metadata
 from driftloop.loop.mixture import TrafficMixture
 from driftloop.loop.plan import Plan
-from driftloop.rul import build, record
-from driftloop.rul.training import TrainConfig, train
+from driftloop.rul import build, configuration, record
+from driftloop.rul.training import train
 from driftloop.settings import Settings
 
 
@@ -40,7 +40,9 @@ def make(
         known = read_metadata(champion)
         runs = [*plan.old, *plan.new]
         traffic = TrafficMixture(champion, parent_version, settings)
-        config = replace(TrainConfig(), seed=known.seed, old_tolerance=settings.old_tolerance)
+        config = replace(
+            configuration.of_model(known.parameters), seed=known.seed, old_tolerance=settings.old_tolerance
+        )
         trained = train(runs, config, warm_start=None if full else champion)
         trained_at = time.monotonic()
         weights = traffic.weights(plan)

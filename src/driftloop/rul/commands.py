@@ -20,11 +20,14 @@ from driftloop.cmapss.archive import open_archive
 from driftloop.cmapss.source import dvc_revision, locate
 from driftloop.errors import DataError, DriftloopError
 from driftloop.registry import PRODUCTION, Registry
+from driftloop.rul.tune import tune
 from driftloop.settings import Settings
 
 if TYPE_CHECKING:
     from driftloop.cmapss.runs import Run
     from driftloop.rul.training import Progress, TrainConfig, Trained
+
+__all__ = ["baseline_app", "refresh", "train", "tune"]
 
 baseline_app = typer.Typer(no_args_is_help=True, help="The baseline of the production model.")
 
@@ -48,6 +51,9 @@ def train(
     mode: Annotated[Mode, typer.Option(help="From nothing, or from the production model's weights.")] = Mode.full,
     runs_dir: Annotated[str, typer.Option(help="Archive to learn from; by default the platform's.")] = "",
     manifest: Annotated[Path | None, typer.Option(help="JSON list of the runs to learn from; by default all.")] = None,
+    config_file: Annotated[
+        Path | None, typer.Option("--config", help="JSON with hyper-parameters, as `driftloop tune` writes it.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     output: Annotated[Path | None, typer.Option(help="Keep the bundle in this folder.")] = None,
     no_register: Annotated[bool, typer.Option("--no-register", help="Leave MLflow alone; needs --output.")] = False,
@@ -57,14 +63,13 @@ def train(
     """Train a model on completed runs, build its bundle and register it."""
     _check(mode, output, no_register, promote)
     configured = settings.load()
-    from driftloop.rul.training import TrainConfig
 
-    config = replace(TrainConfig(), seed=seed, old_tolerance=configured.old_tolerance)
     with tempfile.TemporaryDirectory(prefix="driftloop-") as temporary:
         champion = None if no_register else _production(configured, Path(temporary) / "champion")
         runs, entries = _learn_from(runs_dir or configured.archive_location, manifest, champion)
         if mode is Mode.warm_start and champion is None:
             raise DriftloopError("there is no production model to start from", remedy="train with --mode full")
+        config = replace(_config(config_file, champion, mode), seed=seed, old_tolerance=configured.old_tolerance)
         folder, trained = _train(runs, entries, champion, mode, config, configured, Path(temporary) / "bundle")
         version = None if no_register else _register(folder, configured, promote)
         if output is not None:
@@ -138,6 +143,18 @@ def refresh(
 class _Champion:
     version: str
     folder: Path
+
+
+def _config(path: Path | None, champion: _Champion | None, mode: Mode) -> "TrainConfig":
+    """The file's configuration; without one the default's, for a warm start the champion's."""
+    from driftloop.rul import configuration
+    from driftloop.rul.training import TrainConfig
+
+    if path is not None:
+        return configuration.read(path)
+    if mode is Mode.warm_start and champion is not None:
+        return configuration.of_model(bundle.read_metadata(champion.folder).parameters)
+    return TrainConfig()
 
 
 def _check(mode: Mode, output: Path | None, no_register: bool, promote: bool) -> None:
