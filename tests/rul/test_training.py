@@ -1,6 +1,7 @@
 """Training: by roles alone, the same each time, and going on from a champion."""
 
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -156,6 +157,18 @@ def test_a_damaged_or_missing_checkpoint_is_refused(champion: Path, tmp_path: Pa
         (tmp_path / CHECKPOINT).write_bytes(damaged)
         with pytest.raises(BundleError, match="train in full instead"):
             training.load_checkpoint(tmp_path, CONFIG.architecture)
+
+
+def test_a_full_training_takes_the_place_of_a_warm_start_that_has_no_usable_checkpoint(
+    champion: Path, new_runs: list[Run], tmp_path: Path
+) -> None:
+    shutil.copytree(champion, tmp_path, dirs_exist_ok=True)
+    (tmp_path / CHECKPOINT).write_bytes(b"")
+    found = train(new_runs, CONFIG, warm_start=tmp_path)
+    assert found.training == "full"
+    assert found.note is not None
+    assert "cannot be used for a warm start" in found.note
+    assert graph(found) == graph(train(new_runs, CONFIG))
 
 
 def test_a_loaded_checkpoint_answers_as_before(champion: Path, new_runs: list[Run]) -> None:

@@ -104,9 +104,10 @@ def train(
 ) -> Trained:
     """Train on `runs`, from the champion's bundle folder `warm_start` if given.
 
-    A warm start that worsens RMSE on the old early-stop engines by more than `config.old_tolerance` is thrown
-    away and a full training takes its place; `Trained.training` and `Trained.note` say so. Raises DataError where
-    a learning role has no engine, BundleError where the champion's checkpoint cannot be used.
+    A full training takes the place of a warm start where the champion's checkpoint cannot be used (an older network,
+    a damaged file), and where the warm start worsens RMSE on the old early-stop engines by more than
+    `config.old_tolerance`; `Trained.training` and `Trained.note` say so. Raises DataError where a learning role has
+    no engine.
     """
     ordered = sorted(runs, key=lambda run: run.run_id)
     for role in LEARNING_ROLES:
@@ -117,11 +118,14 @@ def train(
             )
     note = None
     if warm_start is not None:
-        with _own_torch(config):
-            trained = _warm(ordered, config, warm_start, progress)
-        if trained.note is None:
-            return trained
-        note = trained.note
+        try:
+            with _own_torch(config):
+                trained = _warm(ordered, config, warm_start, progress)
+            if trained.note is None:
+                return trained
+            note = trained.note
+        except BundleError as error:
+            note = f"there was no warm start: {error}"
     learn, stop, calibrate = (with_role(ordered, role) for role in LEARNING_ROLES)
     return replace(fit(learn, stop, calibrate, config, progress), note=note)
 
@@ -324,12 +328,17 @@ def _optimise(
 
 
 def _calibrate(network: RulNetwork, chosen: Sequence[Run]) -> dict[str, float]:
-    """Set the interval's offset from these engines, none of which took part in the training."""
+    """Set the interval's offset from these engines, none of which took part in the training.
+
+    Only cycles with a label below the cap count: healthy ones are easy, and how many of them a fleet is asked about
+    differs, so an average over whole lives promises too much where life runs out.
+    """
     windows = Windows(network, chosen)
     values, labels = estimates(network, windows), windows.labels.numpy()
     scores = np.maximum(values[:, 1] - labels, labels - values[:, 2])
     engines = np.repeat(np.arange(len(chosen)), windows.sizes)
-    offset = conformal_offset(scores, engines)
+    ageing = labels < RUL_CAP
+    offset = conformal_offset(scores[ageing], engines[ageing])
     network.offset.fill_(offset)
     rul = values[:, 0].clip(0.0, RUL_CAP)
     lower = np.minimum((values[:, 1] - offset).clip(0.0, RUL_CAP), rul)
