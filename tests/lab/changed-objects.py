@@ -13,12 +13,21 @@ from typing import Any
 
 def main(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    log = json.loads(text[text.index("{") :])
-    for play in log["plays"]:
+    for play in last_document(text)["plays"]:
         for task in play["tasks"]:
             for result in task["hosts"].values():
                 if result.get("changed"):
                     print("\n".join(objects(result)) or f"task: {task['task']['name']}")
+
+
+def last_document(text: str) -> dict[str, Any]:
+    """The callback prints a document after each playbook, and each holds the plays of those before it."""
+    document: dict[str, Any] = {}
+    decoder, start = json.JSONDecoder(), text.find("{")
+    while start >= 0:
+        document, end = decoder.raw_decode(text, start)
+        start = text.find("{", end)
+    return document
 
 
 def objects(result: dict[str, Any]) -> Iterator[str]:
