@@ -63,9 +63,9 @@ def test_cleaning_keeps_what_is_shown_and_drops_the_rest(script: ModuleType, tmp
     "text",
     [
         "written to /home/somebody/results",
-        "data_source: /work/shared/cmapss",
+        "data_source: /home/someone/cmapss",
         "File '/tmp/ipykernel_1/2.py'",
-        "{'path': PosixPath('/root/x')}",
+        "{'path': PosixPath('/root/notebook')}",
     ],
 )
 def test_a_path_of_a_machine_is_found(text: str, script: ModuleType, tmp_path: Path) -> None:
