@@ -11,7 +11,8 @@ import threading
 import uuid
 from collections import deque
 from datetime import timedelta
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import httpx
 import msgspec
@@ -25,6 +26,9 @@ _NEVER = "0001-01-01T00:00:00Z"
 """How Alertmanager writes the end of an alert that still fires."""
 _RETRY_S = 1.0
 _RETRIED = frozenset({401, 403, 408, 425, 429})
+
+
+_AnyAlarm = TypeVar("_AnyAlarm", bound=msgspec.Struct)
 
 
 class Alarm(msgspec.Struct):
@@ -60,6 +64,23 @@ class Alarm(msgspec.Struct):
             "n": str(self.n),
             "score": f"{self.score:g}",
         }
+
+
+def save_alarm(path: Path, alarm: msgspec.Struct | None) -> None:
+    """Keep the alert that fires, or that none does, over a restart."""
+    durable.write_json(path, {"alarm": msgspec.to_builtins(alarm)})
+
+
+def read_alarm(path: Path, kind: type[_AnyAlarm]) -> _AnyAlarm | None:
+    """What `save_alarm` kept; None where no alert fired, or where the file cannot be used, which is logged."""
+    try:
+        kept = msgspec.json.decode(path.read_bytes(), type=dict[str, Any]).get("alarm")
+        return None if kept is None else msgspec.convert(kept, kind)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.DecodeError) as error:
+        log.warning("%s cannot be used (%s); an alert that fired before begins anew", path, error)
+        return None
 
 
 def webhook(alarm: Alarm) -> dict[str, Any]:

@@ -7,11 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from driftloop import durable
-from driftloop.drift.alerts import Alarm, Outbox, alertmanager_alerts, webhook
+from driftloop.drift.alerts import Alarm, Outbox, alertmanager_alerts, read_alarm, save_alarm, webhook
 from driftloop.drift.exporter import Exporter
 from driftloop.drift.production import Model, Production
 from driftloop.drift.source import Source, Window
@@ -61,7 +60,7 @@ class Watch:
         self._reported_at = self._sent_at = float("-inf")
         self._fleet_checks = 0
         self._source_up = True
-        self.alarm = _read_alarm(self._path)
+        self.alarm = read_alarm(self._path, Alarm)
         if self.alarm is not None:
             # The event may not have left before the restart; its id keeps it from being logged twice.
             self._announce(self.alarm)
@@ -192,7 +191,7 @@ class Watch:
         self._outbox.event(self._settings.retrainer_url, known)
 
     def _save(self) -> None:
-        durable.write_json(self._path, {"alarm": msgspec.to_builtins(self.alarm)})
+        save_alarm(self._path, self.alarm)
 
 
 def new_window(model: Model, size: int) -> Window:
@@ -261,13 +260,3 @@ def _identity(alarm: Alarm) -> dict[str, Any]:
         "starts_at": alarm.starts_at,
         "features": alarm.features,
     }
-
-
-def _read_alarm(path: Path) -> Alarm | None:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, Alarm | None]).get("alarm")
-    except FileNotFoundError:
-        return None
-    except (OSError, msgspec.DecodeError) as error:
-        log.warning("%s cannot be used (%s); an alert that fired before begins anew", path, error)
-        return None

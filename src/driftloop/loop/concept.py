@@ -27,6 +27,7 @@ from driftloop.cmapss.archive import Archive
 from driftloop.cmapss.runs import Run
 from driftloop.cmapss.schema import N_SETTINGS
 from driftloop.drift import outcomes
+from driftloop.drift.alerts import read_alarm, save_alarm
 from driftloop.drift.outcomes import DRIFT, NO_DRIFT, NOT_ENOUGH_DATA, Judgement
 from driftloop.drift.production import Model, Production
 from driftloop.drift.statistics import Floats
@@ -90,7 +91,7 @@ class ConceptWatch:
         self._counts: dict[str, NDArray[np.int64]] = {}  # of their rows in the baseline's bins
         self._seen: tuple[str | None, int, bool] | None = None
         self._stopping = threading.Event()
-        self.alarm = _read_alarm(self._path)
+        self.alarm = read_alarm(self._path, Alarm)
         self.report = Report()
 
     # The worker.
@@ -274,7 +275,7 @@ class ConceptWatch:
         )
 
     def _save(self) -> None:
-        durable.write_json(self._path, {"alarm": msgspec.to_builtins(self.alarm)})
+        save_alarm(self._path, self.alarm)
 
 
 def _alert(alarm: Alarm, judgement: Judgement | None) -> Alert:
@@ -298,13 +299,3 @@ def _weights(reference: Sequence[ManifestEntry], mixture: dict[str, float]) -> l
     numbers = [entry.domain for entry in reference]
     weights = [mixture.get(str(number), 0.0) / numbers.count(number) for number in numbers]
     return weights if sum(weights) > 0 else None
-
-
-def _read_alarm(path: Path) -> Alarm | None:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, Alarm | None]).get("alarm")
-    except FileNotFoundError:
-        return None
-    except (OSError, msgspec.DecodeError) as error:
-        log.warning("%s cannot be used (%s); an alert that fired before begins anew", path, error)
-        return None
