@@ -31,10 +31,7 @@ def draw_delays(summary: Json, path: Path) -> None:
             axis.plot(
                 severity, median, "-o", color=colour, ms=3, lw=1, label=label if axis is left else "any one sensor"
             )
-        left.set(xscale="log", yscale="log", xlabel="share of foreign requests", ylabel="delay (requests)")
-        left.set_xticks([0.05, 0.1, 0.25, 0.5, 1.0], ["5 %", "10 %", "25 %", "50 %", "100 %"])
-        left.minorticks_off()
-        right.set(xlabel="bias (standard deviations within a regime)")
+        _name_axes(left, right, "delay (requests)")
         for axis in (left, right):
             axis.legend(frameon=False)
         figure.suptitle(_title(summary, "Detection delay: median, shaded up to the 90 % quantile"), fontsize=9)
@@ -64,10 +61,7 @@ def draw_scores(summary: Json, path: Path) -> None:
         right.annotate(
             "largest healthy", (1, healthy), xycoords=("axes fraction", "data"), ha="right", va="top", color=GREY
         )
-        left.set(xscale="log", yscale="log", xlabel="share of foreign requests", ylabel="drift score")
-        left.set_xticks([0.05, 0.1, 0.25, 0.5, 1.0], ["5 %", "10 %", "25 %", "50 %", "100 %"])
-        left.minorticks_off()
-        right.set(xlabel="bias (standard deviations within a regime)")
+        _name_axes(left, right, "drift score")
         figure.suptitle(
             _title(summary, "Drift score 1,000 requests after the change: median, 10 % to 90 %"), fontsize=9
         )
@@ -112,6 +106,14 @@ def draw_detectors(summary: Json, path: Path) -> None:
         figure.suptitle(_title(summary, "Detectors on the same streams"), fontsize=9)
         figure.savefig(path, dpi=150)
         plt.close(figure)
+
+
+def _name_axes(left: Any, right: Any, what: str) -> None:
+    """Axes of `what` over the share of foreign requests, on the left, and over the bias, on the right."""
+    left.set(xscale="log", yscale="log", xlabel="share of foreign requests", ylabel=what)
+    left.set_xticks([0.05, 0.1, 0.25, 0.5, 1.0], ["5 %", "10 %", "25 %", "50 %", "100 %"])
+    left.minorticks_off()
+    right.set(xlabel="bias (standard deviations within a regime)")
 
 
 def _title(summary: Json, text: str) -> str:
