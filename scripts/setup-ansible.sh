@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Creates .venv-ansible with exactly the packages of requirements-ansible.lock: Ansible with its collections, its
-# linters and the Kubernetes client. A second run with the same lock does nothing.
+# linters and the Kubernetes client. A second run with the same lock does nothing. On Debian and Ubuntu promtool, which
+# tests alert rules, comes out of the distribution's package into the same folder; nothing is installed.
 #   PYTHON=python3.12   which interpreter to use (3.11, 3.12 or 3.13)
 #   --lock              choose the versions anew within the bounds of requirements-ansible.in
 set -euo pipefail
@@ -20,4 +21,15 @@ if [[ ${1:-} == --lock ]]; then
   wanted=$(cat requirements-ansible.lock scripts/setup-ansible.sh scripts/python.sh | sha256sum | cut -d' ' -f1)
 fi
 "$venv/bin/python" -m uv pip sync --quiet --python "$venv/bin/python" --require-hashes requirements-ansible.lock
+
+if command -v apt-get >/dev/null; then
+  scratch=$(mktemp -d)
+  trap 'rm -rf "$scratch"' EXIT
+  fetch_promtool() { (cd "$scratch" && apt-get download -qq prometheus 2>/dev/null && dpkg-deb --extract prometheus_*.deb .); }
+  if fetch_promtool || { [[ $EUID == 0 ]] && apt-get update -qq && fetch_promtool; }; then
+    install "$scratch/usr/bin/promtool" "$venv/bin/promtool"
+  fi
+fi
+[[ -x $venv/bin/promtool ]] || command -v promtool >/dev/null ||
+  echo "setup-ansible: no promtool here (package prometheus): the tests of alert rules are skipped" >&2
 echo "$wanted" > "$venv/complete"

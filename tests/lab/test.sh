@@ -193,8 +193,9 @@ stage_faults() {
     before=$(driftloop events --json | jq -s 'length')
     driftloop experiment --results "$results/faults" --timeout-s 420 --no-reference >"$results/faults.log" 2>&1 &
     experiment=$!
-    sleep 30
-    for selector in driftloop-watch prometheus alertmanager pushgateway driftloop-server driftloop-retrainer mlflow minio postgres; do
+    # The retrainer while its pipeline runs in a Job: the next retrainer takes the Job over.
+    soon 180 told "$before" retraining_started || die "no retraining started: $(tail -n 5 "$results/faults.log")"
+    for selector in driftloop-retrainer mlflow minio postgres driftloop-server driftloop-watch prometheus alertmanager pushgateway; do
         k delete pods -A -l "app.kubernetes.io/name=$selector" --wait=false >/dev/null
         sleep 8
     done
@@ -206,6 +207,7 @@ stage_faults() {
     soon 300 recovered || die "the loop did not settle: $(on_node curl --silent --max-time 5 "$DRIFTLOOP_RETRAINER_URL/status")"
     after=$(driftloop events --json | jq -s 'length')
     ((after > before)) || die "events were lost: $before before, $after after"
+    told "$before" retraining_adopted || die "the retrainer that was started anew did not take over the Job of the one before"
     driftloop events --json | jq -es '[.[].seq] as $n | $n == [range($n[0]; $n[0] + ($n | length))]' >/dev/null || die "events are missing from the log"
     forward stop
     ansible after-faults
@@ -220,6 +222,9 @@ soon() { # SECONDS COMMAND...
         sleep 2
     done
 }
+
+# The loop has told of this since it had told of so many: COUNT KIND
+told() { driftloop events --json | jq -es --argjson count "$1" --arg kind "$2" '.[$count:] | any(.kind == $kind)'; }
 
 all_ready() {
     [[ -z $(k get pods -A -o json | jq -r '.items[] | select(.status.phase != "Succeeded" and .status.phase != "Failed")

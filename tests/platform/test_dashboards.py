@@ -1,6 +1,7 @@
 """Every figure that a dashboard shows or a rule judges exists, and every expression is one that Prometheus takes."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -19,7 +20,10 @@ from driftloop.drift.exporter import Exporter
 from driftloop.loop import metrics as loop_metrics
 from driftloop.serving.metrics import Metrics
 
-MONITORING = Path(__file__).parents[2] / "files" / "monitoring"
+REPOSITORY = Path(__file__).parents[2]
+MONITORING = REPOSITORY / "files" / "monitoring"
+PROMTOOL = shutil.which("promtool", path=f"{REPOSITORY / '.venv-ansible' / 'bin'}:{os.environ['PATH']}")
+needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed")
 DASHBOARDS = sorted((MONITORING / "dashboards").glob("*.json"))
 SCRAPED = {
     "ALERTS", "up",
@@ -124,13 +128,30 @@ def test_names_are_read_from_expressions() -> None:
     assert names_in(expression) == {"a_bucket", "f", "g"}
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+def promtool(*arguments: str) -> None:
+    done = subprocess.run([str(PROMTOOL), *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@needs_promtool
 def test_prometheus_takes_every_expression(tmp_path: Path) -> None:
     rules = [{"record": f"expression:number_{i}", "expr": expression} for i, (_, expression) in enumerate(EXPRESSIONS)]
     file = tmp_path / "rules.yml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "all", "rules": rules}]}))
-    done = subprocess.run(["promtool", "check", "rules", str(file)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    promtool("check", "rules", str(file))
+
+
+@needs_promtool
+def test_every_alert_fires_and_rests_as_the_rules_say() -> None:
+    promtool("test", "rules", str(MONITORING / "rules_test.yml"))
+
+
+def test_every_alert_has_a_rule_test() -> None:
+    rules = yaml.safe_load((MONITORING / "rules.yml").read_text())
+    alerts = {rule["alert"] for group in rules["groups"] for rule in group["rules"]}
+    tests = yaml.safe_load((MONITORING / "rules_test.yml").read_text())["tests"]
+    expected = [each for test in tests for each in test["alert_rule_test"]]
+    assert {each["alertname"] for each in expected if each["exp_alerts"]} == alerts
 
 
 @pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
