@@ -12,15 +12,16 @@ always "$scripts/port-forward-all.sh stop"
 well() { "$scripts/healthcheck.sh"; }
 well_in_json() { "$scripts/healthcheck.sh" --json >"$scratch/health"; jq -e '.healthy == true and (.layers | length) == 6' "$scratch/health" >/dev/null || { jq -c '.layers[].checks[] | select(.healthy | not)' "$scratch/health"; return 1; }; }
 notices() { # the Pushgateway taken away: exit code 1, layer 4 named
-  local name code
-  name=$(k -n "$monitoring" get deployments,statefulsets -o name | grep pushgateway | head -n 1)
-  k -n "$monitoring" scale "$name" --replicas=0 >/dev/null || return 1
-  always "k -n '$monitoring' scale '$name' --replicas=1"
+  local code
+  # Not scaled: who sets the replicas owns them from then on, and the next playbook would take that for a change.
+  k -n "$monitoring" create quota nothing-starts --hard=pods=0 >/dev/null || return 1
+  always "k -n '$monitoring' delete quota nothing-starts --ignore-not-found"
+  k -n "$monitoring" delete pods -l app.kubernetes.io/name=pushgateway >/dev/null
   soon 60 gone || return 1
   "$scripts/healthcheck.sh" --json --layer 4 >"$scratch/health"
   code=$?
-  k -n "$monitoring" scale "$name" --replicas=1 >/dev/null
-  soon 90 k -n "$monitoring" rollout status "$name" --timeout=5s >/dev/null
+  k -n "$monitoring" delete quota nothing-starts >/dev/null
+  soon 120 k -n "$monitoring" rollout status deployment/pushgateway --timeout=5s >/dev/null
   cat "$scratch/health"
   same 1 $code && jq -e '.layers[0].layer == 4 and any(.layers[0].checks[]; .check == "pushgateway answers" and (.healthy | not))' "$scratch/health" >/dev/null
 }

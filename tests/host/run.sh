@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Proves the playbooks of the host (01, 02, 03, 10, 11) on a throwaway machine, reached over SSH as a real one is:
+# Proves the playbooks of the host (01, 02, 03, 10, 11, teardown) on a throwaway machine, reached over SSH as a real one is:
 # first run, second run without a change, check mode without a difference, repair of what was altered, and the
 # firewall by really connecting. Ends with "N passed, M failed". Takes a few minutes; needs root.
 #
-# Usage: run.sh [--keep] [01 | 02 | 03 | 10 | 11]...     only these playbooks; 01 is always run once, the others need it
+# Usage: run.sh [--keep] [01 | 02 | 03 | 10 | 11 | teardown]...     only these playbooks; 01 is always run once, the others need it
 #   --keep leaves the machine up to look at
 #
 # Not the real thing here: k3s itself (tests/host/double-k3s.py) and the archives of the tools (scripts that answer).
@@ -13,7 +13,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 repository=$(cd "$here/../.." && pwd)
 machine=$here/machine.sh
 work=${DRIFTLOOP_HOST_TEST_DIR:-/tmp/driftloop-host-test}
-wheels=${XDG_CACHE_HOME:-$HOME/.cache}/driftloop/wheels
+packed=${XDG_CACHE_HOME:-$HOME/.cache}/driftloop/bundle
 python=$repository/.venv-ansible/bin/python
 passed=0 failed=0
 export ANSIBLE_CONFIG=$repository/ansible.cfg DRIFTLOOP_CONFIG_DIR=$work/config ANSIBLE_FORCE_COLOR=0 PYTHONUNBUFFERED=1
@@ -96,33 +96,32 @@ make_doubles() {
 kustomize v1 kustomize
 kubectl-neat v1 kubectl-neat'
   } >"$work/variables.yml"
-  ln -s "$wheels" "$bundle/wheels"
+  ln -s "$packed/wheels" "$bundle/wheels"
 }
 
 sections=()
 for argument in "$@"; do
   case $argument in
     --keep) keep=yes ;;
-    01 | 02 | 03 | 10 | 11) sections+=("$argument") ;;
+    01 | 02 | 03 | 10 | 11 | teardown) sections+=("$argument") ;;
     *) echo "host tests: unknown argument $argument" >&2; exit 2 ;;
   esac
 done
 wanted() { [[ ${#sections[@]} == 0 || " ${sections[*]} " == *" $1 "* ]]; }
 if [[ $EUID != 0 ]]; then echo "host tests: need root for namespaces" >&2; exit 2; fi
 "$repository/scripts/setup-ansible.sh" || exit 1
-if ! compgen -G "$wheels/*.whl" >/dev/null; then
-  echo "host tests: fetching the wheels of files/host/dev-env.lock once" >&2
-  mkdir -p "$wheels"
-  for lock in dev-env platform-venv; do
-    "$python" -m pip download --quiet --require-hashes --no-deps \
-      -r "$repository/files/host/$lock.lock" -d "$wheels" || exit 1
-  done
-  # One package comes as source and is built on the machine.
-  "$python" -m pip download --quiet setuptools wheel -d "$wheels" || exit 1
-fi
 trap clean_up EXIT
 trap 'exit 130' INT TERM
 "$machine" up || exit 1
+# Kept until a lock or the machine's Python changes.
+machine_python=$("$machine" shell python3 -c 'import platform; print(platform.python_version())')
+locks=$(cat "$repository"/files/host/*.lock <(echo "$machine_python") | sha256sum)
+if [[ ! -f $packed/locks || $(<"$packed/locks") != "$locks" ]]; then
+  echo "host tests: packing the packages of files/host/*.lock for Python $machine_python" >&2
+  rm -rf "$packed"
+  "$repository/scripts/bundle" --only wheels --python "$machine_python" "$packed" >&2 || exit 1
+  echo "$locks" >"$packed/locks"
+fi
 make_doubles
 
 "$machine" outside "$python" -m http.server --bind 192.0.2.1 --directory "$work/bundle/binaries" 8000 >"$work/http.log" 2>&1 &
@@ -230,6 +229,18 @@ if wanted 11; then
   fact "playbook 11 puts back a deleted unit and restarts once" changes 2 11-jupyter
 
   fact "the secrets were made once and never rewritten" bash -c "[[ -z '${first_secrets:-}' || '${first_secrets:-}' == \"\$(cat '$work'/config/secrets-*.yml | sha256sum)\" ]]"
+fi
+
+if wanted teardown; then
+  echo "# teardown"
+  fact "teardown stops where nobody confirmed it" stops_saying "add -e confirm=yes" teardown
+  fact "teardown takes the platform down" succeeds teardown -e confirm=yes
+  fact "no service of the platform is left" on sh -c '! systemctl list-unit-files --no-legend "k3s*" "driftloop*" | grep . && ! pgrep -a k3s'
+  fact "no file of the platform is left" on sh -c '! ls -d /etc/rancher /var/lib/rancher /etc/driftloop /opt/driftloop /usr/local/bin/k3s /usr/local/bin/helm 2>/dev/null | grep .'
+  fact "the user of the development environment is gone" on sh -c '! id driftloop 2>/dev/null'
+  fact "the firewall still lets SSH in" connects outside 192.0.2.2 22
+  fact "teardown changes nothing the second time" changes 0 teardown -e confirm=yes
+  fact "the machine can be prepared again" succeeds 01-system-prep
 fi
 
 echo "# secrets, afterwards"
