@@ -148,13 +148,13 @@ def test_a_graph_that_differs_from_torch_is_refused(trained: Trained, old_runs: 
     content = export.onnx_bytes(trained.network)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(export, "onnx_bytes", lambda _: content)
-        offset = trained.network.offset.item()
-        trained.network.offset.fill_(-30.0)
+        offsets = trained.network.offsets.clone()
+        trained.network.offsets.fill_(-30.0)
         try:
             with pytest.raises(BundleError, match="differs from torch"):
                 export.export(trained.network, old_runs[0].rows, tmp_path)
         finally:
-            trained.network.offset.fill_(offset)
+            trained.network.offsets.copy_(offsets)
     assert not list(tmp_path.iterdir())
 
 

@@ -63,7 +63,7 @@ def test_calibrate_engines_set_the_interval_and_nothing_else(old_runs: list[Run]
     runs = fleet(per_role=12)
     one = training.checkpoint_arrays(train(runs, CONFIG).network)
     other = training.checkpoint_arrays(train(changed(runs, "calibrate"), CONFIG).network)
-    assert [name for name in one if not np.array_equal(one[name], other[name])] == ["offset"]
+    assert [name for name in one if not np.array_equal(one[name], other[name])] == ["offsets"]
     assert len(old_runs) < len(runs)
 
 

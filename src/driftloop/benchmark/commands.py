@@ -1,14 +1,16 @@
 """`driftloop benchmark`: parse, call, print."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from driftloop import settings
-from driftloop.cmapss.files import SUBSETS
+from driftloop import durable, settings
+from driftloop.cmapss.files import SPLITS, SUBSETS
+from driftloop.errors import DriftloopError
 
 app = typer.Typer(no_args_is_help=True, help="Measure the model and the drift detector by a fixed protocol.")
 
@@ -28,30 +30,51 @@ def rul(
     quick: Annotated[
         bool, typer.Option("--quick", help="A moment on a small simulated fleet: shows that it works, nothing else.")
     ] = False,
+    cross_validate: Annotated[
+        bool, typer.Option("--cross-validate", help="Judge on held-out training engines; no test set is read.")
+    ] = False,
+    config_file: Annotated[
+        Path | None, typer.Option("--config", help="JSON of what to change in the configuration; to cross-validate it.")
+    ] = None,
     output: Annotated[Path, typer.Option(help="Folder for results, table and figures.")] = Path("data/benchmark/rul"),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """RUL of every test engine after its last row: the LSTM, gradient boosting and the literature in one table.
 
-    A run that was stopped goes on where it was: finished seeds are kept in the state folder.
+    With --cross-validate the same two models are compared on training engines alone, which is how their
+    configurations were chosen. A run that was stopped goes on where it was: finished seeds are kept in the state
+    folder.
     """
-    from driftloop.rul import benchmark, benchmark_report
+    from driftloop.rul import benchmark, benchmark_report, configuration, cross_validation
 
     configured = settings.load()
-    errors = Console(stderr=True, highlight=False)
+    errors, console = Console(stderr=True, highlight=False), Console(highlight=False)
     plan = benchmark.make_plan(subsets, seeds, per_subset=per_subset, quick=quick)
-    data = benchmark.load_data(plan, configured)
+    if config_file is not None:
+        if not cross_validate:
+            raise DriftloopError(
+                "the test sets are not for trying configurations", where="--config", remedy="add --cross-validate"
+            )
+        plan = replace(plan, config=configuration.read(config_file, plan.config))
+    data = benchmark.load_data(plan, configured, ("train",) if cross_validate else SPLITS)
     if data.warning:
         errors.print(f"[bold yellow]{data.warning}[/]")
+    cache = configured.state_dir / "benchmark" / "rul"
     with benchmark_report.progress(plan, errors) as report:
-        results = benchmark.run(plan, data, configured.state_dir / "benchmark" / "rul", report)
-    summary = benchmark_report.summarise(plan, data, results)
-    paths = benchmark_report.write(summary, results, output)
+        results = (cross_validation if cross_validate else benchmark).run(plan, data, cache, report)
+    if cross_validate:
+        summary = cross_validation.summarise(plan, data, results)
+        paths = [output / "rul-cross-validation.json"]
+        durable.write_json(paths[0], summary)
+        shown = cross_validation.tables(summary)
+    else:
+        summary = benchmark_report.summarise(plan, data, results)
+        paths = benchmark_report.write(summary, results, output)
+        shown = benchmark_report.tables(summary)
     if as_json:
         typer.echo(json.dumps(summary))
         return
-    console = Console(highlight=False)
-    for table in benchmark_report.tables(summary):
+    for table in shown:
         console.print(table)
     console.print("Results: " + ", ".join(str(path) for path in paths))
 

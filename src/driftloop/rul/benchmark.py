@@ -26,12 +26,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driftloop import durable
-from driftloop.cmapss.files import SHA256, SUBSETS, names_of
+from driftloop.cmapss import files
+from driftloop.cmapss.files import SHA256, SPLITS, SUBSETS, names_of
 from driftloop.cmapss.runs import Run
 from driftloop.cmapss.schema import RUL_CAP
 from driftloop.cmapss.source import Fleet, load_fleet, simulated_fleet
 from driftloop.errors import DataError
-from driftloop.rul import boosting, export, network, regimes, training
+from driftloop.rul import boosting, export, intervals, network, regimes, training
 from driftloop.rul.boosting import BoostingConfig
 from driftloop.rul.network import Architecture
 from driftloop.rul.training import TrainConfig
@@ -125,15 +126,18 @@ def make_plan(subsets: str, seeds: int, *, per_subset: bool = False, quick: bool
     return Plan(chosen, tuple(range(seeds)), per_subset, quick, config, boosting_config)
 
 
-def load_data(plan: Plan, settings: "Settings") -> Data:
-    """The engines that the plan is about: NASA's where there are any, else simulated; for a quick one always these."""
+def load_data(plan: Plan, settings: "Settings", splits: tuple[files.Split, ...] = SPLITS) -> Data:
+    """The engines that the plan is about: NASA's where there are any, else simulated; for a quick one always these.
+
+    `splits` leaves out what is not to be read.
+    """
     if plan.quick:
-        fleets = {subset: simulated_fleet(subset, 0, QUICK_ENGINES) for subset in plan.subsets}
+        fleets = {subset: simulated_fleet(subset, 0, QUICK_ENGINES, splits=splits) for subset in plan.subsets}
     else:
-        fleets = {subset: load_fleet(subset, settings) for subset in plan.subsets}
+        fleets = {subset: load_fleet(subset, settings, splits=splits) for subset in plan.subsets}
     first = fleets[plan.subsets[0]]
     if first.data_source == "nasa":
-        hashes = {name: SHA256[name] for subset in plan.subsets for name in names_of(subset)}
+        hashes = {name: SHA256[name] for subset in plan.subsets for name in names_of(subset, splits)}
     else:
         hashes = {subset: _rows_hash(fleet.train + fleet.test) for subset, fleet in fleets.items()}
     return Data(fleets, hashes, first.data_source, first.warning)
@@ -217,7 +221,6 @@ def _measure(
         "optimiser_s": trained.optimiser_s,
         "boosting_s": boosting_s,
         "inference_us": _inference_us(session, parts.fit[0], config.architecture),
-        "interval_offset": trained.metrics["interval_offset"],
         "fit_engines": float(len(parts.fit)),
         "calibrate_engines": float(len(parts.calibrate)),
     }
@@ -243,7 +246,7 @@ def _digest(plan: Plan, data: Data, seed: int, group: Sequence[str]) -> str:
     """Names a seed's file after all that it depends on: data, configurations, packages, and this code."""
     code = {
         module.__name__: hashlib.sha256(Path(str(module.__file__)).read_bytes()).hexdigest()
-        for module in (boosting, network, regimes, training)
+        for module in (boosting, intervals, network, regimes, training)
     }
     depends = {
         "seed": seed,

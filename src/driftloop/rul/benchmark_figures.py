@@ -8,6 +8,7 @@ import numpy as np
 
 from driftloop.cmapss.schema import RUL_CAP
 from driftloop.rul.benchmark import SeedResult, capped
+from driftloop.rul.intervals import BANDS
 
 # Okabe and Ito's palette, which people with any colour vision can tell apart.
 BLUE, ORANGE, RED, GREY = "#0072B2", "#E69F00", "#D55E00", "#666666"
@@ -44,7 +45,7 @@ def draw_predicted(results: Sequence[SeedResult], data_source: str, path: Path) 
 
 def draw_bands(summary: dict[str, Any], path: Path) -> None:
     """Draw RMSE by band of the true RUL, a panel for each subset."""
-    from driftloop.rul.benchmark_report import BANDS, MODELS
+    from driftloop.rul.benchmark_report import MODELS
 
     plt = _pyplot()
     names = [str(first) if first == last else f"{first} to {last}" for first, last in BANDS]

@@ -18,7 +18,7 @@ from driftloop.cmapss.schema import RUL_CAP
 from driftloop.rul import benchmark
 from driftloop.rul.benchmark import Data, Plan, Report, SeedResult, Stage, capped
 from driftloop.rul.build import git_commit
-from driftloop.rul.intervals import NOMINAL
+from driftloop.rul.intervals import BANDS, NOMINAL
 from driftloop.rul.metrics import Estimate, phm08_costs, training_bootstrap, training_difference
 
 Array = NDArray[np.float64]
@@ -38,8 +38,6 @@ MODELS = {
     "boosting_ensemble": "gradient boosting, ensemble",
 }
 LABELS = ("capped", "raw")
-BANDS = ((0, 25), (26, 50), (51, 75), (76, 100), (101, 124), (125, 125))
-"""Bands of the capped label, cycles, ends included; the last one holds all engines at the cap."""
 
 
 @contextmanager

@@ -19,14 +19,17 @@ def as_json(config: TrainConfig) -> dict[str, Any]:
     return asdict(config)
 
 
-def read(path: Path) -> TrainConfig:
-    """The configuration in a JSON file; what it leaves out keeps its default. DataError naming the field."""
+def read(path: Path, start: TrainConfig | None = None) -> TrainConfig:
+    """The configuration in a JSON file; what it leaves out is as in `start`, by default the loop's own.
+
+    Raises DataError naming the field that is wrong.
+    """
     try:
         given = json.loads(path.read_text(encoding="utf-8"))
         sizes = given.pop("architecture", {}) if isinstance(given, dict) else {}
         _check_names(given, TrainConfig(), "")
         _check_names(sizes, TrainConfig().architecture, "architecture.")
-        return _completed(given, sizes)
+        return _completed(given, sizes, start or TrainConfig())
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
     except (ValueError, TypeError) as error:
@@ -41,11 +44,11 @@ def of_model(parameters: _Numbers) -> TrainConfig:
     return _completed(
         {name: value for name, value in parameters.items() if name in names},
         {name: value for name, value in parameters.items() if name in sizes},
+        start,
     )
 
 
-def _completed(given: Mapping[str, Any], sizes: Mapping[str, Any]) -> TrainConfig:
-    start = TrainConfig()
+def _completed(given: Mapping[str, Any], sizes: Mapping[str, Any], start: TrainConfig) -> TrainConfig:
     whole = {**asdict(start), **given, "architecture": {**asdict(start.architecture), **sizes}}
     return msgspec.convert(whole, type(start))
 

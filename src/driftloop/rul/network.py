@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from driftloop.bundle import UNSEEN_REGIME
 from driftloop.cmapss.schema import N_SENSORS, N_SETTINGS, RUL_CAP
+from driftloop.rul.intervals import BANDS
 from driftloop.rul.regimes import RADIUS, SCALES, Regimes
 
 CLIP = 6.0
@@ -71,7 +72,8 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
     std: Tensor
     varies: Tensor
     scales: Tensor
-    offset: Tensor
+    offsets: Tensor
+    bands: Tensor
 
     def __init__(self, architecture: Architecture, regimes: Regimes) -> None:
         super().__init__()
@@ -93,8 +95,9 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
         self.register_buffer("mean", torch.from_numpy(regimes.mean))
         self.register_buffer("std", torch.from_numpy(regimes.std))
         self.register_buffer("varies", torch.from_numpy(regimes.varies))
-        # Conformal correction of both ends, in cycles (driftloop.rul.intervals).
-        self.register_buffer("offset", torch.zeros(1))
+        # Conformal correction of both ends, in cycles, for labels of each band (driftloop.rul.intervals).
+        self.register_buffer("offsets", torch.zeros(len(BANDS)))
+        self.register_buffer("bands", torch.tensor(BANDS, dtype=torch.float32))
 
     def forward(self, rows: Tensor) -> Outputs:
         """`rows` `[batch, cycles >= 1, 24]`, raw units, oldest first."""
@@ -110,12 +113,25 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
         distance = (((settings - self.centres[nearest]) / self.scales) ** 2).sum(-1)
         seen = torch.where(distance <= RADIUS**2, nearest, torch.full_like(nearest, UNSEEN_REGIME))
         estimate = self.estimate(self.for_lstm(rows, normalised, regime)) * RUL_CAP
-        rul = estimate[:, 0].clamp(0.0, float(RUL_CAP))
-        # Clipping to the label's range and taking in the prediction can only add coverage, so calibration holds.
-        lower = (estimate[:, 1] - self.offset).clamp(0.0, float(RUL_CAP))
-        upper = (estimate[:, 2] + self.offset).clamp(0.0, float(RUL_CAP))
+        rul, lower, upper = self.interval(estimate)
         shown = normalised[:, -1].clamp(-SHOWN_CLIP, SHOWN_CLIP)
-        return Outputs(rul, torch.minimum(lower, rul), torch.maximum(upper, rul), seen, shown)
+        return Outputs(rul, lower, upper, seen, shown)
+
+    def interval(self, estimate: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """RUL and both ends of its interval, cycles, each `[n]`, from RUL and quantiles `[n, 3]` in cycles.
+
+        The interval goes from the least to the largest label that is not further outside the quantiles than its
+        band's offset. Taking in what lies between, and the prediction, can only add coverage: calibration holds.
+        """
+        rul = estimate[:, 0].clamp(0.0, float(RUL_CAP))
+        first, last = self.bands[:, 0], self.bands[:, 1]
+        lower = torch.maximum(estimate[:, 1:2] - self.offsets, first)
+        upper = torch.minimum(estimate[:, 2:3] + self.offsets, last)
+        holds = lower <= upper
+        # A band of which no label is held gives way to the prediction.
+        lower = torch.where(holds, lower, rul[:, None]).amin(-1)
+        upper = torch.where(holds, upper, rul[:, None]).amax(-1)
+        return rul, torch.minimum(lower, rul), torch.maximum(upper, rul)
 
     def normalise(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Sensors `[batch, cycles, 21]` normalised by their nearest regime, and that regime `[batch, cycles]`."""

@@ -26,7 +26,7 @@ from driftloop.cmapss.runs import Run, with_role
 from driftloop.cmapss.schema import RUL_CAP
 from driftloop.errors import BundleError, DataError
 from driftloop.rul import regimes
-from driftloop.rul.intervals import NOMINAL, conformal_offset
+from driftloop.rul.intervals import NOMINAL, band_offsets
 from driftloop.rul.metrics import coverage, rmse
 from driftloop.rul.network import Architecture, RulNetwork
 from driftloop.rul.optimiser import AdamW, one_cycle
@@ -328,23 +328,14 @@ def _optimise(
 
 
 def _calibrate(network: RulNetwork, chosen: Sequence[Run]) -> dict[str, float]:
-    """Set the interval's offset from these engines, none of which took part in the training.
-
-    Only cycles with a label below the cap count: healthy ones are easy, and how many of them a fleet is asked about
-    differs, so an average over whole lives promises too much where life runs out.
-    """
+    """Set the interval's offsets from these engines, none of which took part in the training."""
     windows = Windows(network, chosen)
     values, labels = estimates(network, windows), windows.labels.numpy()
     scores = np.maximum(values[:, 1] - labels, labels - values[:, 2])
     engines = np.repeat(np.arange(len(chosen)), windows.sizes)
-    ageing = labels < RUL_CAP
-    offset = conformal_offset(scores[ageing], engines[ageing])
-    network.offset.fill_(offset)
-    rul = values[:, 0].clip(0.0, RUL_CAP)
-    lower = np.minimum((values[:, 1] - offset).clip(0.0, RUL_CAP), rul)
-    upper = np.maximum((values[:, 2] + offset).clip(0.0, RUL_CAP), rul)
+    network.offsets.copy_(torch.from_numpy(band_offsets(scores, labels, engines)))
+    _, lower, upper = (end.numpy() for end in network.interval(torch.from_numpy(values)))
     return {
-        "interval_offset": offset,
         "interval_width": float(np.mean(upper - lower)),
         "calibrate_coverage": coverage(lower, upper, labels, engines),
         "calibrate_engines": float(len(chosen)),
