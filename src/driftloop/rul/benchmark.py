@@ -40,7 +40,11 @@ from driftloop.rul.training import TrainConfig
 if TYPE_CHECKING:
     from driftloop.settings import Settings
 
-CONFIG = TrainConfig(architecture=Architecture(window=256, kernel=8, conv_stride=8, channels=48, oldest=30), steps=500)
+CONFIG = TrainConfig(
+    architecture=Architecture(window=256, kernel=8, conv_stride=8, channels=48, oldest=30),
+    steps=500,
+    clipped_error=True,
+)
 """The one configuration for all subsets; the loop's own, which has a shorter window, is `TrainConfig()`."""
 BOOSTING = BoostingConfig()
 CALIBRATE_SHARE = 0.12
