@@ -14,6 +14,7 @@ import httpx
 import optuna
 import psutil
 import pytest
+from sqlalchemy.exc import IntegrityError
 
 from driftloop.cmapss.archive import open_archive
 from driftloop.errors import DriftloopError
@@ -190,6 +191,22 @@ def test_a_database_that_is_away_is_named_without_its_password(tmp_path: Path) -
     assert "127.0.0.1:1/tuning" in str(caught.value)
     assert "hidden-word" not in str(caught.value)
     assert "DRIFTLOOP_STUDY_DATABASE" in str(caught.value)
+
+
+def test_a_worker_that_comes_too_late_to_make_the_tables_uses_those_of_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, calls = tuning._storage, []
+
+    def beaten_once(*arguments: Any) -> optuna.storages.RDBStorage:
+        calls.append(make(*arguments))
+        if len(calls) == 1:
+            raise IntegrityError("CREATE TABLE studies", {}, Exception("duplicate key"))
+        return calls[-1]
+
+    monkeypatch.setattr(tuning, "_storage", beaten_once)
+    assert tuning.open_study(Settings(state_dir=tmp_path), "one").study_name == "one"
+    assert len(calls) == 2
 
 
 def test_only_engines_that_are_learnt_from_are_read(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import optuna
 from optuna.study import MaxTrialsCallback
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from driftloop import durable
 from driftloop.cmapss.archive import Archive
@@ -81,17 +82,11 @@ def open_study(settings: Settings, name: str, runs: TrialRuns | None = None) -> 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sqlite = url.startswith("sqlite")
     try:
-        with warnings.catch_warnings():
-            # Heartbeats are called experimental since Optuna 2.9.
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            storage = optuna.storages.RDBStorage(
-                url,
-                # SQLite makes writers wait for each other; PostgreSQL drops connections that idle.
-                engine_kwargs={"connect_args": {"timeout": _CONNECTION_S}} if sqlite else {"pool_pre_ping": True},
-                heartbeat_interval=settings.study_grace_s // HEARTBEATS,
-                grace_period=settings.study_grace_s,
-                heartbeat_stale_trial_callback=_Requeue(runs),
-            )
+        try:
+            storage = _storage(url, settings, runs)
+        except (IntegrityError, ProgrammingError):
+            # Workers that start at once make the tables of an empty database at once, and one of them is too late.
+            storage = _storage(url, settings, runs)
         return optuna.create_study(
             storage=storage,
             study_name=name,
@@ -108,6 +103,23 @@ def open_study(settings: Settings, name: str, runs: TrialRuns | None = None) -> 
             where=where,
             remedy="correct DRIFTLOOP_STUDY_DATABASE, or start the database",
         ) from (error if sqlite else None)
+
+
+def _storage(url: str, settings: Settings, runs: TrialRuns | None) -> optuna.storages.RDBStorage:
+    """The database, with its tables made where they are missing."""
+    with warnings.catch_warnings():
+        # Heartbeats are called experimental since Optuna 2.9.
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.storages.RDBStorage(
+            url,
+            # SQLite makes writers wait for each other; PostgreSQL drops connections that idle.
+            engine_kwargs={"connect_args": {"timeout": _CONNECTION_S}}
+            if url.startswith("sqlite")
+            else {"pool_pre_ping": True},
+            heartbeat_interval=settings.study_grace_s // HEARTBEATS,
+            grace_period=settings.study_grace_s,
+            heartbeat_stale_trial_callback=_Requeue(runs),
+        )
 
 
 def agree(study: optuna.Study, runs: Sequence[Run], budget: Budget) -> None:
