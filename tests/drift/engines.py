@@ -6,7 +6,10 @@ from driftloop.drift.baseline import Baseline, Trace
 
 
 def trace(number: int, domain: int = 0, *, fleet: int = 0, bias: dict[int, float] | None = None) -> Trace:
-    """One engine's life: sensors that wear or not, AR(1) noise, an offset of its own; fleet 1 runs elsewhere."""
+    """One engine's life: sensors that wear or not, AR(1) noise, an offset of its own.
+
+    Fleet 1 runs elsewhere, which sensor 5 shows.
+    """
     rng = np.random.default_rng([number, domain, fleet])
     cycles = int(rng.integers(120, 260))
     worn = np.clip(1 - np.arange(cycles - 1, -1, -1) / 125, 0, 1)[:, None] ** 2
@@ -15,7 +18,7 @@ def trace(number: int, domain: int = 0, *, fleet: int = 0, bias: dict[int, float
     for cycle in range(1, cycles):
         noise[cycle] = 0.5 * noise[cycle - 1] + np.sqrt(0.75) * noise[cycle]
     newest = worn * direction + noise + 0.2 * rng.normal(size=21)
-    newest[:, 4] = 0.0
+    newest[:, 4] = 5.0 * fleet
     for sensor, amount in (bias or {}).items():
         newest[:, sensor - 1] += amount
     settings = np.column_stack([rng.normal(size=cycles) + 10 * fleet, rng.integers(0, 6, cycles), np.full(cycles, 100)])

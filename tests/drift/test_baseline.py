@@ -3,6 +3,9 @@ import dataclasses
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import betabinom
 
 from driftloop.drift.baseline import (
     Baseline,
@@ -15,7 +18,7 @@ from driftloop.drift.baseline import (
     read_weights,
 )  # fmt: skip
 from driftloop.drift.bins import FEATURES
-from driftloop.drift.calibration import GRID, least_n
+from driftloop.drift.calibration import GRID, least_n, new_limit
 from driftloop.errors import BundleError
 
 from .engines import lives, stream, tally, trace
@@ -74,6 +77,27 @@ def test_with_two_domains_min_n_finds_an_admixture(two_domains: Baseline):
 def test_min_n_is_the_size_from_which_on_the_power_is_enough():
     assert least_n({50: 0.99, 100: 0.5, 200: 0.96, 300: 1.0}) == 200
     assert least_n({50: 0.1, 100: 0.2}) == 100
+
+
+def test_how_many_new_requests_are_no_chance_is_as_computed_by_hand():
+    # With 100 rows, of 10 requests: P(2 or more) = 10 * 9 / (111 * 110) = 0.0074, P(3) = 0.00054, P(4) = 0.000035.
+    assert [int(new_limit(10, 100, exceedance)) for exceedance in (0.01, 0.007, 0.0005, 3e-5)] == [2, 3, 4, 5]
+    assert new_limit([1, 10], 10**9, 0.5).tolist() == [2, 2], "one request never is enough"
+
+
+@given(n=st.integers(0, 3000), rows=st.integers(100, 40_000), exceedance=st.floats(1e-8, 1e-2))
+def test_new_requests_follow_the_predictive_beta_binomial_distribution(n: int, rows: int, exceedance: float):
+    limit = int(new_limit(n, rows, exceedance))
+    tail = betabinom(n, 1, rows + 1).sf
+    assert tail(limit - 1) <= exceedance * (1 + 1e-6)
+    assert limit == 2 or tail(limit - 2) > exceedance * (1 - 1e-6)
+
+
+def test_new_bins_are_those_that_no_domain_is_in(two_domains: Baseline):
+    counts = np.sum([age.counts for domain in two_domains.domains for age in domain.ages], axis=0)
+    assert (two_domains.new == (counts == 0)).all()
+    assert two_domains.binner.split(two_domains.new)["regime"].tolist() == [False, False, True]
+    assert two_domains.rows == two_domains.binner.split(counts)["regime"].sum()
 
 
 def test_gate_engines_are_refused():

@@ -166,16 +166,54 @@ def test_the_delay_of_a_hand_made_stream(world: World):
         *(np.concatenate([a[:1000], b[:200]]) for a, b in zip(_columns(own), _columns(foreign), strict=True)),
         length=np.array([1200]),
     )
-    counts = drift_detectors.counts_at(world.champion, stream, 10)
-    alarm = drift_detectors.first_alarm(world.champion, counts, 10, 1000)
-    scores = drift_detectors.measure(counts, world.champion.baseline).score.max(axis=1)
+    seen = drift_detectors.seen(world.champion, stream, 10)
+    alarm = drift_detectors.first_alarm(world.champion, seen, 10, 1000)
+    scores = drift_detectors.measure(seen.newest, world.champion.baseline).score.max(axis=1)
     expected = next(end for end in range(1010, 1210, 10) if scores[end // 10 - 1] > 1)
     assert alarm is not None
     assert alarm.delay == expected - 1000
     assert alarm.verdict.verdict == "drift"
-    late = drift_detectors.first_alarm(world.champion, drift_detectors.counts_at(world.champion, stream, 600), 600, 600)
+    late = drift_detectors.first_alarm(world.champion, drift_detectors.seen(world.champion, stream, 600), 600, 600)
     assert late is not None
     assert late.delay == 600
+
+
+def test_a_sensor_fault_is_reported_when_three_checks_in_a_row_have_said_so(world: World):
+    stream = traffic(Scenario("bias", 2.0, sensor=11), world, 1000, 1000, np.random.default_rng(1))
+    baseline = world.champion.baseline
+    seen = drift_detectors.seen(world.champion, stream, 10)
+    alarm = drift_detectors.first_alarm(world.champion, seen, 10, 1000)
+    assert alarm is not None
+    kinds = [drift_detectors.verdict_at(seen, baseline, at).kind for at in range(100, 100 + alarm.delay // 10)]
+    assert kinds[-3:] == ["sensor_fault"] * 3
+    assert all(kinds[i : i + 3] != ["sensor_fault"] * 3 for i in range(len(kinds) - 3))
+    # Five checks from a scrape to the next: the third comes two fifths of the way.
+    scrapes = drift_detectors.seen(world.champion, stream, 500)
+    late = drift_detectors.first_alarm(world.champion, scrapes, 500, 1000, checks=5)
+    assert late is not None
+    assert late.delay == 500 + 200
+
+
+def test_scores_are_those_of_the_verdicts(world: World):
+    stream = traffic(Scenario("fleet", 0.1, "FD002"), world, 1000, 1500, np.random.default_rng(2))
+    seen = drift_detectors.seen(world.champion, stream, 100)
+    scores, _ = drift_detectors.scored(seen, world.champion.baseline)
+    verdicts = [drift_detectors.verdict_at(seen, world.champion.baseline, at) for at in range(len(scores))]
+    assert scores == pytest.approx([verdict.score for verdict in verdicts], abs=1e-4)
+    assert max(scores) > 1
+
+
+def test_one_corrupted_request_is_no_drift(world: World):
+    stream = traffic(Scenario("corrupt", 1.0, "FD002"), world, 500, 500, np.random.default_rng(3))
+    assert (stream.settings[:, 0] > 5).sum() == 1
+    assert changed(world, Scenario("corrupt", 1.0, "FD002"), PLAN, 0)["delays"] == [None] * PLAN.streams
+
+
+def test_a_wrong_altitude_changes_nothing_else():
+    runs = FLEETS["FD001"][:3]
+    for before, after in zip(runs, faulty(runs, Fault("altitude", 0, 10.0), 0), strict=True):
+        assert after.rows[:, 0] - before.rows[:, 0] == pytest.approx(10)
+        assert (after.rows[:, 1:] == before.rows[:, 1:]).all()
 
 
 def test_a_ramp_grows_from_nothing_by_one_sigma_in_1000_requests(world: World):

@@ -57,6 +57,16 @@ def test_a_window_holds_the_newest_requests(baseline: Baseline):
     assert (window.newest() == expected).all()
 
 
+def test_a_window_may_hold_more_than_it_looks_at(baseline: Baseline):
+    window = Window(baseline.binner, 100, longest=300)
+    window.add({"a": reading(requests(baseline, 80))})
+    assert (window.newest() == window.held()).all()
+    for n in range(120, 1001, 40):
+        window.add({"a": reading(requests(baseline, n))})
+    assert (window.newest() == baseline.binner.join(requests(baseline, 120, 880))).all()
+    assert (window.held() == baseline.binner.join(requests(baseline, 320, 680))).all()
+
+
 def test_a_short_past_counts_and_a_long_one_does_not(baseline: Baseline):
     short, long = Window(baseline.binner, 100), Window(baseline.binner, 100)
     assert short.add({"a": reading(requests(baseline, 100))}) == 100

@@ -3,9 +3,10 @@ import dataclasses
 import numpy as np
 import pytest
 
+from driftloop.drift import verdict as verdict_module
 from driftloop.drift.baseline import Baseline, build_baseline
 from driftloop.drift.bins import FEATURES
-from driftloop.drift.verdict import judge, measure, thresholds_at
+from driftloop.drift.verdict import Streak, judge, measure, thresholds_at
 from driftloop.errors import BundleError
 
 from .engines import lives, stream, tally, trace
@@ -75,9 +76,62 @@ def test_another_fleet_is_a_fleet_change(baseline: Baseline):
     assert {"setting_1", "regime"} <= set(verdict.blamed)
 
 
-def test_drift_is_said_from_50_requests_on_and_not_below(baseline: Baseline):
-    assert judged(baseline, OTHER, 49).verdict == "not_enough_data"
-    assert judged(baseline, OTHER, 50).verdict == "drift"
+def test_drift_of_sensors_is_said_from_50_requests_on_and_not_below(baseline: Baseline):
+    biased = [trace(i, bias={2: 5.0, 3: 5.0}) for i in range(200, 240)]
+    assert judged(baseline, biased, 49).verdict == "not_enough_data"
+    assert judged(baseline, biased, 50).verdict == "drift"
+
+
+@pytest.mark.parametrize(("n", "foreign"), [(10, 2), (49, 3), (500, 5), (2000, 7)])
+def test_a_few_requests_with_new_settings_are_a_fleet_change_and_one_fewer_are_nothing(
+    baseline: Baseline, n: int, foreign: int
+):
+    assert 11_000 < baseline.rows < 12_000
+    rng = np.random.default_rng(4)
+    own, other = (stream(lives(baseline, traces), n, rng) for traces in (HEALTHY, OTHER))
+    for count, kind in ((foreign, "fleet_change"), (foreign - 1, None), (1, None)):
+        rows = np.where((np.arange(n) < count)[:, None], other, own)
+        verdict = judge(tally(baseline, rows), baseline)
+        assert (verdict.kind, verdict.n) == (kind, n)
+        assert (verdict.score > 1) == (kind is not None)
+
+
+def test_new_settings_that_no_sensor_shows_are_misreported(baseline: Baseline):
+    rng = np.random.default_rng(5)
+    rows = stream(lives(baseline, HEALTHY), 500, rng)
+    altered = [dataclasses.replace(t, settings=t.settings + np.array([10, 0, 0]), regime=t.regime + 1) for t in HEALTHY]
+    wrong = stream(lives(baseline, altered), 500, rng)
+    verdict = judge(tally(baseline, np.where((rng.random(500) < 0.05)[:, None], wrong, rows)), baseline)
+    assert (verdict.verdict, verdict.kind, verdict.blamed[0]) == ("drift", "sensor_fault", "regime")
+
+
+def test_the_longer_window_has_the_say_where_it_scores_more(baseline: Baseline):
+    rng = np.random.default_rng(6)
+    calm, other = (tally(baseline, stream(lives(baseline, t), n, rng)) for t, n in ((HEALTHY, 500), (OTHER, 2000)))
+    longer = {name: calm[name] + other[name] for name in calm}
+    assert judge(calm, baseline, longer) == judge(longer, baseline)
+    assert judge(other, baseline, calm) == judge(other, baseline)
+    quiet = tally(baseline, stream(lives(baseline, HEALTHY), 2000, rng))
+    assert judge(quiet, baseline).score < 0.8
+    assert judge(calm, baseline, quiet) == judge(calm, baseline)
+
+
+def test_of_two_sensors_that_explain_everything_the_one_that_changed_more_is_at_fault(
+    baseline: Baseline, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(verdict_module, "_left_without", lambda *_: 0.0)
+    verdict = judged(baseline, [trace(i, bias={2: 1.0, 3: 3.0}) for i in range(200, 240)], 700)
+    assert (verdict.kind, verdict.blamed) == ("sensor_fault", ["sensor_3"])
+
+
+def test_a_sensor_fault_alarms_once_confirmed_and_a_fleet_change_at_once():
+    streak = Streak()
+    said = [None, "sensor_fault", "sensor_fault", None, *["sensor_fault"] * 3, "fleet_change"]
+    alarms = []
+    for kind in said:
+        streak = streak.then(kind)
+        alarms.append(streak.alarms)
+    assert alarms == [False] * 6 + [True, True]
 
 
 def test_no_drift_needs_min_n_requests(baseline: Baseline):

@@ -175,7 +175,7 @@ def test_an_alert_ends_when_the_traffic_is_healthy_again_but_old(platform: Platf
     ]
     platform.turn(OTHER, 200)
     for _ in range(10):
-        platform.turn(old)
+        platform.turn(old, 250)
     assert len(platform.events("alert_resolved")) == 1
 
 
@@ -210,7 +210,8 @@ def test_an_alert_is_sent_again_while_it_fires_under_the_same_labels(platform: P
 def test_an_alert_ends_when_the_traffic_is_healthy_again(platform: Platform):
     platform.turn(OTHER, 200)
     for _ in range(10):
-        platform.turn(HEALTHY)
+        assert platform.watch.alarm is not None, "2,000 requests must be in order"
+        platform.turn(HEALTHY, 200)
     last = platform.alerts()[-1]
     assert last["status"] == last["alerts"][0]["status"] == "resolved"
     (resolved,) = platform.events("alert_resolved")
@@ -218,9 +219,11 @@ def test_an_alert_ends_when_the_traffic_is_healthy_again(platform: Platform):
     assert platform.watch.alarm is None
 
 
-def test_a_biased_sensor_raises_another_kind_of_alert(platform: Platform):
+def test_a_biased_sensor_raises_another_kind_of_alert_when_three_checks_have_said_so(platform: Platform):
+    said = 0
     for _ in range(8):
-        platform.turn(BIASED)
+        said += platform.turn(BIASED).kind == "sensor_fault"
+        assert len(platform.events("alert_firing")) == (said >= 3)
     (fired,) = platform.events("alert_firing")
     assert (fired["cause"], fired["features"]) == ("sensor_fault:1", ["sensor_2"])
 

@@ -14,14 +14,33 @@ from numpy.typing import NDArray
 
 from driftloop.benchmark.drift_champions import Champion, Lives
 from driftloop.benchmark.drift_traffic import bins, snapshots, windows
+from driftloop.drift.baseline import Baseline
+from driftloop.drift.calibration import LONG
 from driftloop.drift.statistics import psi, shares
-from driftloop.drift.verdict import Verdict, judge, measure
+from driftloop.drift.verdict import ENDS_BELOW, Streak, Verdict, judge, measure
 
 WINDOW = 500
 """Requests, as the watch's default."""
 REFERENCE_ROWS = 5000
+FEW = 5
+"""Different values up to which Evidently takes a column for a category."""
+BATCH = 2000
 
 Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What the watch sees of a stream: its two windows at every scrape."""
+
+    newest: NDArray[np.int64]
+    """`[scrapes, total]`"""
+    held: NDArray[np.int64]
+    """`[scrapes, total]`"""
+
+    def since(self, first: int) -> "Seen":
+        """The scrapes from `first` on."""
+        return Seen(self.newest[first:], self.held[first:])
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,24 +52,51 @@ class Alarm:
     verdict: Verdict
 
 
-def counts_at(champion: Champion, stream: Lives, step: int) -> NDArray[np.int64]:
-    """The watch's window at every scrape, `[scrapes, total]`, with a scrape every `step` requests."""
-    binner = champion.baseline.binner
-    size = max(WINDOW, champion.baseline.min_n)
-    return windows(snapshots(bins(stream, binner), step, binner.total), step, size)
+def seen(champion: Champion, stream: Lives, step: int) -> Seen:
+    """What the watch sees with a scrape every `step` requests."""
+    return seen_of(champion.baseline, bins(stream, champion.baseline.binner), step)
 
 
-def first_alarm(champion: Champion, counts: NDArray[np.int64], step: int, before: int) -> Alarm | None:
-    """The first scrape after the change at which the watch would say `drift`, and what it would say."""
-    baseline = champion.baseline
-    first = before // step
-    scores = measure(counts[first:], baseline).score.max(axis=-1)
-    above = np.flatnonzero(scores > 1)
-    if not len(above):
-        return None
-    at = first + int(above[0])
-    verdict = judge(baseline.binner.split(counts[at]), baseline)
-    return Alarm((at + 1) * step - before, verdict)
+def seen_of(baseline: Baseline, binned: NDArray[np.int16], step: int) -> Seen:
+    """The same for requests whose bins `[n, F]` are known."""
+    counts = snapshots(binned, step, baseline.binner.total)
+    size = max(WINDOW, baseline.min_n)
+    return Seen(windows(counts, step, size), windows(counts, step, max(size, LONG)))
+
+
+def scored(windows_seen: Seen, baseline: Baseline) -> tuple[Floats, Floats]:
+    """The drift score and the newest window's age shift at each scrape, some at a time to save memory."""
+    scores, ages = [], []
+    for begin in range(0, len(windows_seen.newest), BATCH):
+        newest, held = (
+            measure(counts[begin : begin + BATCH], baseline) for counts in (windows_seen.newest, windows_seen.held)
+        )
+        # As in the verdict: the longer window has the say where its score is larger and not below an alert's end.
+        later = held.score.max(axis=-1)
+        scores.append(np.maximum(newest.score.max(axis=-1), np.where(later >= ENDS_BELOW, later, 0.0)))
+        ages.append(newest.age_shift)
+    return np.concatenate(scores), np.concatenate(ages)
+
+
+def verdict_at(windows_seen: Seen, baseline: Baseline, at: int) -> Verdict:
+    """What the watch says at a scrape."""
+    split = baseline.binner.split
+    return judge(split(windows_seen.newest[at]), baseline, split(windows_seen.held[at]))
+
+
+def first_alarm(champion: Champion, windows_seen: Seen, step: int, before: int, checks: int = 1) -> Alarm | None:
+    """The first alert after the change, and what it would say; with `checks` of the watch from a scrape to the next."""
+    first, streak = before // step, Streak()
+    for at, score in enumerate(scored(windows_seen.since(first), champion.baseline)[0], start=first):
+        if score <= 1:
+            streak = Streak()
+            continue
+        verdict = verdict_at(windows_seen, champion.baseline, at)
+        for check in range(checks):
+            streak = streak.then(verdict.kind)
+            if streak.alarms:
+                return Alarm((at + 1) * step + check * step // checks - before, verdict)
+    return None
 
 
 def values(stream: Lives) -> Floats:
@@ -70,6 +116,8 @@ class Reference:
     std: Floats
     """`[25]`; constants have 1."""
     varies: NDArray[np.bool_]
+    discrete: NDArray[np.bool_]
+    """Columns with at most five different values, `[25]`."""
 
 
 def reference(champion: Champion, most: int = REFERENCE_ROWS) -> Reference:
@@ -78,7 +126,8 @@ def reference(champion: Champion, most: int = REFERENCE_ROWS) -> Reference:
     rows = rows[np.sort(np.random.default_rng(0).choice(len(rows), min(most, len(rows)), replace=False))]
     std = rows.std(axis=0)
     varies = std > 1e-6 * np.maximum(1.0, np.abs(rows.mean(axis=0)))
-    return Reference(rows, np.sort(rows, axis=0), rows.mean(axis=0), np.where(varies, std, 1.0), varies)
+    discrete = np.array([len(np.unique(column)) <= FEW for column in rows.T])
+    return Reference(rows, np.sort(rows, axis=0), rows.mean(axis=0), np.where(varies, std, 1.0), varies, discrete)
 
 
 Series = Callable[[Champion, Reference, Lives, int, int], Floats]
@@ -86,14 +135,14 @@ Series = Callable[[Champion, Reference, Lives, int, int], Floats]
 
 def ours(champion: Champion, _: Reference, stream: Lives, step: int, first: int) -> Floats:
     """The drift score at each check from the scrape `first` on."""
-    return np.asarray(measure(counts_at(champion, stream, step)[first:], champion.baseline).score.max(axis=-1))
+    return scored(seen(champion, stream, step).since(first), champion.baseline)[0]
 
 
 def plain_psi(champion: Champion, _: Reference, stream: Lives, step: int, first: int) -> Floats:
     """The largest PSI of any feature against the baseline as it is, nothing fitted."""
     baseline = champion.baseline
     offsets = baseline.binner.offsets
-    live = shares(counts_at(champion, stream, step)[first:], offsets)
+    live = shares(seen(champion, stream, step).newest[first:], offsets)
     return np.asarray(psi(live, baseline.expected, offsets, baseline.eps).max(axis=-1))
 
 
@@ -123,8 +172,8 @@ def evidently_distances(known: Reference, window: Floats) -> Floats:
 
     distances = np.empty(window.shape[1])
     for column, (before, now) in enumerate(zip(known.rows.T, window.T, strict=True)):
-        both = np.unique(np.concatenate([before, now]))
-        if len(both) <= 5:
+        both = np.unique(np.concatenate([before, now])) if known.discrete[column] else None
+        if both is not None and len(both) <= FEW:
             distances[column] = jensenshannon(*((part[:, None] == both).mean(axis=0) for part in (before, now)))
         else:
             distances[column] = wasserstein_distance(before, now) / max(float(before.std()), 0.001)
@@ -162,8 +211,8 @@ def page_hinkley(threshold: float) -> Callable[[], Any]:
 
 
 STREAMED: dict[str, tuple[Callable[[float], Callable[[], Any]], float, tuple[float, ...]]] = {
-    "ADWIN": (adwin, 0.002, (0.002, 1e-4, 1e-6, 1e-9, 1e-14, 1e-20, 1e-30, 1e-50, 1e-80, 1e-120, 1e-200)),
-    "Page-Hinkley": (page_hinkley, 50.0, (50, 100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600)),
+    "ADWIN": (adwin, 0.002, (0.002, 1e-4, 1e-6, 1e-9, 1e-14, 1e-20, 1e-30, 1e-50, 1e-80, 1e-120, 1e-200, 1e-300)),
+    "Page-Hinkley": (page_hinkley, 50.0, (50, 100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 51200, 102400)),
 }
 """How to make one for a parameter, the default, and the grid of ever stricter parameters to calibrate on."""
 

@@ -11,6 +11,7 @@ from driftloop.cmapss.schema import N_SENSORS, N_SETTINGS
 from driftloop.experiment.traffic import spread_within_regimes
 
 KINDS = ("bias", "gain", "stuck", "noise")
+ALTITUDE = "altitude"
 
 
 @dataclass(frozen=True)
@@ -18,10 +19,11 @@ class Fault:
     """One sensor's fault; `amount` is in standard deviations of the sensor within an operating regime, but for gain."""
 
     kind: str
-    """`bias` adds `amount`; `gain` multiplies by `amount`; `stuck` repeats one reading; `noise` adds white noise whose
-    standard deviation is `amount` times that of the sensor's own differences between cycles."""
+    """`altitude` adds `amount` thousand feet to the altitude that is reported; `bias` adds `amount`; `gain` multiplies
+    by `amount`; `stuck` repeats one reading; `noise` adds white noise whose standard deviation is `amount` times that
+    of the sensor's own differences between cycles."""
     sensor: int
-    """1 to 21."""
+    """1 to 21; 0 for the altitude."""
     amount: float = 0.0
 
     @property
@@ -32,6 +34,8 @@ class Fault:
 
 def faulty(runs: Sequence[Run], fault: Fault, seed: int) -> list[Run]:
     """The same engines with the fault in every row, past rows of a window included."""
+    if fault.kind == ALTITUDE:
+        return [Run(run.run_id, run.rows + fault.amount * (np.arange(run.rows.shape[1]) == 0)) for run in runs]
     column = N_SETTINGS + fault.sensor - 1
     readings = np.concatenate([run.rows for run in runs])
     spread = spread_within_regimes(readings)[fault.sensor - 1]

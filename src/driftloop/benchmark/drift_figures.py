@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from driftloop.benchmark.drift_run import AFTER
+from driftloop.benchmark.drift_run import AFTER, COMPARED
 from driftloop.benchmark.drift_summary import compared_names, ladders
 
 # Okabe and Ito's palette, which people with any colour vision can tell apart.
@@ -83,8 +83,9 @@ def draw_detectors(summary: Json, path: Path) -> None:
             left.annotate(f" {value:.3g} %", (max(value, 0), at), va="center", color=GREY)
         left.set_xlim(0, 130)
         left.invert_yaxis()
+        no_drift = {scenario.name for scenario in COMPARED if scenario.family in {"age", "corrupt"}}
         left.set_xlabel("healthy stretches of 500 requests\nwith an alarm, default threshold (%)")
-        scenarios = {key: name for key, name in compared_names(detectors).items() if "cycles left" not in name}
+        scenarios = {key: name for key, name in compared_names(detectors).items() if key not in no_drift}
         for number, (detector, colour) in enumerate(zip(detectors, colours, strict=False)):
             medians = [detector["calibrated_delays"][name]["median"] for name in scenarios]
             places = np.arange(len(scenarios)) + 0.1 * (number - (len(detectors) - 1) / 2)

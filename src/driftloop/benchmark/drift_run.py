@@ -6,7 +6,7 @@ Healthy traffic gives the false alarms, scenarios the delays, and a few scenario
 import hashlib
 import json
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -20,11 +20,10 @@ from driftloop.benchmark import drift_detectors as detectors
 from driftloop.benchmark.drift_champions import Champion, champion
 from driftloop.benchmark.drift_faults import varying_sensors
 from driftloop.benchmark.drift_scenarios import Scenario, World, catalogue, traffic
-from driftloop.benchmark.drift_traffic import PLACES, bins, engines, requests, snapshots, windows
+from driftloop.benchmark.drift_traffic import PLACES, bins, engines, requests
 from driftloop.cmapss.runs import Run
 from driftloop.drift.baseline import FORMAT, Baseline
-from driftloop.drift.verdict import DRIFT, judge, measure
-from driftloop.drift.watch import ENDS_BELOW
+from driftloop.drift.verdict import DRIFT, ENDS_BELOW
 
 CHAMPIONS = ("FD001", "FD002")
 CHUNK = 50_000
@@ -35,6 +34,8 @@ CALM_STEP = 50
 """Requests between two checks of healthy traffic: two windows that are nearer to each other hardly differ."""
 SCRAPE = 500
 """Requests between two checks where Prometheus scrapes every 5 s at 100 requests/s."""
+CHECKS_PER_SCRAPE = 5
+"""The watch looks every second."""
 BEFORE, AFTER = 1000, 2000
 """Requests before a change, and after it: what is not found by then is missed."""
 SETTLED = 1000
@@ -43,12 +44,9 @@ COMPARED = (
     Scenario("fleet", 1.0, "FD002"), Scenario("fleet", 0.25, "FD002"), Scenario("fleet", 0.05, "FD002"),
     Scenario("fleet", 1.0, "FD003"), Scenario("bias", 1.0, sensor=2), Scenario("bias", 1.0, sensor=9),
     Scenario("bias", 1.0, sensor=11), Scenario("noise", 2.0, sensor=11), Scenario("age", 60.0),
+    Scenario("corrupt", 1.0, "FD002"),
 )  # fmt: skip
-"""What the other detectors are shown too: the last one is no drift."""
-COMPARE_STEP = 50
-STREAM_REQUESTS = 20_000
-"""Healthy requests that a stream detector's parameter is calibrated on; it sees every value of every feature."""
-BATCH = 2000
+"""What the other detectors are shown too: the last two are no drift."""
 
 Json = dict[str, Any]
 Report = Callable[[str, int, int], None]
@@ -72,8 +70,8 @@ class Plan:
     """Sensors that fail; None: every one that varies."""
     compared: int = 3
     """Streams of each scenario that the other detectors are shown."""
-    calibrated: int = 100_000
-    """Healthy requests that window detectors are calibrated on."""
+    calibrated: int = 300_000
+    """Healthy requests that the detectors are calibrated on."""
 
 
 QUICK = Plan(
@@ -143,13 +141,10 @@ def _lazily(
 def healthy(world: World, n: int, places: int, seed: int) -> Json:
     """False alarms on one stream of `n` healthy requests, checked every CALM_STEP requests."""
     model, lives = world.champion, world.lives(world.champion.subset)
-    binner = model.baseline.binner
     rows = requests(engines(lives), n, np.random.default_rng(seed), places)
-    counts = snapshots(bins(lives, binner)[rows], CALM_STEP, binner.total)
-    size = max(detectors.WINDOW, model.baseline.min_n)
-    full = windows(counts, CALM_STEP, size)
-    scores, ages = scored(full, model.baseline)
-    enough = np.arange(1, len(counts)) * CALM_STEP >= model.baseline.min_n
+    windows_seen = detectors.seen_of(model.baseline, bins(lives, model.baseline.binner)[rows], CALM_STEP)
+    scores, ages = detectors.scored(windows_seen, model.baseline)
+    enough = np.arange(1, len(scores) + 1) * CALM_STEP >= model.baseline.min_n
     aged = enough & (np.abs(ages) > 1) & (scores <= 1)
     return {
         "champion": model.subset,
@@ -175,21 +170,20 @@ def changed(world: World, scenario: Scenario, plan: Plan, seed: int) -> Json:
     rng = np.random.default_rng(seed)
     for _ in range(plan.streams):
         stream = traffic(scenario, world, BEFORE, AFTER, rng)
-        counts = detectors.counts_at(model, stream, STEP)
-        alarm = detectors.first_alarm(model, counts, STEP, BEFORE)
+        windows_seen = detectors.seen(model, stream, STEP)
+        alarm = detectors.first_alarm(model, windows_seen, STEP, BEFORE)
         delays.append(alarm.delay if alarm else None)
         firsts.append(alarm.verdict.blamed[0] if alarm else None)
         kinds.append(alarm.verdict.kind if alarm else None)
         # Nothing ties a change to the scrapes: it comes anywhere between two of them.
         offset = int(rng.integers(SCRAPE))
-        late = detectors.first_alarm(
-            model, detectors.counts_at(model, stream.taken(slice(offset, None)), SCRAPE), SCRAPE, BEFORE - offset
-        )
+        scrapes = detectors.seen(model, stream.taken(slice(offset, None)), SCRAPE)
+        late = detectors.first_alarm(model, scrapes, SCRAPE, BEFORE - offset, CHECKS_PER_SCRAPE)
         scraped.append(late.delay if late else None)
-        settled = judge(model.baseline.binner.split(counts[(BEFORE + SETTLED) // STEP - 1]), model.baseline)
+        settled = detectors.verdict_at(windows_seen, model.baseline, (BEFORE + SETTLED) // STEP - 1)
         scores.append(settled.score)
         settled_kinds.append(settled.kind if settled.verdict == DRIFT else settled.verdict)
-        verdicts.append(_verdicts_after(counts, model.baseline))
+        verdicts.append(_verdicts_after(windows_seen, model.baseline))
     return {
         **asdict(scenario),
         "split": model.split,
@@ -220,29 +214,35 @@ def compare(world: World, method: str, plan: Plan) -> Json:
         ]
         for s in scenarios
     }
+    healthy_streams = [
+        traffic(None, world, 0, n, np.random.default_rng([plan.seed, i])) for i, n in enumerate(_parts(plan.calibrated))
+    ]
     if method in detectors.WINDOWED:
         series, default = detectors.WINDOWED[method]
-        calm = [
-            series(model, known, traffic(None, world, 0, n, np.random.default_rng([plan.seed, i])), COMPARE_STEP, 9)
-            for i, n in enumerate(_parts(plan.calibrated))
-        ]
+        full = detectors.WINDOW // CALM_STEP - 1
+        calm = [series(model, known, stream, CALM_STEP, full) for stream in healthy_streams]
         strict = max(float(part.max()) for part in calm)
-        shown = {name: [series(model, known, s, COMPARE_STEP, BEFORE // COMPARE_STEP) for s in each]
-                 for name, each in streams.items()}  # fmt: skip
+        shown = {name: [series(model, known, s, STEP, BEFORE // STEP) for s in each] for name, each in streams.items()}
 
         def delays(threshold: float) -> dict[str, list[int | None]]:
-            return {name: [_delay(values > threshold, COMPARE_STEP) for values in each] for name, each in shown.items()}
+            return {name: [_delay(values > threshold, STEP) for values in each] for name, each in shown.items()}
 
         alarms = np.concatenate([_stretches(part > default) for part in calm])
         return _compared(method, default, strict, alarms, plan.calibrated, delays(default), delays(strict))
     make, default, grid = detectors.STREAMED[method]
-    length = min(STREAM_REQUESTS, plan.calibrated)
-    healthy_stream = traffic(None, world, 0, length, np.random.default_rng([plan.seed, 0]))
-    at: NDArray[np.bool_] = np.zeros(length, dtype=np.bool_)
-    at[detectors.streamed_alarms(make(default), known, healthy_stream)] = True
-    alarms = np.asarray(at[: length // SCRAPE * SCRAPE].reshape(-1, SCRAPE).any(axis=1))
-    calm_at = (p for p in grid if not detectors.streamed_alarms(make(p), known, healthy_stream, first_only=True))
-    strict = next(calm_at, grid[-1])
+    alarms = np.concatenate(
+        [
+            _alarmed(detectors.streamed_alarms(make(default), known, stream), len(stream.prediction))
+            for stream in healthy_streams
+        ]
+    )
+
+    def calm_with(parameter: float) -> bool:
+        return not any(
+            detectors.streamed_alarms(make(parameter), known, stream, first_only=True) for stream in healthy_streams
+        )
+
+    strict = next((parameter for parameter in grid if calm_with(parameter)), grid[-1])
 
     def streamed(parameter: float) -> dict[str, list[int | None]]:
         return {
@@ -250,18 +250,7 @@ def compare(world: World, method: str, plan: Plan) -> Json:
             for name, each in streams.items()
         }
 
-    return _compared(method, default, strict, alarms, length, streamed(default), streamed(strict))
-
-
-def scored(counts: NDArray[np.int64], baseline: Baseline) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The drift score and the age shift of each window `[windows, total]`, some at a time to save memory."""
-    scores, ages = [], []
-    for begin in range(0, len(counts), BATCH):
-        found = measure(counts[begin : begin + BATCH], baseline)
-        # Too few requests have no score, as in the verdict.
-        scores.append(np.where(found.n >= baseline.thresholds[0].n, found.score.max(axis=-1), 0.0))
-        ages.append(found.age_shift)
-    return np.concatenate(scores), np.concatenate(ages)
+    return _compared(method, default, strict, alarms, plan.calibrated, streamed(default), streamed(strict))
 
 
 def episodes(scores: NDArray[np.float64]) -> int:
@@ -274,10 +263,10 @@ def episodes(scores: NDArray[np.float64]) -> int:
     return count
 
 
-def _verdicts_after(counts: NDArray[np.int64], baseline: Baseline) -> float:
+def _verdicts_after(windows_seen: detectors.Seen, baseline: Baseline) -> float:
     """Share of the checks after a change, from the first full window on, that say `fleet_age`."""
     first = (BEFORE + detectors.WINDOW) // STEP
-    scores, ages = scored(counts[first:], baseline)
+    scores, ages = detectors.scored(windows_seen.since(first), baseline)
     return float(((scores <= 1) & (np.abs(ages) > 1)).mean())
 
 
@@ -308,8 +297,15 @@ def _delay(above: NDArray[np.bool_], step: int) -> int | None:
 
 def _stretches(above: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Whether each whole stretch of SCRAPE requests has an alarm."""
-    checks = SCRAPE // COMPARE_STEP
+    checks = SCRAPE // CALM_STEP
     return np.asarray(above[: len(above) // checks * checks].reshape(-1, checks).any(axis=1))
+
+
+def _alarmed(alarms: Sequence[int], requests: int) -> NDArray[np.bool_]:
+    """Whether each whole stretch of SCRAPE of the `requests` has one of the `alarms`."""
+    stretches = requests // SCRAPE
+    found = np.bincount(np.asarray(alarms, dtype=np.int64) // SCRAPE, minlength=stretches)
+    return np.asarray(found[:stretches] > 0)
 
 
 def _parts(total: int) -> list[int]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driftloop.benchmark.drift_champions import Champion, Lives, held_out
-from driftloop.benchmark.drift_faults import Fault, faulty
+from driftloop.benchmark.drift_faults import ALTITUDE, Fault, faulty
 from driftloop.benchmark.drift_traffic import PLACES, Engines, engines, requests
 from driftloop.cmapss.runs import Run
 
@@ -18,6 +18,8 @@ GAIN, NOISE, RAMP = 1.002, 2.0, 1.0
 """A gain of 0.2 %, noise of twice the usual amplitude on top, and a bias of 1 sigma more every 1,000 requests."""
 OLD, YOUNG = (60, 90), (150, 120)
 """Most remaining cycles of a fleet of old engines, and least of one of young engines."""
+MISREPORTED, FEET = 0.05, 10.0
+"""Share of the requests whose altitude is wrong, as if of one engine of twenty, and by how many thousand feet."""
 LOST = (0.5, 0.75, 1.0)
 """Share of its requests that one operating regime of six loses."""
 RAMP_PER = 1000
@@ -28,9 +30,10 @@ class Scenario:
     """A change of the traffic of one champion's fleet."""
 
     family: str
-    """`fleet`, `bias`, `gain`, `stuck`, `noise`, `ramp`, `age` or `regimes`."""
+    """`fleet`, `bias`, `gain`, `stuck`, `noise`, `ramp`, `age`, `regimes`, `altitude` or `corrupt`."""
     severity: float
-    """Share of requests, sigmas, factor, sigmas per 1,000 requests, remaining cycles, or share that a regime loses."""
+    """Share of requests, sigmas, factor, sigmas per 1,000 requests, remaining cycles, share that a regime loses, or
+    number of requests."""
     subset: str = "FD001"
     """Of foreign engines; else the champion's."""
     sensor: int = 0
@@ -39,7 +42,8 @@ class Scenario:
     @property
     def name(self) -> str:
         """A name, fit for a file."""
-        parts = (self.champion, self.family, self.subset if self.family == "fleet" else "", f"{self.severity:g}")
+        subset = self.subset if self.family in {"fleet", "corrupt"} else ""
+        parts = (self.champion, self.family, subset, f"{self.severity:g}")
         return "-".join(part for part in (*parts, f"sensor_{self.sensor}" if self.sensor else "") if part)
 
 
@@ -74,7 +78,9 @@ def catalogue(sensors: Sequence[int], subsets: Sequence[str] = ("FD002", "FD003"
         found += [Scenario("gain", GAIN, sensor=sensor), Scenario("stuck", 0.0, sensor=sensor)]
         found += [Scenario("noise", NOISE, sensor=sensor), Scenario("ramp", RAMP, sensor=sensor)]
     found += [Scenario("age", float(cycles)) for cycles in (*OLD, *YOUNG)]
+    found.append(Scenario(ALTITUDE, MISREPORTED))
     if "FD002" in subsets:
+        found += [Scenario("corrupt", 1.0, "FD002"), Scenario(ALTITUDE, MISREPORTED, champion="FD002")]
         found += [Scenario("regimes", lost, "FD002", champion="FD002") for lost in LOST]
     return found
 
@@ -99,9 +105,12 @@ def traffic(
     if scenario is None:
         return base
     changed = np.arange(total) >= before
-    if scenario.family == "fleet":
-        foreign = world.lives(scenario.subset)
+    if scenario.family in {"fleet", ALTITUDE}:
         changed &= rng.random(total) < scenario.severity
+    elif scenario.family == "corrupt":
+        changed &= np.arange(total) < before + scenario.severity
+    if scenario.family in {"fleet", "corrupt"}:
+        foreign = world.lives(scenario.subset)
         return mixed(base, foreign.taken(requests(engines(foreign), total, rng, places)), changed)
     if scenario.family == "age":
         aged = aged_fleet(healthy, scenario.severity)
@@ -110,7 +119,7 @@ def traffic(
         return mixed(base, healthy.taken(_without(healthy, fleet, scenario.severity, total, rng, places)), changed)
     if scenario.family == "ramp":
         return _ramp(scenario, world, base, rows, before)
-    amount = scenario.severity * sign(scenario.sensor) if scenario.family == "bias" else scenario.severity
+    amount = {"bias": scenario.severity * sign(scenario.sensor), ALTITUDE: FEET}.get(scenario.family, scenario.severity)
     fault = Fault(scenario.family, scenario.sensor, amount)
     return mixed(base, world.lives(own, fault).taken(rows), changed)
 

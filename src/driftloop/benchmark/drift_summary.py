@@ -28,6 +28,8 @@ _NAMES = {
     "stuck": "one sensor stuck",
     "noise": "noise of one sensor added, {severity:g} x its own",
     "ramp": "one sensor drifts by {severity:g} sigma per 1,000 requests",
+    "altitude": "{champion}: altitude wrong by 10,000 ft in {severity:.0%} of requests",
+    "corrupt": "one corrupted request (no drift)",
     "regimes": "FD002: one regime of six loses {severity:.0%} of its requests",
 }
 
@@ -256,6 +258,9 @@ def _targets(summary: Json) -> list[Json]:
     if aged:
         said = sum(row["streams"] - row["missed"] for row in aged)
         measured.append(("no drift said of a fleet that is only older or younger", said, said == 0))
+    for row in _where(summary["scenarios"], family="corrupt"):
+        said = row["streams"] - row["missed"]
+        measured.append(("no drift said of one corrupted request", said, said == 0))
     return [{"target": target, "measured": value, "met": bool(met)} for target, value, met in measured]
 
 

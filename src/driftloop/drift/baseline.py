@@ -131,6 +131,22 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return calibration.precision_of(self.covariances)
 
     @cached_property
+    def rows(self) -> int:
+        """Rows of all domains."""
+        return sum(domain.rows for domain in self.domains)
+
+    @cached_property
+    def new(self) -> NDArray[np.bool_]:
+        """Bins that no row of any domain is in, `[total]`."""
+        return np.asarray(self.components.probabilities.max(axis=0) == 0)
+
+    @cached_property
+    def new_exceedance(self) -> float:
+        """Chance at which new settings may alarm in one check, in either of two windows."""
+        promised = self.false_alarms
+        return calibration.NEW_SHARE / 2 * promised.requests_per_check / promised.requests_per_false_alarm
+
+    @cached_property
     def scores(self) -> Floats:
         """Normal scores of all bins, `[2, total]`; 0 for features without order or variation."""
         return _scores(self.binner, self.expected)

@@ -13,13 +13,15 @@ from dataclasses import dataclass
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from driftloop.drift.mixture import Components, fit
 from driftloop.drift.statistics import EPSILON, Floats, conditional, ks, psi, shares, shifts, tail_quantile
 
 GRID = (50, 100, 200, 300, 500, 1000, 2000)
 """Sample sizes that thresholds are made for; the first is the least that anything is said about."""
+LONG = GRID[-1]
+"""Requests of the longer one of two windows that are judged."""
 ENGINES = 10
 """Engines that live traffic is assumed to come from, at the least: fewer vary more."""
 REPLICATES = 1000
@@ -31,8 +33,11 @@ ONE_AGE_SHARE, ONE_DOMAIN_SHARE = 0.25, 0.5
 UNIT_EXCEEDANCE = 0.01
 """Each statistic is measured in units of its own null quantile, so that all features count alike."""
 LEAST_SHARE, LEAST_REQUESTS = 0.03, 5
-"""What no engine of the bootstrap does (a constant that moves, an unseen regime) must be done by this share of the
-requests and by this many of them before it alarms."""
+"""What no engine of the bootstrap does (a constant that moves) must be done by this share of the requests and by this
+many of them before PSI and KS alarm."""
+NEW_SHARE = 0.1
+"""Share of the false alarms that new settings may cause (`new_limit`); distances and shifts, over a short window and
+over a long one, have the rest in equal parts."""
 UNVARIED = 1e-4
 """Unit of PSI and KS for what never varies in the bootstrap."""
 LEAST_SHIFT = 0.5
@@ -235,6 +240,7 @@ def calibrate(
     `start` `[C]`: weights of the components in healthy traffic; `weights` `[D]`: of the domains; `scores` `[2, total]`:
     normal scores of the bins, 0 for features whose values have no order or do not vary.
     """
+    part = exceedance * (1 - NEW_SHARE) / 4
     drawn = draw(lives, weights, replicates, rng)
     reference = references(lives, drawn, components)
     units: list[tuple[Floats, Floats, Floats]] = []
@@ -249,9 +255,8 @@ def calibrate(
         )
         worst = np.maximum((null.psi / unit_psi).max(axis=1), (null.ks / unit_ks).max(axis=1))
         units.append((unit_psi, unit_ks, unit_shift))
-        # Distances and shifts share the promise in equal parts.
-        levels.append(max(1.0, tail_quantile(worst, exceedance / 2)))
-        shift_levels.append(max(1.0, tail_quantile((shift / unit_shift).max(axis=(1, 2)), exceedance / 2)))
+        levels.append(max(1.0, tail_quantile(worst, part)))
+        shift_levels.append(max(1.0, tail_quantile((shift / unit_shift).max(axis=(1, 2)), part)))
         ages.append(tail_quantile(np.abs(null.age[drawn.random_ages]), AGE_EXCEEDANCE))
         covariances.append(covariance)
     # The units carry what depends on n; the level that remains is the same up to the noise of its tail fit.
@@ -261,12 +266,32 @@ def calibrate(
             n=n,
             psi=_rounded(np.maximum(unit_psi * level, _least(n)[0])),
             ks=_rounded(np.maximum(unit_ks * level, _least(n)[1])),
-            shift=[_rounded(part * shift_level) for part in unit_shift],
+            shift=[_rounded(unit * shift_level) for unit in unit_shift],
             age=_rounded([age])[0],
-            covariance=[_rounded(part[np.tril_indices(len(part))]) for part in covariance],
+            covariance=[_rounded(matrix[np.tril_indices(len(matrix))]) for matrix in covariance],
         )
         for n, (unit_psi, unit_ks, unit_shift), age, covariance in zip(GRID, units, ages, covariances, strict=True)
     ]
+
+
+def new_limit(n: ArrayLike, rows: int, exceedance: float) -> NDArray[np.int64]:
+    """How many of `n` `[...]` requests must bring what none of `rows` healthy rows did before that is no chance.
+
+    It is the smallest k of at least 2, for one request may be a typing error, with P(k or more) at most `exceedance`.
+    If healthy rows and requests are alike and any rate of the new is as likely before the rows were seen,
+    P(k or more of n) = n (n - 1) ... (n - k + 1) / ((n + rows + 1) (n + rows) ... (n + rows - k + 2)), whatever the
+    rate is: Laplace's rule of succession for several requests (the predictive beta-binomial distribution).
+    """
+    n = np.asarray(n)
+    limit = np.full(n.shape, 2, dtype=np.int64)
+    chance, k = np.ones(n.shape), 0
+    while True:
+        chance = chance * np.maximum(n - k, 0) / (n + rows + 1 - k)
+        k += 1
+        more = chance > exceedance
+        if not more.any():
+            return limit
+        limit[more] = np.maximum(limit[more], k + 1)
 
 
 def full_covariance(threshold: Threshold) -> Floats:

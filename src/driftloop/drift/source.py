@@ -101,9 +101,9 @@ class PrometheusSource:
 class Window:
     """The newest requests of one model version, from successive readings."""
 
-    def __init__(self, binner: Binner, size: int) -> None:
-        """`size`: requests to hold."""
-        self._binner, self._size = binner, size
+    def __init__(self, binner: Binner, size: int, longest: int = 0) -> None:
+        """`size`: requests to look at; `longest`: requests to hold, where that is more."""
+        self._binner, self._size, self._longest = binner, size, max(size, longest)
         self._raw: dict[str, Counts] = {}
         self._total = np.zeros(binner.total, dtype=np.int64)
         self._snapshots: deque[Counts] = deque([self._total])
@@ -112,7 +112,7 @@ class Window:
         """Take in a reading; returns how many requests are new. Raises BundleError for bins that the model has not.
 
         A server that is seen for the first time counts as a whole where it has answered no more than the window
-        holds: these are its newest requests. Of one with a longer past, only what comes from now on counts.
+        looks at: these are its newest requests. Of one with a longer past, only what comes from now on counts.
         """
         before = self._total
         for server, bins in reading.items():
@@ -126,13 +126,21 @@ class Window:
         new = self._requests(self._total) - self._requests(before)
         if new:
             self._snapshots.append(self._total)
-            # Keep one snapshot that is at least `size` requests old, and all that are younger.
-            while len(self._snapshots) > 1 and self._requests(self._total - self._snapshots[1]) >= self._size:
+            # Keep one snapshot that is at least `longest` requests old, and all that are younger.
+            while len(self._snapshots) > 1 and self._requests(self._total - self._snapshots[1]) >= self._longest:
                 self._snapshots.popleft()
         return new
 
     def newest(self) -> Counts:
         """Counts per bin of the newest requests, flat `[total]`: at least `size` of them where there are as many."""
+        for snapshot in reversed(self._snapshots):
+            counts = self._total - snapshot
+            if self._requests(counts) >= self._size:
+                return counts
+        return self.held()
+
+    def held(self) -> Counts:
+        """The same of at least `longest` requests where there are as many."""
         return self._total - self._snapshots[0]
 
     def _requests(self, counts: Counts) -> int:

@@ -7,10 +7,10 @@ import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from driftloop.cmapss.schema import SENSORS
+from driftloop.cmapss.schema import SENSORS, SETTINGS
 from driftloop.drift import calibration
 from driftloop.drift.baseline import Baseline
-from driftloop.drift.bins import FEATURES, PREDICTION
+from driftloop.drift.bins import FEATURES, PREDICTION, REGIME
 from driftloop.drift.mixture import by_group, fit
 from driftloop.drift.statistics import Floats, conditional, ks, psi, shares, shifts
 
@@ -21,13 +21,21 @@ FLEET_CHANGE, SENSOR_FAULT = "fleet_change", "sensor_fault"
 STUCK_LIVE, STUCK_EXPECTED = 0.98, 0.8
 """A sensor is stuck when this share of it is in one bin where at most that share is expected."""
 
-OTHERS_BELOW = 0.75
+OTHERS_BELOW = 0.65
 """One sensor is at fault when everything else stays below this score, as healthy traffic does nearly always; what
 lies between this and 1 hints at a change of the fleet that shows in one sensor first."""
 SUSPECTS = 3
 """Sensors, the worst first, of which one may be at fault alone."""
 
+ENDS_BELOW = 0.8
+"""Score below which an alert ends: lower than where it begins, or one near its threshold would flutter."""
+
+CONFIRMATIONS = 3
+"""Checks in a row that must say a sensor fault before it is reported, or a change of the fleet before it takes a sensor
+fault's place: in its first seconds one can look like the other, and only the second is trained on."""
+
 _SENSOR = np.isin(FEATURES, SENSORS)
+_OPERATION = np.isin(FEATURES, (*SETTINGS, REGIME))
 
 
 class FeatureVerdict(msgspec.Struct, frozen=True):
@@ -45,7 +53,7 @@ class FeatureVerdict(msgspec.Struct, frozen=True):
     threshold_shift: float
     threshold_spread: float
     score: float
-    """The largest of the four, in units of its threshold."""
+    """The largest of the four, and of a setting or regime how many requests are new, in units of its threshold."""
     psi_plain: float
     """PSI against the baseline's stored mixture and ages, with nothing fitted."""
 
@@ -60,7 +68,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     score: float
     features: list[FeatureVerdict]
     blamed: list[str]
-    """Features beyond their threshold, the worst first; of a sensor fault, that sensor alone."""
+    """Features beyond their threshold, the worst first; of a sensor fault, that sensor alone, or what the settings
+    misreport."""
     kind: str | None
     """`fleet_change` or `sensor_fault` where there is drift."""
     stuck: list[str]
@@ -72,6 +81,22 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     age_shift: float
     """How far the fleet's mean age is from the baseline's, in units of its threshold: above 1 the fleet is younger,
     below -1 older."""
+
+
+class Streak(NamedTuple):
+    """How many checks in a row have said the same kind of drift."""
+
+    kind: str | None = None
+    checks: int = 0
+
+    def then(self, kind: str | None) -> "Streak":
+        """After one more check, which said `kind`."""
+        return Streak(kind, self.checks + 1 if kind == self.kind else 1)
+
+    @property
+    def alarms(self) -> bool:
+        """Whether there is an alert where there was none: of a change of the fleet at once, of a sensor confirmed."""
+        return self.kind == FLEET_CHANGE or (self.kind == SENSOR_FAULT and self.checks >= CONFIRMATIONS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,8 +117,11 @@ class Measured:
     """`[F]`"""
     shift: Floats
     """Conditional on the other features, of location and of spread, `[2, F]`."""
+    new: NDArray[np.int64]
+    """Requests in bins that are empty in all of the baseline, `[F]`."""
     score: Floats
-    """The largest of the four in units of its threshold, `[F]`."""
+    """The largest statistic in units of its threshold, `[F]`; below calibration.GRID[0] requests that of new settings
+    and regimes alone."""
     age_shift: Floats
     """In units of its threshold, `[]`; above 0 younger."""
 
@@ -109,6 +137,9 @@ def measure(flat: NDArray[np.int64], baseline: Baseline) -> Measured:
     shift = conditional(shifts(live, expected, baseline.scores, offsets), baseline.precisions[at])
     limits = thresholds_at(baseline, n)
     distance_psi, distance_ks = psi(live, expected, offsets, baseline.eps), ks(live, expected, offsets)
+    new = np.add.reduceat(flat * baseline.new, offsets, axis=-1)
+    enough = (n >= calibration.GRID[0])[..., None]
+    score = np.where(enough, _score(distance_psi, distance_ks, shift, limits), 0.0)
     return Measured(
         n=n,
         live=live,
@@ -117,41 +148,57 @@ def measure(flat: NDArray[np.int64], baseline: Baseline) -> Measured:
         psi=distance_psi,
         ks=distance_ks,
         shift=shift,
-        score=_score(distance_psi, distance_ks, shift, limits),
+        new=new,
+        score=np.maximum(score, _new_score(new, limits)),
         age_shift=calibration.age_shift(weights, components, baseline.start) / limits.age,
     )
 
 
-def judge(counts: dict[str, NDArray[np.int64]], baseline: Baseline) -> Verdict:
+def judge(
+    counts: dict[str, NDArray[np.int64]], baseline: Baseline, longer: dict[str, NDArray[np.int64]] | None = None
+) -> Verdict:
     """The verdict on `counts`: for each feature, how many requests fell into each bin of `baseline`.
+
+    `longer` are the counts of a window that reaches further back: it sees smaller changes, later. It has the say
+    where its score is the larger one and is not below where alerts end.
 
     The traffic is compared with the mixture of known domains and ages that explains it best (mixture.fit). A shift
     among domains that the model was trained on, or of the fleet's age, is therefore no drift: the model knows these
     engines; the new `mixture` is reported, and engines that are older or younger than healthy chance allows are
     `fleet_age`. What is left is PSI and binned KS per feature, and how far each feature's location and spread are
-    from what the other features let expect, all in units of thresholds calibrated for this n. `drift` can be said
-    from calibration.GRID[0] requests on, `no_drift` and `fleet_age` from `baseline.min_n` on. It is a sensor fault
-    when, with one sensor left out, nothing else comes near (OTHERS_BELOW) but the prediction that is computed from it.
+    from what the other features let expect, all in units of thresholds calibrated for this n. Of settings and regimes
+    that the baseline has never seen a few requests are enough (calibration.new_limit). These can be `drift` at any n,
+    everything else from calibration.GRID[0] requests on, `no_drift` and `fleet_age` from `baseline.min_n` on. It is
+    a sensor fault when, with one sensor left out, nothing else comes near (OTHERS_BELOW) but the prediction that is
+    computed from it; or when settings are new and no sensor has noticed.
 
     Raises BundleError where the counts are not on the baseline's bins.
     """
+    verdict = _judge(baseline.binner.join(counts), baseline)
+    if longer is not None:
+        later = _judge(baseline.binner.join(longer), baseline)
+        if later.score >= max(verdict.score, ENDS_BELOW):
+            return later
+    return verdict
+
+
+def _judge(flat: NDArray[np.int64], baseline: Baseline) -> Verdict:
     components = baseline.components
-    found = measure(baseline.binner.join(counts), baseline)
+    found = measure(flat, baseline)
     n, score = int(found.n), found.score
     plain = psi(found.live, baseline.expected, baseline.binner.offsets, baseline.eps)
-    # Fewer requests than the smallest calibrated n say nothing, not even a score.
-    worst = float(score.max()) if n >= calibration.GRID[0] else 0.0
+    worst = float(score.max())
     order = [int(i) for i in np.argsort(-score, kind="stable") if score[i] > 1]
     kind = None
-    if n < max(calibration.GRID[0], 0 if worst > 1 else baseline.min_n):
-        verdict = NOT_ENOUGH_DATA
-    elif worst <= 1:
-        verdict = FLEET_AGE if abs(found.age_shift) > 1 else NO_DRIFT
-    else:
+    if worst > 1:
         verdict = DRIFT
         faulty = _faulty_sensor(found, baseline)
-        kind = FLEET_CHANGE if faulty is None else SENSOR_FAULT
         order = order if faulty is None else [faulty]
+        kind = FLEET_CHANGE if faulty is None and not _settings_misreported(found, baseline) else SENSOR_FAULT
+    elif n < max(calibration.GRID[0], baseline.min_n):
+        verdict = NOT_ENOUGH_DATA
+    else:
+        verdict = FLEET_AGE if abs(found.age_shift) > 1 else NO_DRIFT
     limits = thresholds_at(baseline, n)
     return Verdict(
         verdict=verdict,
@@ -186,12 +233,14 @@ def judge(counts: dict[str, NDArray[np.int64]], baseline: Baseline) -> Verdict:
 
 
 class Limits(NamedTuple):
-    """Where drift begins: PSI and KS `[..., F]`, conditional shifts `[..., 2, F]` and the shift of ages `[...]`."""
+    """Where drift begins: PSI and KS `[..., F]`, conditional shifts `[..., 2, F]`, the shift of ages `[...]`, and
+    requests with new settings `[...]`, midway between the last count without an alarm and the first with one."""
 
     psi: Floats
     ks: Floats
     shift: Floats
     age: Floats
+    new: Floats
 
 
 def thresholds_at(baseline: Baseline, n: ArrayLike) -> Limits:
@@ -209,7 +258,8 @@ def thresholds_at(baseline: Baseline, n: ArrayLike) -> Limits:
     limits = np.exp(values[below] + part[..., None] * (values[above] - values[below]))
     count = len(FEATURES)
     shift = baseline.shift_limits[_calibrated(baseline, n)]
-    return Limits(limits[..., :count], limits[..., count : 2 * count], shift, limits[..., -1])
+    new = calibration.new_limit(n, baseline.rows, baseline.new_exceedance).astype(np.float64) - 0.5
+    return Limits(limits[..., :count], limits[..., count : 2 * count], shift, limits[..., -1], new)
 
 
 def _score(distance_psi: Floats, distance_ks: Floats, shift: Floats, limits: Limits) -> Floats:
@@ -218,24 +268,40 @@ def _score(distance_psi: Floats, distance_ks: Floats, shift: Floats, limits: Lim
     return np.asarray(np.max(parts, axis=0))
 
 
+def _new_score(new: NDArray[np.int64], limits: Limits) -> Floats:
+    """How many requests are new in units of their threshold, `[..., F]`; 0 for features that vary between engines."""
+    return np.asarray(np.where(_OPERATION, new / limits.new[..., None], 0.0))
+
+
 def _calibrated(baseline: Baseline, n: ArrayLike) -> NDArray[np.int64]:
     """Position of the calibrated size at or below `n`; the smallest one's where n is below all."""
     sizes = [threshold.n for threshold in baseline.thresholds]
     return np.maximum(np.searchsorted(sizes, n, side="right") - 1, 0)
 
 
+def _settings_misreported(found: Measured, baseline: Baseline) -> bool:
+    """Whether settings are new and no sensor has noticed: an engine elsewhere would show it in its sensors too.
+
+    Sensors that are constant in all known regimes tell, of whom elsewhere each request is new.
+    """
+    new, offsets = found.new, baseline.binner.offsets
+    could_tell = np.logical_or.reduceat(baseline.new, offsets)[_SENSOR].any()
+    silent = new[_SENSOR].max() < new[_OPERATION].max() / 2 and found.score[_SENSOR].max() <= OTHERS_BELOW
+    return bool(could_tell and silent and new[_OPERATION].max() > thresholds_at(baseline, found.n).new)
+
+
 def _faulty_sensor(found: Measured, baseline: Baseline) -> int | None:
     """The sensor without which nothing is out of line, or None.
 
-    Of a few suspects it is the one that leaves the least to explain: a fault can stand out most in a healthy sensor
-    that otherwise goes with the faulty one.
+    A fault can stand out most in a healthy sensor that otherwise goes with the faulty one. Where either explains
+    everything, it is the one whose own distribution has changed more.
     """
-    order = np.argsort(-np.where(_SENSOR, found.score, -1.0), kind="stable")[:SUSPECTS]
-    if found.score[order[0]] <= 1:
+    suspects = np.argsort(-np.where(_SENSOR, found.score, -1.0), kind="stable")[:SUSPECTS]
+    if found.score[suspects[0]] <= 1:
         return None
-    left = [_left_without(int(suspect), found, baseline) for suspect in order]
-    best = int(np.argmin(left))
-    return int(order[best]) if left[best] <= OTHERS_BELOW else None
+    explaining = [int(i) for i in suspects if _left_without(int(i), found, baseline) <= OTHERS_BELOW]
+    changed = found.psi / thresholds_at(baseline, found.n).psi
+    return max(explaining, key=lambda suspect: float(changed[suspect]), default=None)
 
 
 def _left_without(suspect: int, found: Measured, baseline: Baseline) -> float:
@@ -250,7 +316,8 @@ def _left_without(suspect: int, found: Measured, baseline: Baseline) -> float:
     without = np.where((others[:, None] & others) | np.eye(len(others), dtype=bool), covariance, 0.0)
     shift = conditional(shifts(found.live, expected, baseline.scores, offsets), calibration.precision_of(without))
     distances = psi(found.live, expected, offsets, baseline.eps), ks(found.live, expected, offsets)
-    return float(_score(*distances, shift, thresholds_at(baseline, found.n))[others].max())
+    limits = thresholds_at(baseline, found.n)
+    return float(np.maximum(_score(*distances, shift, limits), _new_score(found.new, limits))[others].max())
 
 
 def _stuck(live: Floats, expected: Floats, baseline: Baseline) -> list[str]:

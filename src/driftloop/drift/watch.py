@@ -11,15 +11,19 @@ import numpy as np
 
 from driftloop import durable
 from driftloop.drift.alerts import Alarm, Outbox, alertmanager_alerts, read_alarm, save_alarm, webhook
+from driftloop.drift.calibration import LONG
 from driftloop.drift.exporter import Exporter
 from driftloop.drift.production import Model, Production
 from driftloop.drift.source import Source, Window
 from driftloop.drift.verdict import (
+    CONFIRMATIONS,
     DRIFT,
+    ENDS_BELOW,
     FLEET_CHANGE,
     NOT_ENOUGH_DATA,
     SENSOR_FAULT,
     WITHOUT_DRIFT,
+    Streak,
     Verdict,
     judge,
 )
@@ -30,11 +34,6 @@ log = logging.getLogger(__name__)
 
 REPEAT_S = 5.0
 """An alert that fires and an unchanged verdict are reported again this often."""
-ENDS_BELOW = 0.8
-"""Score below which an alert ends: lower than where it begins, or one near its threshold would flutter."""
-CONFIRMATIONS = 3
-"""Checks in a row that turn a sensor fault into a change of the fleet: in its first seconds one can look like the
-other, and only the second is trained on."""
 _BLAMED_SHOWN = 8
 
 
@@ -58,7 +57,7 @@ class Watch:
         self._window: Window | None = None
         self._reported: tuple[str | None, str] | None = None
         self._reported_at = self._sent_at = float("-inf")
-        self._fleet_checks = 0
+        self._streak = Streak()
         self._source_up = True
         self.alarm = read_alarm(self._path, Alarm)
         if self.alarm is not None:
@@ -107,29 +106,30 @@ class Watch:
             self._source_up = False
             return None, str(error)
         self._source_up = True
-        return judge(model.baseline.binner.split(self._window.newest()), model.baseline), None
+        newest, held = (model.baseline.binner.split(flat) for flat in (self._window.newest(), self._window.held()))
+        return judge(newest, model.baseline, held), None
 
     def _follow(self, model: Model | None) -> None:
         """Begin a window for `model`: one version's counts are never mixed with another's."""
         self._model = model
         self._window = None
-        self._fleet_checks = 0
+        self._streak = Streak()
         if model is not None:
             self._window = new_window(model, self._settings.watch_window)
         if self.alarm is not None and (model is None or self.alarm.model_version != model.version):
             self._end()
 
     def _decide(self, verdict: Verdict, version: str) -> None:
-        fleet = verdict.verdict == DRIFT and verdict.kind == FLEET_CHANGE
-        self._fleet_checks = self._fleet_checks + 1 if fleet else 0
+        self._streak = self._streak.then(verdict.kind)
         if self.alarm is None:
-            if verdict.verdict == DRIFT:
+            if self._streak.alarms:
                 self._begin(verdict, version)
         elif verdict.verdict in WITHOUT_DRIFT and verdict.score < ENDS_BELOW:
             self._end()
         elif verdict.verdict == DRIFT:
             self.alarm.n, self.alarm.score = verdict.n, verdict.score
-            if self.alarm.kind == SENSOR_FAULT and self._fleet_checks >= CONFIRMATIONS:
+            turned = self.alarm.kind == SENSOR_FAULT and verdict.kind == FLEET_CHANGE
+            if turned and self._streak.checks >= CONFIRMATIONS:
                 self._end()
                 self._begin(verdict, version)
 
@@ -195,8 +195,8 @@ class Watch:
 
 
 def new_window(model: Model, size: int) -> Window:
-    """A window for a model's traffic: `size` requests, or as many as `no_drift` needs."""
-    return Window(model.baseline.binner, max(size, model.baseline.min_n))
+    """A window for a model's traffic: `size` requests, or as many as `no_drift` needs; LONG of them are held."""
+    return Window(model.baseline.binner, max(size, model.baseline.min_n), LONG)
 
 
 def check_once(
