@@ -279,8 +279,8 @@ def new_limit(n: ArrayLike, rows: int, exceedance: float) -> NDArray[np.int64]:
 
     It is the smallest k of at least 2, for one request may be a typing error, with P(k or more) at most `exceedance`.
     If healthy rows and requests are alike and any rate of the new is as likely before the rows were seen,
-    P(k or more of n) = n (n - 1) ... (n - k + 1) / ((n + rows + 1) (n + rows) ... (n + rows - k + 2)), whatever the
-    rate is: Laplace's rule of succession for several requests (the predictive beta-binomial distribution).
+    P(k or more of n) = n (n - 1) ... (n - k + 1) / ((n + rows + 1) (n + rows) ... (n + rows - k + 2)): Laplace's
+    rule of succession for several requests (the predictive beta-binomial distribution).
     """
     n = np.asarray(n)
     limit = np.full(n.shape, 2, dtype=np.int64)
