@@ -119,11 +119,17 @@ make_cgroups() {
                 cat "$hierarchy/$name" >"$hierarchy/driftloop-lab/$name"
             fi
         done
-        # All pods together would otherwise weigh as much as a single process of this machine does.
+        # The whole lab would otherwise weigh as much as a single process of this machine does. The node's own programs
+        # and its clients stand beside the pods, which must not outweigh the tunnels that they are asked through.
         if [[ -f $hierarchy/driftloop-lab/cpu.shares ]]; then
+            mkdir -p "$hierarchy/driftloop-lab/node"
             echo 32768 >"$hierarchy/driftloop-lab/cpu.shares"
+            echo 2048 >"$hierarchy/driftloop-lab/node/cpu.shares"
+            printf '%s' "$hierarchy/driftloop-lab/node/cgroup.procs" >"$state/node-cgroup"
         elif [[ -f $hierarchy/driftloop-lab/cpu.weight ]]; then
+            mkdir -p "$hierarchy/driftloop-lab/node"
             echo 3200 >"$hierarchy/driftloop-lab/cpu.weight"
+            printf '%s' "$hierarchy/driftloop-lab/node/cgroup.procs" >"$state/node-cgroup"
         fi
     done < <(awk '$3 ~ /^cgroup2?$/ {print $2}' /proc/mounts)
 }
@@ -295,8 +301,8 @@ start() {
     [[ ${#command[@]} -gt 0 ]] || exit 1
     # The pid file holds the pid inside the lab, which only the lab's own commands use.
     # shellcheck disable=SC2016  # expanded by the inner shell
-    inside setsid --fork bash -c 'echo $$ >"$1"; exec "${@:3}" >>"$2" 2>&1 </dev/null' \
-        _ "$state/pids/$1" "$state/logs/$1.log" "${command[@]}"
+    inside setsid --fork bash -c 'echo 0 >"$3"; echo $$ >"$1"; exec "${@:4}" >>"$2" 2>&1 </dev/null' \
+        _ "$state/pids/$1" "$state/logs/$1.log" "$(<"$state/node-cgroup")" "${command[@]}"
 }
 
 alive() {

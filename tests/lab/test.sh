@@ -40,8 +40,14 @@ die() {
 
 k() { "$state/kubectl" "$@"; }
 
-# In the lab's network, which is the node's: its loopback is free, whatever runs on this machine's.
-on_node() { nsenter --target "$(<"$state/init.pid")" --net -- "$@"; }
+# In the lab's network, which is the node's: its loopback is free, whatever runs on this machine's. And with the weight of
+# the node's own programs.
+on_node() {
+    (
+        echo 0 >"$(<"$state/node-cgroup")"
+        exec nsenter --target "$(<"$state/init.pid")" --net -- "$@"
+    )
+}
 
 # Variables of the lab for this process; again after `up`, which makes what they name.
 enter() {
