@@ -149,7 +149,7 @@ def test_the_summary_agrees_with_figures_computed_by_hand(plan: Plan, data: Data
 def test_coverage_width_and_bands_are_counted_as_by_hand() -> None:
     true = np.array([10.0, 20.0, 60.0, 125.0, 190.0])
     lower, upper = true * 0 + [5.0, 21.0, 60.0, 100.0, 100.0], true * 0 + [15.0, 30.0, 70.0, 125.0, 125.0]
-    one = SeedResult(0, "FD001", true, lower, upper, true, true, {})
+    one = SeedResult(0, "FD001", true, lower, upper, true, true, true, {})
     found = benchmark_report._intervals([one])["lstm"]
     assert found["FD001"]["coverage"] == 0.8
     assert found["FD001"]["width"] == pytest.approx((10 + 9 + 10 + 25 + 25) / 5)
@@ -178,6 +178,9 @@ def test_features_know_nothing_of_later_rows_and_agree_with_numpy() -> None:
     np.testing.assert_allclose(columns[63:84], z.mean(axis=0), atol=1e-4)
     np.testing.assert_allclose(columns[84:], z[-10:].mean(axis=0) - z.mean(axis=0), atol=1e-4)
     assert np.isfinite(boosting.features(run, known, config, np.array([0]))).all()
+    # Rolling features alone leave out the first column and the last two groups.
+    rolling = boosting.features(run, known, replace(config, history=False), np.array([end]))
+    np.testing.assert_array_equal(rolling, whole[:, 1 : -2 * 21])
 
 
 def test_unknown_and_missing_subsets_are_refused() -> None:

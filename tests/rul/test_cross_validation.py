@@ -55,7 +55,7 @@ def test_engines_are_cut_off_at_random_and_keep_what_they_had_left() -> None:
 def test_figures_are_counted_as_by_hand(plan: Plan, data: Data) -> None:
     true = np.array([10.0, 60.0, 125.0, 190.0])
     one, two = (
-        SeedResult(seed, subset, true + error, true - 5, np.array([125.0, 55, 125, 125]), true, true, {})
+        SeedResult(seed, subset, true + error, true - 5, np.array([125.0, 55, 125, 125]), true, true, true, {})
         for seed, subset, error in ((0, "FD001", 3.0), (0, "FD002", 0.0))
     )
     single = replace(plan, seeds=(0,))

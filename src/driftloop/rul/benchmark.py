@@ -47,12 +47,15 @@ CONFIG = TrainConfig(
 )
 """The one configuration for all subsets; the loop's own, which has a shorter window, is `TrainConfig()`."""
 BOOSTING = BoostingConfig()
+ROLLING = BoostingConfig(history=False)
+"""The usual baseline: rolling features alone. `BOOSTING` is shown what the LSTM is shown, and is the stricter one."""
 CALIBRATE_SHARE = 0.12
 QUICK_ENGINES = 12
 QUICK_CONFIG = replace(
     CONFIG, architecture=replace(CONFIG.architecture, window=64, channels=8, hidden=8), steps=150, batch=64, lr=0.01
 )
 QUICK_BOOSTING = replace(BOOSTING, iterations=20, min_leaf=10)
+QUICK_ROLLING = replace(QUICK_BOOSTING, history=False)
 TIMED_CALLS = 2000
 
 
@@ -66,6 +69,7 @@ class Plan:
     quick: bool
     config: TrainConfig
     boosting: BoostingConfig
+    rolling: BoostingConfig
 
     @property
     def groups(self) -> tuple[tuple[str, ...], ...]:
@@ -102,6 +106,8 @@ class SeedResult:
     lower: NDArray[np.float64]
     upper: NDArray[np.float64]
     boosting: NDArray[np.float64]
+    rolling: NDArray[np.float64]
+    """Of gradient boosting on rolling features alone."""
     true: NDArray[np.float64]
     """Raw remaining useful life."""
     costs: Mapping[str, float]
@@ -126,8 +132,8 @@ def make_plan(subsets: str, seeds: int, *, per_subset: bool = False, quick: bool
         names_of(subset)
     if not chosen:
         raise DataError("no subset is named", remedy=f"choose from {', '.join(SUBSETS)}")
-    config, boosting_config = (QUICK_CONFIG, QUICK_BOOSTING) if quick else (CONFIG, BOOSTING)
-    return Plan(chosen, tuple(range(seeds)), per_subset, quick, config, boosting_config)
+    configs = (QUICK_CONFIG, QUICK_BOOSTING, QUICK_ROLLING) if quick else (CONFIG, BOOSTING, ROLLING)
+    return Plan(chosen, tuple(range(seeds)), per_subset, quick, *configs)
 
 
 def load_data(plan: Plan, settings: "Settings", splits: tuple[files.Split, ...] = SPLITS) -> Data:
@@ -196,7 +202,7 @@ def environment() -> dict[str, Any]:
 def _measure(
     plan: Plan, fleets: Mapping[str, Fleet], seed: int, tell: Callable[[int, str], None]
 ) -> dict[str, NDArray[np.float64]]:
-    """Fit both models on a seed's split of these subsets and ask them about the test engines."""
+    """Fit the models on a seed's split of these subsets and ask them about the test engines."""
     parts = split(fleets, seed)
     config = replace(plan.config, seed=seed)
     tell(0, "LSTM")
@@ -210,6 +216,7 @@ def _measure(
     began = time.process_time()
     boosted = boosting.fit(parts.fit, plan.boosting, seed)
     boosting_s = time.process_time() - began
+    rolling = boosting.fit(parts.fit, plan.rolling, seed)
     arrays: dict[str, NDArray[np.float64]] = {}
     for subset, fleet in fleets.items():
         answers = [
@@ -219,6 +226,7 @@ def _measure(
         for i, name in enumerate(("rul", "lower", "upper")):
             arrays[f"{subset}/{name}"] = np.array([answer[i][0] for answer in answers], dtype=np.float64)
         arrays[f"{subset}/boosting"] = boosted.predict_last(fleet.test)
+        arrays[f"{subset}/rolling"] = rolling.predict_last(fleet.test)
         arrays[f"{subset}/true"] = np.array([engine.remaining for engine in fleet.test], dtype=np.float64)
     costs = {
         "training_s": training_s,
@@ -242,7 +250,7 @@ def _inference_us(session: Any, engine: Run, architecture: Architecture) -> floa
 
 def _result(seed: int, subset: str, arrays: Mapping[str, NDArray[np.float64]]) -> SeedResult:
     costs = {name.removeprefix("cost/"): float(value) for name, value in arrays.items() if name.startswith("cost/")}
-    mine = {name: arrays[f"{subset}/{name}"] for name in ("rul", "lower", "upper", "boosting", "true")}
+    mine = {name: arrays[f"{subset}/{name}"] for name in ("rul", "lower", "upper", "boosting", "rolling", "true")}
     return SeedResult(seed, subset, **mine, costs=costs)
 
 
@@ -258,6 +266,7 @@ def _digest(plan: Plan, data: Data, seed: int, group: Sequence[str]) -> str:
         "data": dict(data.hashes),
         "config": asdict(plan.config),
         "boosting": asdict(plan.boosting),
+        "rolling": asdict(plan.rolling),
         "calibrate_share": CALIBRATE_SHARE,
         "packages": environment()["packages"],
         "code": code,

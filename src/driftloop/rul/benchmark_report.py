@@ -36,6 +36,8 @@ MODELS = {
     "lstm_ensemble": "LSTM, ensemble",
     "boosting": "gradient boosting, one model",
     "boosting_ensemble": "gradient boosting, ensemble",
+    "rolling": "gradient boosting on rolling features alone, one model",
+    "rolling_ensemble": "gradient boosting on rolling features alone, ensemble",
 }
 LABELS = ("capped", "raw")
 
@@ -74,6 +76,7 @@ def summarise(plan: Plan, data: Data, results: Sequence[SeedResult]) -> dict[str
         "calibrate_share": benchmark.CALIBRATE_SHARE,
         "config": asdict(plan.config),
         "boosting_config": asdict(plan.boosting),
+        "rolling_config": asdict(plan.rolling),
         "cap": RUL_CAP,
         "subsets": {subset: _of_subset(found) for subset, found in grouped.items()},
         "intervals": _intervals(results),
@@ -151,7 +154,11 @@ def _sections(summary: dict[str, Any]) -> list[tuple[str, list[str], list[list[s
     ]
     difference = [
         [name, *(_estimate(summary["subsets"][subset]["difference"][key]) for subset in subsets)]
-        for key, name in (("one_model", "LSTM minus boosting, one model"), ("ensemble", "the same, ensembles"))
+        for key, name in (
+            ("one_model", "LSTM minus boosting, one model"),
+            ("ensemble", "the same, ensembles"),
+            ("rolling", "LSTM minus boosting on rolling features alone, one model"),
+        )
     ]
     bracket = "mean ± standard deviation over seeds (95 % bootstrap interval over engines)"
     coverage = []
@@ -223,6 +230,7 @@ def _of_subset(found: Sequence[SeedResult]) -> dict[str, Any]:
     content["difference"] = {
         "one_model": asdict(training_difference(squares["lstm"], squares["boosting"])),
         "ensemble": asdict(training_difference(squares["lstm_ensemble"], squares["boosting_ensemble"])),
+        "rolling": asdict(training_difference(squares["lstm"], squares["rolling"])),
     }
     content["bands"] = {
         model: [_band_rmse(square, capped(raw), band) for band in BANDS] for model, square in squares.items()
@@ -232,13 +240,11 @@ def _of_subset(found: Sequence[SeedResult]) -> dict[str, Any]:
 
 def _answers(found: Sequence[SeedResult]) -> dict[str, Array]:
     """Predictions of every model, `[trainings, engines]`; an ensemble counts as one training."""
-    lstm, boosted = np.array([one.rul for one in found]), np.array([one.boosting for one in found])
-    return {
-        "lstm": lstm,
-        "lstm_ensemble": lstm.mean(axis=0, keepdims=True),
-        "boosting": boosted,
-        "boosting_ensemble": boosted.mean(axis=0, keepdims=True),
-    }
+    answers: dict[str, Array] = {}
+    for model, name in (("lstm", "rul"), ("boosting", "boosting"), ("rolling", "rolling")):
+        answers[model] = np.array([getattr(one, name) for one in found])
+        answers[f"{model}_ensemble"] = answers[model].mean(axis=0, keepdims=True)
+    return answers
 
 
 def _figures(predicted: Array, true: Array) -> dict[str, Any]:
@@ -314,7 +320,7 @@ def _inside(lower: Array, upper: Array, true: Array) -> NDArray[np.bool_]:
 
 
 def _predictions(result: SeedResult) -> dict[str, Any]:
-    columns = {name: getattr(result, name) for name in ("true", "rul", "lower", "upper", "boosting")}
+    columns = {name: getattr(result, name) for name in ("true", "rul", "lower", "upper", "boosting", "rolling")}
     return {"seed": result.seed, "subset": result.subset} | {
         name: [_rounded(value) for value in values] for name, values in columns.items()
     }

@@ -30,6 +30,8 @@ class BoostingConfig:
 
     widths: tuple[int, ...] = (5, 15, 40, 100, 256)
     """Newest rows that means, standard deviations and slopes are taken over."""
+    history: bool = True
+    """Whether it also sees how many rows there are and how the newest differ from the oldest."""
     stride: int = 3
     iterations: int = 300
     learning_rate: float = 0.05
@@ -82,8 +84,9 @@ def fit(runs: Sequence[Run], config: BoostingConfig, seed: int) -> Boosted:
 def features(run: Run, known: Regimes, config: BoostingConfig, ends: NDArray[np.int64]) -> NDArray[np.float32]:
     """Features of the rows `ends` of a run, each from that row and older ones alone: `[len(ends), features]`.
 
-    Columns: rows so far, up to the largest width; normalised sensors; for each width means, standard deviations and
-    slopes per row; the mean of the oldest rows within the largest width, and by how much the newest differ from it.
+    Columns: normalised sensors; for each width means, standard deviations and slopes per row. With `config.history`,
+    before them the rows so far, up to the largest width, and after them the mean of the oldest rows within the largest
+    width and by how much the newest differ from it.
     Where a history is shorter than a width, the rows that there are count.
     """
     settings, sensors = run.rows[:, :N_SETTINGS], run.rows[:, N_SETTINGS:]
@@ -91,7 +94,7 @@ def features(run: Run, known: Regimes, config: BoostingConfig, ends: NDArray[np.
     normalised = (sensors - known.mean[regime]) / known.std[regime] * known.varies[regime]
     cycle = np.arange(len(normalised), dtype=np.float64)[:, None]
     widest = max(config.widths)
-    columns = [np.minimum(cycle[ends] + 1.0, widest), normalised[ends]]
+    columns = [normalised[ends]]
     # Sums from the first row on; a window's sum is the difference of two of them.
     totals = [_from_zero(part) for part in (normalised, normalised**2, normalised * cycle, cycle, cycle**2)]
     for width in config.widths:
@@ -101,11 +104,13 @@ def features(run: Run, known: Regimes, config: BoostingConfig, ends: NDArray[np.
         spread = tt / n - (t / n) ** 2
         slope = (xt / n - x / n * t / n) / np.where(n > 1, spread, 1.0)
         columns += [x / n, np.sqrt(np.maximum(xx / n - (x / n) ** 2, 0.0)), slope]
-    oldest = np.maximum(ends + 1 - widest, 0)
-    until = np.minimum(oldest + OLDEST, ends + 1)
-    first = (totals[0][until] - totals[0][oldest]) / (until - oldest)[:, None]
-    recent = (totals[0][ends + 1] - totals[0][np.maximum(ends + 1 - RECENT, 0)]) / np.minimum(ends + 1, RECENT)[:, None]
-    columns += [first, recent - first]
+    if config.history:
+        oldest = np.maximum(ends + 1 - widest, 0)
+        until = np.minimum(oldest + OLDEST, ends + 1)
+        first = (totals[0][until] - totals[0][oldest]) / (until - oldest)[:, None]
+        newest = np.maximum(ends + 1 - RECENT, 0)
+        recent = (totals[0][ends + 1] - totals[0][newest]) / np.minimum(ends + 1, RECENT)[:, None]
+        columns = [np.minimum(cycle[ends] + 1.0, widest), *columns, first, recent - first]
     return np.concatenate(columns, axis=1).astype(np.float32)
 
 
