@@ -153,6 +153,7 @@ def _joined(parts: Sequence[SeedResult]) -> SeedResult:
         lower=column("lower"),
         upper=column("upper"),
         boosting=column("boosting"),
+        rolling=column("rolling"),
         true=column("true"),
     )
 
