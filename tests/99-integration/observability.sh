@@ -9,8 +9,9 @@ fi
 export DRIFTLOOP_PORT_FORWARD_DIR=$scratch/forward
 always "$scripts/port-forward-all.sh stop"
 
-well() { "$scripts/healthcheck.sh"; }
-well_in_json() { "$scripts/healthcheck.sh" --json >"$scratch/health"; jq -e '.healthy == true and (.layers | length) == 6' "$scratch/health" >/dev/null || { jq -c '.layers[].checks[] | select(.healthy | not)' "$scratch/health"; return 1; }; }
+# Facts before these restarted pods, and Prometheus says nothing of a new one until it has asked it.
+well() { soon 90 "$scripts/healthcheck.sh"; }
+well_in_json() { soon 90 "$scripts/healthcheck.sh" --json >"$scratch/health"; jq -e '.healthy == true and (.layers | length) == 6' "$scratch/health" >/dev/null || { jq -c '.layers[].checks[] | select(.healthy | not)' "$scratch/health"; return 1; }; }
 notices() { # the Pushgateway taken away: exit code 1, layer 4 named
   local code
   # Not scaled: who sets the replicas owns them from then on, and the next playbook would take that for a change.
