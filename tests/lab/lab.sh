@@ -122,15 +122,15 @@ make_cgroups() {
         # The whole lab would otherwise weigh as much as a single process of this machine does. The node's own programs
         # and its clients stand beside the pods, which must not outweigh the tunnels that they are asked through.
         if [[ -f $hierarchy/driftloop-lab/cpu.shares ]]; then
-            mkdir -p "$hierarchy/driftloop-lab/node"
             echo 32768 >"$hierarchy/driftloop-lab/cpu.shares"
-            echo 2048 >"$hierarchy/driftloop-lab/node/cpu.shares"
-            printf '%s' "$hierarchy/driftloop-lab/node/cgroup.procs" >"$state/node-cgroup"
         elif [[ -f $hierarchy/driftloop-lab/cpu.weight ]]; then
-            mkdir -p "$hierarchy/driftloop-lab/node"
             echo 3200 >"$hierarchy/driftloop-lab/cpu.weight"
-            printf '%s' "$hierarchy/driftloop-lab/node/cgroup.procs" >"$state/node-cgroup"
+        else
+            continue
         fi
+        mkdir -p "$hierarchy/driftloop-lab/node"
+        [[ ! -f $hierarchy/driftloop-lab/node/cpu.shares ]] || echo 2048 >"$hierarchy/driftloop-lab/node/cpu.shares"
+        printf '%s' "$hierarchy/driftloop-lab/node/cgroup.procs" >"$state/node-cgroup"
     done < <(awk '$3 ~ /^cgroup2?$/ {print $2}' /proc/mounts)
 }
 

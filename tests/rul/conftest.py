@@ -1,12 +1,17 @@
 """Models trained once for all tests of this room."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from driftloop.cmapss.runs import Run
+from driftloop.rul.benchmark import QUICK_CONFIG, Plan, make_plan
 from driftloop.rul.training import Trained, train
 from fleets import CRUISE, SEA_LEVEL, fleet, tiny_bundle, tiny_config
+
+SMALL = replace(QUICK_CONFIG, steps=10)
+"""A benchmark's training that takes a moment."""
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +36,9 @@ def trained(old_runs: list[Run], new_runs: list[Run]) -> Trained:
 def champion(old_runs: list[Run], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The first champion's bundle. Not to be changed."""
     return tiny_bundle(tmp_path_factory.mktemp("champion"), runs=old_runs)
+
+
+@pytest.fixture(scope="session")
+def plan() -> Plan:
+    """A benchmark of two seeds that takes a moment."""
+    return replace(make_plan("FD001,FD002", 2, quick=True), config=SMALL)

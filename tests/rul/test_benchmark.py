@@ -15,12 +15,7 @@ from driftloop.rul import benchmark, benchmark_report, boosting, training
 from driftloop.rul.benchmark import Data, Plan, SeedResult, load_data, make_plan
 from driftloop.rul.metrics import phm08_score, rmse
 
-SMALL = replace(benchmark.QUICK_CONFIG, steps=10)
-
-
-@pytest.fixture(scope="module")
-def plan() -> Plan:
-    return replace(make_plan("FD001,FD002", 2, quick=True), config=SMALL)
+from .conftest import SMALL
 
 
 @pytest.fixture(scope="module")

@@ -10,15 +10,10 @@ import pytest
 from driftloop import cli, settings
 from driftloop.cmapss.source import simulated_fleet
 from driftloop.rul import benchmark, cross_validation
-from driftloop.rul.benchmark import Data, Plan, SeedResult, load_data, make_plan
+from driftloop.rul.benchmark import Data, Plan, SeedResult, load_data
 from driftloop.rul.metrics import rmse
 
-SMALL = replace(benchmark.QUICK_CONFIG, steps=10)
-
-
-@pytest.fixture(scope="module")
-def plan() -> Plan:
-    return replace(make_plan("FD001,FD002", 2, quick=True), config=SMALL)
+from .conftest import SMALL
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from driftloop.benchmark.drift_traffic import bins, snapshots, windows
 from driftloop.drift.baseline import Baseline
 from driftloop.drift.calibration import LONG
 from driftloop.drift.statistics import psi, shares
-from driftloop.drift.verdict import ENDS_BELOW, Streak, Verdict, judge, measure
+from driftloop.drift.verdict import Streak, Verdict, judge, longer_decides, measure
 
 WINDOW = 500
 """Requests, as the watch's default."""
@@ -71,9 +71,8 @@ def scored(windows_seen: Seen, baseline: Baseline) -> tuple[Floats, Floats]:
         newest, held = (
             measure(counts[begin : begin + BATCH], baseline) for counts in (windows_seen.newest, windows_seen.held)
         )
-        # As in the verdict: the longer window has the say where its score is larger and not below an alert's end.
-        later = held.score.max(axis=-1)
-        scores.append(np.maximum(newest.score.max(axis=-1), np.where(later >= ENDS_BELOW, later, 0.0)))
+        score, longer = newest.score.max(axis=-1), held.score.max(axis=-1)
+        scores.append(np.where(longer_decides(score, longer), longer, score))
         ages.append(newest.age_shift)
     return np.concatenate(scores), np.concatenate(ages)
 

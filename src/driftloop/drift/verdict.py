@@ -99,6 +99,17 @@ class Streak(NamedTuple):
         return self.kind == FLEET_CHANGE or (self.kind == SENSOR_FAULT and self.checks >= CONFIRMATIONS)
 
 
+class Limits(NamedTuple):
+    """Where drift begins: PSI and KS `[..., F]`, conditional shifts `[..., 2, F]`, the shift of ages `[...]`, and
+    requests with new settings `[...]`, midway between the last count without an alarm and the first with one."""
+
+    psi: Floats
+    ks: Floats
+    shift: Floats
+    age: Floats
+    new: Floats
+
+
 @dataclass(frozen=True, eq=False)
 class Measured:
     """The statistics of one window, or of many at once: every array may have more axes in front."""
@@ -119,6 +130,8 @@ class Measured:
     """Conditional on the other features, of location and of spread, `[2, F]`."""
     new: NDArray[np.int64]
     """Requests in bins that are empty in all of the baseline, `[F]`."""
+    limits: Limits
+    """Where drift begins with this many requests."""
     score: Floats
     """The largest statistic in units of its threshold, `[F]`; below calibration.GRID[0] requests that of new settings
     and regimes alone."""
@@ -149,6 +162,7 @@ def measure(flat: NDArray[np.int64], baseline: Baseline) -> Measured:
         ks=distance_ks,
         shift=shift,
         new=new,
+        limits=limits,
         score=np.maximum(score, _new_score(new, limits)),
         age_shift=calibration.age_shift(weights, components, baseline.start) / limits.age,
     )
@@ -177,9 +191,14 @@ def judge(
     verdict = _judge(baseline.binner.join(counts), baseline)
     if longer is not None:
         later = _judge(baseline.binner.join(longer), baseline)
-        if later.score >= max(verdict.score, ENDS_BELOW):
+        if longer_decides(verdict.score, later.score):
             return later
     return verdict
+
+
+def longer_decides(score: ArrayLike, longer: ArrayLike) -> NDArray[np.bool_]:
+    """Whether the window that reaches further back has the say, from both scores; not below where alerts end."""
+    return np.greater_equal(longer, np.maximum(score, ENDS_BELOW))
 
 
 def _judge(flat: NDArray[np.int64], baseline: Baseline) -> Verdict:
@@ -199,7 +218,7 @@ def _judge(flat: NDArray[np.int64], baseline: Baseline) -> Verdict:
         verdict = NOT_ENOUGH_DATA
     else:
         verdict = FLEET_AGE if abs(found.age_shift) > 1 else NO_DRIFT
-    limits = thresholds_at(baseline, n)
+    limits = found.limits
     return Verdict(
         verdict=verdict,
         n=n,
@@ -230,17 +249,6 @@ def _judge(flat: NDArray[np.int64], baseline: Baseline) -> Verdict:
         ),
         age_shift=round(float(found.age_shift), 4),
     )
-
-
-class Limits(NamedTuple):
-    """Where drift begins: PSI and KS `[..., F]`, conditional shifts `[..., 2, F]`, the shift of ages `[...]`, and
-    requests with new settings `[...]`, midway between the last count without an alarm and the first with one."""
-
-    psi: Floats
-    ks: Floats
-    shift: Floats
-    age: Floats
-    new: Floats
 
 
 def thresholds_at(baseline: Baseline, n: ArrayLike) -> Limits:
@@ -287,7 +295,7 @@ def _settings_misreported(found: Measured, baseline: Baseline) -> bool:
     new, offsets = found.new, baseline.binner.offsets
     could_tell = np.logical_or.reduceat(baseline.new, offsets)[_SENSOR].any()
     silent = new[_SENSOR].max() < new[_OPERATION].max() / 2 and found.score[_SENSOR].max() <= OTHERS_BELOW
-    return bool(could_tell and silent and new[_OPERATION].max() > thresholds_at(baseline, found.n).new)
+    return bool(could_tell and silent and new[_OPERATION].max() > found.limits.new)
 
 
 def _faulty_sensor(found: Measured, baseline: Baseline) -> int | None:
@@ -300,7 +308,7 @@ def _faulty_sensor(found: Measured, baseline: Baseline) -> int | None:
     if found.score[suspects[0]] <= 1:
         return None
     explaining = [int(i) for i in suspects if _left_without(int(i), found, baseline) <= OTHERS_BELOW]
-    changed = found.psi / thresholds_at(baseline, found.n).psi
+    changed = found.psi / found.limits.psi
     return max(explaining, key=lambda suspect: float(changed[suspect]), default=None)
 
 
@@ -316,8 +324,8 @@ def _left_without(suspect: int, found: Measured, baseline: Baseline) -> float:
     without = np.where((others[:, None] & others) | np.eye(len(others), dtype=bool), covariance, 0.0)
     shift = conditional(shifts(found.live, expected, baseline.scores, offsets), calibration.precision_of(without))
     distances = psi(found.live, expected, offsets, baseline.eps), ks(found.live, expected, offsets)
-    limits = thresholds_at(baseline, found.n)
-    return float(np.maximum(_score(*distances, shift, limits), _new_score(found.new, limits))[others].max())
+    score = np.maximum(_score(*distances, shift, found.limits), _new_score(found.new, found.limits))
+    return float(score[others].max())
 
 
 def _stuck(live: Floats, expected: Floats, baseline: Baseline) -> list[str]:

@@ -34,6 +34,7 @@ from driftloop.cmapss.source import Fleet, load_fleet, simulated_fleet
 from driftloop.errors import DataError
 from driftloop.rul import boosting, export, intervals, network, regimes, training
 from driftloop.rul.boosting import BoostingConfig
+from driftloop.rul.build import git_commit
 from driftloop.rul.network import Architecture
 from driftloop.rul.training import TrainConfig
 
@@ -57,6 +58,8 @@ QUICK_CONFIG = replace(
 QUICK_BOOSTING = replace(BOOSTING, iterations=20, min_leaf=10)
 QUICK_ROLLING = replace(QUICK_BOOSTING, history=False)
 TIMED_CALLS = 2000
+ANSWERS = ("true", "rul", "lower", "upper", "boosting", "rolling")
+"""What a `SeedResult` holds of every test engine."""
 
 
 @dataclass(frozen=True)
@@ -187,6 +190,22 @@ def run(plan: Plan, data: Data, cache: Path, report: Report | None = None) -> li
     return sorted(found, key=lambda result: (plan.subsets.index(result.subset), result.seed))
 
 
+def origin(plan: Plan, data: Data) -> dict[str, Any]:
+    """What a results file says of how its figures came about."""
+    return {
+        "created": durable.now(),
+        "git_commit": git_commit(),
+        "data_source": data.data_source,
+        "data_sha256": dict(data.hashes),
+        "environment": environment(),
+        "seeds": list(plan.seeds),
+        "models": "one per subset" if plan.per_subset else "one for all subsets",
+        "config": asdict(plan.config),
+        "boosting_config": asdict(plan.boosting),
+        "rolling_config": asdict(plan.rolling),
+    }
+
+
 def environment() -> dict[str, Any]:
     """Versions and processor: with data, seed and configuration, what the figures depend on."""
     packages = ("driftloop", "torch", "numpy", "onnxruntime", "scikit-learn", "scipy")
@@ -250,7 +269,7 @@ def _inference_us(session: Any, engine: Run, architecture: Architecture) -> floa
 
 def _result(seed: int, subset: str, arrays: Mapping[str, NDArray[np.float64]]) -> SeedResult:
     costs = {name.removeprefix("cost/"): float(value) for name, value in arrays.items() if name.startswith("cost/")}
-    mine = {name: arrays[f"{subset}/{name}"] for name in ("rul", "lower", "upper", "boosting", "rolling", "true")}
+    mine = {name: arrays[f"{subset}/{name}"] for name in ANSWERS}
     return SeedResult(seed, subset, **mine, costs=costs)
 
 

@@ -17,7 +17,6 @@ from driftloop.cmapss.files import SUBSETS
 from driftloop.cmapss.schema import RUL_CAP
 from driftloop.rul import benchmark
 from driftloop.rul.benchmark import Data, Plan, Report, SeedResult, Stage, capped
-from driftloop.rul.build import git_commit
 from driftloop.rul.intervals import BANDS, NOMINAL
 from driftloop.rul.metrics import Estimate, phm08_costs, training_bootstrap, training_difference
 
@@ -66,17 +65,8 @@ def summarise(plan: Plan, data: Data, results: Sequence[SeedResult]) -> dict[str
     grouped = {subset: [result for result in results if result.subset == subset] for subset in plan.subsets}
     costs = [result.costs for result in results if result.subset in {group[0] for group in plan.groups}]
     return {
-        "created": durable.now(),
-        "git_commit": git_commit(),
-        "data_source": data.data_source,
-        "data_sha256": dict(data.hashes),
-        "environment": benchmark.environment(),
-        "seeds": list(plan.seeds),
-        "models": "one per subset" if plan.per_subset else "one for all subsets",
+        **benchmark.origin(plan, data),
         "calibrate_share": benchmark.CALIBRATE_SHARE,
-        "config": asdict(plan.config),
-        "boosting_config": asdict(plan.boosting),
-        "rolling_config": asdict(plan.rolling),
         "cap": RUL_CAP,
         "subsets": {subset: _of_subset(found) for subset, found in grouped.items()},
         "intervals": _intervals(results),
@@ -320,9 +310,8 @@ def _inside(lower: Array, upper: Array, true: Array) -> NDArray[np.bool_]:
 
 
 def _predictions(result: SeedResult) -> dict[str, Any]:
-    columns = {name: getattr(result, name) for name in ("true", "rul", "lower", "upper", "boosting", "rolling")}
     return {"seed": result.seed, "subset": result.subset} | {
-        name: [_rounded(value) for value in values] for name, values in columns.items()
+        name: [_rounded(value) for value in getattr(result, name)] for name in benchmark.ANSWERS
     }
 
 

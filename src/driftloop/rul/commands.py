@@ -20,6 +20,7 @@ from driftloop.cmapss.archive import open_archive
 from driftloop.cmapss.source import dvc_revision, locate
 from driftloop.errors import DataError, DriftloopError
 from driftloop.registry import PRODUCTION, Registry
+from driftloop.rul import bars
 from driftloop.rul.tune import tune
 from driftloop.settings import Settings
 
@@ -238,16 +239,7 @@ def _train(
 
 @contextmanager
 def _progress() -> "Iterator[Any]":
-    from rich import progress
-
-    columns = (
-        progress.TextColumn("training"),
-        progress.BarColumn(),
-        progress.MofNCompleteColumn(),
-        progress.TextColumn("{task.fields[figures]}"),
-        progress.TimeElapsedColumn(),
-    )
-    with progress.Progress(*columns, console=_ERR, transient=True) as bar:
+    with bars.counted(_ERR) as bar:
         task = bar.add_task("training", total=None, figures="")
         best = ""
 

@@ -6,20 +6,18 @@ No test set is read.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
-from driftloop import durable
 from driftloop.cmapss.runs import Run
 from driftloop.cmapss.schema import RUL_CAP
 from driftloop.cmapss.source import Fleet
 from driftloop.rul import benchmark
-from driftloop.rul.benchmark import Data, Plan, Report, SeedResult, Stage, capped
-from driftloop.rul.build import git_commit
+from driftloop.rul.benchmark import ANSWERS, Data, Plan, Report, SeedResult, Stage, capped
 from driftloop.rul.intervals import BANDS
 from driftloop.rul.metrics import rmse
 
@@ -29,6 +27,11 @@ if TYPE_CHECKING:
 FOLDS = 3
 CUTS = 10
 """Cut-offs of each held-out engine; all are evenly likely from FIRST rows on."""
+MODELS = {
+    "lstm": "LSTM",
+    "boosting": "gradient boosting",
+    "rolling": "gradient boosting on rolling features alone",
+}
 FIRST = 20
 """Rows that a cut-off leaves at least; NASA's shortest test history has 19."""
 
@@ -86,6 +89,7 @@ def summarise(plan: Plan, data: Data, results: Sequence[SeedResult]) -> dict[str
                 for model, predictions in (
                     ("lstm", [one.rul for one in mine]),
                     ("boosting", [one.boosting for one in mine]),
+                    ("rolling", [one.rolling for one in mine]),
                 )
             },
             "coverage": _coverage(mine, chosen["all"]),
@@ -94,17 +98,9 @@ def summarise(plan: Plan, data: Data, results: Sequence[SeedResult]) -> dict[str
     everything = [_joined([one for one in results if one.seed == seed]) for seed in plan.seeds]
     true = capped(everything[0].true)
     return {
-        "created": durable.now(),
-        "git_commit": git_commit(),
-        "data_source": data.data_source,
-        "data_sha256": dict(data.hashes),
-        "environment": benchmark.environment(),
+        **benchmark.origin(plan, data),
         "folds": FOLDS,
         "cut_offs_of_an_engine": CUTS,
-        "seeds": list(plan.seeds),
-        "models": "one per subset" if plan.per_subset else "one for all subsets",
-        "config": asdict(plan.config),
-        "boosting_config": asdict(plan.boosting),
         "subsets": subsets,
         "intervals": {
             "coverage": _coverage(everything, true <= RUL_CAP),
@@ -124,7 +120,7 @@ def tables(summary: Mapping[str, Any]) -> list[Table]:
     errors = Table(title="RMSE in cycles on capped labels of held-out training engines, mean over seeds")
     for name in ("", *subsets, "mean"):
         errors.add_column(name, justify="right" if name else "left")
-    for model, title in (("lstm", "LSTM"), ("boosting", "gradient boosting")):
+    for model, title in MODELS.items():
         for labels, which in (("all", ""), ("below_cap", ", labels below the cap")):
             values = [content["rmse"][model][labels]["value"] for content in subsets.values()]
             errors.add_row(title + which, *(f"{value:.2f}" for value in [*values, np.mean(values)]))
@@ -143,19 +139,8 @@ def tables(summary: Mapping[str, Any]) -> list[Table]:
 
 def _joined(parts: Sequence[SeedResult]) -> SeedResult:
     """The answers of one seed one after the other."""
-
-    def column(name: str) -> NDArray[np.float64]:
-        return np.concatenate([getattr(part, name) for part in parts])
-
-    return replace(
-        parts[0],
-        rul=column("rul"),
-        lower=column("lower"),
-        upper=column("upper"),
-        boosting=column("boosting"),
-        rolling=column("rolling"),
-        true=column("true"),
-    )
+    answers = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ANSWERS}
+    return SeedResult(parts[0].seed, parts[0].subset, **answers, costs=parts[0].costs)
 
 
 def _rmse(

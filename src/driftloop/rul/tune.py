@@ -17,6 +17,7 @@ from rich.table import Table
 from driftloop import settings
 from driftloop.cmapss.archive import open_archive
 from driftloop.errors import DriftloopError
+from driftloop.rul import bars
 
 if TYPE_CHECKING:
     from driftloop.rul.tuning import Budget
@@ -127,18 +128,9 @@ def _drive(
 
 
 def _watch(study: Any, started: Sequence["subprocess.Popen[bytes]"], trials: int) -> None:
-    from rich import progress
-
     from driftloop.rul.tuning import DONE
 
-    columns = (
-        progress.TextColumn("{task.description}"),
-        progress.BarColumn(),
-        progress.MofNCompleteColumn(),
-        progress.TextColumn("{task.fields[figures]}"),
-        progress.TimeElapsedColumn(),
-    )
-    with progress.Progress(*columns, console=_ERR, transient=True) as bar:
+    with bars.counted(_ERR) as bar:
         task = bar.add_task("trials", total=trials, figures="")
         while any(process.poll() is None for process in started):
             time.sleep(_POLL_S)
