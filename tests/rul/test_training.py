@@ -217,9 +217,9 @@ def test_the_learning_rate_rises_and_falls() -> None:
     assert rates == sorted(rates[:21]) + sorted(rates[21:], reverse=True)
 
 
-def test_rul_above_the_cap_is_no_error_at_the_cap_alone_if_so_configured() -> None:
-    true = torch.tensor([0.5, 1.0, 1.0])
-    estimate = torch.stack([torch.tensor([0.7, 1.2, 0.9]), true, true], dim=1)
-    plain, clipped = (training.loss(estimate, true, 1.0, clipped_error=clipped) for clipped in (False, True))
-    assert plain.item() == pytest.approx((0.2**2 + 0.2**2 + 0.1**2) / 3)
-    assert clipped.item() == pytest.approx((0.2**2 + 0.1**2) / 3)
+def test_the_loss_is_squared_error_and_both_quantiles_pinball_losses() -> None:
+    true = torch.tensor([0.5, 1.0])
+    estimate = torch.tensor([[0.7, 0.4, 0.6], [1.2, 1.0, 0.9]])
+    low, high = training.QUANTILES
+    pinball = (low * 0.1 + 0.0) / 2 + ((1 - high) * 0.1 + high * 0.1) / 2
+    assert training.loss(estimate, true, 0.3).item() == pytest.approx((0.2**2 + 0.2**2) / 2 + 0.3 * pinball)

@@ -55,8 +55,6 @@ class TrainConfig:
     """Share of old windows in the batches of a warm start."""
     weight_decay: float = 1e-2
     quantile_weight: float = 0.3
-    clipped_error: bool = False
-    """Whether RUL above the cap, which is answered as the cap, is no error where the label is the cap."""
     averaging: float = 0.98
     """Decay per step of the moving average of the weights; the average is what is judged and kept."""
     evaluations: int = 5
@@ -233,16 +231,12 @@ def window_rmse(network: RulNetwork, windows: Windows, first: int | None = None)
     return rmse(predicted, windows.labels.numpy()[:first])
 
 
-def loss(estimate: Tensor, true: Tensor, quantile_weight: float, *, clipped_error: bool = False) -> Tensor:
+def loss(estimate: Tensor, true: Tensor, quantile_weight: float) -> Tensor:
     """Squared error of RUL plus pinball losses of the two quantiles: `estimate` `[n, 3]`, `true` `[n]`, in caps.
 
-    With `clipped_error` RUL above the cap is no error where the label is the cap.
     Source of the pinball loss: Koenker & Bassett, "Regression quantiles", Econometrica 1978.
     """
-    error = estimate[:, 0] - true
-    if clipped_error:
-        error = torch.where(true < 1.0, error, error.clamp(max=0.0))
-    total = (error**2).mean()
+    total = ((estimate[:, 0] - true) ** 2).mean()
     for column, quantile in enumerate(QUANTILES, start=1):
         below = true - estimate[:, column]
         total = total + quantile_weight * torch.maximum(quantile * below, (quantile - 1.0) * below).mean()
@@ -312,7 +306,7 @@ def _optimise(
     for step in range(1, steps + 1):
         chosen = torch.from_numpy(next(batches))
         estimate, true = network.estimate(learn.cut(chosen)), learn.labels[chosen] / RUL_CAP
-        value = loss(estimate, true, config.quantile_weight, clipped_error=config.clipped_error)
+        value = loss(estimate, true, config.quantile_weight)
         value.backward()
         optimiser.step(one_cycle(step, steps, lr))
         # A long memory from the first step on would keep the start in the average.
