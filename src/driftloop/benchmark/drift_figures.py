@@ -5,24 +5,19 @@ from typing import Any
 
 import numpy as np
 
+from driftloop import drawing
 from driftloop.benchmark.drift_run import AFTER, COMPARED
 from driftloop.benchmark.drift_summary import compared_names, ladders
+from driftloop.drawing import GREY, PALETTE, picture
 
-# Okabe and Ito's palette, which people with any colour vision can tell apart.
-BLUE, ORANGE, GREEN, RED, SKY, PINK, GREY = (
-    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#666666"
-)  # fmt: skip
-_STYLE = {"font.size": 8, "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.6}
 _MARKS = ("o", "s", "^", "D", "v", "P")
 Json = dict[str, Any]
 
 
 def draw_delays(summary: Json, path: Path) -> None:
     """Draw the median delay and its 90 % quantile over the share of foreign requests and over the bias."""
-    plt = _pyplot()
-    with plt.rc_context(_STYLE):
-        figure, (left, right) = plt.subplots(1, 2, figsize=(7.1, 2.7), sharey=True, layout="constrained")
-        for colour, (label, rows) in zip((BLUE, ORANGE, GREEN, RED), ladders(summary).items(), strict=False):
+    with picture(path, 1, 2, height=2.7, sharey=True) as (figure, ((left, right),)):
+        for colour, (label, rows) in zip(PALETTE, ladders(summary).items(), strict=False):
             axis = right if label == "bias" else left
             severity = [row["severity"] for row in rows]
             median = [row["median"] or np.nan for row in rows]
@@ -33,18 +28,14 @@ def draw_delays(summary: Json, path: Path) -> None:
             )
         _name_axes(left, right, "delay (requests)")
         for axis in (left, right):
-            axis.legend(frameon=False)
-        figure.suptitle(_title(summary, "Detection delay: median, shaded up to the 90 % quantile"), fontsize=9)
-        figure.savefig(path, dpi=150)
-        plt.close(figure)
+            axis.legend()
+        drawing.name(figure, summary["data_source"], "Detection delay: median, shaded up to the 90 % quantile")
 
 
 def draw_scores(summary: Json, path: Path) -> None:
     """Draw the drift score 1,000 requests after the change over its severity, with its 10 % and 90 % quantiles."""
-    plt = _pyplot()
-    with plt.rc_context(_STYLE):
-        figure, (left, right) = plt.subplots(1, 2, figsize=(7.1, 2.7), sharey=True, layout="constrained")
-        for colour, (label, rows) in zip((BLUE, ORANGE, GREEN, RED), ladders(summary).items(), strict=False):
+    with picture(path, 1, 2, height=2.7, sharey=True) as (figure, ((left, right),)):
+        for colour, (label, rows) in zip(PALETTE, ladders(summary).items(), strict=False):
             axis = right if label == "bias" else left
             severity = [row["severity"] for row in rows]
             low, middle, high = np.array([row["score"] for row in rows]).T
@@ -56,29 +47,23 @@ def draw_scores(summary: Json, path: Path) -> None:
         for axis in (left, right):
             axis.axhline(1.0, color=GREY, lw=0.8, ls="--")
             axis.axhline(healthy, color=GREY, lw=0.8, ls=":")
-            axis.legend(frameon=False)
+            axis.legend()
         right.annotate("alarm", (1, 1), xycoords=("axes fraction", "data"), ha="right", va="bottom", color=GREY)
         right.annotate(
             "largest healthy", (1, healthy), xycoords=("axes fraction", "data"), ha="right", va="top", color=GREY
         )
         _name_axes(left, right, "drift score")
-        figure.suptitle(
-            _title(summary, "Drift score 1,000 requests after the change: median, 10 % to 90 %"), fontsize=9
-        )
-        figure.savefig(path, dpi=150)
-        plt.close(figure)
+        title = "Drift score 1,000 requests after the change: median, 10 % to 90 %"
+        drawing.name(figure, summary["data_source"], title)
 
 
 def draw_detectors(summary: Json, path: Path) -> None:
     """Draw every detector's false alarms as it comes, and its delays once it is calibrated to none."""
-    plt = _pyplot()
     detectors = summary["detectors"]
-    colours = (BLUE, ORANGE, GREEN, RED, SKY, PINK)
-    with plt.rc_context(_STYLE):
-        figure, (left, right) = plt.subplots(1, 2, figsize=(7.1, 3.0), width_ratios=[1, 2.2], layout="constrained")
+    with picture(path, 1, 2, height=3.0, width_ratios=[1, 2.2]) as (figure, ((left, right),)):
         names = [detector["method"] for detector in detectors]
         alarms = [100 * detector["default_false_alarms"] for detector in detectors]
-        left.barh(names, alarms, color=colours[: len(names)])
+        left.barh(names, alarms, color=PALETTE[: len(names)])
         for at, value in enumerate(alarms):
             left.annotate(f" {value:.3g} %", (max(value, 0), at), va="center", color=GREY)
         left.set_xlim(0, 130)
@@ -86,7 +71,7 @@ def draw_detectors(summary: Json, path: Path) -> None:
         no_drift = {scenario.name for scenario in COMPARED if scenario.family in {"age", "corrupt"}}
         left.set_xlabel("healthy stretches of 500 requests\nwith an alarm, default threshold (%)")
         scenarios = {key: name for key, name in compared_names(detectors).items() if key not in no_drift}
-        for number, (detector, colour) in enumerate(zip(detectors, colours, strict=False)):
+        for number, (detector, colour) in enumerate(zip(detectors, PALETTE, strict=False)):
             medians = [detector["calibrated_delays"][name]["median"] for name in scenarios]
             places = np.arange(len(scenarios)) + 0.1 * (number - (len(detectors) - 1) / 2)
             shown = [np.nan if value is None else value for value in medians]
@@ -103,10 +88,8 @@ def draw_detectors(summary: Json, path: Path) -> None:
         ]
         right.set_xticks(range(len(scenarios)), labels, fontsize=6)
         right.set_ylabel("median delay, calibrated")
-        right.legend(frameon=False, fontsize=6, ncols=6, loc="upper center", bbox_to_anchor=(0.5, 1.12))
-        figure.suptitle(_title(summary, "Detectors on the same streams"), fontsize=9)
-        figure.savefig(path, dpi=150)
-        plt.close(figure)
+        right.legend(fontsize=6, ncols=6, loc="upper center", bbox_to_anchor=(0.5, 1.12))
+        drawing.name(figure, summary["data_source"], "Detectors on the same streams")
 
 
 def _name_axes(left: Any, right: Any, what: str) -> None:
@@ -115,16 +98,3 @@ def _name_axes(left: Any, right: Any, what: str) -> None:
     left.set_xticks([0.05, 0.1, 0.25, 0.5, 1.0], ["5 %", "10 %", "25 %", "50 %", "100 %"])
     left.minorticks_off()
     right.set(xlabel="bias (standard deviations within a regime)")
-
-
-def _title(summary: Json, text: str) -> str:
-    return f"SIMULATED DATA — {text}" if summary["data_source"] == "simulated" else text
-
-
-def _pyplot() -> Any:
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
-    return plt

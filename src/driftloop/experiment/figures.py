@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from driftloop import drawing
+from driftloop.drawing import BLUE, GREEN, GREY, ORANGE, PALETTE, RED, picture
 from driftloop.drift.verdict import DRIFT, WITHOUT_DRIFT
 from driftloop.experiment.marks import NAMES, event_time
 from driftloop.experiment.run import ROLLING
@@ -15,22 +17,16 @@ if TYPE_CHECKING:
     from driftloop.experiment.recovery import Outcome
 
 LABELS = {"t0": "T0", "t1": "T1", "t2": "T2", "t_rt": "T$_{RT}$", "t4": "T4", "t5": "T5"}
-# Okabe and Ito's palette, which people with any colour vision can tell apart.
-BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
-_STYLE = {"font.size": 8, "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.6}
 CLOSE = 0.018
 """Marks nearer to each other than this share of the axis get their labels on another line."""
 
 
 def draw_timeline(outcome: "Outcome", path: Path) -> None:
-    """Draw drift statistic, live error and model version over one time axis with the marks, 180 mm wide."""
-    plt = _pyplot()
+    """Draw drift statistic, live error and model version over one time axis with the marks."""
     recording, marks = outcome.recording, outcome.marks
     origin = marks.t0 or recording.started
-    with plt.rc_context(_STYLE):
-        figure, (drift, error, version) = plt.subplots(
-            3, 1, sharex=True, figsize=(7.1, 5.0), height_ratios=[3, 3, 1.1], layout="constrained"
-        )
+    with picture(path, 3, 1, height=5.0, sharex=True, height_ratios=[3, 3, 1.1]) as (figure, axes):
+        drift, error, version = axes[:, 0]
         _drift_panel(drift, outcome, origin)
         _error_panel(error, outcome, origin)
         _version_panel(version, recording.records, origin)
@@ -40,19 +36,13 @@ def draw_timeline(outcome: "Outcome", path: Path) -> None:
         version.set_xlabel("seconds after T0")
         _draw_marks((drift, error, version), outcome, origin, end - start)
         title = f"{recording.plan.healthy_subset}, then {recording.plan.change.describe()}"
-        if recording.data_source == "simulated":
-            title = f"SIMULATED DATA — {title}"
-        figure.suptitle(title, fontsize=9, color=RED if recording.data_source == "simulated" else "black")
+        drawing.name(figure, recording.data_source, title)
         figure.align_ylabels()
-        figure.savefig(path, dpi=200)
-        plt.close(figure)
 
 
 def draw_campaign(rows: Sequence[dict[str, Any]], path: Path) -> None:
     """Draw detection delay and core recovery over the share of changed requests, a line for each kind."""
-    plt = _pyplot()
-    with plt.rc_context(_STYLE):
-        figure, axes = plt.subplots(1, 2, figsize=(7.1, 2.8), layout="constrained")
+    with picture(path, 1, 2, height=2.8) as (figure, (axes,)):
         for axis, field, label in zip(
             axes,
             ("detection_s", "core_recovery_s"),
@@ -81,11 +71,9 @@ def draw_campaign(rows: Sequence[dict[str, Any]], path: Path) -> None:
             axis.set_ylim(bottom=0)
         handles, labels = axes[0].get_legend_handles_labels()
         if handles:
-            axes[0].legend(handles, labels, frameon=False)
-        if any(row.get("data_source") == "simulated" for row in rows):
-            figure.suptitle("SIMULATED DATA", color=RED, fontsize=9)
-        figure.savefig(path, dpi=200)
-        plt.close(figure)
+            axes[0].legend(handles, labels)
+        simulated = any(row.get("data_source") == "simulated" for row in rows)
+        drawing.name(figure, "simulated" if simulated else "nasa")
 
 
 def rolling_error(records: Sequence[Record], origin: float, count: int) -> tuple[list[float], list[float]]:
@@ -175,13 +163,4 @@ def _versions(records: Sequence[Record]) -> list[str]:
 
 
 def _colours(count: int) -> list[str]:
-    return [(BLUE, ORANGE, GREEN, RED)[index % 4] for index in range(count)]
-
-
-def _pyplot() -> Any:
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
-    return plt
+    return [PALETTE[index % len(PALETTE)] for index in range(count)]

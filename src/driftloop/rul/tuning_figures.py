@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+from driftloop.drawing import BLUE, GREY, ORANGE, picture
+
 HISTORY, IMPORTANCE = "history.png", "importance.png"
-# Okabe and Ito's palette, which people with any colour vision can tell apart.
-BLUE, ORANGE, GREY = "#0072B2", "#E69F00", "#666666"
-_STYLE = {"font.size": 8, "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.6}
 
 
 def draw(result: dict[str, Any], folder: Path) -> list[Path]:
@@ -23,11 +22,9 @@ def draw(result: dict[str, Any], folder: Path) -> list[Path]:
 
 
 def _history(result: dict[str, Any], path: Path) -> None:
-    plt = _pyplot()
     complete = [trial for trial in result["trials"] if trial["state"] == "complete"]
     pruned = [trial for trial in result["trials"] if trial["state"] == "pruned" and trial["reached"]]
-    with plt.rc_context(_STYLE):
-        figure, axis = plt.subplots(figsize=(7.1, 3.0), layout="constrained")
+    with picture(path, height=3.0) as (_, ((axis,),)):
         numbers = [trial["trial"] for trial in complete]
         axis.plot(numbers, [trial["rmse"] for trial in complete], "o", color=BLUE, ms=4, label="complete")
         if pruned:
@@ -39,36 +36,21 @@ def _history(result: dict[str, Any], path: Path) -> None:
         axis.set_xlabel("trial")
         axis.set_ylabel("early-stop RMSE (cycles)")
         axis.xaxis.get_major_locator().set_params(integer=True)
-        axis.set_title(f"{result['study']}: {_judged(result)}", fontsize=9, loc="left")
-        axis.legend(frameon=False)
-        figure.savefig(path, dpi=200)
-        plt.close(figure)
+        axis.set_title(f"{result['study']}: {_judged(result)}", loc="left")
+        axis.legend()
 
 
 def _importance(result: dict[str, Any], path: Path) -> None:
-    plt = _pyplot()
     shares = dict(sorted(result["importance"].items(), key=lambda item: item[1]))
-    with plt.rc_context(_STYLE):
-        figure, axis = plt.subplots(figsize=(7.1, 0.6 + 0.24 * len(shares)), layout="constrained")
+    with picture(path, height=0.6 + 0.24 * len(shares)) as (_, ((axis,),)):
         axis.barh(list(shares), list(shares.values()), color=BLUE, height=0.6)
         for row, share in enumerate(shares.values()):
             axis.text(share, row, f" {share:.0%}", va="center", fontsize=7, color=GREY)
         axis.set_xlabel("share of the spread in RMSE that it explains (PED-ANOVA)")
-        axis.set_title(f"{result['study']}: {result['states']['complete']} complete trials", fontsize=9, loc="left")
-        figure.savefig(path, dpi=200)
-        plt.close(figure)
+        axis.set_title(f"{result['study']}: {result['states']['complete']} complete trials", loc="left")
 
 
 def _judged(result: dict[str, Any]) -> str:
     folds = result.get("folds", 1)
     how = f"{folds} folds" if folds > 1 else "held-out early-stop engines"
     return f"{how} of {result.get('engines')} engines, labels capped"
-
-
-def _pyplot() -> Any:
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot
-
-    return pyplot
