@@ -9,7 +9,8 @@
 #   settled    after the loop, with another number of servers: nothing changes, and check mode finds nothing to do
 #   suite      tests/run-all.sh
 #   repair     one object of each component deleted or altered: exactly these are repaired
-#   faults     every pod deleted in turn and containerd killed while the fleet changes again: it recovers, nothing is lost
+#   faults     PostgreSQL and the Pushgateway refuse their clients, every pod is deleted in turn and containerd killed while
+#              the fleet changes again: it recovers, nothing is lost
 #   down       stop the lab and show that nothing is left
 #
 # Usage: test.sh [--keep] [STAGE...]     without stages, all of them; with some, on the lab as it is
@@ -201,6 +202,7 @@ stage_faults() {
     experiment=$!
     # The retrainer while its pipeline runs in a Job: the next retrainer takes the Job over.
     soon 180 told "$before" retraining_started || die "no retraining started: $(tail -n 5 "$results/faults.log")"
+    clients_get_errors 30
     for selector in driftloop-retrainer mlflow minio postgres driftloop-server driftloop-watch prometheus alertmanager pushgateway; do
         k delete pods -A -l "app.kubernetes.io/name=$selector" --wait=false >/dev/null
         sleep 8
@@ -215,9 +217,38 @@ stage_faults() {
     ((after > before)) || die "events were lost: $before before, $after after"
     told "$before" retraining_adopted || die "the retrainer that was started anew did not take over the Job of the one before"
     driftloop events --json | jq -es '[.[].seq] as $n | $n == [range($n[0]; $n[0] + ($n | length))]' >/dev/null || die "events are missing from the log"
+    k -n serving wait --for=condition=Complete --timeout=240s job/report-in-errors >/dev/null ||
+        die "a report that was begun while MLflow and the Pushgateway gave errors was never made"
+    k -n serving delete job report-in-errors >/dev/null
     forward stop
     ansible after-faults
     unchanged after-faults
+}
+
+# For so long MLflow gets no connection from PostgreSQL, and who asks the Pushgateway finds nobody: SECONDS
+clients_get_errors() {
+    k -n monitoring create quota nothing-starts --hard=pods=0 >/dev/null
+    k -n monitoring delete pods -l app.kubernetes.io/name=pushgateway --wait=false >/dev/null
+    database "ALTER DATABASE mlflow CONNECTION LIMIT 0"
+    database "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'mlflow'"
+    soon 10 refused || die "MLflow answers although PostgreSQL lets nobody in"
+    k -n serving create job report-in-errors --from=cronjob/drift-report >/dev/null
+    sleep "$1"
+    database "ALTER DATABASE mlflow CONNECTION LIMIT -1"
+    k -n monitoring delete quota nothing-starts >/dev/null
+}
+
+# A statement for PostgreSQL, as its administrator.
+database() {
+    # shellcheck disable=SC2016  # for the shell in the pod
+    k -n storage exec statefulset/postgres -- bash -c \
+        'PGPASSWORD=$(</secrets/admin/password) psql -Xqt -v ON_ERROR_STOP=1 -h 127.0.0.1 -U postgres -c "$0"' "$1" >/dev/null
+}
+
+# MLflow has no answer from its database.
+refused() {
+    ! on_node curl --silent --fail --max-time 5 -H 'Content-Type: application/json' -d '{"max_results": 1}' \
+        "$DRIFTLOOP_MLFLOW_URL/api/2.0/mlflow/experiments/search"
 }
 
 soon() { # SECONDS COMMAND...
@@ -280,7 +311,7 @@ main() {
     while (($#)); do
         case $1 in
         --keep) keep=yes ;;
-        --help | -h) sed -n '2,21s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        --help | -h) sed -n '2,22s/^# \{0,1\}//p' "$0"; exit 0 ;;
         *)
             [[ " ${stages[*]} " == *" $1 "* ]] || die "no stage is called '$1'; there are: ${stages[*]}"
             wanted+=("$1")
