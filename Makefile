@@ -39,7 +39,7 @@ unit: setup setup-ansible ## unit, property, API and end-to-end tests
 test-faults: setup ## kill, corrupt and overload things on purpose
 	@$(BIN)/pytest -m faults
 
-test-lab: setup setup-ansible ## prove the playbooks and the loop on a real Kubernetes (root; 40 GB; installs Debian packages)
+test-lab: setup setup-ansible ## prove the playbooks and the loop on a real Kubernetes (root; 50 GB; installs Debian packages)
 	@tests/lab/test.sh
 
 bench: setup ## measure the figures that the README states

@@ -25,7 +25,7 @@ cache=${DRIFTLOOP_LAB_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/driftloop-lab}
 
 readonly link=driftloop-lab host_address=10.99.99.1 lab_address=10.99.99.2
 readonly pods=10.42.0.0/16 services=10.43.0.0/16 first_service=10.43.0.1 dns=10.43.0.10
-readonly node=lab
+readonly node=lab first_run_gb=50
 readonly packages=(etcd-server containerd runc containernetworking-plugins buildah debootstrap iptables iproute2
     conntrack openssl tini util-linux)
 
@@ -337,6 +337,10 @@ build_kube() {
         local version
         version=$(sed -n 's|^\tk8s.io/kubernetes \(v.*\)$|\1|p; s|^require k8s.io/kubernetes \(v.*\)$|\1|p' "$here/node/go.mod")
         mkdir -p "$cache"
+        # Found out half an hour later, a full disk also makes the kubelet throw images away.
+        local free
+        free=$(df --output=avail -B 1G "$cache" | tail -n 1 | tr -d ' ')
+        ((free >= first_run_gb)) || die "$cache has $free GB left; images and Go's and uv's caches take $first_run_gb the first time: make room, or set DRIFTLOOP_LAB_CACHE"
         (cd "$here/node" && CGO_ENABLED=0 go build -trimpath -o "$kube.part" -ldflags \
             "-s -w -X k8s.io/component-base/version.gitVersion=$version -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=34" .)
         mv "$kube.part" "$kube"
