@@ -3,7 +3,8 @@
 # What every file of the suite stands on; sourced, never run. A fact is a sentence and a command that shows it true: the
 # command's output is the evidence where it is not. Needs kubectl, jq, curl and driftloop's .venv (boto3, dvc).
 #
-# Environment: KUBECONFIG; DRIFTLOOP_KUBECTL (kubectl); NAMESPACE_STORAGE, _MLFLOW, _MONITORING, _SERVING, _KUBEFLOW.
+# Environment: KUBECONFIG; DRIFTLOOP_KUBECTL (kubectl); NAMESPACE_STORAGE, _MLFLOW, _MONITORING, _SERVING, _KUBEFLOW;
+# SUITE_PATIENCE_S, how long to wait at most for what is not so yet: for where it is known to be broken.
 set -uo pipefail
 
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -32,6 +33,7 @@ trap 'exit 130' INT TERM
 
 fact() { # "sentence" COMMAND...
   local sentence=$1
+  asked "$sentence" || return 0
   shift
   # Not in a subshell: what a fact remembers, the next one may use.
   if "$@" >"$scratch/evidence" 2>&1; then
@@ -40,13 +42,16 @@ fact() { # "sentence" COMMAND...
   else
     echo failed >>"$counts"
     printf 'FAIL  %s\n' "$sentence"
-    [[ -s $scratch/evidence ]] || echo '(no output)' >"$scratch/evidence"
+    grep -q '[^[:space:]]' "$scratch/evidence" || echo '(no output)' >"$scratch/evidence"
     tail -n 12 "$scratch/evidence" | cut -c1-400 | sed 's/^/      | /'
     return 1
   fi
 }
 
+asked() { [[ -z ${SUITE_ONLY:-} || $1 =~ ^(${SUITE_ONLY:-})$ ]]; } # SENTENCE
+
 skip() { # "sentence" "why"
+  asked "$1" || return 0
   echo skipped >>"$counts"
   printf 'skip  %s: %s\n' "$1" "$2"
 }
@@ -63,12 +68,13 @@ at_least() { # NUMBER FOUND
 at_most() { # NUMBER FOUND
   if ! number "${2-}" || ! awk -v most="$1" -v found="$2" 'BEGIN {exit !(found <= most)}'; then echo "wanted at most $1, found '${2-}'"; return 1; fi
 }
+patience() { local most=${SUITE_PATIENCE_S:-$1}; echo $((most < $1 ? most : $1)); } # SECONDS
 soon() { # SECONDS COMMAND...: succeeds within that time; the last output is the evidence
-  local end=$((SECONDS + $1)) output
+  local end=$((SECONDS + $(patience "$1"))) output
   shift
   while true; do
     output=$("$@" 2>&1) && { [[ -z $output ]] || printf '%s\n' "$output"; return 0; }
-    ((SECONDS < end)) || { printf '%s\n' "$output"; return 1; }
+    ((SECONDS < end)) || { [[ -z $output ]] || printf '%s\n' "$output"; return 1; }
     sleep 1
   done
 }
@@ -84,12 +90,13 @@ ask() { k get --raw "/api/v1/namespaces/$1/services/$2/proxy$3"; }
 
 tunnel() { # NAMESPACE SERVICE PORT -> sets `address`; a port-forward on a free local port until the file ends
   local log=$scratch/tunnel-$2-$3-$RANDOM tries
-  "${kubectl[@]}" -n "$1" port-forward --address 127.0.0.1 "service/$2" ":$3" >"$log" 2>&1 &
+  "${kubectl[@]}" -n "$1" port-forward --address 127.0.0.1 --pod-running-timeout "$(patience 20)s" "service/$2" ":$3" >"$log" 2>&1 &
   echo $! >>"$scratch/tunnels"
   for ((tries = 0; tries < 100; tries++)); do
+    sleep 0.2
     address=$(sed -n 's/^Forwarding from \(127.0.0.1:[0-9]*\).*/\1/p' "$log" | head -n 1)
     [[ -z $address ]] || return 0
-    sleep 0.2
+    kill -0 $! 2>/dev/null || break
   done
   echo "no tunnel to $1/$2:$3: $(<"$log")" >&2
   return 1
@@ -134,8 +141,17 @@ query() { # PROMQL: the values, one a line
   ask "$monitoring" prometheus:9090 "/api/v1/query?query=$(jq -rn --arg q "$1" '$q | @uri')" | jq -r '.data.result[].value[1]'
 }
 
-# Objects of the platform's namespaces as one JSON list: KIND
+# Objects of the platform's namespaces as one JSON list: KIND. An empty list would please every fact about them.
 of_platform() {
   local namespace
-  for namespace in "${namespaces[@]}"; do k -n "$namespace" get "$1" -o json | jq -c '.items[]'; done | jq -s .
+  for namespace in "${namespaces[@]}"; do k -n "$namespace" get "$1" -o json | jq -c '.items[]' || exit 1; done \
+    | jq -es --arg kind "$1" 'if . == [] then error("there are no \($kind) to look at") else . end'
+}
+
+# The version that the registry calls production.
+production() { ask "$mlflow" mlflow:5000 "/api/2.0/mlflow/registered-models/alias?name=$model&alias=production" | jq -er .model_version.version; }
+# False only where the registry says that there is none: one that does not answer is for a fact to tell.
+promoted() {
+  local answer
+  answer=$(production 2>&1) || [[ $answer != *'could not find the requested resource'* && $answer != *'rejected our request'* ]]
 }

@@ -2,12 +2,20 @@
 # Asks a running platform whether it is what the playbooks promise: every file of 01-infra, 02-connectivity,
 # 03-functional and 99-integration, in this order. Ends with "N passed, M failed, S skipped".
 #
-# Usage: run-all.sh [FOLDER | FILE]...     without an argument, all
+# Usage: run-all.sh [--only REGEX] [FOLDER | FILE]...     without an argument, all
+#   --only   ask only the facts whose whole sentence matches this extended regular expression
 # Environment: see _lib.sh. KUBECONFIG must name the cluster.
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cd "$here" || exit 2
-case ${1:-} in --help | -h) sed -n '2,6s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
+case ${1:-} in
+  --help | -h) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 0 ;;
+  --only)
+    [[ -n ${2:-} ]] || { echo "run-all: --only needs a regular expression" >&2; exit 2; }
+    export SUITE_ONLY=$2
+    shift 2
+    ;;
+esac
 
 for program in "${DRIFTLOOP_KUBECTL:-kubectl}" jq curl; do
   command -v "${program%% *}" >/dev/null || { echo "run-all: $program is not installed" >&2; exit 2; }
@@ -47,4 +55,5 @@ done
 count() { grep -c "^$1$" "$SUITE_COUNTS"; }
 failed=$(count failed)
 printf '%s passed, %s failed, %s skipped\n' "$(count passed)" "$failed" "$(count skipped)"
+[[ -s $SUITE_COUNTS ]] || { echo "run-all: no fact was asked" >&2; exit 2; }
 [[ $failed == 0 && $broken == 0 ]]

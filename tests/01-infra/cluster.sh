@@ -2,8 +2,8 @@
 # The cluster itself.
 source "$(dirname "${BASH_SOURCE[0]}")/../_lib.sh"
 
-api_ready() { k get --raw /readyz | grep -qx ok; }
-nodes_ready() { k get nodes -o json | jq -r '.items[] | select(any(.status.conditions[]; .type == "Ready" and .status == "True") | not).metadata.name' | none; }
+api_ready() { same ok "$(k get --raw /readyz 2>&1)"; }
+nodes_ready() { k get nodes -o json | jq -r 'if .items == [] then error("there is no node") else .items[] end | select(any(.status.conditions[]; .type == "Ready" and .status == "True") | not).metadata.name' | none; }
 no_pressure() { k get nodes -o json | jq -r '.items[] | .metadata.name as $n | .status.conditions[] | select(.type != "Ready" and .status == "True") | "\($n): \(.message)"' | none; }
 dns_runs() { at_least 1 "$(k -n kube-system get pods -l k8s-app=kube-dns -o json | jq '[.items[] | select(any(.status.conditions[]?; .type == "Ready" and .status == "True"))] | length')"; }
 node_figures() { same "$(k get nodes -o name | wc -l)" "$(k get --raw /apis/metrics.k8s.io/v1beta1/nodes | jq '.items | length')"; }
@@ -14,7 +14,11 @@ pods_ready() {
   k -n "$1" get pods -o json | jq -r '.items[] | select(.status.phase != "Succeeded")
     | select(any(.metadata.ownerReferences[]?; .kind == "Job") | not)
     | select(any(.status.conditions[]?; .type == "Ready" and .status == "True") | not)
-    | "\(.metadata.name): \(.status.phase) \([.status.containerStatuses[]?.state | to_entries[] | .value.reason // empty] | join(" "))"' | none
+    | "\(.metadata.name): \(.status.phase) \([.status.containerStatuses[]?.state | to_entries[] | .value.reason // empty] | join(" "))"' | none || return 1
+  # A pod that could not even be made is in no list of pods.
+  k -n "$1" get deployments,statefulsets,daemonsets -o json | jq -r '.items[]
+    | (.status.desiredNumberScheduled // .spec.replicas) as $wanted | (.status.numberReady // .status.readyReplicas // 0) as $ready
+    | select($ready < $wanted) | "\(.kind) \(.metadata.name): \($ready) of \($wanted) pods are ready"' | none
 }
 never_out_of_memory() {
   of_platform pods | jq -r '.[] | .metadata as $m | .status.containerStatuses[]?

@@ -2,7 +2,7 @@
 # Volumes: bound, as big as promised, and kept.
 source "$(dirname "${BASH_SOURCE[0]}")/../_lib.sh"
 
-all_bound() { k get pvc --all-namespaces -o json | jq -r '.items[] | select(.status.phase != "Bound") | "\(.metadata.namespace)/\(.metadata.name): \(.status.phase)"' | none; }
+all_bound() { k get pvc --all-namespaces -o json | jq -r 'if .items == [] then error("there is no claim") else .items[] end | select(.status.phase != "Bound") | "\(.metadata.namespace)/\(.metadata.name): \(.status.phase)"' | none; }
 asked_for() { # LABEL SIZE: the claims of that application add up to the size
   same "$2" "$(k -n "$storage" get pvc -o json | jq -r --arg app "$1" '[.items[] | select(.metadata.labels["app.kubernetes.io/name"] == $app or (.metadata.name | contains($app)))][0].spec.resources.requests.storage')"
 }
@@ -14,7 +14,7 @@ survives() { # a file on MinIO's volume is there again after its pod was made an
   local mark=suite-$RANDOM$RANDOM
   as_s3_user dvc 's3.put_object(Bucket="thesis-data", Key="dvc/" + arguments[0], Body=b"kept")' "$mark" || return 1
   k -n "$storage" delete pod minio-0 --wait=true >/dev/null || return 1
-  soon 120 k -n "$storage" wait --for=condition=Ready pod/minio-0 --timeout=5s >/dev/null || return 1
+  soon 120 k -n "$storage" wait --for=condition=Ready pod/minio-0 --timeout=5s || return 1
   s3_address=
   soon 30 as_s3_user dvc 'assert s3.get_object(Bucket="thesis-data", Key="dvc/" + arguments[0])["Body"].read() == b"kept"
 s3.delete_object(Bucket="thesis-data", Key="dvc/" + arguments[0])' "$mark"

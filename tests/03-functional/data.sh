@@ -9,13 +9,14 @@ project() { # NAME: a DVC project with the platform's remote
     dvc "$1" remote add --quiet --default platform "s3://thesis-data/dvc/suite-$mark" &&
     dvc "$1" remote modify platform endpointurl "http://$s3_address"
 }
+reached() { [[ -n ${s3_address:-} ]] || { echo "no tunnel to the object store"; return 1; }; }
 pushes() {
-  [[ -n ${s3_address:-} ]] && project one || return 1
+  reached && project one || return 1
   head -c 3000000 /dev/urandom >"$scratch/one/engines.bin"
-  dvc one add --quiet engines.bin && dvc one push --quiet
+  dvc one add --quiet engines.bin && dvc one push
 }
 pulls() {
-  [[ -n ${s3_address:-} ]] && project two && cp "$scratch/one/engines.bin.dvc" "$scratch/two/" && dvc two pull --quiet && cmp "$scratch/one/engines.bin" "$scratch/two/engines.bin"
+  reached && project two && cp "$scratch/one/engines.bin.dvc" "$scratch/two/" && dvc two pull && cmp "$scratch/one/engines.bin" "$scratch/two/engines.bin"
 }
 in_bucket() { at_least 1 "$(as_s3_user dvc 'print(s3.list_objects_v2(Bucket="thesis-data", Prefix=arguments[0])["KeyCount"])' "dvc/suite-$mark/")"; }
 mark=$RANDOM

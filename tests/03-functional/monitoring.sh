@@ -3,26 +3,29 @@
 source "$(dirname "${BASH_SOURCE[0]}")/../_lib.sh"
 targets=$(ask "$monitoring" prometheus:9090 '/api/v1/targets?state=active' 2>/dev/null)
 
-all_up() { ask "$monitoring" prometheus:9090 '/api/v1/targets?state=active' | jq -r '.data.activeTargets[] | select(.health != "up") | "\(.labels.job) \(.scrapeUrl): \(.lastError)"' | none; }
+all_up() { ask "$monitoring" prometheus:9090 '/api/v1/targets?state=active' | jq -r '.data.activeTargets | if . == [] then error("there are no targets") else .[] end | select(.health != "up") | "\(.labels.job) \(.scrapeUrl): \(.lastError)"' | none; }
 enough_up() { at_least 15 "$(query 'sum(up)')" || { jq -r '.data.activeTargets[] | "\(.health) \(.labels.job) \(.scrapeUrl)"' <<<"$targets"; return 1; }; }
 scraped() { at_least 1 "$(query "count(up{job=~\".*$1.*\"} == 1)")"; }
 rules_loaded() { at_least 5 "$(ask "$monitoring" prometheus:9090 /api/v1/rules | jq '[.data.groups[].rules[]] | length')"; }
-rules_well() { ask "$monitoring" prometheus:9090 /api/v1/rules | jq -r '.data.groups[].rules[] | select(.health == "err") | "\(.name): \(.lastError)"' | none; }
+rules_well() { ask "$monitoring" prometheus:9090 /api/v1/rules | jq -r '[.data.groups[].rules[]] | if . == [] then error("there are no rules") else .[] end | select(.health == "err") | "\(.name): \(.lastError)"' | none; }
 rule_there() { ask "$monitoring" prometheus:9090 /api/v1/rules | jq -e --arg name "$1" 'any(.data.groups[].rules[]; .name == $name)' >/dev/null || { ask "$monitoring" prometheus:9090 /api/v1/rules | jq -r '.data.groups[].rules[].name'; return 1; }; }
 knows_alertmanager() { at_least 1 "$(ask "$monitoring" prometheus:9090 /api/v1/alertmanagers | jq '.data.activeAlertmanagers | length')"; }
-configuration() { ask "$monitoring" alertmanager:9093 /api/v2/status | jq -r .config.original; }
-routes_at_once() { configuration | grep -A8 DriftloopDrift | grep -q 'group_wait: 0s' || { configuration; return 1; }; }
+configuration() { ask "$monitoring" alertmanager:9093 /api/v2/status | jq -er .config.original; }
+routes_at_once() {
+  local configuration route
+  configuration=$(configuration) || return 1
+  route=$(grep -A8 DriftloopDrift <<<"$configuration")
+  [[ $route == *'group_wait: 0s'* ]] || { printf '%s\n' "$configuration"; return 1; }
+}
 calls_the_retrainer() { # Alertmanager does not show a webhook's address: what it was given is looked at
-  local given
-  given=$(k -n "$monitoring" get secret alertmanager-config -o json | jq -er '.data[] | @base64d')
-  grep -q 'url: http://driftloop-retrainer\.' <<<"$given" && configuration | grep -q 'receiver: retrainer' && return
-  printf '%s\n' "$given"
-  return 1
+  local given running
+  given=$(k -n "$monitoring" get secret alertmanager-config -o json | jq -er '.data[] | @base64d') && running=$(configuration) || return 1
+  [[ $given == *'url: http://driftloop-retrainer.'* && $running == *'receiver: retrainer'* ]] || { printf '%s\n' "$given" "$running"; return 1; }
 }
 no_token_shown() { configuration | { grep -iE 'credentials: [^<]' || true; } | none; }
 pushed() {
   tunnel "$monitoring" pushgateway 9091 || return 1
-  curl --silent --fail --data-binary "driftloop_suite_mark $mark
+  curl --silent --show-error --fail --data-binary "driftloop_suite_mark $mark
 " "http://$address/metrics/job/suite-$mark" || return 1
   always "curl --silent -X DELETE http://$address/metrics/job/suite-$mark"
   soon 90 has_value

@@ -29,8 +29,9 @@ newest_backup() { as_s3_user backup 'found = [o for page in s3.get_paginator("li
 print(max((o["LastModified"].isoformat(), o["Key"]) for o in found) if found else "")'; }
 backs_up() {
   sql kfp "DROP TABLE IF EXISTS suite_backup; CREATE TABLE suite_backup AS SELECT 'kept $mark' AS line" || return 1
+  always 'sql kfp "DROP TABLE IF EXISTS suite_backup"'
   local before
-  before=$(newest_backup)
+  before=$(newest_backup) || return 1
   k -n "$storage" create job "suite-backup-$mark" --from=cronjob/postgres-backup >/dev/null || return 1
   always "k -n '$storage' delete job suite-backup-$mark --wait=false"
   soon 180 k -n "$storage" wait --for=condition=Complete "job/suite-backup-$mark" --timeout=5s >/dev/null || { k -n "$storage" logs "job/suite-backup-$mark" --all-containers --tail=20; return 1; }

@@ -11,7 +11,11 @@ always "$scripts/port-forward-all.sh stop"
 
 # Facts before these restarted pods, and Prometheus says nothing of a new one until it has asked it.
 well() { soon 90 "$scripts/healthcheck.sh"; }
-well_in_json() { soon 90 "$scripts/healthcheck.sh" --json >"$scratch/health"; jq -e '.healthy == true and (.layers | length) == 6' "$scratch/health" >/dev/null || { jq -c '.layers[].checks[] | select(.healthy | not)' "$scratch/health"; return 1; }; }
+well_in_json() {
+  soon 90 "$scripts/healthcheck.sh" --json >"$scratch/health"
+  jq -e '.healthy == true and (.layers | length) == 6' "$scratch/health" >/dev/null \
+    || { echo "found: $(jq -c '.layers[].checks[] | select(.healthy | not)' "$scratch/health" 2>/dev/null || head -c 300 "$scratch/health")"; return 1; }
+}
 notices() { # the Pushgateway taken away: exit code 1, layer 4 named
   local code
   # Not scaled: who sets the replicas owns them from then on, and the next playbook would take that for a change.
@@ -28,8 +32,15 @@ notices() { # the Pushgateway taken away: exit code 1, layer 4 named
 }
 gone() { ! ask "$monitoring" pushgateway:9091 /-/healthy >/dev/null 2>&1; }
 cannot_look() { local code; "$scripts/healthcheck.sh" --layer 9; code=$?; same 2 $code; }
-opens() { "$scripts/port-forward-all.sh" start; }
-all_answer() { "$scripts/port-forward-all.sh" status; }
+opens() { "$scripts/port-forward-all.sh" start && all_answer; }
+all_answer() { # what it calls open is tried: server, retrainer, MLflow, Prometheus, Alertmanager, Pushgateway, MinIO, its console
+  local status address
+  status=$("$scripts/port-forward-all.sh" status) || { printf '%s\n' "$status"; return 1; }
+  at_least 8 "$(grep -c '^open ' <<<"$status")" || return 1
+  while read -r address; do
+    curl --silent --show-error --output /dev/null --max-time 5 "$address" || return 1
+  done < <(grep -o 'http://.*' <<<"$status")
+}
 survives() {
   k -n "$monitoring" delete pod "$(k -n "$monitoring" get pods -o name | grep pushgateway | head -n 1 | cut -d/ -f2)" --wait=true >/dev/null || return 1
   soon 90 all_answer

@@ -18,6 +18,7 @@ print(newest["Key"], newest["Size"])
 s3.download_file("thesis-data", newest["Key"], arguments[0])' "$scratch/dump"
 }
 restores() {
+  [[ -s $scratch/dump ]] || { echo "there is no dump"; return 1; }
   sql postgres "DROP DATABASE IF EXISTS suite_restored" && sql postgres "CREATE DATABASE suite_restored" || return 1
   always 'sql postgres "DROP DATABASE IF EXISTS suite_restored"'
   local reader=cat

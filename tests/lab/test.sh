@@ -8,6 +8,7 @@
 #   loop       change the fleet under traffic; the platform recovers by itself within 60 s of the alert, no request fails
 #   settled    after the loop, with another number of servers: nothing changes, and check mode finds nothing to do
 #   suite      tests/run-all.sh
+#   broken     one cause after another broken on purpose: each fact of the suite is seen failing
 #   repair     one object of each component deleted or altered: exactly these are repaired
 #   faults     PostgreSQL and the Pushgateway refuse their clients, every pod is deleted in turn and containerd killed while
 #              the fleet changes again: it recovers, nothing is lost
@@ -26,7 +27,7 @@ results=${DRIFTLOOP_LAB_RESULTS:-$(mktemp -d /tmp/driftloop-lab-results.XXXXXX)}
 state=${DRIFTLOOP_LAB_STATE:-/var/tmp/driftloop-lab}
 mkdir -p "$results"
 
-readonly stages=(up images install again loop settled suite repair faults down)
+readonly stages=(up images install again loop settled suite broken repair faults down)
 readonly playbooks=(playbooks/00-bootstrap-scripts.yml playbooks/04-minio.yml playbooks/05-postgres.yml
     playbooks/06-kfp-standalone.yml playbooks/07-mlflow.yml playbooks/08-monitoring.yml playbooks/09-fastapi.yml
     playbooks/12-evidently.yml playbooks/13-baseline-refresh.yml playbooks/14-kfp-retraining.yml playbooks/15-first-model.yml)
@@ -153,6 +154,14 @@ stage_suite() {
         die "the suite fails: $(tail -n 1 "$results/suite.log"); all of it: $results/suite.log"
     }
     tail -n 1 "$results/suite.log"
+}
+
+stage_broken() {
+    [[ -s $results/suite.log ]] || die "run the stage suite first: its facts are those that must be seen failing"
+    DRIFTLOOP_LAB_STATE=$state OBSERVABILITY_DIR=$state/observability on_node "$here/broken.sh" "$results/suite.log" "$results" ||
+        die "not every fact was seen failing by the cause it stands for"
+    ansible mended
+    unchanged mended
 }
 
 stage_repair() {
