@@ -9,7 +9,7 @@ set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cd "$here" || exit 2
 case ${1:-} in
-  --help | -h) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 0 ;;
+  --help | -h) sed -n '2,7s/^# \{0,1\}//p' run-all.sh; exit 0 ;;
   --only)
     [[ -n ${2:-} ]] || { echo "run-all: --only needs a regular expression" >&2; exit 2; }
     export SUITE_ONLY=$2

@@ -163,7 +163,7 @@ careless='{"nodeSelector": {"suite": "nowhere"}, "automountServiceAccountToken":
   "securityContext": {"privileged": true}, "resources": {"requests": {"memory": "13Gi"}}}]}'
 make() { # KIND APIVERSION NAMESPACE JQ OBJECT: an object named suite-broken, away again when the cause is mended
   always "k -n '$3' delete '$1' suite-broken --wait=true --grace-period=0 --ignore-not-found"
-  jq -nc --arg kind "$1" --arg version "$2" --arg namespace "$3" '{kind: $kind, apiVersion: $version, metadata: {name: "suite-broken", namespace: $namespace}} * '"$4" | k create -f - >/dev/null || problem "no $1 can be made"
+  jq -nc --arg kind "$1" --arg version "$2" --arg namespace "$3" '{kind: $kind, apiVersion: $version, metadata: {name: "suite-broken", namespace: $namespace}} * '"$4" | k create -f - >/dev/null 2>>"$log" || problem "no $1 can be made"
 }
 failed_job() { k -n "$storage" get job suite-broken -o json | jq -e 'any(.status.conditions[]?; .type == "Failed")'; }
 dead_target() { ask "$monitoring" prometheus:9090 '/api/v1/targets?state=active' | jq -e 'any(.data.activeTargets[]; .scrapeUrl | contains("192.0.2.1"))'; }
