@@ -10,7 +10,6 @@ the machine and on what else it does, so they are reported, never asserted.
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from typing import Any
 import psutil
 
 from driftloop.durable import now, write_json
+from driftloop.machine import processor
 
 ROOT = Path(__file__).resolve().parent.parent
 DRIFTLOOP = str(Path(sys.executable).with_name("driftloop"))
@@ -182,7 +182,7 @@ def main() -> None:
     unknown = set(parts) - set(PARTS)
     if unknown:
         parser.error(f"unknown parts {', '.join(sorted(unknown))}; choose from {', '.join(PARTS)}")
-    found: dict[str, Any] = {"time": now(), "machine": machine(), "cores": os.cpu_count()}
+    found: dict[str, Any] = {"time": now(), "machine": processor(), "cores": os.cpu_count()}
     with tempfile.TemporaryDirectory(prefix="driftloop-bench-") as temporary:
         folder = Path(temporary)
         champion = arguments.champion or folder / "champion"
@@ -202,14 +202,6 @@ def main() -> None:
             found["healthy"] = healthy(folder, champion, arguments.minutes)
     write_json(arguments.json, found)
     print(summary(found))
-
-
-def machine() -> str:
-    """The processor's name."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from driftloop.benchmark import drift_detectors, drift_run, drift_summary
+from driftloop.benchmark import drift_command, drift_detectors, drift_run, drift_summary
 from driftloop.benchmark.drift_champions import HELD_OUT, Champion, Lives, held_out, resplit
 from driftloop.benchmark.drift_faults import Fault, faulty, noise_within_regimes, varying_sensors
 from driftloop.benchmark.drift_run import Plan, changed, episodes, healthy, run
@@ -301,7 +301,7 @@ def test_a_stopped_benchmark_goes_on_where_it_was(tmp_path: Path, monkeypatch: p
     assert asked == ["done"]
 
     summary = drift_summary.summarise(plan, pieces, data_source="simulated", commit=None)
-    written = drift_summary.write(summary, tmp_path / "results")
+    written = drift_command.write(summary, tmp_path / "results")
     assert all(path.stat().st_size > 1000 for path in written)
     assert json.loads(written[0].read_text())["healthy"]["all"]["requests"] == 2_000
     page = written[1].read_text()

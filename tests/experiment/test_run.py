@@ -11,8 +11,9 @@ from driftloop.errors import DriftloopError
 from driftloop.experiment import recovery
 from driftloop.experiment.commands import result_table, succeeded
 from driftloop.experiment.marks import Marks, answers_after
-from driftloop.experiment.recovery import METRICS, SIMULATED, SUMMARY, TIMELINE, TRAFFIC, assess, write_results
+from driftloop.experiment.recovery import SIMULATED, assess
 from driftloop.experiment.reference import windows_of
+from driftloop.experiment.results import METRICS, SUMMARY, TIMELINE, TRAFFIC, write_results
 from driftloop.experiment.run import Observer, Plan, Recording, run_experiment
 from driftloop.experiment.traffic import Change, read_records
 

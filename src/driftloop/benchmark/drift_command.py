@@ -10,13 +10,20 @@ from rich import progress as bars
 from rich.console import Console
 from rich.table import Table
 
-from driftloop.benchmark import drift_summary
+from driftloop import durable
+from driftloop.benchmark import drift_figures, drift_summary
 from driftloop.benchmark.drift_run import QUICK, Plan, Report, run
 from driftloop.cmapss.source import load_fleet
 from driftloop.rul.build import git_commit
 from driftloop.settings import Settings
 
 QUICK_ENGINES = 40
+RESULTS, PAGE = "drift.json", "drift.md"
+FIGURES = {
+    "drift_delays.png": drift_figures.draw_delays,
+    "drift_scores.png": drift_figures.draw_scores,
+    "drift_detectors.png": drift_figures.draw_detectors,
+}
 
 
 def make_plan(requests: int | None, splits: int | None, seed: int, *, quick: bool) -> Plan:
@@ -43,7 +50,17 @@ def measure(
     with progress(errors) as report:
         pieces = run(plan, {subset: fleet.train for subset, fleet in loaded.items()}, folder, report)
     summary = drift_summary.summarise(plan, pieces, data_source=first.data_source, commit=git_commit())
-    return summary, drift_summary.write(summary, output)
+    return summary, write(summary, output)
+
+
+def write(summary: dict[str, Any], folder: Path) -> list[Path]:
+    """Write results, tables and figures into `folder`; returns the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    durable.write_json(folder / RESULTS, summary)
+    durable.write_atomically(folder / PAGE, drift_summary.markdown(summary).encode())
+    for name, draw in FIGURES.items():
+        draw(summary, folder / name)
+    return [folder / name for name in (RESULTS, PAGE, *FIGURES)]
 
 
 def show(summary: dict[str, Any], console: Console) -> None:

@@ -4,7 +4,6 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,6 @@ Table = tuple[str, Sequence[str], list[list[str]]]
 RATE = 10.0
 """Requests per second at which ARL0 is told in days."""
 SIMULATED = "SIMULATED DATA: these figures come from driftloop's fleet simulator and say nothing about NASA's data."
-FIGURES = ("drift_delays.png", "drift_scores.png", "drift_detectors.png")
 _SENSOR_FAMILIES = (*KINDS, "ramp")
 _NAMES = {
     "bias": "bias of one sensor, {severity:g} sigma",
@@ -125,21 +123,6 @@ def tables(summary: Json) -> list[Table]:
     if summary["detectors"]:
         found.append(_detector_table(summary["detectors"]))
     return found
-
-
-def write(summary: Json, folder: Path) -> list[Path]:
-    """Write results, tables and figures into `folder`; returns the files."""
-    from driftloop.benchmark import drift_figures
-
-    folder.mkdir(parents=True, exist_ok=True)
-    results, page = folder / "drift.json", folder / "drift.md"
-    durable.write_json(results, summary)
-    durable.write_atomically(page, markdown(summary).encode())
-    figures = [folder / name for name in FIGURES]
-    drift_figures.draw_delays(summary, figures[0])
-    drift_figures.draw_scores(summary, figures[1])
-    drift_figures.draw_detectors(summary, figures[2])
-    return [results, page, *figures]
 
 
 def name_of(row: Json) -> str:

@@ -18,7 +18,8 @@ from typing import Any
 from driftloop import durable
 from driftloop.errors import DriftloopError
 from driftloop.experiment.figures import draw_campaign
-from driftloop.experiment.recovery import METRICS, SIMULATED
+from driftloop.experiment.recovery import SIMULATED
+from driftloop.experiment.results import METRICS
 
 OUTPUT = "output.log"
 CASES, TABLE, SUMMARY, PICTURE = "campaign.json", "campaign.csv", "campaign_summary.md", "campaign.png"

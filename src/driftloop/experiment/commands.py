@@ -18,8 +18,9 @@ from driftloop import settings
 from driftloop.errors import DriftloopError
 from driftloop.experiment import campaign as campaigns
 from driftloop.experiment.marks import NAMES, Marks, answers_after
-from driftloop.experiment.recovery import MEANINGS, SPANS, Outcome, assess, write_results
+from driftloop.experiment.recovery import MEANINGS, SPANS, Outcome, assess
 from driftloop.experiment.reference import fetch_metadata, predict, train_reference, windows_of
+from driftloop.experiment.results import write_results
 from driftloop.experiment.run import Observer, Plan, Recording, rolling_rmse, run_experiment
 from driftloop.experiment.traffic import Change, Kind, failed
 from driftloop.settings import Settings

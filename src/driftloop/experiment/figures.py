@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -10,18 +10,16 @@ from driftloop import drawing
 from driftloop.drawing import BLUE, GREEN, GREY, ORANGE, PALETTE, RED, picture
 from driftloop.drift.verdict import DRIFT, WITHOUT_DRIFT
 from driftloop.experiment.marks import NAMES, event_time
+from driftloop.experiment.recovery import Outcome
 from driftloop.experiment.run import ROLLING
 from driftloop.experiment.traffic import Record
-
-if TYPE_CHECKING:
-    from driftloop.experiment.recovery import Outcome
 
 LABELS = {"t0": "T0", "t1": "T1", "t2": "T2", "t_rt": "T$_{RT}$", "t4": "T4", "t5": "T5"}
 CLOSE = 0.018
 """Marks nearer to each other than this share of the axis get their labels on another line."""
 
 
-def draw_timeline(outcome: "Outcome", path: Path) -> None:
+def draw_timeline(outcome: Outcome, path: Path) -> None:
     """Draw drift statistic, live error and model version over one time axis with the marks."""
     recording, marks = outcome.recording, outcome.marks
     origin = marks.t0 or recording.started
@@ -87,7 +85,7 @@ def rolling_error(records: Sequence[Record], origin: float, count: int) -> tuple
     return [record.answered - origin for record in answered[count - 1 :]], list(np.sqrt(np.maximum(means, 0.0)))
 
 
-def _drift_panel(axis: Any, outcome: "Outcome", origin: float) -> None:
+def _drift_panel(axis: Any, outcome: Outcome, origin: float) -> None:
     verdicts = [
         event
         for event in outcome.recording.events
@@ -104,7 +102,7 @@ def _drift_panel(axis: Any, outcome: "Outcome", origin: float) -> None:
     axis.set_ylabel("drift score\n(statistic / threshold)")
 
 
-def _error_panel(axis: Any, outcome: "Outcome", origin: float) -> None:
+def _error_panel(axis: Any, outcome: Outcome, origin: float) -> None:
     count = min(ROLLING, max(20, int(outcome.recording.plan.rate * 3)))
     versions = _versions(outcome.recording.records)
     for version, colour in zip(versions, _colours(len(versions)), strict=True):
@@ -141,7 +139,7 @@ def _version_panel(axis: Any, records: Sequence[Record], origin: float) -> None:
     axis.set_ylabel("version\nanswering")
 
 
-def _draw_marks(axes: Sequence[Any], outcome: "Outcome", origin: float, width: float) -> None:
+def _draw_marks(axes: Sequence[Any], outcome: Outcome, origin: float, width: float) -> None:
     previous, line = float("-inf"), 0
     for name in NAMES:
         value = getattr(outcome.marks, name)

@@ -1,11 +1,10 @@
-"""What an experiment measured: the figures of `recovery_metrics.json` and the page `recovery_summary.md`."""
+"""What an experiment measured: its figures, and the page that tells them to people."""
 
 import os
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,16 +24,10 @@ from driftloop.experiment.marks import (
     set_recovery,
 )
 from driftloop.experiment.run import Recording
-from driftloop.experiment.traffic import Record, failed, write_records
+from driftloop.experiment.traffic import Record, failed
+from driftloop.machine import processor
 from driftloop.rul.metrics import rmse
 
-METRICS, SUMMARY, TIMELINE, TRAFFIC, EVENTS = (
-    "recovery_metrics.json",
-    "recovery_summary.md",
-    "recovery_timeline.png",
-    "recovery_traffic.jsonl.gz",
-    "recovery_events.jsonl",
-)
 SIMULATED = "SIMULATED DATA: these figures come from driftloop's fleet simulator and say nothing about NASA's data."
 SPANS = {
     "detection_s": ("t0", "t1"),
@@ -86,21 +79,6 @@ def assess(recording: Recording, reference: NDArray[np.float64] | None, why_none
             prefixes = recovery_prefixes(answers, reference, seed=recording.plan.seed)
         set_recovery(marks, prefixes, why_unknown=why_none if reference is None else None)
     return Outcome(recording, marks, prefixes, _metrics(recording, marks, prefixes))
-
-
-def write_results(outcome: Outcome, folder: Path) -> list[Path]:
-    """Write metrics, summary, picture, traffic log and events into `folder`; returns the files."""
-    from driftloop.experiment.figures import draw_timeline
-
-    folder.mkdir(parents=True, exist_ok=True)
-    durable.write_json(folder / METRICS, outcome.metrics)
-    write_records(folder / TRAFFIC, outcome.recording.records)
-    (folder / EVENTS).unlink(missing_ok=True)
-    for event in outcome.recording.events:
-        durable.append_json_line(folder / EVENTS, event)
-    draw_timeline(outcome, folder / TIMELINE)
-    durable.write_atomically(folder / SUMMARY, summary(outcome).encode())
-    return [folder / name for name in (METRICS, SUMMARY, TIMELINE, TRAFFIC, EVENTS)]
 
 
 def error_of(records: Sequence[Record]) -> float | None:
@@ -170,7 +148,7 @@ def _metrics(recording: Recording, marks: Marks, prefixes: list[Prefix]) -> dict
         "schedule_lag_ms": _spread(lags),
         "latency_ms": _spread(latencies),
         "generator_cpu_share": _round(recording.generator_cpu_share),
-        "machine": {"cpu": _cpu(), "cores": os.cpu_count(), "python": platform.python_version()},
+        "machine": {"cpu": processor(), "cores": os.cpu_count(), "python": platform.python_version()},
         "note": SIMULATED if recording.data_source == "simulated" else "",
     }
 
@@ -293,11 +271,3 @@ def _cell(value: float | None) -> str:
 
 def _spread_cell(spread: dict[str, float | None]) -> str:
     return " / ".join("-" if value is None else f"{value:.1f}" for value in spread.values())
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

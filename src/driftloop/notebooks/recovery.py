@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 from driftloop.experiment.commands import conduct
 from driftloop.experiment.marks import event_time
-from driftloop.experiment.recovery import TIMELINE, Outcome
+from driftloop.experiment.recovery import Outcome
+from driftloop.experiment.results import TIMELINE
 from driftloop.experiment.run import Plan
 from driftloop.experiment.traffic import Record
 from driftloop.local import own
