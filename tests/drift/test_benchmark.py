@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from driftloop.benchmark import drift_command, drift_detectors, drift_run, drift_summary
+from driftloop.benchmark import drift_command, drift_detectors, drift_run, drift_scenarios, drift_summary
 from driftloop.benchmark.drift_champions import HELD_OUT, Champion, Lives, held_out, resplit
 from driftloop.benchmark.drift_faults import Fault, faulty, noise_within_regimes, varying_sensors
 from driftloop.benchmark.drift_run import Plan, changed, episodes, healthy, run
@@ -317,6 +317,39 @@ def test_quantiles_of_delays_count_what_was_missed():
     assert drift_summary.quantile([10, 20, 30, None], 0.5) == 20
     assert drift_summary.quantile([10, 20, 30, None], 0.75) == 30
     assert drift_summary.quantile([10, 20, 30, None], 0.9) is None
+
+
+def test_corrupted_requests_are_few_and_all_others_stay(world: World, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(drift_scenarios, "CORRUPTED", 0.01)
+    stream = traffic(None, world, 0, 20_000, np.random.default_rng(0))
+    soiled = drift_scenarios.corrupted(stream, world, "FD002", np.random.default_rng(1))
+    other = (soiled.newest != stream.newest).any(axis=1)
+    assert 120 < other.sum() < 280
+    foreign = {tuple(row) for row in world.lives("FD002").newest}
+    assert all(tuple(row) in foreign for row in soiled.newest[other])
+    for one, same in zip(_columns(stream), _columns(soiled), strict=True):
+        assert (one[~other] == same[~other]).all()
+
+
+def test_a_robust_threshold_puts_up_with_corrupted_requests_and_its_lack_is_said(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(drift_scenarios, "CORRUPTED", 0.01)
+    make_one, default, _ = drift_detectors.STREAMED["Page-Hinkley"]
+    found = {}
+    for grid in ((50.0, 1e12), (50.0, 60.0)):
+        monkeypatch.setitem(drift_detectors.STREAMED, "Page-Hinkley", (make_one, default, grid))
+        found[grid] = drift_run.compare(world, "Page-Hinkley", PLAN)
+    high, low = found.values()
+    assert high["robust"] == 1e12
+    assert {delay for delays in high["robust_delays"].values() for delay in delays} == {None}
+    assert low["robust"] is None
+    assert "robust_delays" not in low
+    rows = drift_summary.detector_table([drift_summary.detector(low)])[2]
+    assert ["Page-Hinkley, robust", "none of the grid"] in [row[:2] for row in rows]
+    ours = drift_run.compare(world, "ours", PLAN)
+    assert ours["default"] == 1.0
+    assert ours["robust"] >= ours["calibrated"] > 0
 
 
 def test_poisson_bounds_are_the_textbook_ones():

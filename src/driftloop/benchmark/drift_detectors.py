@@ -211,7 +211,7 @@ def page_hinkley(threshold: float) -> Callable[[], Any]:
 
 STREAMED: dict[str, tuple[Callable[[float], Callable[[], Any]], float, tuple[float, ...]]] = {
     "ADWIN": (adwin, 0.002, (0.002, 1e-4, 1e-6, 1e-9, 1e-14, 1e-20, 1e-30, 1e-50, 1e-80, 1e-120, 1e-200, 1e-300)),
-    "Page-Hinkley": (page_hinkley, 50.0, (50, 100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 51200, 102400)),
+    "Page-Hinkley": (page_hinkley, 50.0, tuple(50.0 * 2**doubled for doubled in range(24))),
 }
 """How to make one for a parameter, the default, and the grid of ever stricter parameters to calibrate on."""
 

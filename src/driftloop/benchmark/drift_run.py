@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from driftloop import durable
 from driftloop.benchmark import drift_detectors as detectors
-from driftloop.benchmark.drift_champions import Champion, champion
+from driftloop.benchmark.drift_champions import Champion, Lives, champion
 from driftloop.benchmark.drift_faults import varying_sensors
-from driftloop.benchmark.drift_scenarios import Scenario, World, catalogue, traffic
+from driftloop.benchmark.drift_scenarios import Scenario, World, catalogue, corrupted, traffic
 from driftloop.benchmark.drift_traffic import PLACES, bins, engines, requests
 from driftloop.cmapss.runs import Run
 from driftloop.drift.baseline import FORMAT, Baseline
@@ -47,6 +47,8 @@ COMPARED = (
     Scenario("corrupt", 1.0, "FD002"),
 )  # fmt: skip
 """What the other detectors are shown too: the last two are no drift."""
+FOREIGN = "FD002"
+"""Whose rows corrupted requests bring."""
 
 Json = dict[str, Any]
 Report = Callable[[str, int, int], None]
@@ -198,11 +200,11 @@ def changed(world: World, scenario: Scenario, plan: Plan, seed: int) -> Json:
 
 
 def compare(world: World, method: str, plan: Plan) -> Json:
-    """One detector, as it comes and calibrated: delays in COMPARED's scenarios, and as it comes the share of healthy
-    stretches of SCRAPE requests with an alarm.
+    """One detector, as it comes and calibrated in two ways: delays in COMPARED's scenarios, and as it comes the share
+    of healthy stretches of SCRAPE requests with an alarm.
 
     Calibrated means the lowest threshold without an alarm in the healthy requests: an advantage for whoever would
-    need a higher one on more of them.
+    need a higher one on more of them. Robust is the same where a few of these requests are corrupted.
     """
     model = world.champion
     known = detectors.reference(model)
@@ -214,43 +216,66 @@ def compare(world: World, method: str, plan: Plan) -> Json:
         ]
         for s in scenarios
     }
-    healthy_streams = [
+    clean = [
         traffic(None, world, 0, n, np.random.default_rng([plan.seed, i])) for i, n in enumerate(_parts(plan.calibrated))
     ]
-    if method in detectors.WINDOWED:
-        series, default = detectors.WINDOWED[method]
-        full = detectors.WINDOW // CALM_STEP - 1
-        calm = [series(model, known, stream, CALM_STEP, full) for stream in healthy_streams]
-        strict = max(float(part.max()) for part in calm)
-        shown = {name: [series(model, known, s, STEP, BEFORE // STEP) for s in each] for name, each in streams.items()}
+    soiled = [
+        corrupted(stream, world, FOREIGN, np.random.default_rng([plan.seed, i, 1])) for i, stream in enumerate(clean)
+    ]
+    measured = _windowed if method in detectors.WINDOWED else _streamed
+    return {
+        "method": method,
+        "healthy_requests": plan.calibrated,
+        **measured(method, model, known, streams, clean, soiled),
+    }
 
-        def delays(threshold: float) -> dict[str, list[int | None]]:
-            return {name: [_delay(values > threshold, STEP) for values in each] for name, each in shown.items()}
 
-        alarms = np.concatenate([_stretches(part > default) for part in calm])
-        return _compared(method, default, strict, alarms, plan.calibrated, delays(default), delays(strict))
-    make, default, grid = detectors.STREAMED[method]
-    alarms = np.concatenate(
-        [
-            _alarmed(detectors.streamed_alarms(make(default), known, stream), len(stream.prediction))
-            for stream in healthy_streams
-        ]
+Streams = Mapping[str, list[Lives]]
+
+
+def _windowed(
+    method: str, model: Champion, known: detectors.Reference, streams: Streams, clean: list[Lives], soiled: list[Lives]
+) -> Json:
+    series, default = detectors.WINDOWED[method]
+    full = detectors.WINDOW // CALM_STEP - 1
+    calm, unclean = (
+        [series(model, known, stream, CALM_STEP, full) for stream in healthy_streams]
+        for healthy_streams in (clean, soiled)
     )
+    shown = {name: [series(model, known, s, STEP, BEFORE // STEP) for s in each] for name, each in streams.items()}
 
-    def calm_with(parameter: float) -> bool:
-        return not any(
-            detectors.streamed_alarms(make(parameter), known, stream, first_only=True) for stream in healthy_streams
-        )
+    def delays(threshold: float) -> Json:
+        return {name: [_delay(values > threshold, STEP) for values in each] for name, each in shown.items()}
 
-    strict = next((parameter for parameter in grid if calm_with(parameter)), grid[-1])
+    calibrated, robust = (max(float(part.max()) for part in parts) for parts in (calm, unclean))
+    alarms = np.concatenate([_stretches(part > default) for part in calm])
+    thresholds = {"default": default, "calibrated": calibrated, "robust": max(calibrated, robust)}
+    return _compared(thresholds, alarms, delays)
 
-    def streamed(parameter: float) -> dict[str, list[int | None]]:
+
+def _streamed(
+    method: str, _: Champion, known: detectors.Reference, streams: Streams, clean: list[Lives], soiled: list[Lives]
+) -> Json:
+    make, default, grid = detectors.STREAMED[method]
+
+    def alarms(parameter: float, stream: Lives, *, first_only: bool = False) -> list[int]:
+        return detectors.streamed_alarms(make(parameter), known, stream, first_only=first_only)
+
+    def delays(parameter: float) -> Json:
         return {
-            name: [detectors.first_after(detectors.streamed_alarms(make(parameter), known, s), BEFORE) for s in each]
-            for name, each in streams.items()
+            name: [detectors.first_after(alarms(parameter, s), BEFORE) for s in each] for name, each in streams.items()
         }
 
-    return _compared(method, default, strict, alarms, plan.calibrated, streamed(default), streamed(strict))
+    def first_calm(parameters: Sequence[float], healthy_streams: list[Lives]) -> float | None:
+        calm = (p for p in parameters if not any(alarms(p, stream, first_only=True) for stream in healthy_streams))
+        return next(calm, None)
+
+    calibrated = first_calm(grid, clean)
+    # What alarms on the clean requests is not asked again with corrupted ones among them.
+    robust = None if calibrated is None else first_calm(grid[grid.index(calibrated) :], soiled)
+    at_default = [_alarmed(alarms(default, stream), len(stream.prediction)) for stream in clean]
+    thresholds = {"default": default, "calibrated": calibrated, "robust": robust}
+    return _compared(thresholds, np.concatenate(at_default), delays)
 
 
 def episodes(scores: NDArray[np.float64]) -> int:
@@ -271,23 +296,11 @@ def _verdicts_after(windows_seen: detectors.Seen, baseline: Baseline) -> float:
 
 
 def _compared(
-    method: str,
-    default: float,
-    strict: float,
-    alarms: NDArray[np.bool_],
-    n: int,
-    usual: dict[str, Any],
-    calibrated: dict[str, Any],
+    thresholds: Mapping[str, float | None], alarms: NDArray[np.bool_], delays: Callable[[float], Json]
 ) -> Json:
-    return {
-        "method": method,
-        "default": default,
-        "calibrated": strict,
-        "healthy_requests": n,
-        "default_false_alarms": round(float(alarms.mean()), 5),
-        "default_delays": usual,
-        "calibrated_delays": calibrated,
-    }
+    """Thresholds, delays at each (none without a threshold), and the default's share of stretches with an alarm."""
+    found = {f"{kind}_delays": delays(value) for kind, value in thresholds.items() if value is not None}
+    return {**thresholds, **found, "default_false_alarms": round(float(alarms.mean()), 5)}
 
 
 def _delay(above: NDArray[np.bool_], step: int) -> int | None:

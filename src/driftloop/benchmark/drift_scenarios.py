@@ -23,6 +23,8 @@ MISREPORTED, FEET = 0.05, 10.0
 LOST = (0.5, 0.75, 1.0)
 """Share of its requests that one operating regime of six loses."""
 RAMP_PER = 1000
+CORRUPTED = 1e-4
+"""Share of healthy requests that are corrupted where detectors must put up with that."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,13 @@ def traffic(
     amount = {"bias": scenario.severity * sign(scenario.sensor), ALTITUDE: FEET}.get(scenario.family, scenario.severity)
     fault = Fault(scenario.family, scenario.sensor, amount)
     return mixed(base, world.lives(own, fault).taken(rows), changed)
+
+
+def corrupted(stream: Lives, world: World, subset: str, rng: np.random.Generator) -> Lives:
+    """`stream` with a share CORRUPTED of its requests, at random places, replaced by those of `subset`'s engines."""
+    n = len(stream.prediction)
+    foreign = world.lives(subset)
+    return mixed(stream, foreign.taken(rng.integers(len(foreign.prediction), size=n)), rng.random(n) < CORRUPTED)
 
 
 def aged_fleet(lives: Lives, cycles: float) -> Engines:

@@ -59,7 +59,7 @@ def summarise(plan: Plan, pieces: Mapping[str, Json], *, data_source: str, commi
         },
         "scenarios": scenarios,
         "pooled": pooled,
-        "detectors": [_detector(piece) for piece in compared],
+        "detectors": [detector(piece) for piece in compared],
     }
     return {**summary, "targets": _targets(summary)}
 
@@ -121,7 +121,7 @@ def tables(summary: Json) -> list[Table]:
     if single:
         found.append(("Bias of 1 sigma, sensor by sensor", header, [_row(row, sensor=True) for row in single]))
     if summary["detectors"]:
-        found.append(_detector_table(summary["detectors"]))
+        found.append(detector_table(summary["detectors"]))
     return found
 
 
@@ -192,16 +192,14 @@ def _false_alarms(group: Sequence[Json]) -> Json:
     }
 
 
-def _detector(piece: Json) -> Json:
-    return {
-        "method": piece["method"],
-        "healthy_requests": piece["healthy_requests"],
-        "default": piece["default"],
-        "default_false_alarms": piece["default_false_alarms"],
-        "calibrated": piece["calibrated"],
-        "default_delays": {name: _delays(found) for name, found in piece["default_delays"].items()},
-        "calibrated_delays": {name: _delays(found) for name, found in piece["calibrated_delays"].items()},
+def detector(piece: Json) -> Json:
+    """One detector's thresholds, false alarms and delays."""
+    delays = {
+        name: {scenario: _delays(found) for scenario, found in content.items()}
+        for name, content in piece.items()
+        if name.endswith("_delays")
     }
+    return {**piece, **delays}
 
 
 def _delays(found: Sequence[int | None]) -> Json:
@@ -302,14 +300,19 @@ def _target_row(row: Json) -> list[str]:
     return [row["target"], shown, "yes" if row["met"] else "**no**"]
 
 
-def _detector_table(detectors: Sequence[Json]) -> Table:
+def detector_table(detectors: Sequence[Json]) -> Table:
+    """Each detector as it comes, calibrated, and calibrated with corrupted requests among the healthy ones."""
     scenarios = compared_names(detectors)
     rows = []
     for detector in detectors:
-        for kind in ("default", "calibrated"):
-            cells = [_detector_cell(detector[f"{kind}_delays"][name]) for name in scenarios]
+        for kind in ("default", "calibrated", "robust"):
+            name = f"{detector['method']}, {kind}"
+            if detector[kind] is None:
+                rows.append([name, "none of the grid", "", *("" for _ in scenarios)])
+                continue
+            cells = [_detector_cell(detector[f"{kind}_delays"][scenario]) for scenario in scenarios]
             alarms = f"{detector['default_false_alarms']:.1%}" if kind == "default" else "0%"
-            rows.append([f"{detector['method']}, {kind}", f"{detector[kind]:.4g}", alarms, *cells])
+            rows.append([name, f"{detector[kind]:.4g}", alarms, *cells])
     header = ("detector", "threshold", "healthy stretches with an alarm", *scenarios.values())
     return "Other detectors on the same streams: median delay (missed)", header, rows
 

@@ -9,7 +9,9 @@ What a healthy fleet shows is a bootstrap over reference engines, completed ones
 A live engine is drawn from the reference engines, at the live engine's own mixture of true RUL (errors are larger
 in mid-life than at the end), and compared with a reference that is drawn again too, since that is a sample like
 any other. The limits are LIMIT standard deviations of that difference, as in Shewhart's control charts, more where
-few reference engines say what that is (Student's t).
+few reference engines say what that is (Student's t) and where the difference is skewed towards the limit (skewness
+correction: Chan & Cui, "Skewness correction X-bar and R charts for skewed distributions", Naval Research Logistics
+2003). Coverage is: most engines are covered nearly always, and a few for half of their lives.
 
 The newest k engines are judged for every k from LEAST to MOST: few show a large change soon, many show a small one
 at all. Where the change began is the k at which the change of the mean is most likely (the generalised likelihood
@@ -154,24 +156,36 @@ def _figures(newest: Floats, healthy: Floats, share: Floats, rng: np.random.Gene
     live = np.cumsum(healthy[drawn, np.arange(engines)], axis=1) / sizes
     again = rng.multinomial(len(share), share, size=DRAWS) / len(share)
     compared = np.cumsum(np.einsum("di,iks->dks", again, healthy), axis=1) / sizes
-    # Few engines vary less among themselves than engines do.
-    honest = np.sqrt(len(share) / (len(share) - 1))
-    deviation = honest * (live - compared).std(axis=0)
     # RMSE varies in proportion to itself, so its limits are made on the logarithm; half of that of the square.
-    relative = honest * 0.5 * (_log(live[:, :, 1]) - _log(compared[:, :, 1])).std(axis=0)
-    # Student's quantile at LIMIT standard deviations, by the first term of its Cornish-Fisher expansion.
-    limit = LIMIT * (1 + (LIMIT**2 + 1) / (4 * (len(share) - 1)))
+    relative = 0.5 * (_log(live[:, :, 1]) - _log(compared[:, :, 1]))
+    bias_away, inside_away = np.moveaxis((live - compared)[:, :, [0, 2]], -1, 0)
+    rises = {name: _distances(away, len(share), name) for name, away in ((RMSE, relative), (BIAS, bias_away))}
+    falls = {name: _distances(-away, len(share), name) for name, away in ((BIAS, bias_away), (COVERAGE, inside_away))}
     found = {}
     for k in range(LEAST, engines + 1):
         (bias, square, inside), (bias_0, square_0, inside_0) = value[k - 1], centre[k - 1]
-        varies = {RMSE: relative[k - 1], BIAS: deviation[k - 1, 0], COVERAGE: deviation[k - 1, 2]}
-        distance = {name: limit * max(float(varies[name]), least) for name, least in LEAST_DEVIATION.items()}
         found[k] = {
-            RMSE: _rmse(np.sqrt(square), np.sqrt(square_0), distance[RMSE]),
-            BIAS: _figure(bias, bias_0, distance[BIAS], upper=True),
-            COVERAGE: _figure(inside, inside_0, distance[COVERAGE], upper=False),
+            RMSE: _rmse(np.sqrt(square), np.sqrt(square_0), rises[RMSE][k - 1]),
+            BIAS: _figure(bias, bias_0, falls[BIAS][k - 1], rises[BIAS][k - 1]),
+            COVERAGE: _figure(inside, inside_0, falls[COVERAGE][k - 1]),
         }
     return found
+
+
+def _distances(away: Floats, reference: int, name: str) -> Floats:
+    """How far above what is expected a figure's limit is, `[K]`, from how far replicates `[R, K]` are.
+
+    Student's quantile and the skewed one at LIMIT standard deviations, each by the first term of its Cornish-Fisher
+    expansion. Skewness away from the limit moves it no nearer.
+    """
+    from_mean = away - away.mean(axis=0)
+    spread = from_mean.std(axis=0)
+    skewness = (from_mean**3).mean(axis=0) / np.maximum(spread, 1e-9) ** 3
+    student = (LIMIT**3 + LIMIT) / (4 * (reference - 1))
+    skewed = (LIMIT**2 - 1) / 6 * np.maximum(skewness, 0.0)
+    # Few engines vary less among themselves than engines do.
+    honest = np.sqrt(reference / (reference - 1))
+    return np.asarray((LIMIT + student + skewed) * np.maximum(honest * spread, LEAST_DEVIATION[name]))
 
 
 def _since_change(by_window: dict[int, dict[str, Figure]], worst: int) -> int:
@@ -194,11 +208,11 @@ def _rmse(value: float, expected: float, distance: float) -> Figure:
     return _rounded(value, expected, None, expected * np.exp(distance), away / distance)
 
 
-def _figure(value: float, expected: float, distance: float, *, upper: bool) -> Figure:
-    """A figure with its lower limit, and an upper one too, `distance` from what is expected."""
-    away = (value - expected) / distance
-    ends = (expected - distance, expected + distance if upper else None)
-    return _rounded(value, expected, *ends, abs(away) if upper else -away)
+def _figure(value: float, expected: float, below: float, above: float | None = None) -> Figure:
+    """A figure with its limits so far `below` and `above` what is expected; None: nobody minds that side."""
+    away = value - expected
+    score = -away / below if above is None or away < 0 else away / above
+    return _rounded(value, expected, expected - below, None if above is None else expected + above, score)
 
 
 def _rounded(value: float, expected: float, lower: float | None, upper: float | None, score: float) -> Figure:
