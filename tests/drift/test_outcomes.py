@@ -104,3 +104,29 @@ def test_reference_engines_count_by_their_share_in_the_fleet():
 
 def test_the_same_engines_get_the_same_verdict():
     assert judge(fleet(1, 20), fleet(0, 20)) == judge(fleet(1, 20), fleet(0, 20))
+
+
+def test_a_limit_is_wider_on_the_side_to_which_healthy_fleets_are_skewed():
+    # A quarter at sqrt(3), the others at -1 / sqrt(3): mean 0, standard deviation 1, skewness 2 / sqrt(3).
+    away = np.repeat([[np.sqrt(3)], [-1 / np.sqrt(3)]], [250, 750], axis=0)
+    z, reference = outcomes.LIMIT, 41
+    student, honest = (z**3 + z) / 160, np.sqrt(41 / 40)
+    skewed = (z**2 - 1) / 6 * 2 / np.sqrt(3)
+    rising, falling = (outcomes._distances(sign * away, reference, "bias")[0] for sign in (1, -1))
+    assert rising == pytest.approx((z + student + skewed) * honest)
+    assert falling == pytest.approx((z + student) * honest)
+
+
+def test_coverage_that_few_engines_lack_is_judged_by_more_than_its_spread():
+    def patchy(rng: np.random.Generator) -> np.ndarray:
+        true = np.arange(179, -1, -5.0)
+        wide = np.where(rng.random(len(true)) < (1.0 if rng.random() < 0.9 else 0.3), 20.0, -1.0)
+        rul = np.minimum(true, 125) + rng.normal(0, 3, len(true))
+        return tabulate(rul, rul - wide, rul + wide, true)
+
+    rng = np.random.default_rng(0)
+    reference, live = [patchy(rng) for _ in range(40)], [patchy(rng) for _ in range(8)]
+    of_engines = np.array([table[:, 3].sum() / table[:, 0].sum() for table in reference])
+    covered = judge(live, reference).figures["coverage"]
+    spread = of_engines.std() * np.sqrt(1 / 8 + 1 / 40)
+    assert covered.expected - (covered.lower or 0) > 1.3 * outcomes.LIMIT * spread
