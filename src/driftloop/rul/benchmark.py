@@ -32,6 +32,7 @@ from driftloop.cmapss.runs import Run
 from driftloop.cmapss.schema import RUL_CAP
 from driftloop.cmapss.source import Fleet, load_fleet, simulated_fleet
 from driftloop.errors import DataError
+from driftloop.machine import processor
 from driftloop.rul import boosting, export, intervals, network, regimes, training
 from driftloop.rul.boosting import BoostingConfig
 from driftloop.rul.build import git_commit
@@ -212,7 +213,7 @@ def environment() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "packages": {name: version(name) for name in packages},
-        "cpu": _cpu(),
+        "cpu": processor(),
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
     }
@@ -313,16 +314,6 @@ def _rows_hash(runs: Sequence[Run]) -> str:
     for engine in runs:
         whole.update(f"{engine.run_id} {engine.remaining} {engine.sha256}\n".encode())
     return whole.hexdigest()
-
-
-def _cpu() -> str:
-    """The processor's name, where the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or "unknown"
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def capped(true: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,6 +1,6 @@
 """The pictures of the RUL benchmark."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +37,8 @@ def draw_predicted(results: Sequence[SeedResult], data_source: str, path: Path) 
         drawing.name(figure, data_source)
 
 
-def draw_bands(summary: dict[str, Any], path: Path) -> None:
-    """Draw RMSE by band of the true RUL, a panel for each subset."""
-    from driftloop.rul.benchmark_report import MODELS
-
+def draw_bands(summary: dict[str, Any], titles: Mapping[str, str], path: Path) -> None:
+    """Draw RMSE by band of the true RUL, a panel for each subset; `titles` names the models for people."""
     names = [str(first) if first == last else f"{first} to {last}" for first, last in BANDS]
     colours = {"lstm": BLUE, "lstm_ensemble": BLUE, "boosting": ORANGE, "boosting_ensemble": ORANGE}
     subsets = summary["subsets"]
@@ -51,7 +49,7 @@ def draw_bands(summary: dict[str, Any], path: Path) -> None:
                 values = [np.nan if value is None else value for value in content["bands"][model]]
                 style = ":" if model.endswith("ensemble") else "-"
                 axis.plot(
-                    names, values, style, color=colour, marker=".", markersize=4, linewidth=1, label=MODELS[model]
+                    names, values, style, color=colour, marker=".", markersize=4, linewidth=1, label=titles[model]
                 )
             axis.set_title(subset)
             axis.tick_params(axis="x", rotation=60)

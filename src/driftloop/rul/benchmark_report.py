@@ -15,7 +15,7 @@ from rich.table import Table
 from driftloop import durable
 from driftloop.cmapss.files import SUBSETS
 from driftloop.cmapss.schema import RUL_CAP
-from driftloop.rul import benchmark
+from driftloop.rul import benchmark, benchmark_figures
 from driftloop.rul.benchmark import Data, Plan, Report, SeedResult, Stage, capped
 from driftloop.rul.intervals import BANDS, NOMINAL
 from driftloop.rul.metrics import Estimate, phm08_costs, training_bootstrap, training_difference
@@ -85,15 +85,13 @@ def summarise(plan: Plan, data: Data, results: Sequence[SeedResult]) -> dict[str
 
 def write(summary: dict[str, Any], results: Sequence[SeedResult], output: Path) -> list[Path]:
     """Write results, every prediction, the table and the pictures into `output`; returns their paths."""
-    from driftloop.rul import benchmark_figures
-
     paths = [output / name for name in ("rul.json", "rul-predictions.json", "rul.md", "rul-predicted.png")]
     durable.write_json(paths[0], summary)
     durable.write_json(paths[1], [_predictions(result) for result in results])
     durable.write_atomically(paths[2], markdown(summary).encode())
     benchmark_figures.draw_predicted(results, summary["data_source"], paths[3])
     paths.append(output / "rul-error-by-band.png")
-    benchmark_figures.draw_bands(summary, paths[-1])
+    benchmark_figures.draw_bands(summary, MODELS, paths[-1])
     return paths
 
 
