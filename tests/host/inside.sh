@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The throwaway machine's boot: lays out its file system and becomes its systemd. Run by machine.sh in new namespaces.
 set -euo pipefail
-lower=$1 work=$2
+lower=$1 work=$2 name=$3 lab=$4
 root=$work/root
 
 mount --make-rprivate /
@@ -34,6 +34,13 @@ else
   mount -t cgroup2 cgroup2 sys/fs/cgroup
 fi
 
+# At its own place, since volumes are named by their paths.
+if [[ -n $lab ]]; then
+  mkdir -p ".$lab"
+  mount --bind "$lab" ".$lab"
+  ln -s "$lab" srv/lab
+fi
+
 # Settings that have no namespace would change the machine this runs on: plain files stand in for them.
 for setting in vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oops \
   fs/inotify/max_user_instances fs/inotify/max_user_watches; do
@@ -42,8 +49,8 @@ for setting in vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on
 done
 echo 2 >"$work/proc-sys/vm.panic_on_oom"
 
-hostname driftloop-test
+hostname "$name"
 pivot_root . mnt
 umount -l /mnt
-exec env -i container=driftloop-host-test PATH=/usr/sbin:/usr/bin:/sbin:/bin TERM=dumb \
-  /sbin/init --driftloop-host-test --log-target=journal --show-status=no
+exec env -i container="$name" PATH=/usr/sbin:/usr/bin:/sbin:/bin TERM=dumb \
+  /sbin/init "--$name" --log-target=journal --show-status=no

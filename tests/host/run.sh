@@ -3,7 +3,9 @@
 # first run, second run without a change, check mode without a difference, repair of what was altered, and the
 # firewall by really connecting. Ends with "N passed, M failed". Takes a few minutes; needs root.
 #
-# Usage: run.sh [--keep] [01 | 02 | 03 | 10 | 11 | teardown]...     only these playbooks; 01 is always run once, the others need it
+# Usage: run.sh [--keep] [01 | 02 | 03 | 10 | 11 | agent | teardown]...   only these playbooks; 01 is always run once, the
+#                                                                         others need it; agent is a second machine, and needs 02
+#        run.sh [--keep] site     all of site.yml in one piece, with the empty cluster of the lab that is up (tests/lab/lab.sh)
 #   --keep leaves the machine up to look at
 #
 # Not the real thing here: k3s itself (tests/host/double-k3s.py) and the archives of the tools (scripts that answer).
@@ -15,9 +17,10 @@ machine=$here/machine.sh
 work=${DRIFTLOOP_HOST_TEST_DIR:-/tmp/driftloop-host-test}
 packed=${XDG_CACHE_HOME:-$HOME/.cache}/driftloop/bundle
 python=$repository/.venv-ansible/bin/python
+inventory=(-i "$here/hosts.yml")
 passed=0 failed=0
 export ANSIBLE_CONFIG=$repository/ansible.cfg DRIFTLOOP_CONFIG_DIR=$work/config ANSIBLE_FORCE_COLOR=0 PYTHONUNBUFFERED=1
-unset KUBECONFIG
+unset DRIFTLOOP_HOST_TEST_LAB
 
 clean_up() {
   local code=$?
@@ -50,17 +53,17 @@ play() { # PLAYBOOK[,PLAYBOOK]... ARGUMENTS...: output in $work/play.log
   local books
   IFS=, read -ra books <<<"$1"
   books=("${books[@]/#/$repository/playbooks/}")
-  ip netns exec dlhost-outside "$repository/.venv-ansible/bin/ansible-playbook" -i "$here/hosts.yml" \
+  ip netns exec dlhost-outside "$repository/.venv-ansible/bin/ansible-playbook" "${inventory[@]}" \
     "${books[@]/%/.yml}" -e "@$work/variables.yml" "${@:2}" >"$work/play.log" 2>&1
 }
 
 succeeds() { play "$@" || { grep -vE '^(ok|skipping|included)' "$work/play.log" | tail -60; return 1; }; }
-# Of several playbooks each ends with the sums of all until then: the last line is that of the run.
-recap() { grep -E '^machine .*changed=' "$work/play.log" | tail -n 1; }
+# Of several playbooks each ends with the sums of all until then: the last line of each machine is that of the run.
+changed() { sed -nE 's/^(machine|agent) .*changed=([0-9]+) .*/\1 \2/p' "$work/play.log" | awk '{last[$1] = $2} END {for (each in last) sum += last[each]; print sum}'; }
 changes() { # NUMBER PLAYBOOK ARGUMENTS...
   succeeds "${@:2}" || return 1
-  grep -qE "^machine .*changed=$1 " <<<"$(recap)" && return
-  recap
+  [[ $(changed) != "$1" ]] || return 0
+  echo "changed: $(changed)"
   grep -B4 -A30 '^changed' "$work/play.log" | head -80
   return 1
 }
@@ -69,12 +72,17 @@ stops_saying() { # SAYING PLAYBOOK ARGUMENTS...
   tr '\n' ' ' <"$work/play.log" | tr -s ' ' | grep -qF -- "$1" || { grep -A20 -E 'fatal|FAILED|\[ERROR\]' "$work/play.log"; return 1; }
 }
 on() { "$machine" shell "$@"; }
+on_agent() { DRIFTLOOP_HOST_TEST_MACHINE=agent "$machine" shell "$@"; }
 connects() { # FROM ADDRESS PORT
   "$machine" "$1" "$python" -c '
 import socket, sys
 socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=2).close()' "$2" "$3"
 }
 does_not_connect() { if connects "$@" 2>/dev/null; then echo "connected to $2:$3 from $1"; return 1; fi; }
+
+serves_a_model() {
+  on k3s kubectl get --raw /api/v1/namespaces/serving/services/driftloop-server:8500/proxy/model | tee /dev/stderr | jq -e '.stub | not' >/dev/null
+}
 
 make_doubles() {
   local bundle=$work/bundle name version member checksum
@@ -98,6 +106,8 @@ make_doubles() {
       echo "  - {name: $name, version: $version, url: 'http://192.0.2.1:8000/$name-$version-amd64.tar.gz', sha256: {amd64: $checksum}, member: $member, names: [$name], probe: version}"
     done <<<'helm v1 linux-amd64/helm
 kustomize v1 kustomize
+kubectx v1 kubectx
+kubens v1 kubens
 kubectl-neat v1 kubectl-neat'
   } >"$work/variables.yml"
   ln -s "$packed/wheels" "$bundle/wheels"
@@ -107,11 +117,23 @@ sections=()
 for argument in "$@"; do
   case $argument in
     --keep) keep=yes ;;
-    01 | 02 | 03 | 10 | 11 | teardown) sections+=("$argument") ;;
+    01 | 02 | 03 | 10 | 11 | agent | teardown | site) sections+=("$argument") ;;
     *) echo "host tests: unknown argument $argument" >&2; exit 2 ;;
   esac
 done
 wanted() { [[ ${#sections[@]} == 0 || " ${sections[*]} " == *" $1 "* ]]; }
+if [[ " ${sections[*]} " == *' site '* ]]; then
+  if [[ ${#sections[@]} != 1 ]]; then echo "host tests: site is run alone" >&2; exit 2; fi
+  # Its secrets are those that the cluster's volumes know, its images those that were built for the cluster.
+  lab=${DRIFTLOOP_LAB_STATE:-/var/tmp/driftloop-lab}
+  if [[ ! -e $lab/init.pid ]]; then echo "host tests: site needs a lab that is up: tests/lab/lab.sh up" >&2; exit 2; fi
+  eval "$("$repository/tests/lab/lab.sh" env)"
+  install -D "${DRIFTLOOP_KUBECTL% kubectl}" "$lab/bin/kube"
+  install "$(command -v ctr)" "$lab/bin/ctr"
+  export DRIFTLOOP_HOST_TEST_LAB=$lab
+fi
+# On the machine these are k3s' own.
+unset KUBECONFIG DRIFTLOOP_CTR DRIFTLOOP_KUBECTL
 if [[ $EUID != 0 ]]; then echo "host tests: need root for namespaces" >&2; exit 2; fi
 "$repository/scripts/setup-ansible.sh" || exit 1
 trap clean_up EXIT
@@ -132,7 +154,23 @@ make_doubles
 server=$!
 cp "$work/bundle/binaries/"* "$work/broken/binaries/"
 
-if wanted 01; then
+if [[ ${lab:-} ]]; then
+  echo "# site.yml, in one piece"
+  everything=(site -e s3_endpoint= -e "observability_dir=$work/observability")
+  began=$SECONDS
+  fact "site.yml turns a bare machine and an empty cluster into the platform" succeeds "${everything[@]}"
+  echo "      that run took $((SECONDS - began)) s"
+  fact "the prediction server serves a trained model" serves_a_model
+  fact "the volume with the mirrored baseline has its name on the machine" on test -d /opt/driftloop/baseline/
+  fact "DVC brings the data to the platform's object store and back" on sudo -u driftloop sh -euc '
+    cd /opt/driftloop/data
+    PATH=/opt/driftloop/dev-venv/bin:$PATH
+    dvc add -q raw && dvc push -q && rm -r raw .dvc/cache && dvc pull -q && test -d raw'
+  began=$SECONDS
+  fact "site.yml changes nothing the second time" changes 0 "${everything[@]}"
+  echo "      that run took $((SECONDS - began)) s"
+  fact "site.yml finds nothing to change in check mode" changes 0 "${everything[@]}" --check --diff
+elif wanted 01; then
   echo "# 01 system preparation"
   on systemd-run --quiet --unit=probe-9999 nc -lk -p 9999
   on systemd-run --quiet --unit=probe-10250 nc -lk -p 10250
@@ -173,13 +211,13 @@ fi
 
 if wanted 02; then
   echo "# 02 k3s (a double of the binary)"
-  fact "no secret exists before the first playbook that needs one" bash -c "! compgen -G '$work/config/secrets-*'"
+  fact "no secret exists before the first playbook that needs one" bash -c "! compgen -G '$DRIFTLOOP_CONFIG_DIR/secrets-*'"
   fact "playbook 02 stops where the checksum is not known" stops_saying "sha256sum-amd64.txt" 02-k3s -e '{"k3s_sha256": {"amd64": ""}}'
   echo '# altered' >>"$work/broken/binaries/k3s-v0.0.0-amd64"
   fact "playbook 02 refuses an altered binary of a bundle" stops_saying "Stop if the bundle's k3s is not the pinned one" 02-k3s -e "bundle=$work/broken"
   fact "nothing of the altered binary was installed" on test ! -e /usr/local/bin/k3s
   fact "playbook 02 installs and starts k3s" succeeds 02-k3s
-  first_secrets=$(cat "$work/config/"secrets-*.yml | sha256sum)
+  first_secrets=$(cat "$DRIFTLOOP_CONFIG_DIR/"secrets-*.yml | sha256sum)
   fact "k3s was started once" on grep -q '"starts": 1,' /run/k3s-double.json
   fact "playbook 02 changes nothing the second time" changes 0 02-k3s
   fact "playbook 02 finds nothing to change in check mode" changes 0 02-k3s --check --diff
@@ -204,6 +242,8 @@ if wanted 03; then
   fact "playbook 03 installs the tools" succeeds 03-helm-tools
   fact "playbook 03 changes nothing the second time" changes 0 03-helm-tools
   fact "playbook 03 finds nothing to change in check mode" changes 0 03-helm-tools --check --diff
+  on sh -c 'rm /usr/local/bin/kubens; echo x >>/opt/driftloop/downloads/helm-v1.tar.gz'
+  fact "playbook 03 puts back a tool's name and an altered archive, and nothing else" changes 2 03-helm-tools
   fact "the tools answer by name" on sh -c 'helm version && kustomize version && kubectl-neat'
 fi
 
@@ -232,7 +272,7 @@ if wanted 11; then
   on rm /etc/systemd/system/driftloop-jupyter.service
   fact "playbook 11 puts back a deleted unit and restarts once" changes 2 11-jupyter
 
-  fact "the secrets were made once and never rewritten" bash -c "[[ -z '${first_secrets:-}' || '${first_secrets:-}' == \"\$(cat '$work'/config/secrets-*.yml | sha256sum)\" ]]"
+  fact "the secrets were made once and never rewritten" bash -c "[[ -z '${first_secrets:-}' || '${first_secrets:-}' == \"\$(cat '$DRIFTLOOP_CONFIG_DIR'/secrets-*.yml | sha256sum)\" ]]"
 fi
 
 if [[ ${#sections[@]} == 0 ]]; then
@@ -241,6 +281,37 @@ if [[ ${#sections[@]} == 0 ]]; then
   fact "all playbooks of the host change nothing in one run" \
     changes 0 01-system-prep,02-k3s,03-helm-tools,10-data-and-dev-env,11-jupyter
   echo "      that run took $((SECONDS - began)) s"
+fi
+
+if wanted agent; then
+  echo "# a second machine (its k3s and containerd are doubles too)"
+  inventory+=(-i "$here/agent.yml")
+  minio=$("$repository/files/images/build.sh" refs | jq -r .minio)
+  echo "$minio" >"$work/bundle/images/minio-${minio##*:}.tar"
+  both=01-system-prep,02-k3s
+  image=(../tests/host/images -e "repository=$repository")
+  fact "the second machine starts" env DRIFTLOOP_HOST_TEST_MACHINE=agent "$machine" up
+  fact "playbooks 01 and 02 make it a node of the first" succeeds $both
+  fact "it joined with the server's token" on_agent grep -q '"joined": "https://192.0.2.2:6443"' /run/k3s-double.json
+  fact "the server has taken it in" on grep -qF '"nodes": ["192.0.2.3"]' /run/k3s-double.json
+  fact "its token and configuration are readable by root only" on_agent bash -c '[[ $(stat -c %a /etc/rancher/k3s/token /etc/rancher/k3s/config.yaml | sort -u) == 600 ]]'
+  fact "it holds nothing that only a server needs" on_agent bash -c '! ls /etc/rancher/k3s | grep -vxE "token|config.yaml"'
+  fact "the bundle's images lie where its k3s loads them" on_agent test -s /var/lib/rancher/k3s/agent/images/example.tar
+  fact "an image comes to both machines" succeeds "${image[@]}"
+  fact "the server has the image" on sh -c "k3s ctr -n k8s.io images list -q | grep -qx $minio"
+  fact "the second machine has the image" on_agent sh -c "k3s ctr -n k8s.io images list -q | grep -qx $minio"
+  fact "nothing changes the second time on either machine" changes 0 $both
+  fact "nothing is found to change in check mode" changes 0 $both --check --diff
+  fact "the image is not brought twice" changes 0 "${image[@]}"
+  on_agent systemd-run --quiet --unit=probe-10250 nc -lk -p 10250
+  fact "the server reaches the second machine's kubelet" soon on bash -c 'exec 3<>/dev/tcp/192.0.2.3/10250'
+  fact "the second machine reaches the API server" on_agent bash -c 'exec 3<>/dev/tcp/192.0.2.2/6443'
+  fact "SSH from outside is let in to the second machine" connects outside 192.0.2.3 22
+  fact "its kubelet's port is refused from outside" does_not_connect outside 192.0.2.3 10250
+  fact "the API server's port is still refused from outside" does_not_connect outside 192.0.2.2 6443
+  on_agent sh -c 'echo wrong >/etc/rancher/k3s/token'
+  fact "playbook 02 puts back the second machine's token and restarts its k3s alone" changes 2 02-k3s
+  fact "nothing failed on the second machine" on_agent bash -c '[[ -z $(systemctl --failed --no-legend) ]] || { systemctl --failed; exit 1; }'
 fi
 
 if wanted teardown; then
@@ -257,8 +328,8 @@ fi
 
 echo "# secrets, afterwards"
 # 01 alone needs none and makes none.
-[[ " ${sections[*]} " == ' 01 ' ]] || fact "the secrets are encrypted" bash -c "head -qn1 '$work'/config/secrets-*.yml | grep -q '^.ANSIBLE_VAULT;1.1;AES256$'"
-fact "the vault's key is readable by its owner only" [ "$(stat -c %a "$work/config/vault-key")" = 600 ]
+[[ " ${sections[*]} " == ' 01 ' ]] || fact "the secrets are encrypted" bash -c "head -qn1 '$DRIFTLOOP_CONFIG_DIR'/secrets-*.yml | grep -q '^.ANSIBLE_VAULT;1.1;AES256$'"
+fact "the vault's key is readable by its owner only" [ "$(stat -c %a "$DRIFTLOOP_CONFIG_DIR/vault-key")" = 600 ]
 fact "nothing failed on the machine in the meantime" on bash -c '[[ -z $(systemctl --failed --no-legend) ]] || { systemctl --failed; exit 1; }'
 
 echo "$passed passed, $failed failed"
