@@ -4,7 +4,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 SCRIPTS := .ci/run $(wildcard scripts/*.sh)
 
-.PHONY: help setup setup-ansible demo up test lint lint-platform unit test-faults test-lab bench notebooks lock clean
+.PHONY: help setup setup-ansible demo up test lint lint-platform unit test-faults test-lab test-lab-full test-host bench notebooks lock clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,12 @@ test-faults: setup ## kill, corrupt and overload things on purpose
 
 test-lab: setup setup-ansible ## prove the playbooks and the loop on a real Kubernetes (root; 50 GB; installs Debian packages)
 	@tests/lab/test.sh
+
+test-lab-full: setup setup-ansible ## the same, with site.yml in one piece, every fact broken on purpose, and faults under traffic
+	@tests/lab/test.sh --full
+
+test-host: setup-ansible ## prove the playbooks of the machine on one made of namespaces (root)
+	@tests/host/run.sh
 
 bench: setup ## measure the figures that the README states
 	@$(BIN)/python scripts/bench.py

@@ -7,6 +7,7 @@
 #   lab.sh env           print the variables that kubectl, ansible-playbook and build.sh need: eval "$(lab.sh env)"
 #   lab.sh restart PART  stop one part (etcd, containerd, kubelet, kube-apiserver, ...) with SIGKILL and start it again
 #   lab.sh packages      install the Debian packages that are missing
+#   lab.sh able          exit 0 where a lab can be made; else say why not
 #
 # Everything runs in process, mount and network namespaces of its own, so that processes, mounts, iptables rules,
 # bridges and listening sockets end with them; what is left to remove is one folder, one veth pair and the cgroups.
@@ -25,7 +26,7 @@ cache=${DRIFTLOOP_LAB_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/driftloop-lab}
 
 readonly link=driftloop-lab host_address=10.99.99.1 lab_address=10.99.99.2
 readonly pods=10.42.0.0/16 services=10.43.0.0/16 first_service=10.43.0.1 dns=10.43.0.10
-readonly node=lab first_run_gb=50
+readonly node=lab first_run_gb=50 later_run_gb=15
 readonly packages=(etcd-server containerd runc containernetworking-plugins buildah debootstrap iptables iproute2
     conntrack openssl tini util-linux)
 
@@ -34,6 +35,38 @@ say() { printf 'lab: %s\n' "$*"; }
 die() {
     printf 'lab: %s\n' "$*" >&2
     exit 1
+}
+
+# Says what a lab would lack here; says nothing, and exit 0, where it can be made.
+able() {
+    local missing
+    missing=$(
+        [[ $(id -u) == 0 ]] || { echo "it needs root"; exit; }
+        go version >/dev/null 2>&1 || echo "there is no Go compiler"
+        command -v apt-get >/dev/null || echo "its programs are Debian's packages, and there is no apt-get"
+        unshare --mount --pid --net --fork true 2>/dev/null || echo "no namespaces can be made"
+        can_make_cgroups || echo "no control groups can be made"
+        if init_pid >/dev/null; then echo "a lab is up already in $state"; fi
+        lacks_room || true
+    )
+    [[ -z $missing ]] || { printf '%s\n' "$missing" | paste -sd ';' | sed 's/;/; /g'; return 1; }
+}
+
+can_make_cgroups() {
+    local hierarchy
+    while read -r hierarchy; do
+        { mkdir "$hierarchy/driftloop-lab-probe" && rmdir "$hierarchy/driftloop-lab-probe"; } 2>/dev/null || return 1
+    done < <(awk '$3 ~ /^cgroup2?$/ {print $2}' /proc/mounts)
+}
+
+# What a full disk breaks half an hour later: the kubelet throws images away. Says so, and exit 1, where too little is free.
+lacks_room() {
+    local free wanted=$later_run_gb
+    # The store of images is what takes long and much room to fill.
+    if [[ ! -f $cache/images/filled ]]; then wanted=$first_run_gb; fi
+    mkdir -p "$cache"
+    free=$(df --output=avail -B 1G "$cache" | tail -n 1 | tr -d ' ')
+    ((free >= wanted)) || { echo "$cache has $free GB left of the $wanted that images and the caches of Go and uv take"; return 1; }
 }
 
 need() {
@@ -337,10 +370,8 @@ build_kube() {
         local version
         version=$(sed -n 's|^\tk8s.io/kubernetes \(v.*\)$|\1|p; s|^require k8s.io/kubernetes \(v.*\)$|\1|p' "$here/node/go.mod")
         mkdir -p "$cache"
-        # Found out half an hour later, a full disk also makes the kubelet throw images away.
-        local free
-        free=$(df --output=avail -B 1G "$cache" | tail -n 1 | tr -d ' ')
-        ((free >= first_run_gb)) || die "$cache has $free GB left; images and Go's and uv's caches take $first_run_gb the first time: make room, or set DRIFTLOOP_LAB_CACHE"
+        local room
+        room=$(lacks_room) || die "$room: make room, or set DRIFTLOOP_LAB_CACHE"
         (cd "$here/node" && CGO_ENABLED=0 go build -trimpath -o "$kube.part" -ldflags \
             "-s -w -X k8s.io/component-base/version.gitVersion=$version -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=34" .)
         mv "$kube.part" "$kube"
@@ -487,5 +518,6 @@ status) status ;;
 env) environment ;;
 restart) restart "${2:?which part?}" ;;
 packages) need ;;
-*) die "usage: lab.sh up | down | status | env | restart PART | packages" ;;
+able) able ;;
+*) die "usage: lab.sh up | down | status | env | restart PART | packages | able" ;;
 esac
