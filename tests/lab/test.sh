@@ -354,6 +354,8 @@ evidence() {
 finish() { # KEEP
     local code=$?
     trap - EXIT INT TERM
+    # Where a stage was ended by a signal, its log would take what is said from here on.
+    exec >&3 2>&4
     if ((code)); then
         evidence
         [[ -n $1 ]] || "$here/lab.sh" down || true
@@ -385,6 +387,7 @@ main() {
         keep=yes
         [[ ${wanted[0]} == up ]] || enter
     fi
+    exec 3>&1 4>&2
     # shellcheck disable=SC2064  # as it is now
     trap "finish '$keep'" EXIT
     trap 'exit 130' INT TERM
