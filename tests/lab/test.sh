@@ -103,7 +103,7 @@ driftloop() { on_node .venv/bin/driftloop "$@"; }
 # --- stages -------------------------------------------------------------------------------------------------------
 
 stage_up() {
-    "$here/lab.sh" up
+    "$here/lab.sh" up 3>&- 4>&-
     enter
 }
 
@@ -261,7 +261,7 @@ stage_faults() {
         k delete pods -A -l "app.kubernetes.io/name=$selector" --wait=false >/dev/null
         sleep 8
     done
-    "$here/lab.sh" restart containerd
+    "$here/lab.sh" restart containerd 3>&- 4>&-
     wait $experiment || true
     soon 240 all_ready || die "not every pod is ready again: $(k get pods -A | grep -vE 'Running|Completed')"
     # The tunnels found their pods again by themselves.
