@@ -79,17 +79,6 @@ def test_a_graph_with_changes_answers_as_torch(trained: Trained, old_runs: list[
     assert export.export(network.eval(), old_runs[0].rows, tmp_path).exists()
 
 
-@pytest.mark.parametrize("bias", [False, True])
-def test_without_biases_padding_leaves_no_trace(trained: Trained, old_runs: list[Run], bias: bool) -> None:
-    short = replace(trained.config.architecture, oldest=4, bias=bias)
-    networks = [RulNetwork(replace(short, window=window), regimes.find(old_runs)) for window in (WINDOW, 3 * WINDOW)]
-    networks[1].load_state_dict(networks[0].state_dict())
-    rows = torch.from_numpy(old_runs[0].rows[None, : WINDOW // 2].astype(np.float32))
-    with torch.no_grad():
-        one, other = (network.eval()(rows).rul.item() for network in networks)
-    assert (one == pytest.approx(other, rel=1e-6)) is not bias
-
-
 def test_answers_do_not_depend_on_who_else_is_in_the_batch(session: Any, old_runs: list[Run]) -> None:
     batch = windows(old_runs[0], WINDOW)[0]
     together = ask(session, batch)

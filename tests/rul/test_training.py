@@ -19,7 +19,6 @@ from driftloop.rul.training import Progress, Trained, Windows, estimates, train
 from fleets import CRUISE, SEA_LEVEL, fleet, tiny_config
 
 CONFIG = tiny_config()
-WINDOW = CONFIG.architecture.window
 
 
 def changed(runs: list[Run], *roles: str) -> list[Run]:
@@ -92,28 +91,6 @@ def test_flat_windows_are_the_windows_of_the_server(trained: Trained, new_runs: 
     expected = trained.network.for_lstm(rows, *trained.network.normalise(rows))
     assert torch.equal(found.cut(torch.arange(first, len(found))), expected)
     np.testing.assert_array_equal(found.labels[first:].numpy(), labels)
-
-
-def test_a_warped_window_is_that_of_an_engine_which_ages_faster_or_slower(trained: Trained) -> None:
-    long, short = fleet(cycles=260)[:1], fleet(cycles=6)[:1]
-    found = Windows(trained.network, short + long)
-    cycles = found.sizes[1]
-    chosen = torch.tensor([found.sizes[0] + cycles - 1 - 80] * 3 + [found.sizes[0] - 1])
-    inputs, labels = found.warped(chosen, torch.tensor([1.0, 2.0, 0.5, 1.0]))
-    assert torch.equal(inputs[[0, 3]], found.cut(chosen[[0, 3]]))
-    # Twice as fast: every other row, and half of the 80 cycles that are left. Half as fast: the cap.
-    wide = Windows(trained.network, short + long)
-    wide._back = torch.arange(2 * (1 - WINDOW), 1)
-    assert torch.equal(inputs[1], wide.cut(chosen[:1])[0, ::2])
-    assert labels.tolist() == [80.0, 40.0, 125.0, 0.0]
-
-
-def test_warping_does_not_reach_into_another_run(trained: Trained) -> None:
-    runs = fleet(cycles=30)[:2]
-    found = Windows(trained.network, runs)
-    first = torch.tensor([found.sizes[0]])
-    inputs, _ = found.warped(first, torch.tensor([3.0]))
-    assert torch.equal(inputs, found.cut(first))
 
 
 def test_the_graph_answers_as_training_estimates(trained: Trained, old_runs: list[Run]) -> None:

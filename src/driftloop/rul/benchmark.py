@@ -42,11 +42,7 @@ from driftloop.rul.training import TrainConfig
 if TYPE_CHECKING:
     from driftloop.settings import Settings
 
-CONFIG = TrainConfig(
-    architecture=Architecture(window=256, kernel=8, conv_stride=8, channels=48, oldest=30, bias=False),
-    steps=500,
-    time_warp=0.07,
-)
+CONFIG = TrainConfig(architecture=Architecture(window=256, kernel=8, conv_stride=8, channels=48, oldest=30), steps=500)
 """The one configuration for all subsets; the loop's own, which has a shorter window, is `TrainConfig()`."""
 BOOSTING = BoostingConfig()
 ROLLING = BoostingConfig(history=False)

@@ -45,12 +45,6 @@ class Architecture:
     Engines differ from new on, so a window that reaches back to an engine's youth says more by how it has changed.
     0, for short windows: the weights see neither change nor age.
     """
-    bias: bool = True
-    """Whether convolution and LSTM have biases.
-
-    Without them padding, which is all zeros, leaves the LSTM's state at zero, so that it starts with the first row: of
-    a long window most may be padding. The ones that mark rows do what biases would.
-    """
 
     def __post_init__(self) -> None:
         if self.window < self.kernel or (self.window - self.kernel) % self.conv_stride:
@@ -85,14 +79,11 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
         super().__init__()
         self.architecture = architecture
         channels = N_INPUTS + (N_HISTORY if architecture.oldest else 0)
-        self.conv = nn.Conv1d(
-            channels, architecture.channels, architecture.kernel, architecture.conv_stride, bias=architecture.bias
-        )
+        self.conv = nn.Conv1d(channels, architecture.channels, architecture.kernel, architecture.conv_stride)
         self.lstm = nn.LSTM(
             architecture.channels,
             architecture.hidden,
             architecture.layers,
-            bias=architecture.bias,
             batch_first=True,
             dropout=architecture.dropout if architecture.layers > 1 else 0.0,
         )

@@ -55,8 +55,6 @@ class TrainConfig:
     """Share of old windows in the batches of a warm start."""
     weight_decay: float = 1e-2
     quantile_weight: float = 0.3
-    time_warp: float = 0.0
-    """Standard deviation of the logarithm of the speed at which the engine of a training window is made to age."""
     averaging: float = 0.98
     """Decay per step of the moving average of the weights; the average is what is judged and kept."""
     evaluations: int = 5
@@ -188,7 +186,7 @@ class Windows:
 
     def __init__(self, network: RulNetwork, runs: Sequence[Run], stride: int = 1) -> None:
         self._back = torch.arange(1 - network.architecture.window, 1)
-        inputs, starts, ends, rul, self.sizes = [], [], [], [], []
+        inputs, ends, labels, self.sizes = [], [], [], []
         position = 0
         for run in runs:
             padding = np.repeat(run.rows[:1], network.architecture.window - 1, axis=0)
@@ -196,15 +194,13 @@ class Windows:
             with torch.no_grad():
                 inputs.append(network.for_lstm(rows, *network.normalise(rows)))
             cycles = np.arange(len(run.rows) - 1, -1, -stride)[::-1]
-            starts.append(np.full(len(cycles), position))
             ends.append(position + len(padding) + cycles)
-            rul.append(run.rul[cycles])
+            labels.append(np.minimum(run.rul[cycles], RUL_CAP))
             self.sizes.append(len(cycles))
             position += len(rows)
         self._inputs = torch.cat(inputs)
-        self._starts, self._ends = (torch.from_numpy(np.concatenate(rows)) for rows in (starts, ends))
-        self._rul = torch.from_numpy(np.concatenate(rul).astype(np.float32))
-        self.labels = self._rul.clamp(max=RUL_CAP)
+        self._ends = torch.from_numpy(np.concatenate(ends))
+        self.labels = torch.from_numpy(np.concatenate(labels).astype(np.float32))
         """Capped RUL `[n]`, cycles."""
 
     def __len__(self) -> int:
@@ -217,18 +213,6 @@ class Windows:
     def cut(self, chosen: Tensor) -> Tensor:
         """The chosen windows, `[len(chosen), window, 22]`."""
         return self._inputs[self._ends[chosen, None] + self._back]
-
-    def warped(self, chosen: Tensor, speeds: Tensor) -> tuple[Tensor, Tensor]:
-        """The chosen windows and labels of engines that age `speeds` `[len(chosen)]` times as fast.
-
-        Rows are left out or repeated, and RUL is divided by the speed before it is capped; at speed 1 all is as in
-        `cut`. Source: window warping, Le Guennec, Malinowski & Tavenard, "Data augmentation for time series
-        classification using convolutional neural networks", ECML/PKDD workshop 2016.
-        """
-        rows = self._ends[chosen, None] + (self._back * speeds[:, None]).round().long()
-        # What lies before the first row of a run is padding, before that another run.
-        inputs = self._inputs[torch.maximum(rows, self._starts[chosen, None])]
-        return inputs, (self._rul[chosen] / speeds).clamp(max=RUL_CAP)
 
 
 def estimates(network: RulNetwork, windows: Windows, batch: int = 1024) -> NDArray[np.float64]:
@@ -318,14 +302,11 @@ def _optimise(
     looks = {round(steps / 2 * (1 + i / config.evaluations)) for i in range(1, config.evaluations)} | {steps}
     best, kept = float("inf"), average.state_dict()
     history = []
-    # Of its own, so that speeds depend neither on which windows are drawn nor change which.
-    warping = np.random.default_rng([config.seed, 1])
     network.train()
     for step in range(1, steps + 1):
         chosen = torch.from_numpy(next(batches))
-        speeds = np.exp(warping.normal(0.0, config.time_warp, len(chosen))).astype(np.float32)
-        inputs, labels = learn.warped(chosen, torch.from_numpy(speeds))
-        value = loss(network.estimate(inputs), labels / RUL_CAP, config.quantile_weight)
+        estimate, true = network.estimate(learn.cut(chosen)), learn.labels[chosen] / RUL_CAP
+        value = loss(estimate, true, config.quantile_weight)
         value.backward()
         optimiser.step(one_cycle(step, steps, lr))
         # A long memory from the first step on would keep the start in the average.
