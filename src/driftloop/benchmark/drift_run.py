@@ -130,7 +130,7 @@ def _pieces(
                 name = f"healthy-{subset}-{split}-{part}"
                 yield name, partial(_lazily, healthy, world, subset, split, chunk, places, _seed(plan, name))
     for method in (*detectors.WINDOWED, *detectors.STREAMED):
-        name = f"compare-{method.replace(' ', '_')}"
+        name = f"detector-{method.replace(' ', '_')}"
         yield name, partial(_lazily, compare, world, "FD001", 0, method, plan)
 
 

@@ -36,7 +36,7 @@ def summarise(plan: Plan, pieces: Mapping[str, Json], *, data_source: str, commi
     """The results file from all finished pieces."""
     healthy = [piece for name, piece in pieces.items() if name.startswith("healthy-")]
     changed = [piece for piece in pieces.values() if "family" in piece]
-    compared = [piece for name, piece in pieces.items() if name.startswith("compare-")]
+    compared = [piece for name, piece in pieces.items() if name.startswith("detector-")]
     scenarios = [_scenario(group) for group in _grouped(changed, "champion", "family", "subset", "severity", "sensor")]
     pooled = [
         _scenario(group)
