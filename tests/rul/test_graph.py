@@ -74,8 +74,47 @@ def test_a_long_window_shows_change_since_its_oldest_rows_and_age(trained: Train
     assert not age[:-9].any()
 
 
-def test_a_graph_with_changes_answers_as_torch(trained: Trained, old_runs: list[Run], tmp_path: Path) -> None:
-    network = RulNetwork(replace(trained.config.architecture, oldest=4), regimes.find(old_runs))
+@pytest.mark.parametrize("cycles", [1, 2, 9, WINDOW])
+def test_the_perceptron_is_shown_means_changes_youth_and_age(
+    trained: Trained, old_runs: list[Run], cycles: int
+) -> None:
+    architecture = replace(trained.config.architecture, oldest=4, perceptron=8)
+    network = RulNetwork(architecture, regimes.find(old_runs))
+    rows = torch.from_numpy(windows(Run("eng-x", old_runs[0].rows[:cycles]), WINDOW)[0][-1:])
+    inputs = network.for_lstm(rows, *network.normalise(rows))
+    sensors = inputs[0, -cycles:, :21].numpy().astype(np.float64)
+    expected = [sensors[-width:].mean(0) for width in network.widths]
+    for width in network.widths:
+        there = min(width, cycles)
+        slope = np.polyfit(np.arange(there), sensors[-there:], 1)[0] if there > 1 else np.zeros(21)
+        expected.append(slope * width * (there / width) ** 2)
+    expected += [sensors[:4].mean(0), np.array([cycles / 100])]
+    assert network.widths[-1] == WINDOW
+    np.testing.assert_allclose(network.statistics(inputs)[0], np.concatenate(expected), rtol=1e-3, atol=1e-4)
+
+
+def test_the_answer_is_the_mean_of_lstm_and_perceptron(trained: Trained, old_runs: list[Run]) -> None:
+    architecture = replace(trained.config.architecture, oldest=4, perceptron=8)
+    network = RulNetwork(architecture, regimes.find(old_runs)).eval()
+    rows = torch.from_numpy(windows(old_runs[0], WINDOW)[0][:3])
+    inputs = network.for_lstm(rows, *network.normalise(rows))
+    with torch.no_grad():
+        lstm, perceptron = network.by_lstm(inputs), network.perceptron(network.statistics(inputs))
+        assert (lstm - perceptron).abs().max() > 1e-3
+        np.testing.assert_allclose(network.estimate(inputs), (lstm + perceptron) / 2, atol=1e-6)
+
+
+def test_a_perceptron_needs_the_oldest_rows(trained: Trained) -> None:
+    with pytest.raises(ValueError, match="oldest must be above 0"):
+        replace(trained.config.architecture, perceptron=8)
+
+
+@pytest.mark.parametrize("perceptron", [0, 8])
+def test_a_graph_with_changes_answers_as_torch(
+    trained: Trained, old_runs: list[Run], tmp_path: Path, perceptron: int
+) -> None:
+    architecture = replace(trained.config.architecture, oldest=4, perceptron=perceptron)
+    network = RulNetwork(architecture, regimes.find(old_runs))
     assert export.export(network.eval(), old_runs[0].rows, tmp_path).exists()
 
 

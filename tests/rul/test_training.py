@@ -13,12 +13,15 @@ from driftloop.bundle import CHECKPOINT
 from driftloop.cmapss.runs import Run, windows
 from driftloop.errors import BundleError, DataError
 from driftloop.rul import export, training
+from driftloop.rul.build import build_bundle, first_manifest
 from driftloop.rul.network import Architecture
 from driftloop.rul.optimiser import AdamW, one_cycle
 from driftloop.rul.training import Progress, Trained, Windows, estimates, train
 from fleets import CRUISE, SEA_LEVEL, fleet, tiny_config
 
 CONFIG = tiny_config()
+BOTH = replace(CONFIG, architecture=replace(CONFIG.architecture, oldest=4, perceptron=8))
+"""With a perceptron beside the LSTM."""
 
 
 def changed(runs: list[Run], *roles: str) -> list[Run]:
@@ -72,6 +75,32 @@ def test_training_learns(old_runs: list[Run]) -> None:
     found = train(old_runs, replace(CONFIG, steps=80))
     assert found.metrics["early_stop_rmse"] < spread / 2
     assert (found.training, found.note) == ("full", None)
+
+
+def test_lstm_and_perceptron_each_learn_the_whole_answer(old_runs: list[Run]) -> None:
+    network = train(old_runs, replace(BOTH, steps=80)).network
+    judged = Windows(network, [run for run in old_runs if run.role == "early_stop"])
+    inputs, labels = judged.cut(torch.arange(len(judged))), judged.labels
+    with torch.no_grad():
+        for answer in (network.by_lstm(inputs), network.perceptron(network.statistics(inputs))):
+            error = ((answer[:, 0] * 125 - labels) ** 2).mean().sqrt()
+            assert error < labels.std() / 2
+
+
+def test_a_training_of_both_repeats_with_its_seed(old_runs: list[Run]) -> None:
+    one, other = train(old_runs, BOTH), train(old_runs[::-1], BOTH)
+    assert graph(one) == graph(other)
+    assert one.history == other.history
+
+
+def test_a_warm_start_moves_lstm_and_perceptron(old_runs: list[Run], new_runs: list[Run], tmp_path: Path) -> None:
+    manifest = first_manifest(old_runs)
+    champion = build_bundle(train(old_runs, BOTH), old_runs, manifest, tmp_path, data_source="simulated")
+    before = training.load_checkpoint(champion, BOTH.architecture)
+    found = train(old_runs + new_runs, replace(BOTH, old_tolerance=math.inf), warm_start=champion)
+    assert found.training == "warm_start"
+    assert not torch.equal(found.network.lstm.weight_hh_l0, before.lstm.weight_hh_l0)
+    assert not torch.equal(found.network.perceptron[0].weight, before.perceptron[0].weight)
 
 
 def test_progress_is_reported_with_the_early_stop_error(old_runs: list[Run]) -> None:

@@ -4,7 +4,9 @@ Selecting the newest rows, padding, regimes and normalisation are part of the gr
 needs no preprocessing code. What depends on the number of regimes are buffers; the weights do not.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -25,6 +27,10 @@ N_INPUTS = N_SENSORS + 1
 N_HISTORY = N_SENSORS + 1
 """What a row says by its place in the window: how sensors have changed, and the rows so far in units of AGE_UNIT."""
 AGE_UNIT = 100.0
+WIDTHS = (5, 15, 40, 100, 256)
+"""Newest rows that means and changes are taken over, as far as the window reaches."""
+SMALLEST_SPREAD = 1e-9
+"""Keeps the slope of a single row, which has none, at zero."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +51,15 @@ class Architecture:
     Engines differ from new on, so a window that reaches back to an engine's youth says more by how it has changed.
     0, for short windows: the weights see neither change nor age.
     """
+    perceptron: int = 0
+    """Units of the first layer of a perceptron on rolling statistics that answers beside the LSTM; 0: there is none.
+
+    Needs `oldest`.
+    """
 
     def __post_init__(self) -> None:
+        if self.perceptron and not self.oldest:
+            raise ValueError("the perceptron is shown the oldest rows of the window: oldest must be above 0")
         if self.window < self.kernel or (self.window - self.kernel) % self.conv_stride:
             raise ValueError(
                 f"a kernel of {self.kernel} in steps of {self.conv_stride} does not end on row {self.window}: "
@@ -65,7 +78,11 @@ class Outputs(NamedTuple):
 
 
 class RulNetwork(nn.Module):  # type: ignore[misc]
-    """A causal strided convolution, an LSTM, and a head for RUL and the two quantiles of the interval."""
+    """A causal strided convolution, an LSTM, and a head for RUL and the two quantiles of the interval.
+
+    Where there is a perceptron, the answer is the mean of its own and the LSTM's. Each learns the whole answer by
+    itself, so that their errors differ and the mean is better than either.
+    """
 
     centres: Tensor
     mean: Tensor
@@ -74,6 +91,7 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
     scales: Tensor
     offsets: Tensor
     bands: Tensor
+    weighing: Tensor
 
     def __init__(self, architecture: Architecture, regimes: Regimes) -> None:
         super().__init__()
@@ -87,9 +105,12 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
             batch_first=True,
             dropout=architecture.dropout if architecture.layers > 1 else 0.0,
         )
-        self.head = nn.Sequential(nn.Linear(architecture.hidden, 32), nn.ReLU(), nn.Linear(32, 3))
-        # Start from the middle of the labels instead of spending the first steps on getting there.
-        nn.init.constant_(self.head[-1].bias, 0.6)
+        self.head = _perceptron(architecture.hidden, 32)
+        self.widths = (*(width for width in WIDTHS if width < architecture.window), architecture.window)
+        if architecture.perceptron:
+            shown = (2 * len(self.widths) + 1) * N_SENSORS + 1
+            self.perceptron = _perceptron(shown, architecture.perceptron, architecture.perceptron // 2)
+            self.register_buffer("weighing", _weighing(self.widths, architecture.window))
         self.register_buffer("scales", torch.tensor(SCALES, dtype=torch.float32))
         self.register_buffer("centres", torch.from_numpy(regimes.centres))
         self.register_buffer("mean", torch.from_numpy(regimes.mean))
@@ -155,17 +176,69 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
 
     def estimate(self, inputs: Tensor) -> Tensor:
         """RUL, lower and upper quantile `[batch, 3]` in units of the cap, from inputs `[batch, window, 22]`."""
-        if self.architecture.oldest:
-            inputs = torch.cat([inputs, self.history(inputs)], dim=-1)
-        features = torch.relu(self.conv(inputs.transpose(1, 2))).transpose(1, 2)
+        answer = self.by_lstm(inputs)
+        return (answer + self.perceptron(self.statistics(inputs))) / 2.0 if self.architecture.perceptron else answer
+
+    def by_lstm(self, inputs: Tensor) -> Tensor:
+        """What the LSTM estimates by itself, as in `estimate`."""
+        seen = torch.cat([inputs, self.history(inputs)], dim=-1) if self.architecture.oldest else inputs
+        features = torch.relu(self.conv(seen.transpose(1, 2))).transpose(1, 2)
         hidden, _ = self.lstm(features)
-        out: Tensor = self.head(hidden[:, -1])
-        return out
+        answer: Tensor = self.head(hidden[:, -1])
+        return answer
+
+    def lstm_weights(self) -> list[Tensor]:
+        """All weights that `by_lstm` uses."""
+        return [weight for part in (self.conv, self.lstm, self.head) for weight in part.parameters()]
+
+    def perceptron_weights(self) -> list[Tensor]:
+        """The weights of the perceptron."""
+        return list(self.perceptron.parameters())
 
     def history(self, inputs: Tensor) -> Tensor:
         """Each sensor's difference from its mean over the window's oldest rows, and the rows so far, `[..., 22]`."""
         sensors, is_row = inputs[..., :N_SENSORS], inputs[..., N_SENSORS:]
-        age = is_row.cumsum(1)
-        oldest = is_row * (age <= self.architecture.oldest)
-        before = (sensors * oldest).sum(1, keepdim=True) / oldest.sum(1, keepdim=True)
-        return torch.cat([(sensors - before) * is_row, age / AGE_UNIT], dim=-1)
+        return torch.cat([(sensors - self.youth(inputs)) * is_row, is_row.cumsum(1) / AGE_UNIT], dim=-1)
+
+    def youth(self, inputs: Tensor) -> Tensor:
+        """Each sensor's mean over the window's oldest rows, `[batch, 1, 21]`."""
+        sensors, is_row = inputs[..., :N_SENSORS], inputs[..., N_SENSORS:]
+        oldest = is_row * (is_row.cumsum(1) <= self.architecture.oldest)
+        return (sensors * oldest).sum(1, keepdim=True) / oldest.sum(1, keepdim=True)
+
+    def statistics(self, inputs: Tensor) -> Tensor:
+        """What the perceptron is shown: `[batch, (2 * widths + 1) * 21 + 1]`.
+
+        Each sensor's mean over each of the widths, then its change over each of them, its mean over the oldest rows,
+        and the rows so far. The change is the least-squares slope times the width; where rows are missing it is made
+        smaller by the square of the share that is there, as slopes over few rows are noise.
+        """
+        sums = (self.weighing @ inputs).reshape(-1, 3, len(self.widths), N_INPUTS)
+        sensors, ones = sums[..., :N_SENSORS], sums[..., N_SENSORS:]
+        rows = ones[:, 0]
+        mean, place = sensors[:, 0] / rows, ones[:, 1] / rows
+        slope = (sensors[:, 1] / rows - mean * place) / (ones[:, 2] / rows - place**2).clamp(min=SMALLEST_SPREAD)
+        change = slope * (rows / rows.new_tensor(self.widths)[:, None]) ** 2
+        rolling = torch.cat([mean, change], dim=1).reshape(-1, 2 * len(self.widths) * N_SENSORS)
+        age = inputs[..., N_SENSORS:].sum(1) / AGE_UNIT
+        return torch.cat([rolling, self.youth(inputs)[:, 0], age], dim=-1)
+
+
+def _perceptron(*sizes: int) -> nn.Sequential:
+    """Layers of these sizes, the first one being the input's, and three outputs."""
+    layers: list[nn.Module] = []
+    for before, after in pairwise(sizes):
+        layers += [nn.Linear(before, after), nn.ReLU()]
+    last = nn.Linear(sizes[-1], 3)
+    # Start from the middle of the labels instead of spending the first steps on getting there.
+    nn.init.constant_(last.bias, 0.6)
+    return nn.Sequential(*layers, last)
+
+
+def _weighing(widths: Sequence[int], window: int) -> Tensor:
+    """Weights by which rows are added up, `[3 * widths, window]`: 1, place and squared place within each width."""
+    sums = torch.zeros(3, len(widths), window)
+    for number, width in enumerate(widths):
+        place = torch.arange(1 - width, 1) / width
+        sums[:, number, window - width :] = torch.stack([place**0, place, place**2])
+    return sums.flatten(0, 1)

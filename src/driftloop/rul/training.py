@@ -53,6 +53,8 @@ class TrainConfig:
     warm_lr: float = 4e-3
     replay: float = 0.25
     """Share of old windows in the batches of a warm start."""
+    perceptron_steps: int = 3
+    """Steps of the perceptron, where there is one, for each of the LSTM's, which overfits where it gets as many."""
     weight_decay: float = 1e-2
     quantile_weight: float = 0.3
     averaging: float = 0.98
@@ -294,38 +296,82 @@ def _optimise(
 ) -> tuple[dict[str, float], list[Progress], float]:
     """Leave in `network` the averaged weights that did best on `stop`, without it the last ones.
 
-    Returns metrics, history and seconds.
+    The perceptron learns first and by itself, and is there when the LSTM is judged. Returns metrics, history and
+    seconds.
     """
     began = time.monotonic()
-    average = copy.deepcopy(network)
-    optimiser = AdamW(network.parameters(), config.weight_decay)
+    if network.architecture.perceptron:
+        _fit_perceptron(network, learn, batches, config, steps, lr)
+
+    def lstm_loss() -> Tensor:
+        chosen = torch.from_numpy(next(batches))
+        return loss(network.by_lstm(learn.cut(chosen)), learn.labels[chosen] / RUL_CAP, config.quantile_weight)
+
     looks = {round(steps / 2 * (1 + i / config.evaluations)) for i in range(1, config.evaluations)} | {steps}
-    best, kept = float("inf"), average.state_dict()
+    best, kept = float("inf"), network.state_dict()
     history = []
     network.train()
-    for step in range(1, steps + 1):
+    for step, value, average in _descend(network, RulNetwork.lstm_weights, lstm_loss, config, steps, lr):
+        error = None
+        if stop is not None and step in looks:
+            error = window_rmse(average, stop)
+        if error is not None or step % 20 == 0:
+            history.append(Progress(step, steps, value, error))
+            if progress is not None:
+                progress(history[-1])
+        if (error is not None and error < best) or (stop is None and step == steps):
+            best, kept = error or best, copy.deepcopy(average.state_dict())
+    network.load_state_dict(kept)
+    network.eval()
+    metrics = {"steps": float(steps)} | ({"early_stop_rmse": best} if stop is not None else {})
+    return metrics, history, time.monotonic() - began
+
+
+def _fit_perceptron(
+    network: RulNetwork,
+    learn: Windows,
+    batches: Iterator[NDArray[np.int64]],
+    config: TrainConfig,
+    steps: int,
+    lr: float,
+) -> None:
+    """Leave in `network` the averaged weights of its perceptron after the last of its steps."""
+    with torch.no_grad():
+        shown = torch.cat([network.statistics(learn.cut(part)) for part in torch.arange(len(learn)).split(1024)])
+
+    def perceptron_loss() -> Tensor:
         chosen = torch.from_numpy(next(batches))
-        estimate, true = network.estimate(learn.cut(chosen)), learn.labels[chosen] / RUL_CAP
-        value = loss(estimate, true, config.quantile_weight)
-        value.backward()
+        return loss(network.perceptron(shown[chosen]), learn.labels[chosen] / RUL_CAP, config.quantile_weight)
+
+    steps *= config.perceptron_steps
+    *_, (_, _, average) = _descend(network, RulNetwork.perceptron_weights, perceptron_loss, config, steps, lr)
+    network.load_state_dict(average.state_dict())
+
+
+def _descend(
+    network: RulNetwork,
+    weights: Callable[[RulNetwork], list[Tensor]],
+    value: Callable[[], Tensor],
+    config: TrainConfig,
+    steps: int,
+    lr: float,
+) -> Iterator[tuple[int, float, RulNetwork]]:
+    """Descend along the loss `value` of some weights of `network`.
+
+    Yields after every step its number, its loss, and the network with the moving average of these weights.
+    """
+    average = copy.deepcopy(network)
+    moving, averaged = weights(network), weights(average)
+    optimiser = AdamW(moving, config.weight_decay)
+    for step in range(1, steps + 1):
+        now = value()
+        now.backward()
         optimiser.step(one_cycle(step, steps, lr))
         # A long memory from the first step on would keep the start in the average.
         decay = min(config.averaging, step / (step + 10))
         with torch.no_grad():
-            torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1.0 - decay)
-        error = None
-        if stop is not None and step in looks:
-            error = window_rmse(average, stop)
-            if error < best:
-                best, kept = error, copy.deepcopy(average.state_dict())
-        if error is not None or step % 20 == 0:
-            history.append(Progress(step, steps, value.item(), error))
-            if progress is not None:
-                progress(history[-1])
-    network.load_state_dict(kept if stop is not None else average.state_dict())
-    network.eval()
-    metrics = {"steps": float(steps)} | ({"early_stop_rmse": best} if stop is not None else {})
-    return metrics, history, time.monotonic() - began
+            torch._foreach_lerp_(averaged, moving, 1.0 - decay)
+        yield step, now.item(), average
 
 
 def _calibrate(network: RulNetwork, chosen: Sequence[Run]) -> dict[str, float]:
