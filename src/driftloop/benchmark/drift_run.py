@@ -32,6 +32,9 @@ STEP = 10
 """Requests between two checks after a change: the watch's one second at 10 requests/s."""
 CALM_STEP = 50
 """Requests between two checks of healthy traffic: two windows that are nearer to each other hardly differ."""
+COMPARED_STEP, COMPARED_CALM_STEP = 1, 10
+"""The same for the comparison: detectors that look at a window are asked after every request, as those are that look at
+every request."""
 SCRAPE = 500
 """Requests between two checks where Prometheus scrapes every 5 s at 100 requests/s."""
 CHECKS_PER_SCRAPE = 5
@@ -237,15 +240,18 @@ def _windowed(
     method: str, model: Champion, known: detectors.Reference, streams: Streams, clean: list[Lives], soiled: list[Lives]
 ) -> Json:
     series, default = detectors.WINDOWED[method]
-    full = detectors.WINDOW // CALM_STEP - 1
+    full = detectors.WINDOW // COMPARED_CALM_STEP - 1
     calm, unclean = (
-        [series(model, known, stream, CALM_STEP, full) for stream in healthy_streams]
+        [series(model, known, stream, COMPARED_CALM_STEP, full) for stream in healthy_streams]
         for healthy_streams in (clean, soiled)
     )
-    shown = {name: [series(model, known, s, STEP, BEFORE // STEP) for s in each] for name, each in streams.items()}
+    shown = {
+        name: [series(model, known, s, COMPARED_STEP, BEFORE // COMPARED_STEP) for s in each]
+        for name, each in streams.items()
+    }
 
     def delays(threshold: float) -> Json:
-        return {name: [_delay(values > threshold, STEP) for values in each] for name, each in shown.items()}
+        return {name: [_delay(values > threshold, COMPARED_STEP) for values in each] for name, each in shown.items()}
 
     calibrated, robust = (max(float(part.max()) for part in parts) for parts in (calm, unclean))
     alarms = np.concatenate([_stretches(part > default) for part in calm])
@@ -310,7 +316,7 @@ def _delay(above: NDArray[np.bool_], step: int) -> int | None:
 
 def _stretches(above: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Whether each whole stretch of SCRAPE requests has an alarm."""
-    checks = SCRAPE // CALM_STEP
+    checks = SCRAPE // COMPARED_CALM_STEP
     return np.asarray(above[: len(above) // checks * checks].reshape(-1, checks).any(axis=1))
 
 
