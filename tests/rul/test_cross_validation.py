@@ -26,7 +26,7 @@ def test_no_test_engine_is_there(data: Data) -> None:
 
 
 def test_every_engine_is_held_out_once_and_never_learnt_from_then(data: Data) -> None:
-    parts = cross_validation.folds(data)
+    parts = cross_validation.folds(data, 3)
     for subset, fleet in data.fleets.items():
         held_out = [{run.run_id for run in part.fleets[subset].test} for part in parts]
         for part, ids in zip(parts, held_out, strict=True):
@@ -75,6 +75,8 @@ def test_the_command_compares_a_changed_configuration(
     arguments = ["benchmark", "rul", "--quick", "--seeds", "1", "--subsets", "FD003", "--config", str(changes)]
     assert cli.main([*arguments, "--output", str(tmp_path / "no")]) != 0
     assert "not for trying configurations" in capsys.readouterr().err
+    assert cli.main(["benchmark", "rul", "--quick", "--folds", "4", "--output", str(tmp_path / "no")]) != 0
+    assert "only cross-validation has folds" in capsys.readouterr().err
     assert not (tmp_path / "no").exists()
     assert cli.main([*arguments, "--cross-validate", "--json", "--output", str(tmp_path / "out")]) == 0
     summary = json.loads(capsys.readouterr().out)
@@ -85,5 +87,8 @@ def test_the_command_compares_a_changed_configuration(
     assert content["engines"] == benchmark.QUICK_ENGINES
     assert content["cut_offs"] == benchmark.QUICK_ENGINES * cross_validation.CUTS
     assert content["rmse"]["lstm"]["all"]["value"] > 0
-    assert cli.main([*arguments, "--cross-validate", "--output", str(tmp_path / "out")]) == 0
+    assert summary["folds"] == cross_validation.FOLDS
+    more = [*arguments, "--cross-validate", "--folds", "2", "--output", str(tmp_path / "out")]
+    assert cli.main(more) == 0
+    assert json.loads((tmp_path / "out/rul-cross-validation.json").read_text())["folds"] == 2
     assert "gradient boosting" in capsys.readouterr().out

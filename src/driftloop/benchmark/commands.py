@@ -33,6 +33,9 @@ def rul(
     cross_validate: Annotated[
         bool, typer.Option("--cross-validate", help="Judge on held-out training engines; no test set is read.")
     ] = False,
+    folds: Annotated[
+        int | None, typer.Option(min=2, help="Parts that the engines are dealt into to cross-validate; by default 3.")
+    ] = None,
     config_file: Annotated[
         Path | None, typer.Option("--config", help="JSON of what to change in the configuration; to cross-validate it.")
     ] = None,
@@ -50,6 +53,8 @@ def rul(
     configured = settings.load()
     errors, console = Console(stderr=True, highlight=False), Console(highlight=False)
     plan = benchmark.make_plan(subsets, seeds, per_subset=per_subset, quick=quick)
+    if folds is not None and not cross_validate:
+        raise DriftloopError("only cross-validation has folds", where="--folds", remedy="add --cross-validate")
     if config_file is not None:
         if not cross_validate:
             raise DriftloopError(
@@ -59,11 +64,14 @@ def rul(
     data = benchmark.load_data(plan, configured, ("train",) if cross_validate else SPLITS)
     if data.warning:
         errors.print(f"[bold yellow]{data.warning}[/]")
-    cache = configured.state_dir / "benchmark" / "rul"
+    cache, count = configured.state_dir / "benchmark" / "rul", folds or cross_validation.FOLDS
     with benchmark_report.progress(plan, errors) as report:
-        results = (cross_validation if cross_validate else benchmark).run(plan, data, cache, report)
+        if cross_validate:
+            results = cross_validation.run(plan, data, cache, report, count=count)
+        else:
+            results = benchmark.run(plan, data, cache, report)
     if cross_validate:
-        summary = cross_validation.summarise(plan, data, results)
+        summary = cross_validation.summarise(plan, data, results, count=count)
         paths = [output / "rul-cross-validation.json"]
         durable.write_json(paths[0], summary)
         shown = cross_validation.tables(summary)

@@ -1,8 +1,8 @@
 """Cross-validation over training engines: how the configurations of the RUL benchmark are chosen.
 
-The training engines of each subset are dealt into FOLDS parts. Each part in turn plays the test set: its engines are
-cut off at random cycles, and models that learnt from the others are asked about them, by the benchmark's own protocol.
-No test set is read.
+The training engines of each subset are dealt into parts, by default FOLDS. Each part in turn plays the test set: its
+engines are cut off at random cycles, and models that learnt from the others are asked about them, by the benchmark's
+own protocol. No test set is read.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ FIRST = 20
 """Rows that a cut-off leaves at least; NASA's shortest test history has 19."""
 
 
-def folds(data: Data, count: int = FOLDS) -> list[Data]:
+def folds(data: Data, count: int) -> list[Data]:
     """The data once for each fold: `train` is what may be learnt from, `test` are the held-out engines, cut off."""
     found: list[dict[str, Fleet]] = [{} for _ in range(count)]
     for subset, fleet in data.fleets.items():
@@ -59,9 +59,9 @@ def cut_off(run: Run, rng: np.random.Generator) -> list[Run]:
     return [Run(run.run_id, run.rows[:end], run.remaining + len(run.rows) - int(end)) for end in ends]
 
 
-def run(plan: Plan, data: Data, cache: "Path", report: Report | None = None) -> list[SeedResult]:
-    """Every seed on every fold; the answers of a seed's folds lie one after the other. Goes on where it stopped."""
-    parts = folds(data)
+def run(plan: Plan, data: Data, cache: "Path", report: Report | None = None, *, count: int = FOLDS) -> list[SeedResult]:
+    """Every seed on each of `count` folds; a seed's answers lie one after the other. Goes on where it stopped."""
+    parts = folds(data, count)
     found = []
     for number, part in enumerate(parts):
 
@@ -74,8 +74,8 @@ def run(plan: Plan, data: Data, cache: "Path", report: Report | None = None) -> 
     return [_joined(same) for same in zip(*found, strict=True)]
 
 
-def summarise(plan: Plan, data: Data, results: Sequence[SeedResult]) -> dict[str, Any]:
-    """What was done and what came out: by subset, and of the intervals."""
+def summarise(plan: Plan, data: Data, results: Sequence[SeedResult], *, count: int = FOLDS) -> dict[str, Any]:
+    """What was done on `count` folds and what came out: by subset, and of the intervals."""
     subsets = {}
     for subset in plan.subsets:
         mine = [result for result in results if result.subset == subset]
@@ -99,7 +99,7 @@ def summarise(plan: Plan, data: Data, results: Sequence[SeedResult]) -> dict[str
     true = capped(everything[0].true)
     return {
         **benchmark.origin(plan, data),
-        "folds": FOLDS,
+        "folds": count,
         "cut_offs_of_an_engine": CUTS,
         "subsets": subsets,
         "intervals": {
