@@ -6,6 +6,7 @@ random order. A label shift by s cycles is a life that ends s cycles earlier at 
 negative s, later.
 
     scripts/concept.py --splits 6 --output data/concept.json
+    scripts/concept.py --splits 6 --first 6     on six others
 """
 
 import argparse
@@ -98,6 +99,7 @@ def main() -> int:
     """Train, simulate, print a table and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--splits", type=int, default=6)
+    parser.add_argument("--first", type=int, default=0, help="number of the first split")
     parser.add_argument("--orders", type=int, default=20, help="random orders of each split's live engines")
     parser.add_argument("--streams", type=int, default=10, help="streams of each split and shift")
     parser.add_argument("--output", type=Path, default=Path("data/concept.json"))
@@ -106,7 +108,7 @@ def main() -> int:
     for subset in SUBSETS:
         alarms = verdicts = alarmed_splits = 0
         delays: dict[int, list[int | None]] = {shift: [] for shift in SHIFTS}
-        for split in track(range(given.splits), subset):
+        for split in track(range(given.first, given.first + given.splits), subset):
             engines = answered(subset, split)
             reference = [table(engine) for engine in engines if engine[0] != "live"]
             live = [engine for engine in engines if engine[0] == "live"]
@@ -117,6 +119,7 @@ def main() -> int:
                 delays[shift] += [delay(live, reference, shift, rng) for _ in range(given.streams)]
         result["subsets"][subset] = {
             "splits": given.splits,
+            "first_split": given.first,
             "verdicts_healthy": verdicts,
             "streams_healthy": given.splits * given.orders,
             "streams_alarmed": alarms,

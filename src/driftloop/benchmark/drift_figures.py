@@ -85,7 +85,7 @@ def draw_detectors(summary: Json, path: Path) -> None:
         right.set_yscale("log")
         right.axhline(2000, color=GREY, lw=0.6, ls=":")
         right.set_ylim(top=4500)
-        right.annotate("missed", (0.01, 3000), xycoords=("axes fraction", "data"), va="center", color=GREY)
+        right.annotate("missed", (1.01, 3000), xycoords=("axes fraction", "data"), va="center", color=GREY, fontsize=6)
         labels = [
             name.replace(": ", "\n").replace("% ", "%\n").replace("bias ", "bias\n") for name in scenarios.values()
         ]
