@@ -25,9 +25,10 @@ from typing import Any
 import numpy as np
 
 HOST = "127.0.0.1"
-SHAPE = (2, 64)
-"""Layers and units of the model that is served unless a bundle is given."""
-WINDOW = 30
+ENGINES, STEPS = 40, 20
+"""Of the simulated fleet and of the training that make the model that is served unless a bundle is given."""
+ROWS = 30
+"""Rows of a request."""
 
 WRK_SCRIPT = """
 wrk.method = "POST"
@@ -95,118 +96,12 @@ def plain_json_app() -> Any:
     return app
 
 
-def build_bundle(folder: Path) -> None:
-    """A bundle with an LSTM of SHAPE and random weights, and bins like those of a real baseline."""
-    import msgspec
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
+def build_bundle(runs: list[Any], folder: Path) -> None:
+    """A bundle of the loop's own network, trained for a moment: what it answers is no matter here, how fast it is."""
+    from driftloop.rul import build, training
 
-    from driftloop import bundle
-    from driftloop.cmapss.schema import N_COLUMNS, N_SENSORS, SENSORS, SETTINGS
-    from driftloop.drift.baseline import Age, Baseline, Domain, FalseAlarms, baseline_bytes
-    from driftloop.drift.bins import FEATURES, FeatureBins
-    from driftloop.drift.calibration import Threshold
-
-    rng = np.random.default_rng(0)
-    layers, hidden = SHAPE
-    constants: list[onnx.TensorProto] = []
-
-    def const(name: str, value: Any, dtype: Any = np.float32) -> str:
-        constants.append(numpy_helper.from_array(np.array(value, dtype=dtype), name))
-        return name
-
-    def weights(name: str, *shape: int) -> str:
-        return const(name, rng.uniform(-0.1, 0.1, shape))
-
-    node = helper.make_node
-    nodes = [
-        node(
-            "Slice",
-            ["rows", const("from", [3], np.int64), const("to", [24], np.int64), const("ax", [2], np.int64)],
-            ["s"],
-        ),
-        node("Sub", ["s", const("mean", rng.uniform(1, 1000, N_SENSORS))], ["centred"]),
-        node("Div", ["centred", const("std", [100.0] * N_SENSORS)], ["scaled"]),
-        node("Clip", ["scaled", const("low", -6), const("high", 6)], ["normal"]),
-        node("Gather", ["normal", const("last", -1, np.int64)], ["newest"], axis=1),
-        node("Transpose", ["normal"], ["x0"], perm=[1, 0, 2]),
-    ]
-    width = N_SENSORS
-    for layer in range(layers):
-        names = [weights(f"w{layer}", 1, 4 * hidden, width), weights(f"r{layer}", 1, 4 * hidden, hidden)]
-        nodes.append(
-            node(
-                "LSTM",
-                [f"x{layer}", *names, weights(f"b{layer}", 1, 8 * hidden)],
-                [f"y{layer}", f"h{layer}"],
-                hidden_size=hidden,
-            )
-        )
-        nodes.append(node("Squeeze", [f"y{layer}", const(f"one{layer}", [1], np.int64)], [f"x{layer + 1}"]))
-        width = hidden
-    nodes += [
-        node("Squeeze", [f"h{layers - 1}", const("zero", [0], np.int64)], ["state"]),
-        node("MatMul", ["state", weights("head", hidden, 1)], ["wide"]),
-        node("Reshape", ["wide", const("flat", [-1], np.int64)], ["raw"]),
-        node("Add", ["raw", const("bias", 100.0)], ["rul"]),
-        node("Sub", ["rul", const("ten", 10.0)], ["lower"]),
-        node("Add", ["rul", const("ten2", 10.0)], ["upper"]),
-        node("Cast", ["raw"], ["whole"], to=TensorProto.INT64),
-        node("Mul", ["whole", const("nothing", 0, np.int64)], ["regime"]),
-    ]
-    info, vector = helper.make_tensor_value_info, ["batch"]
-    outputs = [info(name, TensorProto.FLOAT, vector) for name in ("rul", "lower", "upper")]
-    outputs += [info("regime", TensorProto.INT64, vector), info("newest", TensorProto.FLOAT, ["batch", N_SENSORS])]
-    rows = info("rows", TensorProto.FLOAT, ["batch", "cycles", N_COLUMNS])
-    graph = helper.make_graph(nodes, "lstm", [rows], outputs, constants)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    folder.mkdir(parents=True)
-    (folder / bundle.MODEL).write_bytes(model.SerializeToString())
-
-    deciles = [float(edge) for edge in np.float32(np.linspace(-1.2, 1.2, 9))]
-    bins = [FeatureBins(name, "quantile", deciles, 10) for name in FEATURES[:-1]]
-    bins.append(FeatureBins(FEATURES[-1], "category", [], 2))
-    assert len(bins) == 2 + len(SETTINGS) + len(SENSORS)
-    probabilities = {feature.name: [1 / feature.bins] * feature.bins for feature in bins}
-    counts = [1] * sum(feature.bins for feature in bins)
-    baseline = Baseline(
-        features=bins,
-        domains=[Domain(0, 1, 100, probabilities, [Age(0, 100, counts)])],
-        weights=[1.0],
-        ages=[25],
-        thresholds=[Threshold(100, [0.1] * len(FEATURES), [0.1] * len(FEATURES), 0.5)],
-        min_n=300,
-        power=None,
-        power_by_n={},
-        eps=1e-4,
-        false_alarms=FalseAlarms(1000, 100, 10, 100),
-        seed=0,
-    )
-    (folder / bundle.BASELINE).write_bytes(baseline_bytes(baseline))
-
-    import onnxruntime as ort
-
-    example = window()
-    answers = ort.InferenceSession(str(folder / bundle.MODEL)).run(
-        ["rul", "lower", "upper"], {"rows": np.array([example], dtype=np.float32)}
-    )
-    metadata = bundle.Metadata(
-        window=WINDOW,
-        regimes=1,
-        manifest=[],
-        example=bundle.Example([example], *(answer.tolist() for answer in answers)),
-        data_source="simulated",
-        seed=0,
-        training="full",
-    )
-    (folder / bundle.METADATA).write_bytes(msgspec.json.encode(metadata))
-
-
-def window() -> list[list[float]]:
-    """WINDOW rows with as many digits as the C-MAPSS files have."""
-    rng = np.random.default_rng(1)
-    rows: list[list[float]] = np.round(rng.uniform(1, 1000, (WINDOW, 24)), 2).tolist()
-    return rows
+    trained = training.train(runs, training.TrainConfig(steps=STEPS))
+    build.build_bundle(trained, runs, build.first_manifest(runs), folder, data_source="simulated")
 
 
 def serve_driftloop(bundle_folder: Path, state: Path, port: int) -> subprocess.Popen[bytes]:
@@ -289,15 +184,18 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """All rounds; the rate of a server is the median over its rounds."""
     generator = "wrk" if shutil.which("wrk") and not arguments.own_client else "own client"
     load = load_with_wrk if generator == "wrk" else load_with_client
+    from driftloop.cmapss.source import simulated_fleet
+
     results: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         chosen = arguments.bundle
+        runs = simulated_fleet("FD001", 0, ENGINES).train
         if chosen is None:
             chosen = folder / "bundle"
-            build_bundle(chosen)
+            build_bundle(runs, chosen)
         body = folder / "body.json"
-        body.write_text(json.dumps({"rows": window()}))
+        body.write_text(json.dumps({"rows": runs[0].rows[:ROWS].tolist()}))
         for round_ in range(arguments.rounds):
             for server in ("driftloop", "plain_app", "plain_json_app"):
                 port = free_port()
@@ -317,7 +215,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
                         print(f"round {round_ + 1} {server} {connections}: {rate:.0f}/s", file=sys.stderr)
                 finally:
                     stop(process)
-    return {**summary(results), "load": generator, "model": str(arguments.bundle or f"LSTM {SHAPE}, window {WINDOW}")}
+    model = f"{arguments.bundle or 'the network of the loop'}, requests of {ROWS} rows"
+    return {**summary(results), "load": generator, "model": model}
 
 
 def summary(results: list[dict[str, Any]]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The interface over real HTTP: answers, refusals, documentation, swaps under load."""
 
 import asyncio
+import gc
 import json
 import socket
 import sys
@@ -342,6 +343,16 @@ def test_a_server_gives_its_event_loop_the_interpreter_back_soon(
     serve: Callable[[], "contextmanager[httpx.Client]"],
 ) -> None:
     before = sys.getswitchinterval()
-    with serve():
+    with serve() as client:
+        client.get("/healthz")
         assert sys.getswitchinterval() == pytest.approx(0.0005)
     assert sys.getswitchinterval() == before
+
+
+def test_a_server_does_not_look_for_garbage_among_what_stays(
+    serve: Callable[[], "contextmanager[httpx.Client]"],
+) -> None:
+    with serve() as client:
+        client.get("/healthz")
+        assert gc.get_freeze_count() > 10_000
+    assert gc.get_freeze_count() == 0
