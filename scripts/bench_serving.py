@@ -182,10 +182,10 @@ async def client(port: int, body: bytes, connections: int, seconds: float) -> di
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """All rounds; the rate of a server is the median over its rounds."""
-    generator = "wrk" if shutil.which("wrk") and not arguments.own_client else "own client"
-    load = load_with_wrk if generator == "wrk" else load_with_client
     from driftloop.cmapss.source import simulated_fleet
 
+    generator = "wrk" if shutil.which("wrk") and not arguments.own_client else "own client"
+    load = load_with_wrk if generator == "wrk" else load_with_client
     results: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

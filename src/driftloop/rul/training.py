@@ -34,6 +34,8 @@ from driftloop.rul.regimes import Regimes
 
 QUANTILES = ((1.0 - NOMINAL) / 2.0, (1.0 + NOMINAL) / 2.0)
 LEARNING_ROLES = ("train", "early_stop", "calibrate")
+AT_ONCE = 1024
+"""Windows that are looked at together where nothing is learnt from them."""
 
 
 @dataclass(frozen=True)
@@ -216,15 +218,19 @@ class Windows:
         """The chosen windows, `[len(chosen), window, 22]`."""
         return self._inputs[self._ends[chosen, None] + self._back]
 
+    def each(self, ask: Callable[[Tensor], Tensor]) -> Tensor:
+        """What `ask` says of every window, `[n, ...]`; it is given some at a time, `[batch, window, 22]`."""
+        return torch.cat([ask(self.cut(part)) for part in torch.arange(len(self)).split(AT_ONCE)])
 
-def estimates(network: RulNetwork, windows: Windows, batch: int = 1024) -> NDArray[np.float64]:
+
+def estimates(network: RulNetwork, windows: Windows) -> NDArray[np.float64]:
     """RUL, lower and upper quantile of each window before clipping and conformal correction, cycles, `[n, 3]`."""
     was_training = network.training
     network.eval()
     with torch.no_grad():
-        parts = [network.estimate(windows.cut(part)) for part in torch.arange(len(windows)).split(batch)]
+        found = windows.each(network.estimate)
     network.train(was_training)
-    return np.asarray(torch.cat(parts).numpy().astype(np.float64) * RUL_CAP)
+    return np.asarray(found.numpy().astype(np.float64) * RUL_CAP)
 
 
 def window_rmse(network: RulNetwork, windows: Windows, first: int | None = None) -> float:
@@ -308,20 +314,20 @@ def _optimise(
         return loss(network.by_lstm(learn.cut(chosen)), learn.labels[chosen] / RUL_CAP, config.quantile_weight)
 
     looks = {round(steps / 2 * (1 + i / config.evaluations)) for i in range(1, config.evaluations)} | {steps}
-    best, kept = float("inf"), network.state_dict()
+    best, kept, average = float("inf"), None, network
     history = []
     network.train()
     for step, value, average in _descend(network, RulNetwork.lstm_weights, lstm_loss, config, steps, lr):
         error = None
         if stop is not None and step in looks:
             error = window_rmse(average, stop)
+            if error < best:
+                best, kept = error, copy.deepcopy(average.state_dict())
         if error is not None or step % 20 == 0:
             history.append(Progress(step, steps, value, error))
             if progress is not None:
                 progress(history[-1])
-        if (error is not None and error < best) or (stop is None and step == steps):
-            best, kept = error or best, copy.deepcopy(average.state_dict())
-    network.load_state_dict(kept)
+    network.load_state_dict(kept or average.state_dict())
     network.eval()
     metrics = {"steps": float(steps)} | ({"early_stop_rmse": best} if stop is not None else {})
     return metrics, history, time.monotonic() - began
@@ -337,7 +343,7 @@ def _fit_perceptron(
 ) -> None:
     """Leave in `network` the averaged weights of its perceptron after the last of its steps."""
     with torch.no_grad():
-        shown = torch.cat([network.statistics(learn.cut(part)) for part in torch.arange(len(learn)).split(1024)])
+        shown = learn.each(network.statistics)
 
     def perceptron_loss() -> Tensor:
         chosen = torch.from_numpy(next(batches))
