@@ -12,7 +12,6 @@ from typing import Any
 
 import httpx
 import optuna
-import psutil
 import pytest
 from sqlalchemy.exc import IntegrityError
 
@@ -67,9 +66,11 @@ class Tuning:
     def mlflow_runs(self) -> list[dict[str, Any]]:
         api = f"{self.mlflow_url}/api/2.0/mlflow"
         name = {"experiment_name": "tuned-tuning"}
-        experiment = httpx.get(f"{api}/experiments/get-by-name", params=name, trust_env=False).json()["experiment"]
-        body = {"experiment_ids": [experiment["experiment_id"]], "max_results": 1000}
-        return list(httpx.post(f"{api}/runs/search", json=body, trust_env=False).json()["runs"])
+        found = httpx.get(f"{api}/experiments/get-by-name", params=name, trust_env=False)
+        if found.status_code == httpx.codes.NOT_FOUND:
+            return []
+        body = {"experiment_ids": [found.json()["experiment"]["experiment_id"]], "max_results": 1000}
+        return list(httpx.post(f"{api}/runs/search", json=body, trust_env=False).json().get("runs", []))
 
 
 def wait(condition: Callable[[], Any], limit_s: float = 600.0) -> Any:
@@ -86,19 +87,23 @@ def tuned(tmp_path_factory: pytest.TempPathFactory, mlflow_url: str) -> Tuning:
     one = Tuning(tmp_path_factory.mktemp("tuning"), mlflow_url)
     process = one.start("--workers", "2", "--trials", "6", "--json")
 
-    def working() -> list[psutil.Process] | None:
-        """Both workers, each in a trial of its own."""
-        try:
-            workers = [child for child in psutil.Process(process.pid).children() if "--worker" in child.cmdline()]
-        except psutil.Error:
-            return None
-        database = one.folder / "state" / "tuning" / "studies.db"
-        running = one.study.get_trials(states=[optuna.trial.TrialState.RUNNING]) if database.exists() else []
-        busy = {pid for trial in running for pid in [trial.user_attrs.get("mlflow_run")] if pid}
-        return workers if len(workers) == 2 and len(busy) == 2 else None
+    def at_work() -> list[int]:
+        """The workers in the middle of a trial: it has been judged once, and its MLflow run has not ended."""
+        runs = [run for run in one.mlflow_runs() if run["info"]["status"] == "RUNNING" and run["data"].get("metrics")]
+        tags = [{tag["key"]: tag["value"] for tag in run["data"]["tags"]} for run in runs]
+        return [int(tag["worker"].rpartition(":")[2]) for tag in tags]
 
-    victim = wait(working)[0]
-    victim.send_signal(signal.SIGKILL)
+    def killed() -> bool:
+        """Whether a worker was killed in the middle of a trial. It is made to stand still while that is looked at."""
+        workers = at_work()
+        if len(workers) < 2:
+            return False
+        os.kill(workers[0], signal.SIGSTOP)
+        in_time = workers[0] in at_work()
+        os.kill(workers[0], signal.SIGKILL if in_time else signal.SIGCONT)
+        return in_time
+
+    wait(killed)
     out, err = process.communicate(timeout=1000)
     print(out, err)
     assert process.returncode == 0
