@@ -99,9 +99,37 @@ def test_the_answer_is_the_mean_of_lstm_and_perceptron(trained: Trained, old_run
     rows = torch.from_numpy(windows(old_runs[0], WINDOW)[0][:3])
     inputs = network.for_lstm(rows, *network.normalise(rows))
     with torch.no_grad():
-        lstm, perceptron = network.by_lstm(inputs), network.perceptron(network.statistics(inputs))
+        lstm, perceptron = network.by_lstm(inputs), network.by_perceptron(network.statistics(inputs))
         assert (lstm - perceptron).abs().max() > 1e-3
         np.testing.assert_allclose(network.estimate(inputs), (lstm + perceptron) / 2, atol=1e-6)
+
+
+def test_health_indices_are_sums_of_the_sensors(trained: Trained, old_runs: list[Run]) -> None:
+    plain = replace(trained.config.architecture, oldest=4, perceptron=8)
+    known = regimes.find(old_runs)
+    network, summed = RulNetwork(plain, known).eval(), RulNetwork(replace(plain, health=21), known).eval()
+    each_sensor = dict.fromkeys(("lstm_health.weight", "perceptron_health.weight"), torch.eye(21))
+    summed.load_state_dict(network.state_dict() | each_sensor)
+    rows = torch.from_numpy(windows(old_runs[0], WINDOW)[0])
+    inputs = network.for_lstm(rows, *network.normalise(rows))
+    with torch.no_grad():
+        np.testing.assert_allclose(summed.estimate(inputs), network.estimate(inputs), atol=1e-5)
+        # The LSTM and the perceptron have sums of their own.
+        before = summed.by_lstm(inputs), summed.by_perceptron(summed.statistics(inputs))
+        summed.lstm_health.weight.zero_()
+        after = summed.by_lstm(inputs), summed.by_perceptron(summed.statistics(inputs))
+    assert not torch.equal(before[0], after[0])
+    assert torch.equal(before[1], after[1])
+
+
+@pytest.mark.parametrize("health", [0, 5])
+def test_every_weight_belongs_to_the_lstm_or_to_the_perceptron(
+    trained: Trained, old_runs: list[Run], health: int
+) -> None:
+    architecture = replace(trained.config.architecture, oldest=4, health=health, perceptron=8)
+    network = RulNetwork(architecture, regimes.find(old_runs))
+    mine = [id(weight) for weight in network.lstm_weights() + network.perceptron_weights()]
+    assert sorted(mine) == sorted(id(weight) for weight in network.parameters())
 
 
 def test_a_perceptron_needs_the_oldest_rows(trained: Trained) -> None:
@@ -109,11 +137,11 @@ def test_a_perceptron_needs_the_oldest_rows(trained: Trained) -> None:
         replace(trained.config.architecture, perceptron=8)
 
 
-@pytest.mark.parametrize("perceptron", [0, 8])
+@pytest.mark.parametrize(("health", "perceptron"), [(0, 0), (0, 8), (5, 0), (5, 8)])
 def test_a_graph_with_changes_answers_as_torch(
-    trained: Trained, old_runs: list[Run], tmp_path: Path, perceptron: int
+    trained: Trained, old_runs: list[Run], tmp_path: Path, health: int, perceptron: int
 ) -> None:
-    architecture = replace(trained.config.architecture, oldest=4, perceptron=perceptron)
+    architecture = replace(trained.config.architecture, oldest=4, health=health, perceptron=perceptron)
     network = RulNetwork(architecture, regimes.find(old_runs))
     assert export.export(network.eval(), old_runs[0].rows, tmp_path).exists()
 

@@ -20,8 +20,8 @@ from driftloop.rul.training import Progress, Trained, Windows, estimates, train
 from fleets import CRUISE, SEA_LEVEL, fleet, tiny_config
 
 CONFIG = tiny_config()
-BOTH = replace(CONFIG, architecture=replace(CONFIG.architecture, oldest=4, perceptron=8))
-"""With a perceptron beside the LSTM."""
+BOTH = replace(CONFIG, architecture=replace(CONFIG.architecture, oldest=4, health=5, perceptron=8))
+"""With a perceptron beside the LSTM, each of them on health indices of its own."""
 
 
 def changed(runs: list[Run], *roles: str) -> list[Run]:
@@ -82,7 +82,7 @@ def test_lstm_and_perceptron_each_learn_the_whole_answer(old_runs: list[Run]) ->
     judged = Windows(network, [run for run in old_runs if run.role == "early_stop"])
     inputs, labels = judged.cut(torch.arange(len(judged))), judged.labels
     with torch.no_grad():
-        for answer in (network.by_lstm(inputs), network.perceptron(network.statistics(inputs))):
+        for answer in (network.by_lstm(inputs), network.by_perceptron(network.statistics(inputs))):
             error = ((answer[:, 0] * 125 - labels) ** 2).mean().sqrt()
             assert error < labels.std() / 2
 
@@ -99,8 +99,18 @@ def test_a_warm_start_moves_lstm_and_perceptron(old_runs: list[Run], new_runs: l
     before = training.load_checkpoint(champion, BOTH.architecture)
     found = train(old_runs + new_runs, replace(BOTH, old_tolerance=math.inf), warm_start=champion)
     assert found.training == "warm_start"
-    assert not torch.equal(found.network.lstm.weight_hh_l0, before.lstm.weight_hh_l0)
-    assert not torch.equal(found.network.perceptron[0].weight, before.perceptron[0].weight)
+    after = dict(found.network.named_parameters())
+    assert [name for name, weight in before.named_parameters() if torch.equal(weight, after[name])] == []
+
+
+def test_the_perceptrons_rate_is_its_own(old_runs: list[Run]) -> None:
+    one, other = (train(old_runs, replace(BOTH, perceptron_lr=rate)).network for rate in (1.0, 2.0))
+    moved = [
+        name
+        for (name, weight), (_, changed) in zip(one.named_parameters(), other.named_parameters(), strict=True)
+        if not torch.equal(weight, changed)
+    ]
+    assert moved == [name for name, _ in one.named_parameters() if name.startswith("perceptron")]
 
 
 def test_progress_is_reported_with_the_early_stop_error(old_runs: list[Run]) -> None:

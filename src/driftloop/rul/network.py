@@ -24,9 +24,8 @@ SHOWN_CLIP = 1e6
 INPUT_CLIP = 1e9
 N_INPUTS = N_SENSORS + 1
 """What is cut into windows of a row: its normalised sensors, and a 1 by which it differs from padding."""
-N_HISTORY = N_SENSORS + 1
-"""What a row says by its place in the window: how sensors have changed, and the rows so far in units of AGE_UNIT."""
 AGE_UNIT = 100.0
+"""Rows that are 1 where the weights see an age."""
 WIDTHS = (5, 15, 40, 100, 256)
 """Newest rows that means and changes are taken over, as far as the window reaches."""
 SMALLEST_SPREAD = 1e-9
@@ -50,6 +49,12 @@ class Architecture:
 
     Engines differ from new on, so a window that reaches back to an engine's youth says more by how it has changed.
     0, for short windows: the weights see neither change nor age.
+    """
+    health: int = 0
+    """Health indices: sums of the sensors that take the sensors' place, with weights that are learnt.
+
+    They are the same sums for each row that the LSTM sees, and for each statistic that the perceptron sees. 0: both see
+    the sensors themselves.
     """
     perceptron: int = 0
     """Units of the first layer of a perceptron on rolling statistics that answers beside the LSTM; 0: there is none.
@@ -96,7 +101,9 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
     def __init__(self, architecture: Architecture, regimes: Regimes) -> None:
         super().__init__()
         self.architecture = architecture
-        channels = N_INPUTS + (N_HISTORY if architecture.oldest else 0)
+        seen = architecture.health or N_SENSORS
+        channels = (2 if architecture.oldest else 1) * (seen + 1)
+        self.lstm_health = _indices(architecture.health)
         self.conv = nn.Conv1d(channels, architecture.channels, architecture.kernel, architecture.conv_stride)
         self.lstm = nn.LSTM(
             architecture.channels,
@@ -108,7 +115,8 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
         self.head = _perceptron(architecture.hidden, 32)
         self.widths = (*(width for width in WIDTHS if width < architecture.window), architecture.window)
         if architecture.perceptron:
-            shown = (2 * len(self.widths) + 1) * N_SENSORS + 1
+            shown = (2 * len(self.widths) + 1) * seen + 1
+            self.perceptron_health = _indices(architecture.health)
             self.perceptron = _perceptron(shown, architecture.perceptron, architecture.perceptron // 2)
             self.register_buffer("weighing", _weighing(self.widths, architecture.window))
         self.register_buffer("scales", torch.tensor(SCALES, dtype=torch.float32))
@@ -177,34 +185,46 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
     def estimate(self, inputs: Tensor) -> Tensor:
         """RUL, lower and upper quantile `[batch, 3]` in units of the cap, from inputs `[batch, window, 22]`."""
         answer = self.by_lstm(inputs)
-        return (answer + self.perceptron(self.statistics(inputs))) / 2.0 if self.architecture.perceptron else answer
+        return (answer + self.by_perceptron(self.statistics(inputs))) / 2.0 if self.architecture.perceptron else answer
 
     def by_lstm(self, inputs: Tensor) -> Tensor:
         """What the LSTM estimates by itself, as in `estimate`."""
-        seen = torch.cat([inputs, self.history(inputs)], dim=-1) if self.architecture.oldest else inputs
+        seen = torch.cat([self.lstm_health(inputs[..., :N_SENSORS]), inputs[..., N_SENSORS:]], dim=-1)
+        if self.architecture.oldest:
+            seen = torch.cat([seen, self.history(seen)], dim=-1)
         features = torch.relu(self.conv(seen.transpose(1, 2))).transpose(1, 2)
         hidden, _ = self.lstm(features)
         answer: Tensor = self.head(hidden[:, -1])
         return answer
 
+    def by_perceptron(self, statistics: Tensor) -> Tensor:
+        """What the perceptron estimates by itself, as in `estimate`, from `statistics`."""
+        of_sensors, age = statistics[:, :-1], statistics[:, -1:]
+        indices = self.perceptron_health(of_sensors.unflatten(-1, (2 * len(self.widths) + 1, N_SENSORS)))
+        answer: Tensor = self.perceptron(torch.cat([indices.flatten(1), age], dim=-1))
+        return answer
+
     def lstm_weights(self) -> list[Tensor]:
         """All weights that `by_lstm` uses."""
-        return [weight for part in (self.conv, self.lstm, self.head) for weight in part.parameters()]
+        return [weight for part in (self.lstm_health, self.conv, self.lstm, self.head) for weight in part.parameters()]
 
     def perceptron_weights(self) -> list[Tensor]:
-        """The weights of the perceptron."""
-        return list(self.perceptron.parameters())
+        """All weights that `by_perceptron` uses."""
+        return [weight for part in (self.perceptron_health, self.perceptron) for weight in part.parameters()]
 
     def history(self, inputs: Tensor) -> Tensor:
-        """Each sensor's difference from its mean over the window's oldest rows, and the rows so far, `[..., 22]`."""
-        sensors, is_row = inputs[..., :N_SENSORS], inputs[..., N_SENSORS:]
-        return torch.cat([(sensors - self.youth(inputs)) * is_row, is_row.cumsum(1) / AGE_UNIT], dim=-1)
+        """Each column's difference from its mean over the window's oldest rows, and in the last one the rows so far.
+
+        `inputs` `[batch, window, n]`, whose last column tells rows from padding; returns as many.
+        """
+        columns, is_row = inputs[..., :-1], inputs[..., -1:]
+        return torch.cat([(columns - self.youth(inputs)) * is_row, is_row.cumsum(1) / AGE_UNIT], dim=-1)
 
     def youth(self, inputs: Tensor) -> Tensor:
-        """Each sensor's mean over the window's oldest rows, `[batch, 1, 21]`."""
-        sensors, is_row = inputs[..., :N_SENSORS], inputs[..., N_SENSORS:]
+        """Each column's mean over the window's oldest rows, `[batch, 1, n - 1]`; `inputs` as in `history`."""
+        columns, is_row = inputs[..., :-1], inputs[..., -1:]
         oldest = is_row * (is_row.cumsum(1) <= self.architecture.oldest)
-        return (sensors * oldest).sum(1, keepdim=True) / oldest.sum(1, keepdim=True)
+        return (columns * oldest).sum(1, keepdim=True) / oldest.sum(1, keepdim=True)
 
     def statistics(self, inputs: Tensor) -> Tensor:
         """What the perceptron is shown: `[batch, (2 * widths + 1) * 21 + 1]`.
@@ -222,6 +242,15 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
         rolling = torch.cat([mean, change], dim=1).reshape(-1, 2 * len(self.widths) * N_SENSORS)
         age = inputs[..., N_SENSORS:].sum(1) / AGE_UNIT
         return torch.cat([rolling, self.youth(inputs)[:, 0], age], dim=-1)
+
+
+def _indices(health: int) -> nn.Module:
+    """Sums of the sensors, `[..., 21]` to `[..., health]`; the sensors themselves where `health` is 0."""
+    if not health:
+        return nn.Identity()
+    sums = nn.Linear(N_SENSORS, health, bias=False)
+    nn.init.orthogonal_(sums.weight)
+    return sums
 
 
 def _perceptron(*sizes: int) -> nn.Sequential:

@@ -57,6 +57,8 @@ class TrainConfig:
     """Share of old windows in the batches of a warm start."""
     perceptron_steps: int = 3
     """Steps of the perceptron, where there is one, for each of the LSTM's, which overfits where it gets as many."""
+    perceptron_lr: float = 1.0
+    """Highest learning rate of the perceptron in units of the LSTM's, which does not bear as high ones."""
     weight_decay: float = 1e-2
     quantile_weight: float = 0.3
     averaging: float = 0.98
@@ -347,9 +349,9 @@ def _fit_perceptron(
 
     def perceptron_loss() -> Tensor:
         chosen = torch.from_numpy(next(batches))
-        return loss(network.perceptron(shown[chosen]), learn.labels[chosen] / RUL_CAP, config.quantile_weight)
+        return loss(network.by_perceptron(shown[chosen]), learn.labels[chosen] / RUL_CAP, config.quantile_weight)
 
-    steps *= config.perceptron_steps
+    steps, lr = steps * config.perceptron_steps, lr * config.perceptron_lr
     *_, (_, _, average) = _descend(network, RulNetwork.perceptron_weights, perceptron_loss, config, steps, lr)
     network.load_state_dict(average.state_dict())
 
