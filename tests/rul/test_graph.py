@@ -66,8 +66,9 @@ def test_a_long_window_shows_change_since_its_oldest_rows_and_age(trained: Train
     network = RulNetwork(replace(trained.config.architecture, oldest=4), regimes.find(old_runs))
     rows = torch.from_numpy(windows(Run("eng-x", old_runs[0].rows[:9]), WINDOW)[0][-1:])
     inputs = network.for_lstm(rows, *network.normalise(rows))
-    change, age = network.history(inputs)[0].split([21, 1], dim=1)
+    now, is_row, change, age = network.seen(inputs)[0].split([21, 1, 21, 1], dim=1)
     sensors = inputs[0, -9:, :21]
+    assert torch.equal(torch.cat([now, is_row], dim=1), inputs[0])
     np.testing.assert_allclose(change[-9:], sensors - sensors[:4].mean(dim=0), atol=1e-6)
     np.testing.assert_allclose(age[-9:, 0], np.arange(1, 10) / 100, rtol=1e-6)
     assert not change[:-9].any()

@@ -165,8 +165,9 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
     def normalise(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Sensors `[batch, cycles, 21]` normalised by their nearest regime, and that regime `[batch, cycles]`."""
         settings, sensors = rows[..., :N_SETTINGS], rows[..., N_SETTINGS:]
-        distance = (((settings.unsqueeze(-2) - self.centres) / self.scales) ** 2).sum(-1)
-        regime = distance.argmin(-1)
+        # Cycles come last, as ONNX Runtime is slow where few numbers lie beside each other.
+        apart = settings.transpose(-1, -2).unsqueeze(-3) - self.centres.unsqueeze(-1)
+        regime = ((apart / self.scales.unsqueeze(-1)) ** 2).sum(-2).argmin(-2)
         return (sensors - self.mean[regime]) / self.std[regime], regime
 
     def for_lstm(self, rows: Tensor, normalised: Tensor, regime: Tensor) -> Tensor:
@@ -189,10 +190,7 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
 
     def by_lstm(self, inputs: Tensor) -> Tensor:
         """What the LSTM estimates by itself, as in `estimate`."""
-        seen = torch.cat([self.lstm_health(inputs[..., :N_SENSORS]), inputs[..., N_SENSORS:]], dim=-1)
-        if self.architecture.oldest:
-            seen = torch.cat([seen, self.history(seen)], dim=-1)
-        features = torch.relu(self.conv(seen.transpose(1, 2))).transpose(1, 2)
+        features = torch.relu(self.conv(self.seen(inputs).transpose(1, 2))).transpose(1, 2)
         hidden, _ = self.lstm(features)
         answer: Tensor = self.head(hidden[:, -1])
         return answer
@@ -212,19 +210,25 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
         """All weights that `by_perceptron` uses."""
         return [weight for part in (self.perceptron_health, self.perceptron) for weight in part.parameters()]
 
-    def history(self, inputs: Tensor) -> Tensor:
-        """Each column's difference from its mean over the window's oldest rows, and in the last one the rows so far.
+    def seen(self, inputs: Tensor) -> Tensor:
+        """What the LSTM's convolution is shown: `[batch, window, channels]`.
 
-        `inputs` `[batch, window, n]`, whose last column tells rows from padding; returns as many.
+        Sensors or health indices and a 1 for each row; where there are oldest rows, also how the former have changed
+        since them, and the rows so far.
         """
-        columns, is_row = inputs[..., :-1], inputs[..., -1:]
-        return torch.cat([(columns - self.youth(inputs)) * is_row, is_row.cumsum(1) / AGE_UNIT], dim=-1)
+        is_row = inputs[..., N_SENSORS:]
+        shown = [self.lstm_health(inputs[..., :N_SENSORS]), is_row]
+        if self.architecture.oldest:
+            changes = shown[0] - self.lstm_health(self.youth(inputs))
+            shown += [changes * is_row, is_row.cumsum(1) / AGE_UNIT]
+        return torch.cat(shown, dim=-1)
 
     def youth(self, inputs: Tensor) -> Tensor:
-        """Each column's mean over the window's oldest rows, `[batch, 1, n - 1]`; `inputs` as in `history`."""
-        columns, is_row = inputs[..., :-1], inputs[..., -1:]
+        """Each sensor's mean over the window's oldest rows, `[batch, 1, 21]`."""
+        is_row = inputs[..., N_SENSORS:]
         oldest = is_row * (is_row.cumsum(1) <= self.architecture.oldest)
-        return (columns * oldest).sum(1, keepdim=True) / oldest.sum(1, keepdim=True)
+        sums = oldest.transpose(1, 2) @ inputs
+        return sums[..., :N_SENSORS] / sums[..., N_SENSORS:]
 
     def statistics(self, inputs: Tensor) -> Tensor:
         """What the perceptron is shown: `[batch, (2 * widths + 1) * 21 + 1]`.
