@@ -43,8 +43,11 @@ if TYPE_CHECKING:
     from driftloop.settings import Settings
 
 CONFIG = TrainConfig(
-    architecture=Architecture(window=256, kernel=8, conv_stride=8, channels=48, oldest=30, perceptron=64),
+    architecture=Architecture(
+        window=256, kernel=8, conv_stride=8, channels=48, dropout=0.0, oldest=30, health=8, perceptron=256
+    ),
     steps=500,
+    perceptron_lr=2.0,
     weight_decay=0.3,
 )
 """The one configuration for all subsets; the loop's own, the LSTM alone on a shorter window, is `TrainConfig()`."""
