@@ -178,10 +178,10 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
         weights can tell padding from rows lets them know a young engine by its age.
         """
         sensors = normalised.clamp(-CLIP, CLIP) * self.varies[regime]
-        ones = torch.ones_like(sensors[..., :1])
         changes = (rows[..., 1:, :] - rows[..., :-1, :]).abs().amax(-1, keepdim=True) > 0
-        is_row = torch.cat([changes.to(sensors.dtype), ones[..., -1:, :]], dim=-2)
-        return torch.cat([sensors, ones], dim=-1) * is_row
+        # The newest row is one in any case.
+        is_row = nn.functional.pad(changes.to(sensors.dtype), (0, 0, 0, 1), value=1.0)
+        return torch.cat([sensors * is_row, is_row], dim=-1)
 
     def estimate(self, inputs: Tensor) -> Tensor:
         """RUL, lower and upper quantile `[batch, 3]` in units of the cap, from inputs `[batch, window, 22]`."""
