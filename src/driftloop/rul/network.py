@@ -138,8 +138,8 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
         rows = rows[:, index].clamp(-INPUT_CLIP, INPUT_CLIP)
         normalised, regime = self.normalise(rows)
         nearest = regime[:, -1]
-        settings = rows[:, -1, :N_SETTINGS]
-        distance = (((settings - self.centres[nearest]) / self.scales) ** 2).sum(-1)
+        # As in `normalise`, for all rows: ONNX Runtime merges the two, which costs less than the newest row by itself.
+        distance = self.distances(rows)[..., -1].amin(-1)
         seen = torch.where(distance <= RADIUS**2, nearest, torch.full_like(nearest, UNSEEN_REGIME))
         estimate = self.estimate(self.for_lstm(rows, normalised, regime)) * RUL_CAP
         rul, lower, upper = self.interval(estimate)
@@ -164,11 +164,16 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
 
     def normalise(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Sensors `[batch, cycles, 21]` normalised by their nearest regime, and that regime `[batch, cycles]`."""
-        settings, sensors = rows[..., :N_SETTINGS], rows[..., N_SETTINGS:]
-        # Cycles come last, as ONNX Runtime is slow where few numbers lie beside each other.
-        apart = settings.transpose(-1, -2).unsqueeze(-3) - self.centres.unsqueeze(-1)
-        regime = ((apart / self.scales.unsqueeze(-1)) ** 2).sum(-2).argmin(-2)
-        return (sensors - self.mean[regime]) / self.std[regime], regime
+        regime = self.distances(rows).argmin(-2)
+        return (rows[..., N_SETTINGS:] - self.mean[regime]) / self.std[regime], regime
+
+    def distances(self, rows: Tensor) -> Tensor:
+        """Squared distance of each row's settings from each regime's centre, in SCALES, `[batch, regimes, cycles]`.
+
+        Cycles come last, as ONNX Runtime is slow where few numbers lie beside each other.
+        """
+        apart = rows[..., :N_SETTINGS].transpose(-1, -2).unsqueeze(-3) - self.centres.unsqueeze(-1)
+        return ((apart / self.scales.unsqueeze(-1)) ** 2).sum(-2)
 
     def for_lstm(self, rows: Tensor, normalised: Tensor, regime: Tensor) -> Tensor:
         """What the weights see of consecutive rows `[..., cycles, 24]`: `[..., cycles, 22]`, all zero for padding.
