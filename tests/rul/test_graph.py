@@ -56,7 +56,7 @@ def test_the_weights_see_zeros_for_padding_alone(trained: Trained, old_runs: lis
     cut = windows(Run("eng-x", old_runs[0].rows[:5]), WINDOW)[0]
     rows = torch.from_numpy(cut)
     inputs = trained.network.for_lstm(rows, *trained.network.normalise(rows))
-    for cycle, seen in enumerate(inputs, start=1):
+    for cycle, seen in enumerate(inputs.transpose(1, 2), start=1):
         assert not seen[: WINDOW - cycle].any()
         assert (seen[WINDOW - cycle :, -1] == 1).all()
         assert seen[WINDOW - cycle :, :-1].abs().sum(dim=1).min() > 0
@@ -66,13 +66,13 @@ def test_a_long_window_shows_change_since_its_oldest_rows_and_age(trained: Train
     network = RulNetwork(replace(trained.config.architecture, oldest=4), regimes.find(old_runs))
     rows = torch.from_numpy(windows(Run("eng-x", old_runs[0].rows[:9]), WINDOW)[0][-1:])
     inputs = network.for_lstm(rows, *network.normalise(rows))
-    now, is_row, change, age = network.seen(inputs)[0].split([21, 1, 21, 1], dim=1)
-    sensors = inputs[0, -9:, :21]
-    assert torch.equal(torch.cat([now, is_row], dim=1), inputs[0])
-    np.testing.assert_allclose(change[-9:], sensors - sensors[:4].mean(dim=0), atol=1e-6)
-    np.testing.assert_allclose(age[-9:, 0], np.arange(1, 10) / 100, rtol=1e-6)
-    assert not change[:-9].any()
-    assert not age[:-9].any()
+    now, is_row, change, age = network.seen(inputs)[0].split([21, 1, 21, 1])
+    sensors = inputs[0, :21, -9:]
+    assert torch.equal(torch.cat([now, is_row]), inputs[0])
+    np.testing.assert_allclose(change[:, -9:], sensors - sensors[:, :4].mean(dim=1, keepdim=True), atol=1e-6)
+    np.testing.assert_allclose(age[0, -9:], np.arange(1, 10) / 100, rtol=1e-6)
+    assert not change[:, :-9].any()
+    assert not age[:, :-9].any()
 
 
 @pytest.mark.parametrize("cycles", [1, 2, 9, WINDOW])
@@ -83,15 +83,17 @@ def test_the_perceptron_is_shown_means_changes_youth_and_age(
     network = RulNetwork(architecture, regimes.find(old_runs))
     rows = torch.from_numpy(windows(Run("eng-x", old_runs[0].rows[:cycles]), WINDOW)[0][-1:])
     inputs = network.for_lstm(rows, *network.normalise(rows))
-    sensors = inputs[0, -cycles:, :21].numpy().astype(np.float64)
+    sensors = inputs[0, :21, -cycles:].T.numpy().astype(np.float64)
     expected = [sensors[-width:].mean(0) for width in network.widths]
     for width in network.widths:
         there = min(width, cycles)
         slope = np.polyfit(np.arange(there), sensors[-there:], 1)[0] if there > 1 else np.zeros(21)
         expected.append(slope * width * (there / width) ** 2)
-    expected += [sensors[:4].mean(0), np.array([cycles / 100])]
+    expected.append(sensors[:4].mean(0))
     assert network.widths[-1] == WINDOW
-    np.testing.assert_allclose(network.statistics(inputs)[0], np.concatenate(expected), rtol=1e-3, atol=1e-4)
+    found = network.statistics(inputs)[0].numpy()
+    np.testing.assert_allclose(found[:-1], np.stack(expected, axis=1).ravel(), rtol=1e-3, atol=1e-4)
+    assert found[-1] == pytest.approx(cycles / 100)
 
 
 def test_the_answer_is_the_mean_of_lstm_and_perceptron(trained: Trained, old_runs: list[Run]) -> None:
@@ -109,7 +111,7 @@ def test_health_indices_are_sums_of_the_sensors(trained: Trained, old_runs: list
     plain = replace(trained.config.architecture, oldest=4, perceptron=8)
     known = regimes.find(old_runs)
     network, summed = RulNetwork(plain, known).eval(), RulNetwork(replace(plain, health=21), known).eval()
-    each_sensor = dict.fromkeys(("lstm_health.weight", "perceptron_health.weight"), torch.eye(21))
+    each_sensor = dict.fromkeys(("lstm_health.weight", "perceptron_health.weight"), torch.eye(21)[..., None])
     summed.load_state_dict(network.state_dict() | each_sensor)
     rows = torch.from_numpy(windows(old_runs[0], WINDOW)[0])
     inputs = network.for_lstm(rows, *network.normalise(rows))

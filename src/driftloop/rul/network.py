@@ -109,7 +109,6 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
             architecture.channels,
             architecture.hidden,
             architecture.layers,
-            batch_first=True,
             dropout=architecture.dropout if architecture.layers > 1 else 0.0,
         )
         self.head = _perceptron(architecture.hidden, 32)
@@ -140,7 +139,7 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
         nearest = regime[:, -1]
         # As in `normalise`, for all rows: ONNX Runtime merges the two, which costs less than the newest row by itself.
         distance = self.distances(rows)[..., -1].amin(-1)
-        seen = torch.where(distance <= RADIUS**2, nearest, torch.full_like(nearest, UNSEEN_REGIME))
+        seen = nearest.masked_fill(distance > RADIUS**2, UNSEEN_REGIME)
         estimate = self.estimate(self.for_lstm(rows, normalised, regime)) * RUL_CAP
         rul, lower, upper = self.interval(estimate)
         shown = normalised[:, -1].clamp(-SHOWN_CLIP, SHOWN_CLIP)
@@ -168,43 +167,43 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
         return (rows[..., N_SETTINGS:] - self.mean[regime]) / self.std[regime], regime
 
     def distances(self, rows: Tensor) -> Tensor:
-        """Squared distance of each row's settings from each regime's centre, in SCALES, `[batch, regimes, cycles]`.
-
-        Cycles come last, as ONNX Runtime is slow where few numbers lie beside each other.
-        """
-        apart = rows[..., :N_SETTINGS].transpose(-1, -2).unsqueeze(-3) - self.centres.unsqueeze(-1)
-        return ((apart / self.scales.unsqueeze(-1)) ** 2).sum(-2)
+        """Squared distance of each row's settings from each regime's centre, in SCALES, `[batch, regimes, cycles]`."""
+        settings = rows.transpose(-1, -2)[..., :N_SETTINGS, :] / self.scales.unsqueeze(-1)
+        apart = settings.unsqueeze(-3) - (self.centres / self.scales).unsqueeze(-1)
+        return (apart * apart).sum(-2)
 
     def for_lstm(self, rows: Tensor, normalised: Tensor, regime: Tensor) -> Tensor:
-        """What the weights see of consecutive rows `[..., cycles, 24]`: `[..., cycles, 22]`, all zero for padding.
+        """What the weights see of consecutive rows `[..., cycles, 24]`: `[..., 22, cycles]`, all zero for padding.
+
+        Cycles come last, as ONNX Runtime is slow where few numbers lie beside each other.
 
         Sensors are clipped, and zero where they are constant in their regime. A row that the next one repeats in
         all 24 columns is padding, whoever put it there: measured rows never agree, as their noise differs. That the
         weights can tell padding from rows lets them know a young engine by its age.
         """
-        sensors = normalised.clamp(-CLIP, CLIP) * self.varies[regime]
-        changes = (rows[..., 1:, :] - rows[..., :-1, :]).abs().amax(-1, keepdim=True) > 0
+        sensors = (normalised.clamp(-CLIP, CLIP) * self.varies[regime]).transpose(-1, -2)
+        changes = (rows[..., 1:, :] - rows[..., :-1, :]).abs().amax(-1) > 0
         # The newest row is one in any case.
-        is_row = nn.functional.pad(changes.to(sensors.dtype), (0, 0, 0, 1), value=1.0)
-        return torch.cat([sensors * is_row, is_row], dim=-1)
+        is_row = nn.functional.pad(changes.to(sensors.dtype), (0, 1), value=1.0).unsqueeze(-2)
+        return torch.cat([sensors * is_row, is_row], dim=-2)
 
     def estimate(self, inputs: Tensor) -> Tensor:
-        """RUL, lower and upper quantile `[batch, 3]` in units of the cap, from inputs `[batch, window, 22]`."""
+        """RUL, lower and upper quantile `[batch, 3]` in units of the cap, from inputs `[batch, 22, window]`."""
         answer = self.by_lstm(inputs)
         return (answer + self.by_perceptron(self.statistics(inputs))) / 2.0 if self.architecture.perceptron else answer
 
     def by_lstm(self, inputs: Tensor) -> Tensor:
         """What the LSTM estimates by itself, as in `estimate`."""
-        features = torch.relu(self.conv(self.seen(inputs).transpose(1, 2))).transpose(1, 2)
-        hidden, _ = self.lstm(features)
-        answer: Tensor = self.head(hidden[:, -1])
+        steps = torch.relu(self.conv(self.seen(inputs))).permute(2, 0, 1)
+        _, (last, _) = self.lstm(steps)
+        answer: Tensor = self.head(last[-1])
         return answer
 
     def by_perceptron(self, statistics: Tensor) -> Tensor:
         """What the perceptron estimates by itself, as in `estimate`, from `statistics`."""
-        of_sensors, age = statistics[:, :-1], statistics[:, -1:]
-        indices = self.perceptron_health(of_sensors.unflatten(-1, (2 * len(self.widths) + 1, N_SENSORS)))
-        answer: Tensor = self.perceptron(torch.cat([indices.flatten(1), age], dim=-1))
+        of_sensors = statistics[:, :-1].reshape(-1, N_SENSORS, 2 * len(self.widths) + 1)
+        indices = self.perceptron_health(of_sensors).flatten(1)
+        answer: Tensor = self.perceptron(torch.cat([indices, statistics[:, -1:]], dim=-1))
         return answer
 
     def lstm_weights(self) -> list[Tensor]:
@@ -216,48 +215,48 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
         return [weight for part in (self.perceptron_health, self.perceptron) for weight in part.parameters()]
 
     def seen(self, inputs: Tensor) -> Tensor:
-        """What the LSTM's convolution is shown: `[batch, window, channels]`.
+        """What the LSTM's convolution is shown: `[batch, channels, window]`.
 
         Sensors or health indices and a 1 for each row; where there are oldest rows, also how the former have changed
         since them, and the rows so far.
         """
-        is_row = inputs[..., N_SENSORS:]
-        shown = [self.lstm_health(inputs[..., :N_SENSORS]), is_row]
+        is_row = inputs[:, N_SENSORS:]
+        shown = [self.lstm_health(inputs[:, :N_SENSORS]), is_row]
         if self.architecture.oldest:
             changes = shown[0] - self.lstm_health(self.youth(inputs))
-            shown += [changes * is_row, is_row.cumsum(1) / AGE_UNIT]
-        return torch.cat(shown, dim=-1)
+            shown += [changes * is_row, is_row.cumsum(-1) / AGE_UNIT]
+        return torch.cat(shown, dim=1)
 
     def youth(self, inputs: Tensor) -> Tensor:
-        """Each sensor's mean over the window's oldest rows, `[batch, 1, 21]`."""
-        is_row = inputs[..., N_SENSORS:]
-        oldest = is_row * (is_row.cumsum(1) <= self.architecture.oldest)
-        sums = oldest.transpose(1, 2) @ inputs
-        return sums[..., :N_SENSORS] / sums[..., N_SENSORS:]
+        """Each sensor's mean over the window's oldest rows, `[batch, 21, 1]`."""
+        is_row = inputs[:, N_SENSORS:]
+        oldest = is_row * (is_row.cumsum(-1) <= self.architecture.oldest)
+        sums = inputs @ oldest.transpose(1, 2)
+        return sums[:, :N_SENSORS] / sums[:, N_SENSORS:]
 
     def statistics(self, inputs: Tensor) -> Tensor:
-        """What the perceptron is shown: `[batch, (2 * widths + 1) * 21 + 1]`.
+        """What the perceptron is shown: `[batch, 21 * (2 * widths + 1) + 1]`.
 
-        Each sensor's mean over each of the widths, then its change over each of them, its mean over the oldest rows,
-        and the rows so far. The change is the least-squares slope times the width; where rows are missing it is made
-        smaller by the square of the share that is there, as slopes over few rows are noise.
+        Each sensor's mean over each of the widths, then its change over each of them, and its mean over the oldest
+        rows; at last the rows so far. The change is the least-squares slope times the width; where rows are missing it
+        is made smaller by the square of the share that is there, as slopes over few rows are noise.
         """
-        sums = (self.weighing @ inputs).reshape(-1, 3, len(self.widths), N_INPUTS)
-        sensors, ones = sums[..., :N_SENSORS], sums[..., N_SENSORS:]
-        rows = ones[:, 0]
-        mean, place = sensors[:, 0] / rows, ones[:, 1] / rows
-        slope = (sensors[:, 1] / rows - mean * place) / (ones[:, 2] / rows - place**2).clamp(min=SMALLEST_SPREAD)
-        change = slope * (rows / rows.new_tensor(self.widths)[:, None]) ** 2
-        rolling = torch.cat([mean, change], dim=1).reshape(-1, 2 * len(self.widths) * N_SENSORS)
-        age = inputs[..., N_SENSORS:].sum(1) / AGE_UNIT
-        return torch.cat([rolling, self.youth(inputs)[:, 0], age], dim=-1)
+        of_sensors, of_rows = (inputs @ self.weighing).split([N_SENSORS, 1], dim=1)
+        sums, place_sums, _ = of_sensors.split(len(self.widths), dim=-1)
+        rows, place_sum, square_sum = of_rows.split(len(self.widths), dim=-1)
+        mean, place = sums / rows, place_sum / rows
+        spread = (square_sum / rows - place * place).clamp(min=SMALLEST_SPREAD)
+        slope = (place_sums / rows - mean * place) / spread
+        change = slope * (rows / rows.new_tensor(self.widths)) ** 2
+        shown = torch.cat([mean, change, self.youth(inputs)], dim=-1)
+        return torch.cat([shown.flatten(1), rows[:, 0, -1:] / AGE_UNIT], dim=-1)
 
 
 def _indices(health: int) -> nn.Module:
-    """Sums of the sensors, `[..., 21]` to `[..., health]`; the sensors themselves where `health` is 0."""
+    """Sums of the sensors, `[batch, 21, n]` to `[batch, health, n]`; the sensors themselves where `health` is 0."""
     if not health:
         return nn.Identity()
-    sums = nn.Linear(N_SENSORS, health, bias=False)
+    sums = nn.Conv1d(N_SENSORS, health, 1, bias=False)
     nn.init.orthogonal_(sums.weight)
     return sums
 
@@ -274,9 +273,9 @@ def _perceptron(*sizes: int) -> nn.Sequential:
 
 
 def _weighing(widths: Sequence[int], window: int) -> Tensor:
-    """Weights by which rows are added up, `[3 * widths, window]`: 1, place and squared place within each width."""
-    sums = torch.zeros(3, len(widths), window)
+    """Weights by which rows are added up, `[window, 3 * widths]`: 1, place and squared place within each width."""
+    sums = torch.zeros(window, 3, len(widths))
     for number, width in enumerate(widths):
         place = torch.arange(1 - width, 1) / width
-        sums[:, number, window - width :] = torch.stack([place**0, place, place**2])
-    return sums.flatten(0, 1)
+        sums[window - width :, :, number] = torch.stack([place**0, place, place**2], dim=-1)
+    return sums.flatten(1)

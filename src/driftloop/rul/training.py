@@ -198,7 +198,7 @@ class Windows:
             padding = np.repeat(run.rows[:1], network.architecture.window - 1, axis=0)
             rows = torch.from_numpy(np.concatenate([padding, run.rows]).astype(np.float32))
             with torch.no_grad():
-                inputs.append(network.for_lstm(rows, *network.normalise(rows)))
+                inputs.append(network.for_lstm(rows, *network.normalise(rows)).T)
             cycles = np.arange(len(run.rows) - 1, -1, -stride)[::-1]
             ends.append(position + len(padding) + cycles)
             labels.append(np.minimum(run.rul[cycles], RUL_CAP))
@@ -217,11 +217,11 @@ class Windows:
         return sum(self.sizes[:runs])
 
     def cut(self, chosen: Tensor) -> Tensor:
-        """The chosen windows, `[len(chosen), window, 22]`."""
-        return self._inputs[self._ends[chosen, None] + self._back]
+        """The chosen windows, `[len(chosen), 22, window]`."""
+        return self._inputs[self._ends[chosen, None] + self._back].transpose(1, 2)
 
     def each(self, ask: Callable[[Tensor], Tensor]) -> Tensor:
-        """What `ask` says of every window, `[n, ...]`; it is given some at a time, `[batch, window, 22]`."""
+        """What `ask` says of every window, `[n, ...]`; it is given some at a time, `[batch, 22, window]`."""
         return torch.cat([ask(self.cut(part)) for part in torch.arange(len(self)).split(AT_ONCE)])
 
 
