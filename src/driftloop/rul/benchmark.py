@@ -44,7 +44,15 @@ if TYPE_CHECKING:
 
 CONFIG = TrainConfig(
     architecture=Architecture(
-        window=256, kernel=8, conv_stride=8, channels=48, dropout=0.0, oldest=30, health=8, perceptron=256
+        window=256,
+        kernel=8,
+        conv_stride=8,
+        channels=48,
+        hidden=32,
+        dropout=0.0,
+        oldest=30,
+        health=8,
+        perceptron=256,
     ),
     steps=500,
     perceptron_lr=2.0,
