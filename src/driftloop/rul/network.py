@@ -22,8 +22,6 @@ CLIP = 6.0
 SHOWN_CLIP = 1e6
 """`newest` is clipped here, so that no input, however far off, gives an infinite answer."""
 INPUT_CLIP = 1e9
-N_INPUTS = N_SENSORS + 1
-"""What is cut into windows of a row: its normalised sensors, and a 1 by which it differs from padding."""
 AGE_UNIT = 100.0
 """Rows that are 1 where the weights see an age."""
 WIDTHS = (5, 15, 40, 100, 256)
@@ -175,7 +173,8 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
     def for_lstm(self, rows: Tensor, normalised: Tensor, regime: Tensor) -> Tensor:
         """What the weights see of consecutive rows `[..., cycles, 24]`: `[..., 22, cycles]`, all zero for padding.
 
-        Cycles come last, as ONNX Runtime is slow where few numbers lie beside each other.
+        That is the normalised sensors of each row, and a 1 by which it differs from padding. Cycles come last, as ONNX
+        Runtime is slow where few numbers lie beside each other.
 
         Sensors are clipped, and zero where they are constant in their regime. A row that the next one repeats in
         all 24 columns is padding, whoever put it there: measured rows never agree, as their noise differs. That the
