@@ -19,3 +19,14 @@ class BundleError(DriftloopError):
 
 class RegistryUnavailable(DriftloopError):
     """The model registry cannot be reached or answers with an error; what is served goes on being served."""
+
+
+class FleetError(DriftloopError):
+    """A fleet file, or the schema in a bundle, that is not understood or contradicts itself."""
+
+    def __init__(
+        self, what: str, *, key: tuple[str | int, ...] = (), where: str | None = None, remedy: str | None = None
+    ) -> None:
+        self.key = key
+        """Where in the file: `("sensors", 3, "range")`."""
+        super().__init__(what, where=where, remedy=remedy)

@@ -1,0 +1,1 @@
+"""A fleet of any kind: what its rows are, the runs of its units, and the archive of those that failed."""

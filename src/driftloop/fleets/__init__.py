@@ -1,0 +1,40 @@
+"""The fleets that driftloop brings along, and how any fleet is found: by name, or by the path of its file."""
+
+import os
+from functools import cache
+from pathlib import Path
+
+from driftloop.errors import FleetError
+from driftloop.fleet import fleet_file
+from driftloop.fleet.schema import Schema
+
+_HERE = Path(__file__).parent
+
+BUILTIN = ("cmapss",)
+"""Fleets that are known by their name alone."""
+
+
+def load(name_or_path: str | os.PathLike[str]) -> Schema:
+    """A built-in fleet by its name, or the one of a fleet file, or of the folder that has one.
+
+    Raises FleetError naming file, line, key and remedy for a file that is not there or not right, and for one that
+    calls another fleet by the name of a built-in one.
+    """
+    given = os.fspath(name_or_path)
+    if given in BUILTIN:
+        return _builtin(given)
+    path = Path(given)
+    if not given or not path.exists():
+        remedy = f"name one of {', '.join(BUILTIN)}, or a fleet file; `driftloop fleet init DATA` writes one"
+        raise FleetError(f"there is no fleet {given!r}", remedy=remedy)
+    path = path / fleet_file.NAME if path.is_dir() else path
+    schema = fleet_file.read(path)
+    if schema.name in BUILTIN and schema.digest != _builtin(schema.name).digest:
+        what = f"the name {schema.name!r} is a built-in fleet's, which has other columns or another end"
+        raise FleetError(what, where=str(path), remedy="give this fleet another name", key=("name",))
+    return schema
+
+
+@cache
+def _builtin(name: str) -> Schema:
+    return fleet_file.read(_HERE / name / fleet_file.NAME)
