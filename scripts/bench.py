@@ -22,7 +22,7 @@ from typing import Any
 import psutil
 
 from driftloop.durable import now, write_json
-from driftloop.machine import processor
+from driftloop_bench.machine import processor
 
 ROOT = Path(__file__).resolve().parent.parent
 DRIFTLOOP = str(Path(sys.executable).with_name("driftloop"))

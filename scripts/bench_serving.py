@@ -98,7 +98,8 @@ def plain_json_app() -> Any:
 
 def build_bundle(runs: list[Any], folder: Path) -> None:
     """A bundle of the loop's own network, trained for a moment: what it answers is no matter here, how fast it is."""
-    from driftloop.rul import build, training
+    from driftloop.training import build
+    from driftloop.training import train as training
 
     trained = training.train(runs, training.TrainConfig(steps=STEPS))
     build.build_bundle(trained, runs, build.first_manifest(runs), folder, data_source="simulated")
@@ -106,7 +107,7 @@ def build_bundle(runs: list[Any], folder: Path) -> None:
 
 def serve_driftloop(bundle_folder: Path, state: Path, port: int) -> subprocess.Popen[bytes]:
     """driftloop's server on that bundle: kept as the one that served last, so that no registry is needed."""
-    from driftloop.bundle import digest
+    from driftloop.model.bundle import digest
 
     kept = state / "serving" / "bundles"
     shutil.copytree(bundle_folder, kept / "1", dirs_exist_ok=True)
@@ -182,7 +183,7 @@ async def client(port: int, body: bytes, connections: int, seconds: float) -> di
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """All rounds; the rate of a server is the median over its rounds."""
-    from driftloop.cmapss.source import simulated_fleet
+    from driftloop.fleets.cmapss.source import simulated_fleet
 
     generator = "wrk" if shutil.which("wrk") and not arguments.own_client else "own client"
     load = load_with_wrk if generator == "wrk" else load_with_client

@@ -21,14 +21,15 @@ import numpy as np
 from rich.progress import track
 
 from driftloop import settings
-from driftloop.cmapss.runs import Run, with_role
-from driftloop.cmapss.source import load_fleet
 from driftloop.drift import outcomes
 from driftloop.drift.outcomes import DRIFT, judge, tabulate
 from driftloop.drift.statistics import Floats
-from driftloop.loop.evaluation import STRIDE
-from driftloop.rul import answers, export
-from driftloop.rul.training import TrainConfig, train
+from driftloop.fleet.runs import Run, with_role
+from driftloop.fleets.cmapss.source import load_fleet
+from driftloop.loop.judge.evaluation import STRIDE
+from driftloop.model import answers
+from driftloop.training import export
+from driftloop.training.train import TrainConfig, train
 
 SUBSETS = ("FD001", "FD002")
 SHIFTS = (10, 20, 30, -20)

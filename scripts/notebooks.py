@@ -18,8 +18,8 @@ from nbclient import NotebookClient
 from nbformat import NotebookNode
 
 from driftloop import settings
-from driftloop.cmapss.source import locate
 from driftloop.durable import write_atomically
+from driftloop.fleets.cmapss.source import locate
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "notebooks"

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 source scripts/python.sh
 
-wanted=$(cat requirements.lock pyproject.toml scripts/setup.sh scripts/python.sh | sha256sum | cut -d' ' -f1)-${TORCH_BACKEND:-pypi}
+wanted=$(cat requirements.lock pyproject.toml src/driftloop_bench/pyproject.toml scripts/setup.sh scripts/python.sh | sha256sum | cut -d' ' -f1)-${TORCH_BACKEND:-pypi}
 [[ -x .venv/bin/driftloop && -f .venv/complete && $(<.venv/complete) == "$wanted" ]] && exit 0
 
 echo "setup: installing the locked packages into .venv with $("$PYTHON" --version)" >&2

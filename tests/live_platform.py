@@ -22,14 +22,14 @@ import psutil
 import pytest
 
 from driftloop import durable, settings
-from driftloop.cmapss.runs import Run
+from driftloop.embedded import guard
+from driftloop.embedded.processes import tail
+from driftloop.embedded.supervisor import STATUS, port_is_free
 from driftloop.errors import RegistryUnavailable
-from driftloop.experiment.traffic import AgingFleet, Load, Record, SentEngine, encode
-from driftloop.local import guard
-from driftloop.local.processes import tail
-from driftloop.local.supervisor import STATUS, port_is_free
-from driftloop.registry import PRODUCTION, Registry
+from driftloop.fleet.runs import Run
+from driftloop.model.registry import PRODUCTION, Registry
 from driftloop.settings import Settings
+from driftloop_bench.experiment.traffic import AgingFleet, Load, Record, SentEngine, encode
 
 COMMAND = (sys.executable, "-m", "driftloop.cli")
 LONG_S = 420.0

@@ -9,7 +9,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
-TARGET = "driftloop.rul.training"
+TARGET = "driftloop.training.train"
 
 
 class Finder(importlib.machinery.PathFinder):

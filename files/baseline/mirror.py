@@ -14,8 +14,8 @@ import urllib.request
 from pathlib import Path
 
 from driftloop import durable, settings
-from driftloop.bundle import BASELINE, digest
-from driftloop.registry import Registry
+from driftloop.model.bundle import BASELINE, digest
+from driftloop.model.registry import Registry
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 NAME = "evidently-baseline"

@@ -17,30 +17,44 @@ from driftloop.errors import DriftloopError
 
 
 class _Entry(NamedTuple):
-    room: str
+    module: str
     attribute: str
-    """A function, or a typer app with commands of its own, in the room's `commands` module."""
+    """A function, or a typer app with commands of its own, in that module."""
     help: str
 
 
+_BENCH = "driftloop_bench"
+
 COMMANDS = {
-    "demo": _Entry("local", "demo", "Run the whole loop once on a platform of its own and show the recovery."),
-    "up": _Entry("local", "up", "Start the embedded platform and keep it running until Ctrl-C."),
-    "status": _Entry("local", "status", "Show the components of the embedded platform, the loop and the last verdict."),
-    "serve": _Entry("serving", "serve", "Run the prediction server."),
-    "drift": _Entry("drift", "app", "Watch, check and report drift."),
-    "retrainer": _Entry("loop", "retrainer", "Run the service that receives alerts and retrains."),
-    "retrain": _Entry("loop", "retrain", "Start a retraining by hand."),
-    "promote": _Entry("loop", "promote", "Move the production alias to a version by hand."),
-    "rollback": _Entry("loop", "rollback", "Go back to the version before."),
-    "events": _Entry("loop", "events", "Print the log of what the loop saw and decided."),
-    "train": _Entry("rul", "train", "Train a model on archived runs and register it."),
-    "tune": _Entry("rul", "tune", "Search for better hyper-parameters, with several workers at once."),
-    "baseline": _Entry("rul", "baseline_app", "Rebuild the baseline of the production model."),
-    "archive": _Entry("cmapss", "archive_app", "Add completed runs to the archive, or list them."),
-    "data": _Entry("cmapss", "data_app", "Fetch, check, show or simulate the C-MAPSS data."),
-    "experiment": _Entry("experiment", "experiment", "Change the fleet under a running platform, time its recovery."),
-    "benchmark": _Entry("benchmark", "app", "Measure the model and the drift detector by a fixed protocol."),
+    "demo": _Entry(
+        f"{_BENCH}.commands", "demo", "Run the whole loop once on a platform of its own and show the recovery."
+    ),
+    "up": _Entry("driftloop.embedded.commands", "up", "Start the embedded platform and keep it running until Ctrl-C."),
+    "status": _Entry(
+        "driftloop.embedded.commands",
+        "status",
+        "Show the components of the embedded platform, the loop and the last verdict.",
+    ),
+    "serve": _Entry("driftloop.serving.commands", "serve", "Run the prediction server."),
+    "drift": _Entry("driftloop.drift.commands", "app", "Watch, check and report drift."),
+    "retrainer": _Entry(
+        "driftloop.loop.api.commands", "retrainer", "Run the service that receives alerts and retrains."
+    ),
+    "retrain": _Entry("driftloop.loop.api.commands", "retrain", "Start a retraining by hand."),
+    "promote": _Entry("driftloop.loop.api.commands", "promote", "Move the production alias to a version by hand."),
+    "rollback": _Entry("driftloop.loop.api.commands", "rollback", "Go back to the version before."),
+    "events": _Entry("driftloop.loop.api.commands", "events", "Print the log of what the loop saw and decided."),
+    "train": _Entry("driftloop.training.commands", "train", "Train a model on archived runs and register it."),
+    "tune": _Entry(
+        "driftloop.training.commands", "tune", "Search for better hyper-parameters, with several workers at once."
+    ),
+    "baseline": _Entry("driftloop.training.commands", "baseline_app", "Rebuild the baseline of the production model."),
+    "archive": _Entry("driftloop.fleet.commands", "archive_app", "Add completed runs to the archive, or list them."),
+    "data": _Entry("driftloop.fleets.cmapss.commands", "data_app", "Fetch, check, show or simulate the C-MAPSS data."),
+    "experiment": _Entry(
+        f"{_BENCH}.experiment.commands", "experiment", "Change the fleet under a running platform, time its recovery."
+    ),
+    "benchmark": _Entry(f"{_BENCH}.commands", "app", "Measure the model and the drift detector by a fixed protocol."),
 }
 
 
@@ -82,8 +96,14 @@ def app() -> None:
 
 def _mount(top: typer.Typer, name: str, entry: _Entry) -> None:
     try:
-        command = getattr(importlib.import_module(f"driftloop.{entry.room}.commands"), entry.attribute)
+        command = getattr(importlib.import_module(entry.module), entry.attribute)
     except ModuleNotFoundError as error:
+        if error.name == _BENCH:
+            raise DriftloopError(
+                "is part of what measures driftloop, which is not installed",
+                where=f"driftloop {name}",
+                remedy="run `make setup`, or pip install driftloop-bench",
+            ) from error
         if error.name is None or error.name.startswith("driftloop"):
             raise
         raise DriftloopError(

@@ -58,7 +58,7 @@ report_scheduled() { # and not suspended
 }
 mark=$RANDOM$RANDOM
 # An archived run stays for ever: one whose role is to send traffic is never learnt from.
-until [[ $("$python" -c 'import sys; from driftloop.cmapss.runs import role_of; print(role_of(sys.argv[1]))' "eng-suite$mark") == live ]]; do
+until [[ $("$python" -c 'import sys; from driftloop.fleet.runs import role_of; print(role_of(sys.argv[1]))' "eng-suite$mark") == live ]]; do
   mark=$RANDOM$RANDOM
 done
 start=$(events | jq .next)

@@ -6,9 +6,9 @@ import pytest
 from typer.testing import CliRunner
 
 from driftloop import durable
-from driftloop.bundle import BASELINE
 from driftloop.drift.baseline import Baseline, baseline_bytes
 from driftloop.drift.commands import app
+from driftloop.model.bundle import BASELINE
 
 from .conftest import Loopback
 from .engines import lives, metrics_text, stream, tally, trace

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from driftloop.bundle import ManifestEntry
-from driftloop.cmapss.archive import open_archive
-from driftloop.cmapss.runs import Run
-from driftloop.cmapss.schema import COLUMNS
 from driftloop.drift.report import push, served_rows, training_rows
 from driftloop.errors import DriftloopError
+from driftloop.fleet.archive import open_archive
+from driftloop.fleet.runs import Run
+from driftloop.fleets.cmapss.schema import COLUMNS
+from driftloop.model.bundle import ManifestEntry
 
 RESULT = {"model_version": "3", "rows": 10, "psi": {"sensor_2": 0.5, "sensor_3": 0.0}, "drifted": ["sensor_2"]}
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from driftloop import durable
-from driftloop.bundle import BASELINE, SERVING_FILES
 from driftloop.drift.alerts import Outbox
 from driftloop.drift.baseline import Baseline, baseline_bytes
 from driftloop.drift.exporter import Exporter
@@ -16,6 +15,7 @@ from driftloop.drift.production import Model, Production
 from driftloop.drift.source import SourceUnavailable
 from driftloop.drift.watch import Watch, check_once
 from driftloop.errors import RegistryUnavailable
+from driftloop.model.bundle import BASELINE, SERVING_FILES
 from driftloop.settings import Settings
 
 from .engines import lives, stream, trace

@@ -10,10 +10,10 @@ import httpx
 import msgspec
 import pytest
 
-from driftloop.cmapss.archive_client import batches
-from driftloop.cmapss.runs import Run
-from driftloop.cmapss.simulator import simulate
 from driftloop.drift import outcomes
+from driftloop.fleet.runs import Run
+from driftloop.fleets.cmapss.simulator import simulate
+from driftloop.protocol.archive_client import batches
 from live_platform import Platform
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]

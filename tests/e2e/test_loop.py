@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from driftloop.durable import parse_time
-from driftloop.experiment.marks import NAMES
+from driftloop_bench.experiment.marks import NAMES
 from live_platform import Platform
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]

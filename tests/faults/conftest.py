@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from driftloop.cmapss.archive_client import post_runs
-from driftloop.cmapss.runs import Run
-from driftloop.cmapss.source import load_fleet
+from driftloop.fleet.runs import Run
+from driftloop.fleets.cmapss.source import load_fleet
+from driftloop.protocol.archive_client import post_runs
 from live_platform import Platform
 
 ENGINES = 60

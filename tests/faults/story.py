@@ -13,11 +13,11 @@ import msgspec
 import psutil
 
 from driftloop import durable
-from driftloop.cmapss.archive import open_archive
-from driftloop.cmapss.runs import Run
-from driftloop.experiment.traffic import Record, failed
-from driftloop.local import guard
-from driftloop.registry import PRODUCTION
+from driftloop.embedded import guard
+from driftloop.fleet.archive import open_archive
+from driftloop.fleet.runs import Run
+from driftloop.model.registry import PRODUCTION
+from driftloop_bench.experiment.traffic import Record, failed
 from live_platform import LONG_S, Platform, Traffic
 
 RATE, WINDOW = 20.0, 50

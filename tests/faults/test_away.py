@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from driftloop.cmapss.runs import Run
+from driftloop.fleet.runs import Run
 from live_platform import Platform
 
 from .conftest import Prepare

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from driftloop import bundle
-from driftloop.bundle import BASELINE, CHECKPOINT, MODEL, SERVING_FILES
-from driftloop.cmapss.runs import Run
-from driftloop.registry import DIGEST_TAG, PRODUCTION
-from driftloop.rul import record
+from driftloop.fleet.runs import Run
+from driftloop.model import bundle
+from driftloop.model.bundle import BASELINE, CHECKPOINT, MODEL, SERVING_FILES
+from driftloop.model.registry import DIGEST_TAG, PRODUCTION
+from driftloop.training import record
 from live_platform import Platform
 
 from .conftest import Prepare

@@ -3,8 +3,8 @@
 import threading
 from collections.abc import Sequence
 
-from driftloop.cmapss.runs import Run
-from driftloop.cmapss.simulator import simulate
+from driftloop.fleet.runs import Run
+from driftloop.fleets.cmapss.simulator import simulate
 
 from .conftest import ENGINES, Prepare
 from .story import Story, alert, webhook

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from driftloop.cmapss.runs import Run
+from driftloop.fleet.runs import Run
 from live_platform import Platform
 
 from .conftest import Prepare
@@ -58,7 +58,7 @@ def test_a_killed_driver_ends_its_steps_and_the_loop_starts_again(
         story.post([run for run in changed_fleet if run.role != "live"])
         story.until("train")
         orphans = steps_of(platform)
-        for pid in processes_with(platform, "driftloop.loop.driver"):
+        for pid in processes_with(platform, "driftloop.loop.jobs.driver"):
             kill(pid)
         platform.wait(lambda: not set(orphans) & set(steps_of(platform)), "the end of the steps")
         assert story.settled()["decision"] == "promoted"

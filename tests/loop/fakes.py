@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from driftloop.bundle import SERVING_FILES, Example, ManifestEntry, Metadata, write_metadata
-from driftloop.cmapss.runs import role_of
 from driftloop.errors import DriftloopError, RegistryUnavailable
-from driftloop.loop.backend import Job, Outcome
-from driftloop.registry import Version
+from driftloop.fleet.runs import role_of
+from driftloop.loop.jobs.local import Job, Outcome
+from driftloop.model.bundle import SERVING_FILES, Example, ManifestEntry, Metadata, write_metadata
+from driftloop.model.registry import Version
 
 OLD = [f"eng-old{i}" for i in range(40)]
 NEW = [f"eng-new{i}" for i in range(60)]

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from driftloop.errors import DriftloopError
-from driftloop.loop.backend import LOG, Job, LocalBackend, Outcome, end_of_log, environment, failure
-from driftloop.loop.driver import NICENESS
+from driftloop.loop.jobs.driver import NICENESS
+from driftloop.loop.jobs.local import LOG, Job, LocalBackend, Outcome, end_of_log, environment, failure
 from driftloop.settings import Settings
 
 TINY = """

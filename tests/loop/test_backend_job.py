@@ -12,10 +12,10 @@ pytest.importorskip("kubernetes")
 from kubernetes import client
 
 from driftloop.errors import DriftloopError
-from driftloop.loop import backend_job
-from driftloop.loop.backend import Job, Outcome
-from driftloop.loop.backend_job import LABEL, JobBackend
-from driftloop.loop.service import choose_backend
+from driftloop.loop.api.service import choose_backend
+from driftloop.loop.jobs import kubernetes as backend_job
+from driftloop.loop.jobs.kubernetes import LABEL, JobBackend
+from driftloop.loop.jobs.local import Job, Outcome
 from driftloop.settings import Settings
 
 from .fakes import Clock

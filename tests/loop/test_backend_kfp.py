@@ -10,9 +10,9 @@ import yaml
 pytest.importorskip("kfp")
 
 from driftloop.errors import DriftloopError
-from driftloop.loop import backend_kfp
-from driftloop.loop.backend import Job, Outcome
-from driftloop.loop.backend_kfp import KfpBackend
+from driftloop.loop.jobs import kfp as backend_kfp
+from driftloop.loop.jobs.kfp import KfpBackend
+from driftloop.loop.jobs.local import Job, Outcome
 
 from .fakes import Clock
 from .kubernetes_api import FakePipelines, serve

@@ -11,7 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from driftloop.errors import DriftloopError
-from driftloop.loop import commands
+from driftloop.loop.api import commands
 
 Answer = Callable[[str, str, Any], tuple[int, Any]]
 

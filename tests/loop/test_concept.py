@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
-from driftloop import bundle
-from driftloop.bundle import SERVING_FILES
-from driftloop.cmapss.archive import open_archive
-from driftloop.cmapss.runs import Run
 from driftloop.drift import outcomes
-from driftloop.loop.alerts import Alert
-from driftloop.loop.concept import ConceptWatch
+from driftloop.fleet.archive import open_archive
+from driftloop.fleet.runs import Run
 from driftloop.loop.events import EventLog
 from driftloop.loop.feedback import FeedbackLog, Outcome
-from fleets import CRUISE, fleet, run, tiny_bundle
+from driftloop.loop.judge.concept import ConceptWatch
+from driftloop.model import bundle
+from driftloop.model.bundle import SERVING_FILES
+from driftloop.protocol.alerts import Alert
+from made_up import CRUISE, fleet, run, tiny_bundle
 
 SHIFT = 22
 """Cycles that engines fail earlier, at the same readings, after the labels have changed."""

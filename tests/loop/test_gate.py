@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from driftloop.loop.gate import Evaluation, compare, decide
+from driftloop.loop.judge.gate import Evaluation, compare, decide
 
 
 def evaluation(champion: float, challenger: float, *, engines: int = 12, windows: int = 10) -> Evaluation:

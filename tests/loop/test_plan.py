@@ -3,10 +3,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from driftloop.bundle import ManifestEntry
-from driftloop.cmapss.runs import Run
 from driftloop.errors import DataError
-from driftloop.loop import dataset, plan
+from driftloop.fleet.runs import Run
+from driftloop.loop import dataset
+from driftloop.loop.judge import plan
+from driftloop.model.bundle import ManifestEntry
 
 
 def make_runs(name: str, count: int, setting: float = 0.0, cycles: int = 60) -> list[Run]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from driftloop.errors import BundleError, DriftloopError, RegistryUnavailable
-from driftloop.loop import promotion, retention
+from driftloop.loop.judge import promotion, retention
 
 from .fakes import FakeRegistry
 

@@ -13,11 +13,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from driftloop.durable import format_time, parse_time
 from driftloop.errors import DriftloopError, RegistryUnavailable
-from driftloop.loop import gate, promotion, retrainer
-from driftloop.loop.alerts import Alert
-from driftloop.loop.backend import Job
+from driftloop.loop import retrainer
 from driftloop.loop.events import EventLog
+from driftloop.loop.jobs.local import Job
+from driftloop.loop.judge import gate, promotion
 from driftloop.loop.retrainer import Busy, Retrainer
+from driftloop.protocol.alerts import Alert
 from driftloop.settings import Settings
 
 from .fakes import NEW, OLD, Clock, FakeArchive, FakeBackend, FakeRegistry

@@ -14,8 +14,8 @@ from hypothesis import settings as hypothesis_settings
 
 from driftloop.drift.outcomes import Figure, Judgement
 from driftloop.errors import DriftloopError
-from driftloop.loop import service
-from driftloop.loop.concept import Report
+from driftloop.loop.api import service
+from driftloop.loop.judge.concept import Report
 from driftloop.settings import Settings
 
 from .fakes import FakeBackend, FakeRegistry

@@ -17,7 +17,7 @@ from prometheus_client.registry import CollectorRegistry
 
 from driftloop.drift import report
 from driftloop.drift.exporter import Exporter
-from driftloop.loop import metrics as loop_metrics
+from driftloop.loop.api import metrics as loop_metrics
 from driftloop.serving.metrics import Metrics
 
 REPOSITORY = Path(__file__).parents[2]

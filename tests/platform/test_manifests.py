@@ -158,7 +158,7 @@ def test_the_retrainer_may_make_jobs_in_its_namespace_and_nothing_else(manifests
 
 
 def test_the_pipelines_job_is_one_that_the_retrainer_can_use(manifests: list[Manifest], tmp_path: Path) -> None:
-    backend_job = pytest.importorskip("driftloop.loop.backend_job")
+    backend_job = pytest.importorskip("driftloop.loop.jobs.kubernetes")
     [config] = [each for each in manifests if "job.yml" in each.get("data", {})]
     (tmp_path / "job.yml").write_text(config["data"]["job.yml"])
     job = backend_job.read_template(tmp_path / "job.yml")
@@ -166,7 +166,7 @@ def test_the_pipelines_job_is_one_that_the_retrainer_can_use(manifests: list[Man
     assert job["spec"]["backoffLimit"] == 0
     [container] = job["spec"]["template"]["spec"]["containers"]
     assert container["image"].startswith("localhost/driftloop/trainer:")
-    assert container["command"] == ["python3", "-m", "driftloop.loop.driver", "/work"]
+    assert container["command"] == ["python3", "-m", "driftloop.loop.jobs.driver", "/work"]
     known = {each["name"] for each in container["env"]}
     assert known >= {"DRIFTLOOP_RETRAINER_URL", "DRIFTLOOP_MLFLOW_URL", "DRIFTLOOP_SERVER_URL", "DRIFTLOOP_ARCHIVE"}
     for each in container["env"]:

@@ -1,4 +1,4 @@
-"""A stand-in for MLflow's server: the REST calls that driftloop.registry makes to follow an alias, over real HTTP."""
+"""A stand-in for MLflow's server: the REST calls by which driftloop.model.registry follows an alias, over real HTTP."""
 
 import json
 import threading
@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from driftloop import bundle
+from driftloop.model import bundle
 
 
 class Mlflow(ThreadingHTTPServer):

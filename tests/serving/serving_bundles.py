@@ -13,13 +13,13 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from driftloop import bundle
-from driftloop.bundle import Example, ManifestEntry, Metadata
-from driftloop.cmapss.schema import N_COLUMNS, N_SENSORS, SENSORS, SETTINGS
 from driftloop.drift.baseline import FORMAT, Age, Baseline, Domain, FalseAlarms, baseline_bytes
 from driftloop.drift.bins import FEATURES, FeatureBins
 from driftloop.drift.calibration import Threshold
 from driftloop.errors import BundleError, RegistryUnavailable
+from driftloop.fleets.cmapss.schema import N_COLUMNS, N_SENSORS, SENSORS, SETTINGS
+from driftloop.model import bundle
+from driftloop.model.bundle import Example, ManifestEntry, Metadata
 
 WINDOW = 5
 EDGES = [0.0, 10.0, 20.0]

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from serving_bundles import BINS, WINDOW, metadata, row, write
 
-from driftloop import bundle
-from driftloop.bundle import Example
 from driftloop.drift.bins import FeatureBins
 from driftloop.errors import BundleError
+from driftloop.model import bundle
+from driftloop.model.bundle import Example
 from driftloop.serving.engine import MOST_AT_ONCE, StubEngine, load
 
 

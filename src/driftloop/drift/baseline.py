@@ -9,14 +9,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from driftloop.bundle import BASELINE
-from driftloop.cmapss.schema import SENSORS, SETTINGS
 from driftloop.drift import calibration
 from driftloop.drift.bins import FEATURES, PREDICTION, REGIME, Binner, FeatureBins, category_bins, numeric_bins
 from driftloop.drift.calibration import Lives, Threshold
 from driftloop.drift.mixture import Components, by_group, fit
 from driftloop.drift.statistics import EPSILON, Floats, normal_scores, shares
 from driftloop.errors import BundleError
+from driftloop.fleets.cmapss.schema import SENSORS, SETTINGS
+from driftloop.model.bundle import BASELINE
 
 FORMAT = 2
 """Of `baseline.json`; raised when what is in it changes."""

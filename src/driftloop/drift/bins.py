@@ -9,8 +9,8 @@ import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from driftloop.cmapss.schema import SENSORS, SETTINGS
 from driftloop.errors import BundleError
+from driftloop.fleets.cmapss.schema import SENSORS, SETTINGS
 
 PREDICTION, REGIME = "prediction", "regime"
 FEATURES = (PREDICTION, *SETTINGS, *SENSORS, REGIME)

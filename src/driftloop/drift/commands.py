@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.table import Table
 
 from driftloop import settings
-from driftloop.bundle import read_metadata
 from driftloop.drift.alerts import Outbox
 from driftloop.drift.baseline import read_baseline
 from driftloop.drift.exporter import Exporter
@@ -21,7 +20,8 @@ from driftloop.drift.source import PrometheusSource, ScrapeSource, Source
 from driftloop.drift.verdict import DRIFT, FLEET_AGE, NO_DRIFT, Verdict
 from driftloop.drift.watch import Watch, check_once
 from driftloop.errors import DriftloopError
-from driftloop.registry import Registry
+from driftloop.model.bundle import read_metadata
+from driftloop.model.registry import Registry
 from driftloop.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Drift: watch the traffic, check it once, report on it.")
@@ -117,8 +117,8 @@ def report(
 ) -> None:
     """Make Evidently's report: served rows against the training rows of the model in production."""
     # Evidently costs seconds and hundreds of megabytes: only this command may import it.
-    from driftloop.cmapss.archive import open_archive
     from driftloop.drift import report as made
+    from driftloop.fleet.archive import open_archive
 
     configured = settings.load()
     model = _production(configured).look()

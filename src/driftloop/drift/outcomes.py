@@ -24,8 +24,8 @@ import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from driftloop.cmapss.schema import RUL_CAP
 from driftloop.drift.statistics import Floats
+from driftloop.fleets.cmapss.schema import RUL_CAP
 
 DRIFT, NO_DRIFT, NOT_ENOUGH_DATA = "drift", "no_drift", "not_enough_data"
 RMSE, BIAS, COVERAGE = "rmse", "bias", "coverage"

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from driftloop.bundle import SERVING_FILES
 from driftloop.drift.baseline import Baseline, read_baseline
 from driftloop.errors import BundleError, DriftloopError
+from driftloop.model.bundle import SERVING_FILES
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ _PAUSE_S = 2.0
 
 
 class Versions(Protocol):
-    """What is needed of the registry (driftloop.registry.Registry)."""
+    """What is needed of the registry (driftloop.model.registry.Registry)."""
 
     def alias(self, name: str) -> str | None:
         """The version an alias points at."""

@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Gauge, push_to_gateway
 
-from driftloop.bundle import ManifestEntry
-from driftloop.cmapss.archive import Archive
-from driftloop.cmapss.schema import COLUMNS
 from driftloop.durable import now, write_atomically, write_json
 from driftloop.errors import DriftloopError
+from driftloop.fleet.archive import Archive
+from driftloop.fleets.cmapss.schema import COLUMNS
+from driftloop.model.bundle import ManifestEntry
 
 ROWS = 5000
 """Rows of each side that are compared, at most."""

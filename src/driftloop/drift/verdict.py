@@ -7,12 +7,12 @@ import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from driftloop.cmapss.schema import SENSORS, SETTINGS
 from driftloop.drift import calibration
 from driftloop.drift.baseline import Baseline
 from driftloop.drift.bins import FEATURES, PREDICTION, REGIME
 from driftloop.drift.mixture import by_group, fit
 from driftloop.drift.statistics import Floats, conditional, ks, psi, shares, shifts
+from driftloop.fleets.cmapss.schema import SENSORS, SETTINGS
 
 DRIFT, NO_DRIFT, FLEET_AGE, NOT_ENOUGH_DATA = "drift", "no_drift", "fleet_age", "not_enough_data"
 WITHOUT_DRIFT = frozenset({NO_DRIFT, FLEET_AGE})

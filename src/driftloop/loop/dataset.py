@@ -8,10 +8,10 @@ import msgspec
 import numpy as np
 
 from driftloop import durable
-from driftloop.bundle import ManifestEntry
-from driftloop.cmapss.runs import Run
 from driftloop.errors import DataError
-from driftloop.loop.plan import Plan, StuckSensor
+from driftloop.fleet.runs import Run
+from driftloop.loop.judge.plan import Plan, StuckSensor
+from driftloop.model.bundle import ManifestEntry
 
 _PLAN, _ROWS = "plan.json", "rows.npz"
 

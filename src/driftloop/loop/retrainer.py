@@ -22,15 +22,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from driftloop import durable
-from driftloop.bundle import ManifestEntry, read_metadata
 from driftloop.drift.verdict import WITHOUT_DRIFT
 from driftloop.errors import DriftloopError, RegistryUnavailable
-from driftloop.loop import gate, plan, promotion, retention, state
-from driftloop.loop.alerts import CONCEPT, SENSOR_FAULT, Alert
-from driftloop.loop.backend import Backend, Job
+from driftloop.loop import state
 from driftloop.loop.events import Event, EventLog
+from driftloop.loop.jobs.local import Backend, Job
+from driftloop.loop.judge import gate, plan, promotion, retention
 from driftloop.loop.state import Attempt, Decision, Mode
-from driftloop.registry import PRODUCTION, Registry, Version
+from driftloop.model.bundle import ManifestEntry, read_metadata
+from driftloop.model.registry import PRODUCTION, Registry, Version
+from driftloop.protocol.alerts import CONCEPT, SENSOR_FAULT, Alert
 from driftloop.settings import Settings
 
 MAX_FAILURES = 3

@@ -16,11 +16,12 @@ from typing import Any, TypeVar
 import httpx
 
 from driftloop import durable, settings
-from driftloop.bundle import CHECKPOINT, SERVING_FILES, read_metadata
 from driftloop.errors import DriftloopError, RegistryUnavailable
-from driftloop.loop import events, promotion
-from driftloop.loop.alerts import CONCEPT
-from driftloop.registry import CHALLENGER, Registry
+from driftloop.loop import events
+from driftloop.loop.judge import promotion
+from driftloop.model.bundle import CHECKPOINT, SERVING_FILES, read_metadata
+from driftloop.model.registry import CHALLENGER, Registry
+from driftloop.protocol.alerts import CONCEPT
 from driftloop.settings import Settings
 
 REGISTRY_PATIENCE_S = 300.0
@@ -89,9 +90,9 @@ def collect(run: str, cause: str, champion: str, dataset: str, bundle: str) -> N
     Raises DriftloopError where too few new runs can be used, having reported `waiting_for_labels`.
     """
     with _step("collect", run, cause) as step:
-        from driftloop.cmapss.archive import open_archive
+        from driftloop.fleet.archive import open_archive
         from driftloop.loop import dataset as data
-        from driftloop.loop import plan
+        from driftloop.loop.judge import plan
 
         files = (*SERVING_FILES, CHECKPOINT)
         changed = _changed_runs(step.settings) if cause.startswith(f"{CONCEPT}:") else None
@@ -122,8 +123,8 @@ def train(run: str, cause: str, champion: str, mode: str, dataset: str, champion
     The only step that imports torch.
     """
     with _step("train", run, cause) as step:
-        from driftloop.loop import challenger
         from driftloop.loop import dataset as data
+        from driftloop.loop.judge import challenger
 
         plan = data.read(Path(dataset))
         version, summary = challenger.make(
@@ -146,7 +147,7 @@ def evaluate(run: str, cause: str, champion: str, version: str, dataset: str, ch
     """Judge champion and challenger on the gate engines; returns `approved` or `rejected`."""
     with _step("evaluate", run, cause) as step:
         from driftloop.loop import dataset as data
-        from driftloop.loop import evaluation, gate
+        from driftloop.loop.judge import evaluation, gate
 
         plan = data.read(Path(dataset))
         new = evaluation.evaluate(Path(champion_bundle), Path(bundle), plan.new)

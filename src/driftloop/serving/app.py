@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from driftloop import __version__
-from driftloop.registry import Registry
+from driftloop.model.registry import Registry
 from driftloop.serving import metrics, openapi
 from driftloop.serving.answering import Answerer
 from driftloop.serving.batching import Batcher

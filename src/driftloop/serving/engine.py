@@ -9,13 +9,13 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from driftloop import bundle
-from driftloop.bundle import UNSEEN_REGIME, Metadata
-from driftloop.cmapss.schema import N_COLUMNS, N_SENSORS, N_SETTINGS, RUL_CAP
 from driftloop.drift.baseline import read_bins
 from driftloop.drift.bins import Binner
 from driftloop.durable import now
 from driftloop.errors import BundleError
+from driftloop.fleets.cmapss.schema import N_COLUMNS, N_SENSORS, N_SETTINGS, RUL_CAP
+from driftloop.model import bundle
+from driftloop.model.bundle import UNSEEN_REGIME, Metadata
 
 STUB_VERSION = "stub"
 MOST_AT_ONCE = 64
@@ -38,7 +38,7 @@ Float32 = NDArray[np.float32]
 
 
 class Outputs(NamedTuple):
-    """What a model says of n windows: the graph's outputs (driftloop.bundle), and the newest row's raw settings."""
+    """What a model says of n windows: the graph's outputs (driftloop.model.bundle) and the newest row's settings."""
 
     rul: Float32
     lower: Float32

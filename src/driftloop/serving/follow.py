@@ -17,9 +17,9 @@ from typing import Protocol
 
 import msgspec
 
-from driftloop import bundle
 from driftloop.durable import write_atomically
 from driftloop.errors import BundleError, DriftloopError, RegistryUnavailable
+from driftloop.model import bundle
 from driftloop.serving.engine import Engine, Slot, StubEngine, load
 from driftloop.serving.metrics import Metrics
 
@@ -31,7 +31,7 @@ _RETRY_S, _LONGEST_RETRY_S = 5.0, 300.0
 
 
 class Source(Protocol):
-    """What a follower needs of a registry; driftloop.registry.Registry has it."""
+    """What a follower needs of a registry; driftloop.model.registry.Registry has it."""
 
     def alias(self, name: str) -> str | None:
         """The version behind an alias; raises RegistryUnavailable."""

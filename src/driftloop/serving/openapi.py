@@ -6,7 +6,7 @@ import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from driftloop.cmapss.schema import N_COLUMNS
+from driftloop.fleets.cmapss.schema import N_COLUMNS
 from driftloop.serving.requests import Batch, BatchAnswer, Limits, Prediction, Refusal, Window
 
 _REF = "#/components/schemas/{name}"

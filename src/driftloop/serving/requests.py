@@ -12,8 +12,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from driftloop.cmapss.schema import COLUMNS, N_COLUMNS
 from driftloop.errors import DriftloopError
+from driftloop.fleets.cmapss.schema import COLUMNS, N_COLUMNS
 
 FLOAT32_MAX = 3.4028235e38
 """The largest number that float32 holds, as numpy and Java print it."""

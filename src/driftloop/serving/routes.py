@@ -13,7 +13,7 @@ from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from driftloop.bundle import Metadata
+from driftloop.model.bundle import Metadata
 from driftloop.serving import metrics, openapi
 from driftloop.serving.batching import Batcher, Overloaded
 from driftloop.serving.engine import Slot

@@ -1,0 +1,129 @@
+"""The state of the platform on one screen, or as JSON."""
+
+import functools
+import json
+from typing import Any
+
+import httpx
+from rich.table import Table
+
+from driftloop.embedded.processes import memory_bytes
+from driftloop.embedded.supervisor import STATUS
+from driftloop.settings import Settings
+
+RECENT = 200
+"""Events among which the last verdict is looked for; the watch reports one every few seconds."""
+COLOURS = {"ready": "green", "starting": "yellow", "down": "red"}
+
+
+def collect(settings: Settings) -> dict[str, Any]:
+    """What `driftloop status` shows: components with memory, the model that is served, the loop, the last verdict.
+
+    Parts that do not answer are None; a platform that is not up has no components.
+    """
+    found: dict[str, Any] = {"state_dir": str(settings.state_dir.resolve()), "up": False, "components": {}}
+    try:
+        written = json.loads((settings.state_dir / STATUS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        written = {}
+    for name, component in written.get("components", {}).items():
+        pid = component.get("pid")
+        memory = memory_bytes(pid) if pid else 0
+        state = component["state"] if memory or not pid else "down"
+        found["components"][name] = {**component, "state": state, "memory_mib": round(memory / 2**20, 1)}
+    if written and memory_bytes(int(written["pid"])):
+        found["up"] = True
+        whole = memory_bytes(int(written["pid"])) / 2**20
+        found["memory_mib"] = round(whole, 1)
+        found["started"] = written.get("started")
+    found["model"] = _model(settings)
+    found["loop"] = _get(f"{settings.retrainer_url}/status")
+    found["last_verdict"] = last_verdict(settings.retrainer_url)
+    return found
+
+
+def last_verdict(retrainer_url: str) -> dict[str, Any] | None:
+    """The newest verdict that the watch reported; None where there is none among the newest events."""
+    loop = _get(f"{retrainer_url}/status") or {}
+    after = max(0, int(loop.get("last_event") or 0) - RECENT)
+    events = (_get(f"{retrainer_url}/events?after={after}") or {}).get("events", [])
+    return next((event for event in reversed(events) if event.get("kind") == "verdict"), None)
+
+
+def table(status: dict[str, Any]) -> Table:
+    """The status as a table for people."""
+    screen = Table(title="driftloop", title_justify="left", show_lines=False)
+    for heading in ("component", "state", "pid", "memory", "restarts", "address"):
+        screen.add_column(heading, justify="right" if heading in ("pid", "memory", "restarts") else "left")
+    for name, part in status["components"].items():
+        colour = COLOURS.get(part["state"], "white")
+        screen.add_row(
+            name,
+            f"[{colour}]{part['state']}[/]",
+            str(part["pid"] or "-"),
+            f"{part['memory_mib']:.0f} MiB",
+            str(part["restarts"]),
+            part["url"],
+        )
+    screen.caption = caption(status)
+    screen.caption_justify = "left"
+    return screen
+
+
+def caption(status: dict[str, Any]) -> str:
+    """Model, loop and last verdict in one line."""
+    model, loop = status.get("model") or {}, status.get("loop") or {}
+    parts = [f"model {model['model_version']}" if model else "server does not answer"]
+    if loop:
+        parts.append(f"loop {loop.get('state', '?')}")
+        if verdict := status.get("last_verdict"):
+            parts.append(f"last verdict {verdict.get('verdict')} (n={verdict.get('n')}, score {verdict.get('score')})")
+        parts.append(_truth(loop.get("concept") or {}))
+    else:
+        parts.append("retrainer does not answer")
+    if "memory_mib" in status:
+        parts.append(f"{status['memory_mib']:.0f} MiB in all")
+    return " · ".join(parts)
+
+
+def _truth(concept: dict[str, Any]) -> str:
+    """What completed engines say of the model."""
+    figures = concept.get("figures")
+    if not figures:
+        return f"labels {concept.get('verdict', 'unknown')} ({concept.get('engines', 0)} completed engines)"
+    rmse, bias = figures["rmse"], figures["bias"]
+    return (
+        f"labels {concept['verdict']} (live RMSE {rmse['value']:.1f}, limit {rmse['upper']:.1f}; "
+        f"bias {bias['value']:+.1f}, {bias['lower']:+.1f} to {bias['upper']:+.1f}; {concept['window']} engines)"
+    )
+
+
+def _model(settings: Settings) -> dict[str, Any] | None:
+    answer = _get(f"{settings.server_url}/model")
+    if answer is None:
+        return None
+    return {key: answer.get(key) for key in ("model_version", "loaded_at", "digest", "stub", "parent_version")}
+
+
+def answers(url: str) -> bool:
+    """Whether a GET of `url` is answered with success within a second."""
+    try:
+        return _http().get(url, timeout=1.0).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def _get(url: str) -> dict[str, Any] | None:
+    try:
+        answer = _http().get(url, timeout=2.0)
+        content = answer.json() if answer.is_success else None
+    except (httpx.HTTPError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+@functools.cache
+def _http() -> httpx.Client:
+    """One client for all looks: making one costs more than a look."""
+    # Proxies named in the environment are for the world outside.
+    return httpx.Client(trust_env=False)

@@ -1,0 +1,72 @@
+"""A run: one engine's life as rows of settings and sensors, its labels, its role and its windows."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from driftloop.fleets.cmapss.schema import N_COLUMNS, RUL_CAP
+
+ROLES = {"train": 0.50, "early_stop": 0.08, "calibrate": 0.12, "gate": 0.15, "live": 0.15}
+"""Share of engines in each role: weights are fitted on `train`, the epoch is chosen on `early_stop`,
+intervals are calibrated on `calibrate`, challengers are judged on `gate`; `live` engines only send traffic."""
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """Rows of one engine from its first recorded cycle on; `remaining` cycles were left after the last row.
+
+    A completed run-to-failure has `remaining == 0`; only such runs can be archived.
+    """
+
+    run_id: str
+    rows: NDArray[np.float64]
+    """`[cycles, 24]`, columns as in `cmapss.schema.COLUMNS`."""
+    remaining: int = 0
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of the rows' bytes (little-endian float64, row by row)."""
+        return hashlib.sha256(np.ascontiguousarray(self.rows, dtype="<f8").tobytes()).hexdigest()
+
+    @cached_property
+    def rul(self) -> NDArray[np.float64]:
+        """Raw remaining useful life at each row, in cycles, `[cycles]`."""
+        return np.arange(len(self.rows) - 1, -1, -1, dtype=np.float64) + self.remaining
+
+    @property
+    def role(self) -> str:
+        """The fixed role of this engine."""
+        return role_of(self.run_id)
+
+
+def role_of(run_id: str) -> str:
+    """The role of an engine, from a hash of its id alone, so that it never changes."""
+    position = int.from_bytes(hashlib.sha256(run_id.encode()).digest()[:8], "big") / 2**64
+    for role, share in ROLES.items():
+        if position < share:
+            return role
+        position -= share
+    return "live"
+
+
+def with_role(runs: Iterable[Run], *roles: str) -> list[Run]:
+    """The runs whose engine has one of `roles`, in their order."""
+    return [run for run in runs if run.role in roles]
+
+
+def windows(run: Run, width: int, stride: int = 1) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """What a server would be sent over a run's life: `[n, width, 24]`, and the capped RUL `[n]` after each.
+
+    One window ends at the last row and every `stride` rows before it, down to the first row. A history
+    shorter than `width` is padded by repeating its first row, exactly as the exported model does it.
+    """
+    if width < 1 or stride < 1:
+        raise ValueError(f"width and stride must be at least 1, not {width} and {stride}")
+    ends = np.arange(len(run.rows) - 1, -1, -stride)[::-1]
+    index = np.clip(ends[:, None] + np.arange(1 - width, 1)[None, :], 0, None)
+    labels = np.minimum(run.rul[ends], RUL_CAP)
+    return run.rows[index].astype(np.float32).reshape(len(ends), width, N_COLUMNS), labels.astype(np.float32)

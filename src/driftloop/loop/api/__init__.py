@@ -1,0 +1,1 @@
+"""The retrainer over HTTP, and the commands that ask it."""

@@ -1,0 +1,238 @@
+"""The bodies of the retrainer's requests: read with a bound, decoded once, refused with the name of the field."""
+
+import re
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+import numpy as np
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+
+from driftloop import durable
+from driftloop.errors import DataError, DriftloopError, RegistryUnavailable
+from driftloop.fleet.archive import check_run
+from driftloop.fleet.runs import Run
+from driftloop.fleets.cmapss.schema import N_COLUMNS
+from driftloop.loop import state
+from driftloop.loop.retrainer import Busy
+
+MAX_SMALL_BODY = 256 * 1024
+"""Bytes of every body but an archive's."""
+MAX_RUNS = 1000
+"""Runs in one call."""
+MAX_OUTCOMES = 1000
+"""Outcomes in one call."""
+
+_KIND = re.compile(r"[a-z][a-z_]{0,63}")
+_TEXTS = ("cause", "id", "run", "model_version")
+_LONGEST = 500
+
+T = TypeVar("T")
+
+
+class Problem(Exception):
+    """An answer that says what is wrong, and with which field."""
+
+    def __init__(self, status: int, field: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.field, self.message = status, field, message
+
+
+class PostedRun(msgspec.Struct, forbid_unknown_fields=True):
+    """A completed run: its id, and 24 numbers per cycle, first cycle first."""
+
+    run_id: str
+    rows: list[list[float]]
+
+
+class PostedRuns(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of POST /archive/runs."""
+
+    runs: Annotated[list[PostedRun], msgspec.Meta(min_length=1, max_length=MAX_RUNS)]
+
+
+_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+_Cycles = Annotated[float, msgspec.Meta(ge=0, le=1e6)]
+_Version = Annotated[str, msgspec.Meta(pattern="^[1-9][0-9]{0,17}$")]
+
+
+class AnsweredPrediction(msgspec.Struct):
+    """What POST /predict answered; its other fields are passed over."""
+
+    model_version: _Version
+    rul: _Cycles
+    lower: _Cycles
+    upper: _Cycles
+    request_id: _Name | None = None
+    engine_id: _Name | None = None
+    cycle: int | None = None
+
+
+class PostedOutcome(msgspec.Struct, forbid_unknown_fields=True):
+    """The true RUL at one prediction: the answer itself, or else its request id, or engine and cycle."""
+
+    true_rul: _Cycles
+    prediction: AnsweredPrediction | None = None
+    engine_id: _Name | None = None
+    cycle: int | None = None
+    request_id: _Name | None = None
+
+
+class PostedFeedback(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of POST /feedback."""
+
+    outcomes: Annotated[list[PostedOutcome], msgspec.Meta(min_length=1, max_length=MAX_OUTCOMES)]
+
+
+class RetrainRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of POST /retrain."""
+
+    mode: state.Mode = "warm_start"
+
+
+class PromoteRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of POST /promote."""
+
+    version: _Version
+
+
+class RollbackRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of POST /rollback: an empty object."""
+
+
+async def read(request: Request, limit: int) -> bytes:
+    """The body, but no more than `limit` bytes of it."""
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > limit:
+        raise Problem(413, "body", f"has {announced} bytes, {limit} are allowed")
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > limit:
+            raise Problem(413, "body", f"has more than {limit} bytes")
+    return bytes(body)
+
+
+def decode(body: bytes, kind: type[T]) -> T:
+    """The body as `kind`; Problem naming the field."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        what, _, path = str(error).partition(" - at ")
+        raise Problem(422, path.strip("`").removeprefix("$.") or "body", what) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Problem(400, "body", f"is not JSON: {error}") from error
+    except RecursionError as error:
+        raise Problem(422, "body", "is nested too deeply") from error
+
+
+def _run(posted: PostedRun, field: str) -> Run:
+    """A posted run that the archive will take; Problem naming the field."""
+    for i, row in enumerate(posted.rows):
+        if len(row) != N_COLUMNS:
+            raise Problem(422, f"{field}.rows[{i}]", f"has {len(row)} numbers, not {N_COLUMNS}")
+    run = Run(posted.run_id, np.array(posted.rows, dtype=np.float64).reshape(-1, N_COLUMNS))
+    try:
+        check_run(run)
+    except DataError as error:
+        cell = re.match(r"rows(\[\d+\])*", error.what)
+        part = cell.group() if cell else "run_id" if "run id" in error.what else "rows"
+        raise Problem(422, f"{field}.{part}", error.what) from error
+    return run
+
+
+def runs(body: bytes) -> list[Run]:
+    """The runs of POST /archive/runs, each one that the archive will take; Problem naming the field."""
+    return [_run(posted, f"runs[{i}]") for i, posted in enumerate(decode(body, PostedRuns).runs)]
+
+
+def event(body: bytes) -> dict[str, Any]:
+    """The event of POST /events, its `kind` and its time checked; Problem naming the field."""
+    found = decode(body, dict[str, Any])
+    kind = found.get("kind")
+    if not isinstance(kind, str) or not _KIND.fullmatch(kind):
+        raise Problem(422, "kind", "must be a word of lower-case letters and underscores")
+    if "seq" in found:
+        raise Problem(422, "seq", "is given by the log")
+    for name in _TEXTS:
+        if found.get(name) is not None and (not isinstance(found[name], str) or len(found[name]) > _LONGEST):
+            raise Problem(422, name, f"must be text of at most {_LONGEST} characters")
+    if "time" in found:
+        try:
+            found["time"] = durable.format_time(durable.parse_time(found["time"]))
+        except (ValueError, TypeError, OverflowError, AttributeError) as error:
+            raise Problem(422, "time", "must be an RFC 3339 time with a time zone") from error
+    return found
+
+
+def schema_of(body: Any) -> dict[str, Any]:
+    """The JSON schema of a body, with its definitions inside."""
+    if body is None:
+        kind = {"type": "string", "pattern": f"^{_KIND.pattern}$"}
+        return {"type": "object", "required": ["kind"], "properties": {"kind": kind}}
+    schema = msgspec.json.schema(body)
+    definitions = schema.pop("$defs", {})
+
+    def inline(part: Any) -> Any:
+        if isinstance(part, dict):
+            if "$ref" in part:
+                return inline(definitions[part["$ref"].rpartition("/")[2]])
+            return {key: inline(value) for key, value in part.items()}
+        return [inline(item) for item in part] if isinstance(part, list) else part
+
+    resolved: dict[str, Any] = inline(schema)
+    return resolved
+
+
+PROBLEM: dict[str, Any] = {
+    "description": "What is wrong, and with which field",
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "required": ["detail"],
+                "properties": {
+                    "detail": {
+                        "type": "array",
+                        "items": {
+                            "type": "object",
+                            "required": ["field", "message"],
+                            "properties": {"field": {"type": "string"}, "message": {"type": "string"}},
+                        },
+                    }
+                },
+            }
+        }
+    },
+}
+RESPONSES: dict[int | str, dict[str, Any]] = dict.fromkeys((400, 401, 404, 409, 413, 422, 503), PROBLEM)
+UNAVAILABLE: dict[int | str, dict[str, Any]] = {503: PROBLEM}
+
+
+def handle_errors(app: FastAPI) -> None:
+    """Answer every expected error in the one form that PROBLEM describes."""
+
+    def answer(status: int, field: str, message: str) -> JSONResponse:
+        return JSONResponse({"detail": [{"field": field, "message": message}]}, status_code=status)
+
+    @app.exception_handler(Problem)
+    async def _(_: Request, error: Problem) -> JSONResponse:
+        return answer(error.status, error.field, error.message)
+
+    @app.exception_handler(RegistryUnavailable)
+    async def _(_: Request, error: RegistryUnavailable) -> JSONResponse:
+        return answer(503, "registry", str(error))
+
+    @app.exception_handler(Busy)
+    async def _(_: Request, error: Busy) -> JSONResponse:
+        return answer(409, "state", str(error))
+
+    @app.exception_handler(DriftloopError)
+    async def _(_: Request, error: DriftloopError) -> JSONResponse:
+        return answer(409, "version", str(error))
+
+    @app.exception_handler(RequestValidationError)
+    async def _(_: Request, error: RequestValidationError) -> JSONResponse:
+        details = [{"field": str(e["loc"][-1]), "message": str(e["msg"])} for e in error.errors()]
+        return JSONResponse({"detail": details}, status_code=422)

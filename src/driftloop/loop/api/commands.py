@@ -1,0 +1,137 @@
+"""`driftloop retrainer`, `retrain`, `promote`, `rollback`, `events`: ask the running retrainer, print its answer."""
+
+import json
+import time
+from enum import StrEnum
+from typing import Annotated, Any
+
+import httpx
+import typer
+from rich.console import Console
+
+from driftloop import settings
+from driftloop.errors import DriftloopError
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_OUT = Console(highlight=False)
+
+
+class Mode(StrEnum):
+    """How a challenger is trained."""
+
+    warm_start = "warm_start"
+    full = "full"
+
+
+def retrainer(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8600,
+) -> None:
+    """Serve the retrainer: alerts and completed runs in, better models out."""
+    config = settings.load()
+    if not config.token and host not in LOOPBACK:
+        raise DriftloopError(
+            "without a token anybody who reaches this address could promote models",
+            where=f"--host {host}",
+            remedy="set DRIFTLOOP_TOKEN_FILE to a file with at least 16 random characters, or listen on 127.0.0.1",
+        )
+    import uvicorn
+
+    from driftloop.loop.api.service import create_app
+    from driftloop.serving.commands import listen
+
+    # Only to say it in time and for people: uvicorn tells of a taken port after everything else has started.
+    listen(host, port).close()
+    uvicorn.run(create_app(config), host=host, port=port, log_level="warning", access_log=False)
+
+
+def retrain(
+    mode: Annotated[Mode, typer.Option(help="From the champion's weights, or from nothing.")] = Mode.warm_start,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the decision.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Retrain now on the completed runs that the production model does not know."""
+    attempt = ask("POST", "/retrain", {"mode": mode.value})["attempt"]
+    if not wait:
+        _show(attempt, f"retraining of version {attempt['champion']} started", as_json)
+        return
+    while True:
+        decided = [item for item in ask("GET", "/status")["history"] if item["cause"] == attempt["cause"]]
+        if decided:
+            break
+        time.sleep(0.5)
+    text = f"version {decided[-1]['model_version']}: {decided[-1]['decision']} ({decided[-1]['reason']})"
+    _show(decided[-1], text, as_json)
+    if decided[-1]["decision"] == "failed":
+        raise typer.Exit(1)
+
+
+def promote(
+    version: Annotated[str, typer.Argument(help="The version to serve.")],
+    as_json: AsJson = False,
+) -> None:
+    """Move the alias `production` to a version."""
+    answer = ask("POST", "/promote", {"version": version})
+    _show(answer, f"version {version} is in production (before: {answer['from_version'] or 'none'})", as_json)
+
+
+def rollback(as_json: AsJson = False) -> None:
+    """Put the version before production back."""
+    answer = ask("POST", "/rollback", {})
+    _show(answer, f"version {answer['model_version']} is in production again, not {answer['from_version']}", as_json)
+
+
+def events(
+    after: Annotated[int, typer.Option(min=0, help="Only events with a higher number.")] = 0,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on printing new ones.")] = False,
+    kind: Annotated[str, typer.Option(help="Only events of this kind.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Print the log of what the loop saw and decided."""
+    while True:
+        answer = ask("GET", f"/events?after={after}")
+        for event in answer["events"]:
+            if not kind or event["kind"] == kind:
+                _show(event, _line(event), as_json)
+        after = answer["next"]
+        if answer["events"]:
+            continue
+        if not follow:
+            return
+        time.sleep(1.0)
+
+
+def ask(method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The retrainer's answer; raises DriftloopError where it cannot be reached or refuses."""
+    config = settings.load()
+    url = config.retrainer_url.rstrip("/") + path
+    headers = {"Authorization": f"Bearer {config.token}"} if config.token else {}
+    try:
+        answer = httpx.request(method, url, json=body, headers=headers, timeout=60.0, trust_env=False)
+        content: dict[str, Any] = answer.json()
+    except (httpx.HTTPError, ValueError) as error:
+        raise DriftloopError(
+            f"no usable answer from the retrainer: {error or type(error).__name__}",
+            where=url,
+            remedy="start it with `driftloop up`, or set DRIFTLOOP_RETRAINER_URL",
+        ) from error
+    if answer.is_success:
+        return content
+    remedy = "set DRIFTLOOP_TOKEN_FILE to the platform's token" if answer.status_code == 401 else None
+    details = content.get("detail")
+    what = "; ".join(f"{d['field']}: {d['message']}" for d in details) if isinstance(details, list) else str(content)
+    raise DriftloopError(what, where=url, remedy=remedy)
+
+
+def _show(value: dict[str, Any], text: str, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(value))
+    else:
+        _OUT.print(text, markup=False, soft_wrap=True)
+
+
+def _line(event: dict[str, Any]) -> str:
+    shown = {k: v for k, v in event.items() if k not in ("seq", "time", "kind", "id")}
+    details = " ".join(f"{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in shown.items())
+    return f"{event['seq']:>6}  {event['time']}  {event['kind']:<22} {details}"

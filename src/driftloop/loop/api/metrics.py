@@ -1,0 +1,177 @@
+"""What the retrainer shows to Prometheus, read from its state at each scrape."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, SummaryMetricFamily
+from prometheus_client.registry import Collector
+
+from driftloop.errors import DriftloopError
+from driftloop.fleet.archive import Archive
+from driftloop.fleet.runs import ROLES, role_of
+from driftloop.loop.events import Event
+from driftloop.loop.judge.concept import VERDICTS, ConceptWatch
+from driftloop.loop.retrainer import Retrainer
+from driftloop.loop.state import PHASES
+
+KINDS = frozenset(
+    (
+        "alert_firing",
+        "alert_resolved",
+        "verdict",
+        "runs_archived",
+        "feedback_received",
+        "concept_verdict",
+        "runs_excluded",
+        "retraining_started",
+        "retraining_adopted",
+        "retraining_in_full",
+        "waiting_for_labels",
+        "pipeline_started",
+        "step_started",
+        "step_finished",
+        "challenger_registered",
+        "gate_decided",
+        "promoted",
+        "rejected",
+        "serving_confirmed",
+        "serving_not_confirmed",
+        "recovery_verified",
+        "recovery_timeout",
+        "rolled_back",
+        "retraining_failed",
+        "retraining_refused",
+    )
+)
+"""The kinds of events that get a series of their own; whatever else is reported counts as `other`."""
+FIGURES = {
+    "rmse": "RMSE of completed engines, cycles.",
+    "bias": "Mean of predicted minus true RUL of completed engines, cycles.",
+    "coverage": "Share of the true RULs of completed engines inside their prediction interval.",
+}
+"""What the concept watch judges (driftloop.drift.outcomes)."""
+
+
+class Metrics(Collector):
+    """Makes the metrics of one retrainer."""
+
+    def __init__(self, retrainer: Retrainer, archive: Archive, concept: ConceptWatch) -> None:
+        self._retrainer, self._archive, self._concept = retrainer, archive, concept
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+
+    def exposition(self) -> bytes:
+        """The metrics in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+    def describe(self) -> list[GaugeMetricFamily]:
+        """Nothing ahead of time: the names are known only from `collect`."""
+        return []
+
+    def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily | SummaryMetricFamily]:
+        """The metrics as they are now."""
+        status = self._retrainer.status()
+        phase = GaugeMetricFamily("driftloop_loop_state", "1 for the state the loop is in", labels=["state"])
+        for name in PHASES:
+            phase.add_metric([name], float(status["state"] == name))
+        yield phase
+        yield GaugeMetricFamily(
+            "driftloop_loop_blocked", "1 while the loop cannot go on", value=float(status["blocked"] is not None)
+        )
+        yield GaugeMetricFamily(
+            "driftloop_retraining_enabled", "0 where alerts are only recorded", value=float(status["enable_retraining"])
+        )
+        yield GaugeMetricFamily("driftloop_alerts_firing", "drift alerts firing", value=len(status["firing"]))
+        retrainings = SummaryMetricFamily(
+            "driftloop_retraining_seconds", "retrainings and their duration, by decision", labels=["decision"]
+        )
+        for decision, total in self._retrainer.totals().items():
+            retrainings.add_metric([decision], total.count, total.seconds)
+        yield retrainings
+        events = CounterMetricFamily("driftloop_loop_events", "events logged since the start", labels=["kind"])
+        # Every series begins at 0, so that its first event is not lost on a rate.
+        counts = Counter(dict.fromkeys(KINDS, 0))
+        for kind, count in self._retrainer.events.counts.copy().items():
+            counts[kind if kind in KINDS else "other"] += count
+        for kind, count in sorted(counts.items()):
+            events.add_metric([kind], count)
+        yield events
+        yield from self._truth()
+        log = self._retrainer.events
+        started = log.find("pipeline_started")
+        if started is not None:
+            yield GaugeMetricFamily(
+                "driftloop_pipeline_start_seconds",
+                "from the start of the last retraining to its pipeline's first step",
+                value=started["seconds"],
+            )
+        decided = log.find("gate_decided")
+        if decided is not None:
+            yield from _gate(decided)
+        try:
+            roles = Counter(role_of(run_id) for run_id in self._archive.run_ids())
+        except DriftloopError:
+            return
+        runs = GaugeMetricFamily("driftloop_archive_runs", "completed runs in the archive, by role", labels=["role"])
+        for role in ROLES:
+            runs.add_metric([role], roles[role])
+        yield runs
+
+    def _truth(self) -> Iterator[GaugeMetricFamily]:
+        """What completed engines say of the model in production; nothing before the first look at it."""
+        report = self._concept.report
+        version, judgement = report.model_version, report.judgement
+        if version is None:
+            return
+        verdict = GaugeMetricFamily(
+            "driftloop_concept_verdict", "1 for the last verdict.", labels=["model_version", "verdict"]
+        )
+        for name in VERDICTS:
+            verdict.add_metric([version, name], float(name == report.verdict))
+        yield verdict
+        if judgement is None:
+            return
+        engines = GaugeMetricFamily(
+            "driftloop_live_engines", "Completed engines that the figures are of.", labels=["model_version"]
+        )
+        engines.add_metric([version], judgement.window)
+        yield engines
+        limits = GaugeMetricFamily(
+            "driftloop_live_limit", "Control limits of the figures.", labels=["model_version", "figure", "side"]
+        )
+        for name, about in FIGURES.items():
+            family = GaugeMetricFamily(f"driftloop_live_{name}", about, labels=["model_version"])
+            figure = judgement.figures.get(name)
+            if figure is None:
+                continue
+            family.add_metric([version], figure.value)
+            yield family
+            for side, limit in (("lower", figure.lower), ("upper", figure.upper)):
+                if limit is not None:
+                    limits.add_metric([version, name, side], limit)
+        if limits.samples:
+            yield limits
+
+
+def _gate(decided: Event) -> Iterator[GaugeMetricFamily]:
+    """What the gate measured at its last decision, in cycles; an event that somebody made up shows nothing."""
+    errors = GaugeMetricFamily(
+        "driftloop_gate_rmse_cycles", "RMSE on gate engines at the last decision", labels=["model", "engines"]
+    )
+    difference = GaugeMetricFamily(
+        "driftloop_gate_difference_cycles",
+        "RMSE of the challenger minus the champion's at the last decision, and its 95 % bounds",
+        labels=["engines", "bound"],
+    )
+    groups = decided.get("figures")
+    for engines, figures in groups.items() if isinstance(groups, dict) else ():
+        try:
+            for model in ("champion", "challenger"):
+                errors.add_metric([model, engines], float(figures[f"rmse_{model}"]))
+            for bound in ("difference", "lower", "upper"):
+                difference.add_metric([engines, bound], float(figures[bound]))
+        except (KeyError, TypeError, ValueError):
+            continue
+    yield errors
+    yield difference

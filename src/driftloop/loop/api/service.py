@@ -1,0 +1,303 @@
+"""The retrainer over HTTP: alerts, completed runs, events, and what people may ask for by hand.
+
+Bodies are read and decoded here rather than by FastAPI, so that they are bounded, decoded once, and refused with
+the name of the field; their schemas for the OpenAPI document are made from the same types.
+"""
+
+import fcntl
+import hmac
+import os
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+
+from driftloop import __version__
+from driftloop.errors import DataError, DriftloopError
+from driftloop.fleet.archive import Archive, RunConflict, open_archive
+from driftloop.fleet.runs import role_of
+from driftloop.loop import state
+from driftloop.loop.api import answered, bodies
+from driftloop.loop.api.metrics import Metrics
+from driftloop.loop.events import PAGE, EventLog
+from driftloop.loop.feedback import Conflict, FeedbackLog
+from driftloop.loop.jobs.local import Backend, LocalBackend
+from driftloop.loop.judge.concept import ConceptWatch
+from driftloop.loop.retrainer import Retrainer
+from driftloop.model.registry import Registry
+from driftloop.protocol import alerts
+from driftloop.settings import Settings, load
+
+
+class Service:
+    """The parts of a running retrainer, and the thread that works."""
+
+    def __init__(self, settings: Settings, *, backend: Backend | None = None) -> None:
+        folder = settings.state_dir / "loop"
+        self.settings = settings
+        self._lock = _lock(folder)
+        self.registry = Registry(settings.mlflow_url, settings.model_name)
+        self.archive: Archive = open_archive(settings.archive_location)
+        self.events = EventLog(folder / "events", settings.keep_events)
+        self.feedback = FeedbackLog(folder / "feedback")
+        self.concept = ConceptWatch(folder / "concept", self.registry, self.archive, self.feedback, self.events)
+        self.retrainer = Retrainer(
+            settings,
+            folder,
+            self.registry,
+            self.archive,
+            self.events,
+            backend or choose_backend(settings, folder / "pipelines"),
+            changed_runs=self.concept.changed_runs,
+        )
+        self.metrics = Metrics(self.retrainer, self.archive, self.concept)
+        self._worker = threading.Thread(target=self.retrainer.work, name="retrainer", daemon=True)
+        self._watcher = threading.Thread(
+            target=self.concept.work, args=(self.retrainer,), name="concept-watch", daemon=True
+        )
+
+    @property
+    def alive(self) -> bool:
+        """Whether the worker and the concept watch work."""
+        return self._worker.is_alive() and self._watcher.is_alive()
+
+    def start(self) -> None:
+        """Start the worker and the concept watch."""
+        self._worker.start()
+        self._watcher.start()
+
+    def stop(self) -> None:
+        """End the worker and whatever it runs; what was under way goes on at the next start."""
+        self.concept.stop()
+        self.retrainer.stop()
+        self._worker.join(timeout=10)
+        self._watcher.join(timeout=10)
+        self.registry.close()
+        os.close(self._lock)
+
+    def add_runs(self, body: bytes) -> dict[str, Any]:
+        """Archive completed runs, all or none, and tell the loop."""
+        runs = bodies.runs(body)
+        try:
+            added = self.archive.add_all(runs)
+        except RunConflict as error:
+            raise bodies.Problem(409, "runs", str(error)) from error
+        except DataError as error:
+            raise bodies.Problem(503, "archive", str(error)) from error
+        self.feedback.add_runs(run.run_id for run in runs)
+        new = [run.run_id for run, is_new in zip(runs, added, strict=True) if is_new]
+        known = [run.run_id for run, is_new in zip(runs, added, strict=True) if not is_new]
+        if new:
+            self.events.append("runs_archived", count=len(new), roles=_roles(new))
+        self.retrainer.on_runs(new)
+        return {"added": new, "known": known}
+
+    def add_feedback(self, body: bytes) -> dict[str, Any]:
+        """Take true RULs of answered predictions, all or none; on disk when this returns."""
+        found = answered.outcomes(body, self.settings.state_dir / "inference")
+        try:
+            new = self.feedback.add(found)
+        except Conflict as error:
+            raise bodies.Problem(409, "outcomes", str(error)) from error
+        if new:
+            self.events.append("feedback_received", count=new, engines=len({one.engine_id for one in found}))
+        return {"added": new, "known": len(found) - new}
+
+    def status(self) -> dict[str, Any]:
+        """Everything a person wants to know about the loop, and what completed engines say of the model."""
+        return {**self.retrainer.status(), "concept": self.concept.status()}
+
+    def add_event(self, body: bytes) -> dict[str, Any]:
+        """Log what the watch or a pipeline step reports, and tell the loop."""
+        event = bodies.event(body)
+        kind = event.pop("kind")
+        logged = self.events.append(kind, **event)
+        self.retrainer.on_event(logged)
+        return {"seq": logged["seq"]}
+
+    def take_alerts(self, body: bytes) -> dict[str, Any]:
+        """Take a webhook; every alert in it is on disk when this returns."""
+        try:
+            found = alerts.read_webhook(body)
+        except alerts.Unusable as error:
+            raise bodies.Problem(422, error.where or "body", error.what) from error
+        return {"alerts": [{"cause": alert.cause, "result": self.retrainer.on_alert(alert)} for alert in found]}
+
+
+def choose_backend(settings: Settings, folder: Path) -> Backend:
+    """Where pipelines run, as `pipeline_backend` says; raises DriftloopError where that cannot be used here.
+
+    What talks to a cluster is imported only where it is used: it takes a second and is not installed everywhere.
+    """
+    if settings.pipeline_backend == "local":
+        return LocalBackend(settings, folder)
+    if settings.pipeline_job is None:
+        raise DriftloopError(
+            f"the backend `{settings.pipeline_backend}` needs a pod for its steps",
+            where="DRIFTLOOP_PIPELINE_JOB",
+            remedy="set it to a file like the Job of files/retraining",
+        )
+    try:
+        if settings.pipeline_backend == "job":
+            from driftloop.loop.jobs.kubernetes import JobBackend
+
+            return JobBackend(settings.pipeline_job)
+        from driftloop.loop.jobs.kfp import KfpBackend
+
+        return KfpBackend(settings.pipeline_job, settings.kfp_url)
+    except ImportError as error:
+        raise DriftloopError(
+            f"the backend `{settings.pipeline_backend}` needs a package that is missing ({error})",
+            where="DRIFTLOOP_PIPELINE_BACKEND",
+            remedy="pip install 'driftloop[train,cluster]'",
+        ) from error
+
+
+def create_app(settings: Settings | None = None, *, backend: Backend | None = None) -> FastAPI:
+    """The retrainer's application; its worker lives as long as the application does."""
+    config = settings or load()
+    service = Service(config, backend=backend)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        service.start()
+        try:
+            yield
+        finally:
+            await run_in_threadpool(service.stop)
+
+    app = FastAPI(
+        title="driftloop retrainer",
+        version=__version__,
+        summary="Alerts and completed runs in, better models out.",
+        lifespan=lifespan,
+    )
+    app.state.service = service
+    bodies.handle_errors(app)
+    _add_posts(app, service)
+    _add_gets(app, service)
+    return app
+
+
+def _add_posts(app: FastAPI, service: Service) -> None:
+    config = service.settings
+
+    def authorised(request: Request) -> None:
+        given = request.headers.get("authorization", "").encode()
+        if config.token and not hmac.compare_digest(given, f"Bearer {config.token}".encode()):
+            raise bodies.Problem(401, "Authorization", "must be `Bearer ` and the platform's token")
+
+    def post(path: str, body: Any, limit: int, act: Callable[[bytes], Any], about: str) -> None:
+        async def endpoint(request: Request) -> Any:
+            return await run_in_threadpool(act, await bodies.read(request, limit))
+
+        app.post(
+            path,
+            summary=about,
+            name=path.strip("/").replace("/", "_"),
+            dependencies=[Depends(authorised)],
+            responses=bodies.RESPONSES,
+            openapi_extra={
+                "requestBody": {"required": True, "content": {"application/json": {"schema": bodies.schema_of(body)}}},
+                "parameters": [
+                    {
+                        "name": "Authorization",
+                        "in": "header",
+                        "required": False,
+                        "schema": {"type": "string"},
+                        "description": "`Bearer ` and the token, where one is set",
+                    }
+                ],
+            },
+        )(endpoint)
+
+    def retrain(body: bytes) -> Any:
+        return {"attempt": state.plain(service.retrainer.retrain(bodies.decode(body, bodies.RetrainRequest).mode))}
+
+    def promote(body: bytes) -> Any:
+        version = bodies.decode(body, bodies.PromoteRequest).version
+        return {"model_version": version, "from_version": service.retrainer.promote(version)}
+
+    def rollback(body: bytes) -> Any:
+        bodies.decode(body, bodies.RollbackRequest)
+        gone, now = service.retrainer.rollback()
+        return {"model_version": now, "from_version": gone}
+
+    post("/alerts", alerts.Webhook, bodies.MAX_SMALL_BODY, service.take_alerts, "Alertmanager's webhook, version 4")
+    post("/archive/runs", bodies.PostedRuns, config.max_archive_bytes, service.add_runs, "Archive completed runs")
+    post("/feedback", bodies.PostedFeedback, bodies.MAX_SMALL_BODY, service.add_feedback, "Tell the true RUL")
+    post("/events", None, bodies.MAX_SMALL_BODY, service.add_event, "Report an event")
+    post("/retrain", bodies.RetrainRequest, bodies.MAX_SMALL_BODY, retrain, "Retrain by hand")
+    post("/promote", bodies.PromoteRequest, bodies.MAX_SMALL_BODY, promote, "Promote a version by hand")
+    post("/rollback", bodies.RollbackRequest, bodies.MAX_SMALL_BODY, rollback, "Go back to the version before")
+
+
+def _add_gets(app: FastAPI, service: Service) -> None:
+    @app.get("/archive/runs", responses=bodies.UNAVAILABLE)
+    def archived() -> dict[str, Any]:
+        """The archived runs, sorted by id."""
+        try:
+            ids = service.archive.run_ids()
+        except DataError as error:
+            raise bodies.Problem(503, "archive", str(error)) from error
+        return {"runs": [{"run_id": run_id, "role": role_of(run_id)} for run_id in ids]}
+
+    @app.get("/events", responses={422: bodies.PROBLEM})
+    def events(
+        after: Annotated[int, Query(ge=0, le=2**53, description="number of the newest event you have")] = 0,
+    ) -> dict[str, Any]:
+        """Events in order, at most a thousand; ask again with `next` for those that follow."""
+        found = service.events.read(after, PAGE)
+        return {"events": found, "next": found[-1]["seq"] if found else after}
+
+    @app.get("/feedback")
+    def feedback() -> dict[str, Any]:
+        """What completed engines say of the model in production, and the runs since which labels have changed."""
+        return {**service.concept.status(), "changed_runs": service.concept.changed_runs()}
+
+    @app.get("/status")
+    def status() -> dict[str, Any]:
+        """Where the loop is, what it works on, what it decided last, and how true the model's predictions are."""
+        return service.status()
+
+    @app.get("/metrics", response_class=Response)
+    def metrics() -> Response:
+        """For Prometheus."""
+        return Response(service.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @app.get("/healthz", responses=bodies.UNAVAILABLE)
+    def healthz() -> dict[str, str]:
+        """Whether the worker is alive."""
+        if not service.alive:
+            raise bodies.Problem(503, "worker", "has ended")
+        return {"status": "ok"}
+
+    @app.get("/readyz", responses=bodies.UNAVAILABLE)
+    def readyz() -> dict[str, str]:
+        """Whether the registry has been reached and what an earlier retrainer left is in order."""
+        if not service.retrainer.ready:
+            raise bodies.Problem(503, "registry", service.retrainer.blocked or "starting")
+        return {"status": "ready"}
+
+
+def _roles(run_ids: list[str]) -> dict[str, int]:
+    roles = [role_of(run_id) for run_id in run_ids]
+    return {role: roles.count(role) for role in sorted(set(roles))}
+
+
+def _lock(folder: Path) -> int:
+    """Lock the loop's folder for this process; the kernel releases it however the process ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        raise DriftloopError(
+            "another retrainer works on this folder", where=str(folder), remedy="stop it, or set DRIFTLOOP_STATE_DIR"
+        ) from error
+    return handle

@@ -1,0 +1,1 @@
+"""Where a pipeline runs: beside the retrainer, as a Kubernetes Job, or on Kubeflow Pipelines."""

@@ -1,0 +1,1 @@
+"""What decides over a challenger: the plan, the gate, the concept watch, promotion."""

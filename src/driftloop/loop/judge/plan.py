@@ -1,0 +1,141 @@
+"""What a retraining would learn from: which completed runs are old, which are new, which cannot be trusted."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from driftloop.errors import DataError
+from driftloop.fleet.runs import Run, role_of
+from driftloop.fleets.cmapss.schema import N_SETTINGS, SENSORS
+from driftloop.model.bundle import ManifestEntry
+from driftloop.training import regimes
+
+LEAST_BY_ROLE = {"train": 5, "early_stop": 1, "calibrate": 2, "gate": 3}
+"""New engines that each role needs, whatever their total."""
+
+NEWEST_CYCLES, LEAST_CYCLES = 20, 10
+"""A sensor is looked at over an engine's newest 20 cycles in a regime; with fewer than 10 it is not judged."""
+LEAST_REFERENCE = 5
+"""Runs that must have been in a regime before their variation says anything."""
+USUALLY, DISTINCT = 0.95, 4
+"""A sensor counts as stuck where it showed one value, and at least 4 in at least 95 % of these runs. (Some sensors
+of a healthy C-MAPSS engine, such as 6 and 16, flip between two values and may well stay at one.)"""
+
+
+class StuckSensor(msgspec.Struct, frozen=True):
+    """A run whose sensor stood still where other runs' vary."""
+
+    run_id: str
+    sensors: list[str]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs of one retraining, and the challenger's manifest over all of them."""
+
+    old: list[Run]
+    new: list[Run]
+    manifest: list[ManifestEntry]
+    excluded: list[StuckSensor]
+    missing: list[str]
+    """Runs of the champion's manifest that the archive no longer has."""
+    superseded: list[Run]
+    """Runs whose labels no longer hold; the baseline still knows their inputs."""
+
+
+def new_run_ids(archived: Iterable[str], manifest: Sequence[ManifestEntry]) -> list[str]:
+    """The archived runs that the champion does not know, sorted."""
+    return sorted(set(archived) - {entry.run_id for entry in manifest})
+
+
+def lacking(new_ids: Sequence[str], min_new_engines: int) -> str | None:
+    """What new completed runs are still too few of, in words; None where there are enough."""
+    counts = Counter(role_of(run_id) for run_id in new_ids)
+    wants = [f"{len(new_ids)} new completed runs, {min_new_engines} are needed"] * (len(new_ids) < min_new_engines)
+    wants += [
+        f"{counts[role]} of them in role {role}, {least} are needed"
+        for role, least in LEAST_BY_ROLE.items()
+        if counts[role] < least
+    ]
+    return "; ".join(wants) or None
+
+
+def make(runs: Sequence[Run], manifest: Sequence[ManifestEntry], changed: Iterable[str] | None = None) -> Plan:
+    """Sort archived runs into old and new, and leave out new ones with a stuck sensor.
+
+    New runs form the next operating domain. After a concept drift `changed` are the runs that show the labels as they
+    are now: only these are learnt from, and all others are superseded. Raises DataError where a run differs from what
+    the champion was trained on under the same id.
+    """
+    known = {entry.run_id: entry for entry in manifest}
+    recognised = sorted((run for run in runs if run.run_id in known), key=lambda run: run.run_id)
+    altered = [run.run_id for run in recognised if run.sha256 != known[run.run_id].sha256]
+    if altered:
+        raise DataError(
+            f"run {altered[0]} and {len(altered) - 1} others are not what the production model was trained on",
+            where="archive",
+            remedy="the archive is append-only: restore it from a backup",
+        )
+    arrived = sorted((run for run in runs if run.run_id not in known), key=lambda run: run.run_id)
+    excluded = stuck_sensors(arrived, recognised)
+    refused = {stuck.run_id for stuck in excluded}
+    usable = [run for run in arrived if run.run_id not in refused]
+    domain = 1 + max((entry.domain for entry in manifest), default=-1)
+    entries = [known[run.run_id] for run in recognised]
+    entries += [ManifestEntry(run.run_id, run.sha256, run.role, domain, len(run.rows)) for run in usable]
+    if changed is not None:
+        hold = set(changed)
+        entries = [msgspec.structs.replace(entry, superseded=entry.run_id not in hold) for entry in entries]
+    stale = {entry.run_id for entry in entries if entry.superseded}
+    return Plan(
+        old=[run for run in recognised if run.run_id not in stale],
+        new=[run for run in usable if run.run_id not in stale],
+        manifest=entries,
+        excluded=excluded,
+        missing=sorted(set(known) - {run.run_id for run in recognised}),
+        superseded=[run for run in [*recognised, *usable] if run.run_id in stale],
+    )
+
+
+def stuck_sensors(new: Sequence[Run], old: Sequence[Run]) -> list[StuckSensor]:
+    """New runs in which a sensor stood still over the newest cycles in a regime where it usually varies.
+
+    What is usual, the old runs say; in a regime that too few of them were in, the other new runs do.
+    """
+    everything = [*old, *new]
+    if not new:
+        return []
+    found = regimes.find(everything)
+    values = np.stack([_distinct_values(run, found) for run in everything])
+    reference, candidates = values[: len(old)], values[len(old) :]
+    expected = _usually_varies(reference)
+    unknown = np.isnan(expected)
+    expected[unknown] = _usually_varies(candidates)[unknown]
+    stuck = ((candidates == 1) & (expected == 1)[None]).any(axis=1)
+    return [
+        StuckSensor(run.run_id, [SENSORS[i] for i in np.flatnonzero(sensors)])
+        for run, sensors in zip(new, stuck, strict=True)
+        if sensors.any()
+    ]
+
+
+def _distinct_values(run: Run, found: regimes.Regimes) -> NDArray[np.float64]:
+    """How many values each sensor took in each regime, `[K, 21]`; NaN where the run was there too briefly."""
+    nearest, inside = found.assign(run.rows[:, :N_SETTINGS])
+    values = np.full((len(found), len(SENSORS)), np.nan)
+    for regime in range(len(found)):
+        rows = run.rows[inside & (nearest == regime)][-NEWEST_CYCLES:, N_SETTINGS:]
+        if len(rows) >= LEAST_CYCLES:
+            values[regime] = 1 + (np.diff(np.sort(rows, axis=0), axis=0) > 0).sum(axis=0)
+    return values
+
+
+def _usually_varies(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of `[runs, K, 21]`: 1 where a sensor usually varies in a regime, else 0; NaN where too few runs say so."""
+    judged = (~np.isnan(values)).sum(axis=0)
+    share = (np.nan_to_num(values) >= DISTINCT).sum(axis=0) / np.maximum(judged, 1)
+    return np.where(judged >= LEAST_REFERENCE, (share >= USUALLY).astype(np.float64), np.nan)

@@ -1,0 +1,139 @@
+"""Promotion and rollback, the same functions for the loop and by hand.
+
+Moving the alias `production` is the single commit point. What is written before it does no harm if a crash
+follows, and what is written after it `repair` writes again. Every decision is a tag of the version and an event.
+"""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from driftloop import durable
+from driftloop.errors import DriftloopError
+from driftloop.model.registry import CHALLENGER, PREVIOUS, PRODUCTION, Registry, Version
+
+Report = Callable[[dict[str, Any]], object]
+"""Takes an event to the log: `EventLog.append` in the retrainer, an HTTP call in a pipeline step."""
+
+APPROVED, PROMOTED, REJECTED, ROLLED_BACK, ABANDONED = "approved", "promoted", "rejected", "rolled_back", "abandoned"
+OVER_TAG, PARENT_TAG, RETRAINING_TAG = "promoted_over", "parent_version", "retraining"
+"""Tags of a version: what it replaced in production, what it was trained from, in which retraining."""
+
+
+def decide(registry: Registry, version: str, decision: str, reason: str, cause: str | None) -> None:
+    """Write a decision about a version into its tags."""
+    tags = {"decision_reason": reason, "decided_at": durable.now(), "decision": decision}
+    registry.set_tags(version, {"cause": cause, **tags} if cause else tags)
+
+
+def promote(
+    registry: Registry,
+    version: str,
+    *,
+    reason: str,
+    cause: str | None,
+    report: Report,
+    champion: str | None = None,
+) -> str | None:
+    """Make `version` the production model; returns the version it replaced.
+
+    The bundle is downloaded and its digest compared first, so that a damaged one is never promoted. Does
+    nothing but repair what is missing if the version is in production already. `champion` is the version that the
+    gate compared it with, which must still be in production. Raises BundleError for a damaged bundle,
+    RegistryUnavailable, and DriftloopError for a version that does not exist or another champion.
+    """
+    replaced = registry.alias(PRODUCTION)
+    if replaced == version:
+        repair(registry)
+        return registry.tags(version).get(OVER_TAG)
+    if champion is not None and replaced != champion:
+        raise DriftloopError(
+            f"version {version} was compared with version {champion}, but {replaced} is in production now",
+            where=f"model {registry.model_name}",
+            remedy="retrain from the version in production",
+        )
+    with tempfile.TemporaryDirectory(prefix="driftloop-") as folder:
+        registry.fetch(version, Path(folder) / "bundle")
+    if replaced is not None:
+        registry.set_tag(version, OVER_TAG, replaced)
+    decide(registry, version, APPROVED, reason, cause)
+
+    registry.set_alias(PRODUCTION, version)
+    report(
+        {
+            "kind": "promoted",
+            "time": durable.now(),
+            "model_version": version,
+            "from_version": replaced,
+            "cause": cause,
+            "reason": reason,
+        }
+    )
+    repair(registry)
+    return replaced
+
+
+def rollback(registry: Registry, *, reason: str, cause: str | None, report: Report) -> tuple[str, str]:
+    """Put the version before production back; returns (version rolled back, version now in production).
+
+    Raises DriftloopError where there is no version to go back to, and as `promote` does.
+    """
+    versions = {version.version: version for version in registry.versions()}
+    now = registry.alias(PRODUCTION)
+    before = _before(versions, now)
+    if now is None or before is None:
+        raise DriftloopError(
+            "there is no version to go back to" if now else "nothing is in production",
+            where=f"model {registry.model_name}",
+            remedy="promote a version by its number: driftloop promote VERSION",
+        )
+    with tempfile.TemporaryDirectory(prefix="driftloop-") as folder:
+        registry.fetch(before, Path(folder) / "bundle")
+
+    registry.set_alias(PRODUCTION, before)
+    report(
+        {
+            "kind": "rolled_back",
+            "time": durable.now(),
+            "model_version": before,
+            "from_version": now,
+            "cause": cause,
+            "reason": reason,
+        }
+    )
+    decide(registry, now, ROLLED_BACK, reason, cause)
+    repair(registry)
+    return now, before
+
+
+def repair(registry: Registry) -> None:
+    """Make `previous`, `challenger` and the decision's tag agree with `production`."""
+    versions = {version.version: version for version in registry.versions()}
+    aliases = registry.aliases()
+    production = aliases.get(PRODUCTION)
+    if production not in versions:
+        return
+    if versions[production].tags.get("decision") == APPROVED:
+        registry.set_tag(production, "decision", PROMOTED)
+    before = _before(versions, production)
+    if before is not None and aliases.get(PREVIOUS) != before:
+        registry.set_alias(PREVIOUS, before)
+    if before is None and PREVIOUS in aliases:
+        registry.delete_alias(PREVIOUS)
+    challenger = aliases.get(CHALLENGER)
+    if challenger is not None and (challenger == production or _is_decided(versions.get(challenger))):
+        registry.delete_alias(CHALLENGER)
+
+
+def _is_decided(version: Version | None) -> bool:
+    return version is None or version.tags.get("decision") in (PROMOTED, REJECTED, ROLLED_BACK, ABANDONED)
+
+
+def _before(versions: dict[str, Version], production: str | None) -> str | None:
+    """The version that production replaced, or was trained from; None where neither exists any more."""
+    if production not in versions:
+        return None
+    tags = versions[production].tags
+    candidates = (tags.get(OVER_TAG), tags.get(PARENT_TAG))
+    return next((version for version in candidates if version in versions and version != production), None)

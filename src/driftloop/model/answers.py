@@ -1,0 +1,128 @@
+"""What an exported model answers: predictions for judging it, traces for its baseline. ONNX Runtime, no torch."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from driftloop.drift.baseline import REFERENCE_ROLES, Trace
+from driftloop.errors import BundleError, DataError
+from driftloop.fleet.runs import Run, windows
+from driftloop.fleets.cmapss.schema import N_SETTINGS
+from driftloop.model.bundle import MODEL, ManifestEntry, read_metadata
+
+OUTPUTS = ("rul", "lower", "upper", "regime", "newest")
+BATCH = 256
+TRACED = 100
+"""Engines of one domain that a baseline is made from: more change its distributions less than a fleet changes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """An exported model, ready to answer."""
+
+    session: Any
+    """`onnxruntime.InferenceSession`, one thread per call; calls may run side by side."""
+    window: int
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """A model's answers to windows of some runs, `[n]` where not said otherwise, and side by side."""
+
+    engine: NDArray[np.str_]
+    cycle: NDArray[np.int64]
+    """1 for an engine's first row."""
+    true: NDArray[np.float64]
+    """Capped RUL, cycles."""
+    rul: NDArray[np.float32]
+    lower: NDArray[np.float32]
+    upper: NDArray[np.float32]
+    regime: NDArray[np.int64]
+    newest: NDArray[np.float32]
+    """Regime-normalised sensors, `[n, 21]`."""
+
+
+def open_model(folder: Path) -> Model:
+    """The model of a bundle's folder; raises BundleError where it cannot be loaded."""
+    metadata = read_metadata(folder)
+    return Model(open_session(folder / MODEL), metadata.window)
+
+
+def open_session(path: Path) -> Any:
+    """An ONNX Runtime session with one thread per call; raises BundleError where the file is missing or damaged."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's errors have no common class of their own
+        raise BundleError(f"cannot be loaded: {error}", where=str(path)) from error
+
+
+def evaluate(model: Model, runs: Sequence[Run], *, stride: int = 1, threads: int = 2) -> Answers:
+    """The answers to every `stride`-th window of `runs`, the last one of each included.
+
+    Raises DataError where there is no run to evaluate on.
+    """
+    if not runs:
+        raise DataError("there is no run to evaluate a model on")
+    found = list(outputs(model, runs, threads, stride))
+    lengths = [len(answer[0]) for answer in found]
+    cycles = [np.arange(len(run.rows) - 1, -1, -stride)[::-1] for run in runs]
+    labels = [windows(run, 1, stride)[1] for run in runs]
+    rul, lower, upper, regime, newest = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return Answers(
+        engine=np.repeat([run.run_id for run in runs], lengths),
+        cycle=np.concatenate(cycles).astype(np.int64) + 1,
+        true=np.concatenate(labels).astype(np.float64),
+        rul=rul,
+        lower=lower,
+        upper=upper,
+        regime=regime,
+        newest=newest,
+    )
+
+
+def traces(model: Model, runs: Sequence[Run], manifest: Sequence[ManifestEntry], *, threads: int = 2) -> list[Trace]:
+    """The model's answers over every cycle of the manifest's engines with a role in its making, for its baseline.
+
+    Of a domain with more than TRACED such engines the first by id stand for all: an id is a hash. Runs outside the
+    manifest, and those that judge or only send traffic, are passed over.
+    """
+    domain = {entry.run_id: entry.domain for entry in manifest}
+    left = dict.fromkeys(domain.values(), TRACED)
+    chosen = []
+    for run in sorted(runs, key=lambda run: run.run_id):
+        if run.run_id in domain and run.role in REFERENCE_ROLES and left[domain[run.run_id]]:
+            left[domain[run.run_id]] -= 1
+            chosen.append(run)
+    return [
+        Trace(
+            run_id=run.run_id,
+            domain=domain[run.run_id],
+            role=run.role,
+            prediction=rul,
+            settings=run.rows[:, :N_SETTINGS].astype(np.float32),
+            newest=newest,
+            regime=regime,
+        )
+        for run, (rul, _, _, regime, newest) in zip(chosen, outputs(model, chosen, threads), strict=True)
+    ]
+
+
+def outputs(model: Model, runs: Sequence[Run], threads: int, stride: int = 1) -> Iterator[list[NDArray[Any]]]:
+    """All outputs for the windows of each run; the runs share the threads."""
+
+    def answer(run: Run) -> list[NDArray[Any]]:
+        rows, _ = windows(run, model.window, stride)
+        parts = [model.session.run(list(OUTPUTS), {"rows": rows[i : i + BATCH]}) for i in range(0, len(rows), BATCH)]
+        return [np.concatenate(output) for output in zip(*parts, strict=True)]
+
+    with ThreadPoolExecutor(max_workers=threads) as pool:
+        yield from pool.map(answer, runs)

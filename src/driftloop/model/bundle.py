@@ -1,0 +1,106 @@
+"""The bundle: a model version as files, and all that serving, the watch and the gate know of a model.
+
+`model.onnx` takes raw rows, float32 `[batch, cycles, 24]` named `rows`, cycles >= 1, and returns
+  `rul`    float32 `[batch]`      cycles, 0 to the cap
+  `lower`  float32 `[batch]`      lower end of the prediction interval
+  `upper`  float32 `[batch]`      upper end
+  `regime` int64   `[batch]`      operating regime of the newest row; -1 for one never seen in training
+  `newest` float32 `[batch, 21]`  regime-normalised sensors of the newest row
+`baseline.json` is what healthy traffic looks like (driftloop.drift.baseline);
+`metadata.json` says where the model came from (`Metadata`);
+`checkpoint.npz` has the weights by name; only training reads it.
+"""
+
+import hashlib
+from pathlib import Path
+
+import msgspec
+
+from driftloop.durable import write_atomically
+from driftloop.errors import BundleError
+from driftloop.fleets.cmapss.schema import COLUMNS, RUL_CAP
+
+MODEL, BASELINE, METADATA, CHECKPOINT = "model.onnx", "baseline.json", "metadata.json", "checkpoint.npz"
+UNSEEN_REGIME = -1
+SERVING_FILES = (MODEL, BASELINE, METADATA)
+
+
+class ManifestEntry(msgspec.Struct, frozen=True):
+    """One completed run a model knows: its role in training and the operating domain it belongs to.
+
+    A domain is the set of runs that arrived between two trainings; 0 is the first champion's.
+    """
+
+    run_id: str
+    sha256: str
+    role: str
+    domain: int
+    cycles: int
+    superseded: bool = False
+    """Its inputs are still what a healthy engine shows, but its labels no longer hold (concept drift): it counts for
+    the baseline, and nothing is learnt from it or judged on it."""
+
+
+class Example(msgspec.Struct, frozen=True):
+    """Rows `[batch][cycles][24]` and the answers that the exporter got for them."""
+
+    rows: list[list[list[float]]]
+    rul: list[float]
+    lower: list[float]
+    upper: list[float]
+
+
+class Metadata(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a model came from and what it needs."""
+
+    window: int
+    """Newest rows that the graph looks at; it pads shorter histories itself."""
+    regimes: int
+    manifest: list[ManifestEntry]
+    example: Example
+    data_source: str
+    """`nasa` or `simulated`."""
+    seed: int
+    training: str
+    """`full` or `warm_start`."""
+    parent_version: str | None = None
+    cause: str | None = None
+    git_commit: str | None = None
+    dvc_revision: str | None = None
+    parameters: dict[str, float | int | str | bool] = {}
+    metrics: dict[str, float] = {}
+    interval_coverage: float = 0.9
+    cap: int = RUL_CAP
+    columns: list[str] = msgspec.field(default_factory=lambda: list(COLUMNS))
+    created: str = ""
+
+
+def write_metadata(folder: Path, metadata: Metadata) -> None:
+    """Write `metadata.json` into a bundle's folder."""
+    write_atomically(folder / METADATA, msgspec.json.format(msgspec.json.encode(metadata), indent=1) + b"\n")
+
+
+def read_metadata(folder: Path) -> Metadata:
+    """Read `metadata.json`; raises BundleError naming the file and the field."""
+    path = folder / METADATA
+    try:
+        metadata = msgspec.json.decode(path.read_bytes(), type=Metadata)
+    except OSError as error:
+        raise BundleError(f"cannot be read: {error.strerror}", where=str(path)) from error
+    except msgspec.DecodeError as error:
+        raise BundleError(str(error), where=str(path)) from error
+    if metadata.columns != list(COLUMNS):
+        raise BundleError("was trained on other columns than this version of driftloop sends", where=str(path))
+    return metadata
+
+
+def digest(folder: Path) -> str:
+    """SHA-256 over the names and bytes of a bundle's serving files; raises BundleError where one is missing."""
+    whole = hashlib.sha256()
+    for name in SERVING_FILES:
+        try:
+            content = (folder / name).read_bytes()
+        except OSError as error:
+            raise BundleError(f"{name} cannot be read: {error.strerror}", where=str(folder)) from error
+        whole.update(f"{name} {hashlib.sha256(content).hexdigest()}\n".encode())
+    return whole.hexdigest()

@@ -1,0 +1,46 @@
+"""Prediction intervals that hold for a new engine: split conformal calibration, with engines as the unit.
+
+A label's score is by how much it lies outside the network's two quantiles, negative inside them (conformalised
+quantile regression: Romano, Patterson & Candes, NeurIPS 2019). The interval holds every label whose score is at most
+the offset of that label's band, and what lies between; a band's offset is such that on calibrate-role engines as many
+of its labels are held as promised. So coverage is promised for each band of the true RUL and not just on average
+(label-conditional conformal prediction: Vovk, "Conditional validity of inductive conformal predictors", 2013).
+
+Windows of one engine are not exchangeable with those of another, engines are; so each engine weighs the same,
+its windows share its weight, and one more engine, the coming one, is given infinite scores (hierarchical
+conformal prediction: Lee, Barber & Willett, "Distribution-free inference with hierarchical data", 2023).
+For a random window of a new engine in a band coverage is then at least nominal.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from driftloop.fleets.cmapss.schema import RUL_CAP
+
+NOMINAL = 0.90
+BANDS = ((0, 25), (26, 50), (51, 75), (76, 100), (101, RUL_CAP - 1), (RUL_CAP, RUL_CAP))
+"""Bands of the capped label, cycles, ends included; the last one holds all engines at the cap."""
+
+
+def band_offsets(
+    scores: NDArray[np.floating], labels: NDArray[np.floating], engines: NDArray[np.generic]
+) -> NDArray[np.float32]:
+    """The conformal offset of each band, from the windows `[n]` whose capped label lies in it: `[bands]`, cycles."""
+    inside = [(labels >= first) & (labels <= last) for first, last in BANDS]
+    return np.array([conformal_offset(scores[chosen], engines[chosen]) for chosen in inside], dtype=np.float32)
+
+
+def conformal_offset(
+    scores: NDArray[np.floating], engines: NDArray[np.generic], nominal: float = NOMINAL, largest: float = RUL_CAP
+) -> float:
+    """The smallest offset covering `nominal` of the score's distribution over engines.
+
+    `scores[i]` is by how much label i lies outside its interval (negative: inside) and `engines[i]` its engine.
+    Each of K engines has weight 1 / (K + 1) and an infinite score the remaining one; where the quantile is
+    infinite, with too few engines, `largest` is returned, which makes the interval the whole range.
+    """
+    names, position, sizes = np.unique(engines, return_inverse=True, return_counts=True)
+    order = np.argsort(scores, kind="stable")
+    reached = np.cumsum(1.0 / sizes[position[order]]) / (len(names) + 1)
+    enough = np.flatnonzero(reached >= nominal - 1e-9)
+    return float(min(scores[order[enough[0]]], largest)) if len(enough) else float(largest)

@@ -1,0 +1,280 @@
+"""The network: raw rows in; RUL, interval, regime and the normalised newest row out.
+
+Selecting the newest rows, padding, regimes and normalisation are part of the graph, so that whoever serves it
+needs no preprocessing code. What depends on the number of regimes are buffers; the weights do not.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from driftloop.fleets.cmapss.schema import N_SENSORS, N_SETTINGS, RUL_CAP
+from driftloop.model.bundle import UNSEEN_REGIME
+from driftloop.training.intervals import BANDS
+from driftloop.training.regimes import RADIUS, SCALES, Regimes
+
+CLIP = 6.0
+"""Normalised sensors are clipped to +-6 for the LSTM: beyond it there is nothing it could have learnt."""
+SHOWN_CLIP = 1e6
+"""`newest` is clipped here, so that no input, however far off, gives an infinite answer."""
+INPUT_CLIP = 1e9
+AGE_UNIT = 100.0
+"""Rows that are 1 where the weights see an age."""
+WIDTHS = (5, 15, 40, 100, 256)
+"""Newest rows that means and changes are taken over, as far as the window reaches."""
+SMALLEST_SPREAD = 1e-9
+"""Keeps the slope of a single row, which has none, at zero."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The sizes of the network."""
+
+    window: int = 60
+    """Newest rows that it looks at."""
+    kernel: int = 4
+    conv_stride: int = 4
+    channels: int = 32
+    hidden: int = 64
+    layers: int = 2
+    dropout: float = 0.1
+    oldest: int = 0
+    """Oldest rows of the window whose mean is what a sensor's change is measured from.
+
+    Engines differ from new on, so a window that reaches back to an engine's youth says more by how it has changed.
+    0, for short windows: the weights see neither change nor age.
+    """
+    health: int = 0
+    """Health indices: sums of the sensors that take the sensors' place, with weights that are learnt.
+
+    They are the same sums for each row that the LSTM sees, and for each statistic that the perceptron sees. 0: both see
+    the sensors themselves.
+    """
+    perceptron: int = 0
+    """Units of the first layer of a perceptron on rolling statistics that answers beside the LSTM; 0: there is none.
+
+    Needs `oldest`.
+    """
+
+    def __post_init__(self) -> None:
+        if self.perceptron and not self.oldest:
+            raise ValueError("the perceptron is shown the oldest rows of the window: oldest must be above 0")
+        if self.window < self.kernel or (self.window - self.kernel) % self.conv_stride:
+            raise ValueError(
+                f"a kernel of {self.kernel} in steps of {self.conv_stride} does not end on row {self.window}: "
+                "the newest rows would be ignored"
+            )
+
+
+class Outputs(NamedTuple):
+    """The graph's outputs, in its order; see driftloop.model.bundle for their meaning."""
+
+    rul: Tensor
+    lower: Tensor
+    upper: Tensor
+    regime: Tensor
+    newest: Tensor
+
+
+class RulNetwork(nn.Module):  # type: ignore[misc]
+    """A causal strided convolution, an LSTM, and a head for RUL and the two quantiles of the interval.
+
+    Where there is a perceptron, the answer is the mean of its own and the LSTM's. Each learns the whole answer by
+    itself, so that their errors differ and the mean is better than either.
+    """
+
+    centres: Tensor
+    mean: Tensor
+    std: Tensor
+    varies: Tensor
+    scales: Tensor
+    offsets: Tensor
+    bands: Tensor
+    weighing: Tensor
+
+    def __init__(self, architecture: Architecture, regimes: Regimes) -> None:
+        super().__init__()
+        self.architecture = architecture
+        seen = architecture.health or N_SENSORS
+        channels = (2 if architecture.oldest else 1) * (seen + 1)
+        self.lstm_health = _indices(architecture.health)
+        self.conv = nn.Conv1d(channels, architecture.channels, architecture.kernel, architecture.conv_stride)
+        self.lstm = nn.LSTM(
+            architecture.channels,
+            architecture.hidden,
+            architecture.layers,
+            dropout=architecture.dropout if architecture.layers > 1 else 0.0,
+        )
+        self.head = _perceptron(architecture.hidden, 32)
+        self.widths = (*(width for width in WIDTHS if width < architecture.window), architecture.window)
+        if architecture.perceptron:
+            shown = (2 * len(self.widths) + 1) * seen + 1
+            self.perceptron_health = _indices(architecture.health)
+            self.perceptron = _perceptron(shown, architecture.perceptron, architecture.perceptron // 2)
+            self.register_buffer("weighing", _weighing(self.widths, architecture.window))
+        self.register_buffer("scales", torch.tensor(SCALES, dtype=torch.float32))
+        self.register_buffer("centres", torch.from_numpy(regimes.centres))
+        self.register_buffer("mean", torch.from_numpy(regimes.mean))
+        self.register_buffer("std", torch.from_numpy(regimes.std))
+        self.register_buffer("varies", torch.from_numpy(regimes.varies))
+        # Conformal correction of both ends, in cycles, for labels of each band (driftloop.training.intervals).
+        self.register_buffer("offsets", torch.zeros(len(BANDS)))
+        self.register_buffer("bands", torch.tensor(BANDS, dtype=torch.float32))
+
+    def forward(self, rows: Tensor) -> Outputs:
+        """`rows` `[batch, cycles >= 1, 24]`, raw units, oldest first."""
+        window = self.architecture.window
+        # Indexing from the end with a clamp takes the newest rows of a long history and repeats the first
+        # row of a short one; reading the length off the shape as a tensor keeps it dynamic in the export.
+        cycles = torch._shape_as_tensor(rows)[1]
+        index = (torch.arange(window) + (cycles - window)).clamp(min=0)
+        rows = rows[:, index].clamp(-INPUT_CLIP, INPUT_CLIP)
+        normalised, regime = self.normalise(rows)
+        nearest = regime[:, -1]
+        # As in `normalise`, for all rows: ONNX Runtime merges the two, which costs less than the newest row by itself.
+        distance = self.distances(rows)[..., -1].amin(-1)
+        seen = nearest.masked_fill(distance > RADIUS**2, UNSEEN_REGIME)
+        estimate = self.estimate(self.for_lstm(rows, normalised, regime)) * RUL_CAP
+        rul, lower, upper = self.interval(estimate)
+        shown = normalised[:, -1].clamp(-SHOWN_CLIP, SHOWN_CLIP)
+        return Outputs(rul, lower, upper, seen, shown)
+
+    def interval(self, estimate: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """RUL and both ends of its interval, cycles, each `[n]`, from RUL and quantiles `[n, 3]` in cycles.
+
+        The interval goes from the least to the largest label that is not further outside the quantiles than its
+        band's offset. Taking in what lies between, and the prediction, can only add coverage: calibration holds.
+        """
+        rul = estimate[:, 0].clamp(0.0, float(RUL_CAP))
+        first, last = self.bands[:, 0], self.bands[:, 1]
+        lower = torch.maximum(estimate[:, 1:2] - self.offsets, first)
+        upper = torch.minimum(estimate[:, 2:3] + self.offsets, last)
+        holds = lower <= upper
+        # A band of which no label is held gives way to the prediction.
+        lower = torch.where(holds, lower, rul[:, None]).amin(-1)
+        upper = torch.where(holds, upper, rul[:, None]).amax(-1)
+        return rul, torch.minimum(lower, rul), torch.maximum(upper, rul)
+
+    def normalise(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Sensors `[batch, cycles, 21]` normalised by their nearest regime, and that regime `[batch, cycles]`."""
+        regime = self.distances(rows).argmin(-2)
+        return (rows[..., N_SETTINGS:] - self.mean[regime]) / self.std[regime], regime
+
+    def distances(self, rows: Tensor) -> Tensor:
+        """Squared distance of each row's settings from each regime's centre, in SCALES, `[batch, regimes, cycles]`."""
+        settings = rows.transpose(-1, -2)[..., :N_SETTINGS, :] / self.scales.unsqueeze(-1)
+        apart = settings.unsqueeze(-3) - (self.centres / self.scales).unsqueeze(-1)
+        return (apart * apart).sum(-2)
+
+    def for_lstm(self, rows: Tensor, normalised: Tensor, regime: Tensor) -> Tensor:
+        """What the weights see of consecutive rows `[..., cycles, 24]`: `[..., 22, cycles]`, all zero for padding.
+
+        That is the normalised sensors of each row, and a 1 by which it differs from padding. Cycles come last, as ONNX
+        Runtime is slow where few numbers lie beside each other.
+
+        Sensors are clipped, and zero where they are constant in their regime. A row that the next one repeats in
+        all 24 columns is padding, whoever put it there: measured rows never agree, as their noise differs. That the
+        weights can tell padding from rows lets them know a young engine by its age.
+        """
+        sensors = (normalised.clamp(-CLIP, CLIP) * self.varies[regime]).transpose(-1, -2)
+        changes = (rows[..., 1:, :] - rows[..., :-1, :]).abs().amax(-1) > 0
+        # The newest row is one in any case.
+        is_row = nn.functional.pad(changes.to(sensors.dtype), (0, 1), value=1.0).unsqueeze(-2)
+        return torch.cat([sensors * is_row, is_row], dim=-2)
+
+    def estimate(self, inputs: Tensor) -> Tensor:
+        """RUL, lower and upper quantile `[batch, 3]` in units of the cap, from inputs `[batch, 22, window]`."""
+        answer = self.by_lstm(inputs)
+        return (answer + self.by_perceptron(self.statistics(inputs))) / 2.0 if self.architecture.perceptron else answer
+
+    def by_lstm(self, inputs: Tensor) -> Tensor:
+        """What the LSTM estimates by itself, as in `estimate`."""
+        steps = torch.relu(self.conv(self.seen(inputs))).permute(2, 0, 1)
+        _, (last, _) = self.lstm(steps)
+        answer: Tensor = self.head(last[-1])
+        return answer
+
+    def by_perceptron(self, statistics: Tensor) -> Tensor:
+        """What the perceptron estimates by itself, as in `estimate`, from `statistics`."""
+        of_sensors = statistics[:, :-1].reshape(-1, N_SENSORS, 2 * len(self.widths) + 1)
+        indices = self.perceptron_health(of_sensors).flatten(1)
+        answer: Tensor = self.perceptron(torch.cat([indices, statistics[:, -1:]], dim=-1))
+        return answer
+
+    def lstm_weights(self) -> list[Tensor]:
+        """All weights that `by_lstm` uses."""
+        return [weight for part in (self.lstm_health, self.conv, self.lstm, self.head) for weight in part.parameters()]
+
+    def perceptron_weights(self) -> list[Tensor]:
+        """All weights that `by_perceptron` uses."""
+        return [weight for part in (self.perceptron_health, self.perceptron) for weight in part.parameters()]
+
+    def seen(self, inputs: Tensor) -> Tensor:
+        """What the LSTM's convolution is shown: `[batch, channels, window]`.
+
+        Sensors or health indices and a 1 for each row; where there are oldest rows, also how the former have changed
+        since them, and the rows so far.
+        """
+        is_row = inputs[:, N_SENSORS:]
+        shown = [self.lstm_health(inputs[:, :N_SENSORS]), is_row]
+        if self.architecture.oldest:
+            changes = shown[0] - self.lstm_health(self.youth(inputs))
+            shown += [changes * is_row, is_row.cumsum(-1) / AGE_UNIT]
+        return torch.cat(shown, dim=1)
+
+    def youth(self, inputs: Tensor) -> Tensor:
+        """Each sensor's mean over the window's oldest rows, `[batch, 21, 1]`."""
+        is_row = inputs[:, N_SENSORS:]
+        oldest = is_row * (is_row.cumsum(-1) <= self.architecture.oldest)
+        sums = inputs @ oldest.transpose(1, 2)
+        return sums[:, :N_SENSORS] / sums[:, N_SENSORS:]
+
+    def statistics(self, inputs: Tensor) -> Tensor:
+        """What the perceptron is shown: `[batch, 21 * (2 * widths + 1) + 1]`.
+
+        Each sensor's mean over each of the widths, then its change over each of them, and its mean over the oldest
+        rows; at last the rows so far. The change is the least-squares slope times the width; where rows are missing it
+        is made smaller by the square of the share that is there, as slopes over few rows are noise.
+        """
+        of_sensors, of_rows = (inputs @ self.weighing).split([N_SENSORS, 1], dim=1)
+        sums, place_sums, _ = of_sensors.split(len(self.widths), dim=-1)
+        rows, place_sum, square_sum = of_rows.split(len(self.widths), dim=-1)
+        mean, place = sums / rows, place_sum / rows
+        spread = (square_sum / rows - place * place).clamp(min=SMALLEST_SPREAD)
+        slope = (place_sums / rows - mean * place) / spread
+        change = slope * (rows / rows.new_tensor(self.widths)) ** 2
+        shown = torch.cat([mean, change, self.youth(inputs)], dim=-1)
+        return torch.cat([shown.flatten(1), rows[:, 0, -1:] / AGE_UNIT], dim=-1)
+
+
+def _indices(health: int) -> nn.Module:
+    """Sums of the sensors, `[batch, 21, n]` to `[batch, health, n]`; the sensors themselves where `health` is 0."""
+    if not health:
+        return nn.Identity()
+    sums = nn.Conv1d(N_SENSORS, health, 1, bias=False)
+    nn.init.orthogonal_(sums.weight)
+    return sums
+
+
+def _perceptron(*sizes: int) -> nn.Sequential:
+    """Layers of these sizes, the first one being the input's, and three outputs."""
+    layers: list[nn.Module] = []
+    for before, after in pairwise(sizes):
+        layers += [nn.Linear(before, after), nn.ReLU()]
+    last = nn.Linear(sizes[-1], 3)
+    # Start from the middle of the labels instead of spending the first steps on getting there.
+    nn.init.constant_(last.bias, 0.6)
+    return nn.Sequential(*layers, last)
+
+
+def _weighing(widths: Sequence[int], window: int) -> Tensor:
+    """Weights by which rows are added up, `[window, 3 * widths]`: 1, place and squared place within each width."""
+    sums = torch.zeros(window, 3, len(widths))
+    for number, width in enumerate(widths):
+        place = torch.arange(1 - width, 1) / width
+        sums[window - width :, :, number] = torch.stack([place**0, place, place**2], dim=-1)
+    return sums.flatten(1)

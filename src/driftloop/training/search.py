@@ -1,0 +1,117 @@
+"""What `driftloop tune` searches and how a trial is judged: pure functions of runs and a configuration.
+
+A trial is judged by cross-validation over engines: each fold's engines stop the training that the others learn
+from, and its figure is the mean over the folds of the early-stop RMSE. Only engines of the roles that a training
+learns from take part; gate, live and test engines are not even read.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from driftloop.errors import DataError
+from driftloop.fleet.runs import Run, with_role
+from driftloop.training.train import LEARNING_ROLES, Progress, TrainConfig, train
+
+FOLDED_ROLES = ("train", "early_stop")
+"""Engines that take turns; the others of LEARNING_ROLES set the intervals, which no trial is judged by."""
+STEPS = (300, 1000)
+
+Report = Callable[[int, float], None]
+"""Takes the number of an evaluation, the same for all trials, and the early-stop RMSE there; may end the trial."""
+
+
+class Trial(Protocol):
+    """What is needed of an Optuna trial."""
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        """One of the choices."""
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1) -> int:
+        """A whole number."""
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        """A number."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Folded(Run):
+    """A run whose role is another in this fold than its id says."""
+
+    assigned: str = ""
+
+    @property
+    def role(self) -> str:
+        return self.assigned
+
+
+def suggest(trial: Trial, *, seed: int, steps: int | None) -> TrainConfig:
+    """One configuration of the search space; with `steps`, all trials take that many."""
+    kernel, stride = (int(size) for size in trial.suggest_categorical("convolution", ["2/2", "4/4", "5/5"]).split("/"))
+    layers = trial.suggest_int("layers", 1, 2)
+    start = TrainConfig()
+    architecture = replace(
+        start.architecture,
+        # A multiple of every stride, so that the convolution ends on the newest row.
+        window=trial.suggest_int("window", 40, 140, step=20),
+        kernel=kernel,
+        conv_stride=stride,
+        channels=trial.suggest_int("channels", 16, 64, step=16),
+        hidden=trial.suggest_int("hidden", 32, 96, step=16),
+        layers=layers,
+        oldest=trial.suggest_int("oldest", 0, 20, step=10),
+        dropout=trial.suggest_float("dropout", 0.0, 0.3),
+    )
+    return replace(
+        start,
+        seed=seed,
+        architecture=architecture,
+        batch=trial.suggest_categorical("batch", [128, 256, 512]),
+        steps=steps or trial.suggest_int("steps", *STEPS, step=100),
+        lr=trial.suggest_float("lr", 1e-3, 1e-2, log=True),
+        weight_decay=trial.suggest_float("weight_decay", 1e-4, 1e-1, log=True),
+        quantile_weight=trial.suggest_float("quantile_weight", 0.1, 1.0, log=True),
+        averaging=trial.suggest_float("averaging", 0.95, 0.995),
+    )
+
+
+def folds(runs: Sequence[Run], count: int, seed: int = 0) -> list[list[Run]]:
+    """The runs once for each fold, whole engines in each part; of one fold, with the roles that they have.
+
+    Raises DataError where there are too few engines, and ValueError for runs of other roles.
+    """
+    strangers = [run.run_id for run in runs if run.role not in LEARNING_ROLES]
+    if strangers:
+        raise ValueError(f"{strangers[0]} and {len(strangers) - 1} more engines are not for learning")
+    if count == 1:
+        return [list(runs)]
+    engines = sorted(with_role(runs, *FOLDED_ROLES), key=lambda run: run.run_id)
+    if len(engines) < 2 * count:
+        raise DataError(
+            f"{len(engines)} engines are too few for {count} folds", where="archive", remedy="add completed runs"
+        )
+    part = np.random.default_rng(seed).permutation(len(engines)) % count
+    others = [run for run in runs if run.role not in FOLDED_ROLES]
+    return [
+        [_Folded(run.run_id, run.rows, assigned="early_stop" if part[i] == fold else "train")
+         for i, run in enumerate(engines)] + others
+        for fold in range(count)
+    ]  # fmt: skip
+
+
+def cross_validate(parts: Sequence[Sequence[Run]], config: TrainConfig, report: Report) -> list[float]:
+    """The early-stop RMSE of each fold, in cycles on capped labels; `report` is told of every evaluation."""
+    found = []
+    evaluations = 0
+
+    def show(progress: Progress) -> None:
+        nonlocal evaluations
+        if progress.early_stop_rmse is not None:
+            report(evaluations, progress.early_stop_rmse)
+            evaluations += 1
+
+    for part in parts:
+        found.append(train(part, config, progress=show).metrics["early_stop_rmse"])
+    return found

@@ -1,0 +1,1 @@
+"""What measures driftloop: benchmarks, experiments, campaigns, the notebooks' code and the demonstration."""

@@ -1,0 +1,167 @@
+"""`driftloop benchmark` and `driftloop demo`: parse, call, print."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from driftloop import durable, settings
+from driftloop.errors import DriftloopError
+from driftloop.fleets.cmapss.files import SPLITS, SUBSETS
+
+app = typer.Typer(no_args_is_help=True, help="Measure the model and the drift detector by a fixed protocol.")
+
+
+@app.callback()
+def _benchmark() -> None:
+    """Measure the model and the drift detector by a fixed protocol."""
+
+
+@app.command()
+def rul(
+    subsets: Annotated[str, typer.Option(help="Subsets, separated by commas.")] = ",".join(SUBSETS),
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings, each with an engine split of its own.")] = 5,
+    per_subset: Annotated[
+        bool, typer.Option("--per-subset", help="Train a model for each subset instead of one for all.")
+    ] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A moment on a small simulated fleet: shows that it works, nothing else.")
+    ] = False,
+    cross_validate: Annotated[
+        bool, typer.Option("--cross-validate", help="Judge on held-out training engines; no test set is read.")
+    ] = False,
+    folds: Annotated[
+        int | None, typer.Option(min=2, help="Parts that the engines are dealt into to cross-validate; by default 3.")
+    ] = None,
+    config_file: Annotated[
+        Path | None, typer.Option("--config", help="JSON of what to change in the configuration; to cross-validate it.")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="Folder for results, table and figures.")] = Path("data/benchmark/rul"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """RUL of every test engine after its last row: the LSTM, gradient boosting and the literature in one table.
+
+    With --cross-validate the same two models are compared on training engines alone, which is how their
+    configurations were chosen. A run that was stopped goes on where it was: finished seeds are kept in the state
+    folder.
+    """
+    from driftloop.training import configuration
+    from driftloop_bench.rul import benchmark, cross_validation
+    from driftloop_bench.rul import report as benchmark_report
+
+    configured = settings.load()
+    errors, console = Console(stderr=True, highlight=False), Console(highlight=False)
+    plan = benchmark.make_plan(subsets, seeds, per_subset=per_subset, quick=quick)
+    if folds is not None and not cross_validate:
+        raise DriftloopError("only cross-validation has folds", where="--folds", remedy="add --cross-validate")
+    if config_file is not None:
+        if not cross_validate:
+            raise DriftloopError(
+                "the test sets are not for trying configurations", where="--config", remedy="add --cross-validate"
+            )
+        plan = replace(plan, config=configuration.read(config_file, plan.config))
+    data = benchmark.load_data(plan, configured, ("train",) if cross_validate else SPLITS)
+    if data.warning:
+        errors.print(f"[bold yellow]{data.warning}[/]")
+    cache, count = configured.state_dir / "benchmark" / "rul", folds or cross_validation.FOLDS
+    with benchmark_report.progress(plan, errors) as report:
+        if cross_validate:
+            results = cross_validation.run(plan, data, cache, report, count=count)
+        else:
+            results = benchmark.run(plan, data, cache, report)
+    if cross_validate:
+        summary = cross_validation.summarise(plan, data, results, count=count)
+        paths = [output / "rul-cross-validation.json"]
+        durable.write_json(paths[0], summary)
+        shown = cross_validation.tables(summary)
+    else:
+        summary = benchmark_report.summarise(plan, data, results)
+        paths = benchmark_report.write(summary, results, output)
+        shown = benchmark_report.tables(summary)
+    if as_json:
+        typer.echo(json.dumps(summary))
+        return
+    for table in shown:
+        console.print(table)
+    console.print("Results: " + ", ".join(str(path) for path in paths))
+
+
+@app.command()
+def drift(
+    requests: Annotated[int | None, typer.Option(min=1000, help="Healthy requests; by default 6 million.")] = None,
+    splits: Annotated[int | None, typer.Option(min=1, help="Engine splits, each with models of its own.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the traffic.")] = 0,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A moment on a small simulated fleet: shows that it works, nothing else.")
+    ] = False,
+    output: Annotated[Path, typer.Option(help="Folder for results, tables and figures.")] = Path(
+        "data/benchmark/drift"
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """False alarms and detection delays of the drift watch, and of other detectors on the same traffic.
+
+    Fleets of engines that no model has seen age at once; their requests are judged as the watch judges them. A run
+    that was stopped goes on where it was: what is finished is kept in the state folder.
+    """
+    from driftloop_bench.drift import command as drift_command
+
+    errors = Console(stderr=True, highlight=False)
+    plan = drift_command.make_plan(requests, splits, seed, quick=quick)
+    summary, paths = drift_command.measure(plan, settings.load(), output, errors, quick=quick)
+    if as_json:
+        typer.echo(json.dumps(summary))
+        return
+    console = Console(highlight=False)
+    drift_command.show(summary, console)
+    console.print("Results: " + ", ".join(str(path) for path in paths))
+
+
+def demo(
+    kind: Annotated[str, typer.Option(help="What changes at T0: fleet, bias, stuck or none.")] = "fleet",
+    subset: Annotated[str, typer.Option(help="Where the changed engines come from (kind fleet).")] = "FD002",
+    share: Annotated[float, typer.Option(min=0.05, max=1, help="Share of requests from changed engines.")] = 1.0,
+    sensor: Annotated[int, typer.Option(min=1, max=21, help="The faulty sensor (kinds bias and stuck).")] = 11,
+    sigmas: Annotated[float, typer.Option(help="Bias in standard deviations within an operating regime.")] = 2.0,
+    rate: Annotated[float, typer.Option(min=1, help="Requests a second.")] = 100.0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    timeout_s: Annotated[float, typer.Option(min=1, help="Longest time after T0, in seconds.")] = 180.0,
+    results: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("data/drift"),
+    state: Annotated[
+        Path | None, typer.Option(help="State folder; by default `demo` in the usual one, made new.")
+    ] = None,
+    champion_state: Annotated[
+        Path | None,
+        typer.Option(help="Start from a copy of this stopped platform with a trained champion; made where missing."),
+    ] = None,
+    reference: Annotated[bool, typer.Option(help="Train the reference model that T5 needs.")] = True,
+    report: Annotated[bool, typer.Option(help="Make the Evidently report.")] = True,
+    fast: Annotated[bool, typer.Option("--fast", help="Shorter phases and no Evidently report.")] = False,
+    simulated: Annotated[bool, typer.Option("--simulated", help="Use the fleet simulator, with small fleets.")] = False,
+) -> None:
+    """Train a champion, change the fleet under it, and watch the platform recover; then everything stops.
+
+    Exit code 0: recovered (or, for a sensor fault, detected and not trained on); 1: not.
+    """
+    from driftloop_bench.demo import run_demo
+    from driftloop_bench.experiment.run import Plan
+    from driftloop_bench.experiment.traffic import Change
+
+    if kind not in ("fleet", "bias", "stuck", "none"):
+        raise DriftloopError(f"unknown kind {kind}", where="--kind", remedy="choose fleet, bias, stuck or none")
+    plan = Plan(
+        Change(kind, subset, share, sensor, sigmas),  # type: ignore[arg-type]
+        rate=rate,
+        seed=seed,
+        healthy_s=10.0 if fast else 20.0,
+        timeout_s=timeout_s,
+        answers=1000 if fast else 3000,
+    )
+    succeeded = run_demo(
+        plan, results, state=state, champion_state=champion_state, with_reference=reference,
+        with_report=report and not fast, simulated=simulated,
+    )  # fmt: skip
+    raise typer.Exit(0 if succeeded else 1)

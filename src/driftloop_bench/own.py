@@ -1,0 +1,185 @@
+"""A platform of one's own: fresh state, free ports, up and ready, and everything gone again at the end."""
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+from rich.console import Console
+from rich.progress import Progress
+
+from driftloop import settings
+from driftloop.embedded.components import DRIFTLOOP, environment
+from driftloop.embedded.processes import die_with_parent, tail
+from driftloop.embedded.supervisor import LOCK, READY_S, STATUS, lock, make_token, port_is_free
+from driftloop.errors import DriftloopError
+from driftloop.fleets.cmapss.source import load_fleet
+from driftloop.protocol.archive_client import post_runs
+from driftloop.settings import Settings
+
+SIMULATED_ENGINES = 100
+TRAINING_S = 900.0
+SWAP_S = 60.0
+STOP_S = 40.0
+
+
+def own_settings(base: Settings, folder: Path, extra: dict[str, str]) -> Settings:
+    """Settings of a platform with its state in `folder`, on the usual ports or, where they are taken, on free ones."""
+    folder.mkdir(parents=True, exist_ok=True)
+    overrides: dict[str, object] = {
+        "state_dir": folder,
+        "archive": "",
+        "token_file": make_token(folder),
+        **{name: _free(getattr(base, name)) for name in ("mlflow_url", "server_url", "retrainer_url")},
+    }
+    if extra:
+        overrides |= {
+            "cmapss_dir": None,
+            "raw_dir": Path(extra["DRIFTLOOP_RAW_DIR"]),
+            "simulator_engines": SIMULATED_ENGINES,
+        }
+    return settings.load(**overrides)
+
+
+def simulator(folder: Path) -> dict[str, str]:
+    """Variables that make every process of the demonstration simulate its fleet."""
+    return {"DRIFTLOOP_RAW_DIR": str(folder / "no-data"), "DRIFTLOOP_SIMULATOR_ENGINES": str(SIMULATED_ENGINES)}
+
+
+def make_fresh(folder: Path) -> None:
+    """Empty the state folder of an earlier demonstration; anything else is left alone and refused."""
+    if folder.exists() and any(folder.iterdir()):
+        if not (folder / LOCK).exists():
+            raise DriftloopError(
+                "is neither empty nor the state of an earlier demonstration",
+                where=str(folder),
+                remedy="choose a new folder with --state",
+            )
+        lock(folder).close()
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    # Marks the folder as ours from the start, so that a demonstration cut short can be repeated.
+    (folder / LOCK).touch()
+
+
+@contextlib.contextmanager
+def running(configured: Settings, extra: dict[str, str], console: Console) -> Iterator[Settings]:
+    """`driftloop up` as a process, ready; stopped at the end whatever happens."""
+    folder = configured.state_dir
+    log = folder / "logs" / "up.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    with console.status("starting MLflow, prediction server, retrainer and drift watch"), log.open("wb") as output:
+        process = subprocess.Popen(
+            [*DRIFTLOOP, "up", "--plain"],
+            env=_environment(configured, extra),
+            stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=die_with_parent,  # noqa: PLW1509 (calls one C function that was looked up before)
+        )  # fmt: skip
+    try:
+        with console.status("waiting until every component is ready"):
+            _wait(lambda: _up(folder), READY_S + 10, lambda: process.poll() is not None, "driftloop up", log)
+        console.print(f"[bold]The platform is up[/] after {time.monotonic() - started:.1f} s")
+        for name in ("mlflow", "server", "retrainer"):
+            console.print(f"  {name:<10}{getattr(configured, f'{name}_url')}")
+        yield configured
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def train_champion(subset: str, seed: int, configured: Settings, extra: dict[str, str], console: Console) -> None:
+    """Archive a subset's completed runs, train on them, and wait until the server answers with the result."""
+    runs = [run for run in load_fleet(subset, configured, splits=("train",)).train if run.role != "live"]
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task("archiving completed runs", total=len(runs))
+        post_runs(runs, configured.retrainer_url, configured.token, lambda done, _: bar.update(task, completed=done))
+    console.print(f"[bold]{len(runs)} completed runs of {subset} archived[/]")
+    started = time.monotonic()
+    with console.status("training the champion"):
+        call([*DRIFTLOOP, "train", "--promote", "--seed", str(seed)], configured, extra, TRAINING_S)
+    version = wait_for_model(configured)
+    console.print(f"[bold]Champion trained and served[/] as version {version} after {time.monotonic() - started:.1f} s")
+
+
+def wait_for_model(configured: Settings) -> str:
+    """Wait until the server answers with a trained model; returns its version."""
+    _wait(
+        lambda: _served(configured) is not None,
+        SWAP_S,
+        lambda: False,
+        "server",
+        configured.state_dir / "logs/server.log",
+    )
+    return str(_served(configured))
+
+
+def _served(configured: Settings) -> str | None:
+    """The version that the server answers with; None for the stub and where nothing answers."""
+    try:
+        model = httpx.get(f"{configured.server_url}/model", timeout=2.0, trust_env=False).json()
+        return None if model["stub"] else str(model["model_version"])
+    except (httpx.HTTPError, ValueError, KeyError):
+        return None
+
+
+def call(command: list[str], configured: Settings, extra: dict[str, str], limit_s: float) -> None:
+    """Run a driftloop command against this platform; raises DriftloopError with the end of its output."""
+    name = " ".join(["driftloop", *command[len(DRIFTLOOP) :]])
+    try:
+        done = subprocess.run(
+            command,
+            env=_environment(configured, extra),
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            timeout=limit_s, check=False,
+            preexec_fn=die_with_parent,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise DriftloopError(f"took longer than {limit_s:g} s", where=name) from None
+    if done.returncode:
+        end = "\n".join(done.stdout.strip().splitlines()[-15:])
+        raise DriftloopError(f"failed with exit code {done.returncode}:\n{end}", where=name)
+
+
+def _environment(configured: Settings, extra: dict[str, str]) -> dict[str, str]:
+    assert configured.token_file is not None
+    source = {name: value for name, value in os.environ.items() if not (extra and name == "CMAPSS_DIR")}
+    return {**source, **environment(configured, configured.token_file), **extra}
+
+
+def _up(folder: Path) -> bool:
+    try:
+        return bool(json.loads((folder / STATUS).read_text(encoding="utf-8"))["ready"])
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _wait(condition: Callable[[], bool], limit_s: float, failed: Callable[[], bool], where: str, log: Path) -> None:
+    """Wait until `condition()`; raises DriftloopError with the log's end where `failed()`, or after `limit_s`."""
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        if failed() or time.monotonic() > deadline:
+            raise DriftloopError(f"did not get ready; its log ends:\n{tail(log, 15)}", where=where, remedy=f"see {log}")
+        time.sleep(0.1)
+
+
+def _free(url: str) -> str:
+    """The URL, on a port that the system chooses where its own is taken."""
+    parts = urlsplit(url)
+    if parts.port and port_is_free("127.0.0.1", parts.port):
+        return url
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}"

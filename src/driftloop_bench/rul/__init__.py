@@ -1,0 +1,1 @@
+"""The RUL benchmark on C-MAPSS."""

@@ -1,0 +1,95 @@
+"""Conformal offsets: worked examples, and coverage of engines that were not there."""
+
+import numpy as np
+import pytest
+import torch
+
+from driftloop.fleets.cmapss.source import simulated_fleet
+from driftloop.training import regimes
+from driftloop.training.intervals import BANDS, band_offsets, conformal_offset
+from driftloop.training.network import Architecture, RulNetwork
+
+
+def test_with_nine_engines_ninety_percent_need_the_largest_score():
+    assert conformal_offset(np.arange(9.0), np.arange(9)) == 8.0
+
+
+def test_with_nineteen_engines_the_second_largest_score_is_enough():
+    assert conformal_offset(np.arange(19.0), np.arange(19)) == 17.0
+
+
+def test_with_too_few_engines_the_interval_is_the_whole_range():
+    assert conformal_offset(np.arange(8.0), np.arange(8)) == 125.0
+
+
+def test_each_engine_weighs_the_same_whatever_its_number_of_windows():
+    # 19 engines, one of them with a thousand windows of a large score: two engines' weight lies above 0.
+    scores = np.concatenate([np.zeros(18), np.full(1000, 50.0)])
+    engines = np.concatenate([np.arange(18), np.full(1000, 18)])
+    assert conformal_offset(scores, engines) == 0.0
+    assert np.quantile(scores, 0.9) == 50.0
+
+
+def test_intervals_that_are_too_wide_are_narrowed():
+    assert conformal_offset(np.full(30, -4.0), np.arange(30)) == -4.0
+
+
+@pytest.mark.parametrize("engines", [10, 25, 60])
+def test_a_new_engine_is_covered_as_often_as_promised(engines):
+    rng = np.random.default_rng(engines)
+    covered = []
+    for _ in range(400):
+        level = rng.normal(0, 3, engines + 1)  # what the windows of one engine share
+        sizes = rng.integers(5, 40, engines + 1)
+        scores = [rng.normal(mean, 1, size) for mean, size in zip(level, sizes, strict=True)]
+        known, new = scores[:-1], scores[-1]
+        offset = conformal_offset(np.concatenate(known), np.repeat(np.arange(engines), sizes[:-1]), largest=1e9)
+        covered.append((new <= offset).mean())
+    # Coverage lies between 0.90 and 0.90 + 1/(K+1); the standard error of 400 engines is about 0.015.
+    assert 0.90 - 0.04 <= np.mean(covered) <= 0.90 + 1 / (engines + 1) + 0.04
+
+
+def test_each_band_has_the_offset_of_its_own_labels():
+    labels = np.array([float(first) for first, _ in BANDS] * 20)
+    scores = labels / 10  # the same for every engine
+    offsets = band_offsets(scores, labels, np.repeat(np.arange(20), len(BANDS)))
+    np.testing.assert_allclose(offsets, [first / 10 for first, _ in BANDS], rtol=1e-6)
+
+
+def test_a_band_that_no_engine_went_through_is_held_whole():
+    labels = np.full(30, 60.0)
+    offsets = band_offsets(np.full(30, -2.0), labels, np.arange(30))
+    assert offsets.tolist() == [125.0, 125.0, -2.0, 125.0, 125.0, 125.0]
+
+
+def interval(offsets, rul, lower, upper):
+    network = RulNetwork(Architecture(), regimes.find([simulated_fleet("FD001", 0, 1).train[0]]))
+    network.offsets.copy_(torch.tensor(offsets))
+    return [end.item() for end in network.interval(torch.tensor([[rul, lower, upper]]))]
+
+
+def test_the_interval_holds_the_labels_that_their_band_lets_in():
+    # Labels up to 25 may lie 1 outside the quantiles, those from 26 on 8: 22 to 25 reach down to 29 alone.
+    assert interval([1.0, 8.0, 0.0, 0.0, 0.0, 0.0], 40.0, 30.0, 50.0) == [40.0, 26.0, 50.0]
+    assert interval([9.0, 8.0, 2.0, 0.0, 0.0, 0.0], 40.0, 30.0, 50.0) == [40.0, 21.0, 52.0]
+    # Offsets below zero narrow, at most down to the prediction; labels are 0 to 125.
+    assert interval([-9.0] * 6, 10.0, 5.0, 15.0) == [10.0, 10.0, 10.0]
+    assert interval([9.0] * 6, 130.0, 118.0, 124.0) == [125.0, 109.0, 125.0]
+
+
+def test_every_band_is_covered_where_one_offset_covers_only_the_average():
+    rng = np.random.default_rng(0)
+    labels = np.tile(np.arange(126.0), 600)
+    engines = np.repeat(np.arange(600), 126)
+    # Errors grow with the label; the quantiles, 10 apart from the prediction, know nothing of it.
+    predicted = labels + rng.normal(0, 1 + labels / 12)
+    scores = np.abs(predicted - labels) - 10
+    known, new = engines < 300, engines >= 300
+    offsets = band_offsets(scores[known], labels[known], engines[known])
+    one = conformal_offset(scores[known], engines[known])
+    spread = []
+    for (first, last), offset in zip(BANDS, offsets, strict=True):
+        chosen = new & (labels >= first) & (labels <= last)
+        assert (scores[chosen] <= offset).mean() == pytest.approx(0.9, abs=0.05)
+        spread.append((scores[chosen] <= one).mean())
+    assert max(spread) - min(spread) > 0.15
