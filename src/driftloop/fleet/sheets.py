@@ -1,0 +1,355 @@
+"""A file with a table, as people have it: found out what it is, then read in pieces of its columns.
+
+Text: UTF-8, UTF-16 or Windows-1252, with or without BOM; comma, semicolon, tab, bar or spaces between the cells; any
+line ends; lines before the header, comments, blank lines, a header that is repeated, a line of units below it; packed
+by gzip. Parquet needs the package pyarrow. Whatever is something else is refused with a remedy.
+"""
+
+import codecs
+import csv
+import gzip
+import io
+import math
+import re
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, TextIO, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from driftloop.errors import DataError
+from driftloop.fleet import parquet
+from driftloop.fleet.cells import Decimal, decimal_of, number
+
+SUFFIXES = (".csv", ".tsv", ".txt", ".dat", ".parquet", ".csv.gz", ".tsv.gz", ".txt.gz", ".dat.gz")
+"""What a table's file is called; a folder's other files are left alone."""
+
+CHUNK = 20_000
+"""Rows that are read at a time."""
+_SAMPLE = 1 << 18
+"""Characters from which the form of a file is found out."""
+_LONGEST = 1 << 20
+"""Characters in one line."""
+_SPACES = " "
+_MAGIC = (
+    (b"PK\x03\x04", "is a zip archive, or an Excel workbook", "unpack it, or save the sheet as CSV"),
+    (b"\xd0\xcf\x11\xe0", "is an old Excel workbook", "save the sheet as CSV"),
+    (b"\x89HDF", "is an HDF5 file", "write its table as CSV or Parquet"),
+    (b"MATLAB", "is a MATLAB file", "write its table as CSV or Parquet"),
+    (b"BZh", "is packed by bzip2", "unpack it, or pack it by gzip"),
+    (b"\xfd7zXZ", "is packed by xz", "unpack it, or pack it by gzip"),
+    (b"\x28\xb5\x2f\xfd", "is packed by zstd", "unpack it, or pack it by gzip"),
+    (b"\x93NUMPY", "is a NumPy file", "write it as CSV or Parquet, with a header"),
+    (b"SQLite", "is an SQLite database", "write its table as CSV or Parquet"),
+    (codecs.BOM_UTF32_LE, "is UTF-32 text", "save it as UTF-8"),
+)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some rows of the chosen columns."""
+
+    rows: NDArray[np.int64]
+    """The line of each row in a text, its number from 1 on in Parquet."""
+    columns: list[Sequence[str] | NDArray[np.float64]]
+    """Text cells, or numbers with NaN where one is missing; times are seconds since 1970."""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table in a file, whose form is known; `chunks` reads it."""
+
+    path: Path
+    headers: tuple[str, ...]
+    parquet: bool = False
+    encoding: str = "utf-8"
+    delimiter: str = ","
+    decimal: Decimal = "."
+    before: int = 0
+    """Lines before the first row of values."""
+    units: dict[str, str] = field(default_factory=dict)
+    """What a line below the header says about the units of columns."""
+    notes: tuple[str, ...] = ()
+    """What was found out about the file and a person might not expect."""
+
+    def where(self, row: int) -> str:
+        """File and line, or row, for people."""
+        return f"{self.path}: row {row}" if self.parquet else f"{self.path}:{row}"
+
+    def chunks(self, columns: Sequence[int]) -> Iterator[Chunk]:
+        """The rows, `CHUNK` at a time, of the columns with these positions; raises DataError for a bad line."""
+        if not self.parquet:
+            return _text_chunks(self, columns)
+        names = [self.headers[column] for column in columns]
+        return (Chunk(rows, cells) for rows, cells in parquet.chunks(self.path, names, CHUNK))
+
+
+def open_sheet(path: Path) -> Sheet:
+    """Find out what a file's table looks like; raises DataError where it is none, or cannot be told."""
+    try:
+        with path.open("rb") as raw:
+            head = raw.read(64)
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
+    if head[:4] == b"PAR1":
+        return Sheet(path, parquet.headers(path), parquet=True)
+    for magic, what, remedy in _MAGIC:
+        if head.startswith(magic):
+            raise DataError(what, where=str(path), remedy=remedy)
+    return _text_sheet(path)
+
+
+# Text
+
+
+def _text_sheet(path: Path) -> Sheet:
+    encoding = _encoding(path)
+    sample: list[str] = []
+    with _lines(path, encoding) as lines:
+        size = 0
+        for line in lines:
+            sample.append(line)
+            size += len(line)
+            if size > _SAMPLE:
+                break
+    if not any(line.strip() for line in sample):
+        raise DataError("is empty", where=str(path))
+    told = re.fullmatch(r"sep=(.)", sample[0].strip())
+    start = 1 if told else 0
+    shown = [("" if _is_comment(line) else line) for line in sample[start:]]
+    delimiter = told[1] if told else _delimiter(shown, str(path))
+    rows = [(at + start, cells) for at, cells in _parsed(shown, delimiter)]
+    width = Counter(len(cells) for _, cells in rows).most_common(1)[0][0]
+    at, headers, body = _header(rows, width, sample, delimiter, path)
+    notes = [f"the {at} lines before the header are left out"] if at - start > 0 and shown[0].strip() else []
+    units: dict[str, str] = {}
+    before = body[0][0] if body else len(sample)
+    if len(body) > 1 and _has_no_number(body[0][1]) and not _has_no_number(body[1][1]):
+        units = dict(zip(headers, (cell.strip(" []()") for cell in body[0][1]), strict=False))
+        notes.append(f"line {before + 1} is taken as the units of the columns")
+        before, body = body[1][0], body[1:]
+    decimal = decimal_of((cell for _, row in body for cell in row), delimiter, str(path))
+    if decimal == ",":
+        notes.append("numbers have a decimal comma")
+    if encoding.startswith("utf-16"):
+        notes.append("the text is UTF-16")
+    if any(_repaired(header) != header for header in headers):
+        notes.append("the text is not UTF-8; it is read as Windows-1252")
+    headers = tuple(_repaired(header).strip() for header in headers)
+    return Sheet(path, headers, False, encoding, delimiter, decimal, before, units, tuple(notes))
+
+
+def _encoding(path: Path) -> str:
+    with _unpacked(path) as binary:
+        try:
+            head = binary.read(1 << 16)
+        except (OSError, EOFError, zlib.error) as error:
+            raise DataError(f"is damaged: {error}", where=str(path), remedy="copy or pack it again") from None
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    if head.startswith(codecs.BOM_UTF8):
+        return "utf-8-sig"
+    if head.startswith(b"PAR1"):
+        raise DataError("is Parquet packed by gzip", where=str(path), remedy="unpack it: Parquet packs itself")
+    even, odd = head[::2].count(0), head[1::2].count(0)
+    if odd > len(head) / 4 and even < odd / 4:
+        return "utf-16-le"
+    if even > len(head) / 4 and odd < even / 4:
+        return "utf-16-be"
+    if head.count(0) > len(head) / 20:
+        raise DataError("is no text", where=str(path), remedy="write its table as CSV or Parquet")
+    return "utf-8"
+
+
+@contextmanager
+def _unpacked(path: Path) -> Iterator[BinaryIO]:
+    with path.open("rb") as raw:
+        packed = raw.read(2) == b"\x1f\x8b"
+        raw.seek(0)
+        if packed:
+            with gzip.GzipFile(fileobj=raw) as unpacked:
+                yield cast(BinaryIO, unpacked)
+        else:
+            yield raw
+
+
+@contextmanager
+def _lines(path: Path, encoding: str) -> Iterator[Iterator[str]]:
+    """The lines of a text; bytes that are no UTF-8 are kept as surrogates, which `_repaired` reads."""
+    errors = "surrogateescape" if encoding.startswith("utf-8") else "replace"
+    with _unpacked(path) as binary, io.TextIOWrapper(binary, encoding, errors, newline="") as text:
+        yield _bounded(text, path)
+
+
+def _bounded(text: TextIO, path: Path) -> Iterator[str]:
+    number_of = 0
+    try:
+        while line := text.readline(_LONGEST):
+            number_of += 1
+            if len(line) == _LONGEST:
+                what = f"is longer than {_LONGEST} characters; this is no table of lines"
+                raise DataError(what, where=f"{path}:{number_of}", remedy="write its table as CSV or Parquet")
+            yield line
+    except (OSError, EOFError, zlib.error) as error:
+        where = f"{path}:{number_of + 1}"
+        raise DataError(f"is damaged: {error}", where=where, remedy="copy or pack it again") from None
+
+
+def _repaired(text: str) -> str:
+    """`text` with bytes that were no UTF-8 read as Windows-1252."""
+    if text.isascii() or not re.search("[\udc80-\udcff]", text):
+        return text
+    raw = text.encode("utf-8", "surrogateescape")
+    try:
+        return raw.decode("cp1252")
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
+
+
+def _is_comment(line: str) -> bool:
+    return line.lstrip().startswith(("#", "//"))
+
+
+def _delimiter(lines: Sequence[str], where: str) -> str:
+    """What stands between the cells: of what splits nine lines of ten alike, what gives most numbers in a line."""
+    shown = [line for line in lines if line.strip()][:200]
+    best, most = "", (0.0, 1)
+    for delimiter in ("\t", ";", "|", ",", _SPACES):
+        rows = [cells for _, cells in _parsed(shown, delimiter)]
+        if not rows or (delimiter == _SPACES and best):
+            continue
+        width, count = Counter(len(cells) for cells in rows).most_common(1)[0]
+        if width == 1 or count < 0.9 * (len(rows) - 1):
+            continue
+        found = sum(_is_number(cell) for cells in rows for cell in cells) / len(rows)
+        if (found, width) > most:
+            best, most = delimiter, (found, width)
+    if best:
+        return best
+    if all(_is_number(line) for line in shown[1:]):  # one column alone
+        return ","
+    remedy = "save it as CSV with one header and the same number of cells in every line"
+    raise DataError("is no table: its lines have different numbers of cells", where=where, remedy=remedy)
+
+
+def _is_number(cell: str) -> bool:
+    """Whether a cell is a number, written with a point or a comma, and none that is missing."""
+    for decimal in (".", ","):
+        found = number(cell, "." if decimal == "." else ",")
+        if found is not None:
+            return not math.isnan(found)
+    return False
+
+
+def _parsed(lines: Sequence[str], delimiter: str) -> list[tuple[int, list[str]]]:
+    """The rows that are not blank, each with the lines before it."""
+    if delimiter == _SPACES:
+        return [(at, line.split()) for at, line in enumerate(lines) if line.strip()]
+    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
+    rows = []
+    before = 0
+    try:
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                rows.append((before, cells))
+            before = reader.line_num
+    except csv.Error:  # told with its line when the file is read
+        return rows
+    return rows
+
+
+Rows = list[tuple[int, list[str]]]
+
+
+def _header(
+    rows: Rows, width: int, sample: Sequence[str], delimiter: str, path: Path
+) -> tuple[int, tuple[str, ...], Rows]:
+    """Lines before the header, the header, and the rows after it."""
+    first = next(at for at, (_, cells) in enumerate(rows) if len(cells) == width)
+    if first and len(rows[first - 1][1]) == width - 1 and _has_no_number(rows[first - 1][1]):
+        first -= 1  # every row ends with a delimiter, the header does not
+    before, cells = rows[first]
+    if not _is_numeric(cells):
+        return before, tuple(cells), rows[first + 1 :]
+    comments = [line.lstrip().lstrip("#/").strip() for line in sample[:before] if _is_comment(line)]
+    for comment in reversed(comments):
+        parsed = _parsed([comment], delimiter)
+        if parsed and len(parsed[0][1]) == width and not _is_numeric(parsed[0][1]):
+            return before, tuple(parsed[0][1]), rows[first:]
+    shown = ",".join(f"column_{at + 1}" for at in range(min(width, 3)))
+    what = f"has no header: the first of its {width} columns is {cells[0].strip()[:20]!r}"
+    remedy = f"put a line with the columns' names first, such as {shown}; NASA's C-MAPSS files are the fleet cmapss"
+    raise DataError(what, where=f"{path}:{before + 1}", remedy=remedy)
+
+
+def _is_numeric(cells: Sequence[str]) -> bool:
+    """Whether at least half of the cells are numbers, as those of a header are not."""
+    found = [_is_number(cell) for cell in cells if cell.strip()]
+    return bool(found) and sum(found) * 2 >= len(found)
+
+
+def _has_no_number(cells: Sequence[str]) -> bool:
+    return not any(_is_number(cell) for cell in cells)
+
+
+def _text_chunks(sheet: Sheet, columns: Sequence[int]) -> Iterator[Chunk]:
+    width = len(sheet.headers)
+    rows: list[list[str]] = []
+    at: list[int] = []
+
+    def chunk() -> Chunk:
+        cells: list[Sequence[str] | NDArray[np.float64]] = [[row[column] for row in rows] for column in columns]
+        return Chunk(np.array(at, dtype=np.int64), cells)
+
+    with _lines(sheet.path, sheet.encoding) as lines:
+        for _ in range(sheet.before):
+            next(lines, None)
+        for line, row in _rows(sheet, lines):
+            if len(row) != width:
+                if len(row) == width + 1 and not row[-1].strip():
+                    row.pop()
+                else:
+                    raise _ragged(sheet, line, row)
+            rows.append(row)
+            at.append(line)
+            if len(rows) == CHUNK:
+                yield chunk()
+                rows, at = [], []
+        if rows:
+            yield chunk()
+
+
+def _rows(sheet: Sheet, lines: Iterator[str]) -> Iterator[tuple[int, list[str]]]:
+    """The rows with values, each with its line; the header, where it is repeated, is no row."""
+    blank = "\n"
+    plain = (blank if _is_comment(line) else line for line in lines)
+    header = [header.strip() for header in sheet.headers]
+    if sheet.delimiter == _SPACES:
+        for at, line in enumerate(plain, start=sheet.before + 1):
+            row = line.split()
+            if row and row != header:
+                yield at, row
+        return
+    reader = csv.reader(plain, delimiter=sheet.delimiter, skipinitialspace=True)
+    first = sheet.before + 1
+    try:
+        for row in reader:
+            again = bool(row) and row[0].strip() == header[0] and [_repaired(cell).strip() for cell in row] == header
+            if not again and ((row and row[0]) or any(cell.strip() for cell in row)):
+                yield first, row
+            first = sheet.before + reader.line_num + 1
+    except csv.Error as error:
+        remedy = "close the quote, or double it where it is part of the text"
+        raise DataError(f"has a cell that never ends: {error}", where=sheet.where(first), remedy=remedy) from None
+
+
+def _ragged(sheet: Sheet, line: int, row: list[str]) -> DataError:
+    width = len(sheet.headers)
+    missing = f"; {sheet.headers[len(row)]} is missing" if len(row) < width else ""
+    remedy = "correct or remove this line; a cell with the delimiter in it needs quotes"
+    return DataError(f"has {len(row)} cells instead of {width}{missing}", where=sheet.where(line), remedy=remedy)
