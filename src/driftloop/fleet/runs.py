@@ -26,6 +26,8 @@ class Run:
     rows: NDArray[np.float64]
     """`[cycles, 24]`, columns as in `cmapss.schema.COLUMNS`."""
     remaining: int = 0
+    censored: bool = False
+    """Whether the unit was taken out before it failed: its rows are inputs like any others, but have no labels."""
 
     @cached_property
     def sha256(self) -> str:
