@@ -1,12 +1,22 @@
+import contextlib
 import json
+import logging
 import os
 import stat
+from typing import Annotated
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from driftloop import durable
+from driftloop.errors import JsonError
+
+
+class Point(msgspec.Struct):
+    name: str
+    at: Annotated[list[float], msgspec.Meta(max_length=3)] = []
 
 
 def test_times_are_rfc3339_in_utc_and_come_back_unchanged():
@@ -91,3 +101,75 @@ def test_any_records_come_back_in_order(tmp_path_factory, records):
     for record in records:
         durable.append_json_line(log, record)
     assert list(durable.read_json_lines(log)) == records
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"name": "caf\xe9"}',  # Latin-1
+        b'{"na\xffme": "x"}',
+        b"\xff\xfe{\x00}\x00",  # UTF-16
+        b'\xef\xbb\xbf{"name": "x"}',  # a byte order mark
+        b'{"name": "\\ud800"}',
+        b'{"name": "x"',
+        b"",
+        b"\0" * 40,  # what some file systems leave after a power cut
+        b'{"name": NaN}',
+        b'{"name": "x", "at": [1e999]}',
+        b"[" * 100_000,
+        b'{"other": ' + b"[" * 100_000,
+        b'{"name": ' + b"1" * 5000 + b"}",
+        b"[]",
+        b'{"name": 1}',
+        b'{"at": [1, 2]}',
+        b'{"name": "x", "at": [1, 2, 3, 4]}',
+    ],
+)
+def test_json_that_cannot_be_read_is_one_error_that_says_where_and_what_to_do(tmp_path, content):
+    (tmp_path / "point.json").write_bytes(content)
+    with pytest.raises(JsonError) as caught:
+        durable.read_json(tmp_path / "point.json", Point, remedy="move it away")
+    assert str(tmp_path / "point.json") in str(caught.value)
+    assert "move it away" in str(caught.value)
+
+
+def test_the_field_is_named_where_the_shape_is_wrong():
+    with pytest.raises(JsonError, match=r"^point: Expected `float`, got `str`, at at\[1\]$") as caught:
+        durable.decode_json(b'{"name": "x", "at": [1, "2"]}', Point, where="point")
+    assert (caught.value.field, caught.value.malformed) == ("at[1]", False)
+    with pytest.raises(JsonError, match="not UTF-8") as caught:
+        durable.decode_json(b'"\xe9"')
+    assert (caught.value.field, caught.value.malformed) == ("", True)
+
+
+def test_a_file_that_is_not_there_is_told_from_one_that_cannot_be_read(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        durable.read_json(tmp_path / "none")
+    with pytest.raises(JsonError, match="cannot be read"):
+        durable.read_json(tmp_path)
+    durable.write_json(tmp_path / "point", {"name": "caf\N{LATIN SMALL LETTER E WITH ACUTE}"})
+    assert durable.read_json(tmp_path / "point", Point) == Point("caf\N{LATIN SMALL LETTER E WITH ACUTE}")
+
+
+@given(st.binary())
+def test_whatever_the_bytes_are_nothing_but_the_one_error_comes_out(content):
+    for kind in (Point, dict, list[int], str, object):
+        with contextlib.suppress(JsonError):
+            durable.decode_json(content, kind)
+
+
+@given(st.binary(max_size=200), st.integers(0, 2))
+def test_damaged_lines_lose_only_themselves_and_it_is_said(tmp_path_factory, damage, place):
+    log = tmp_path_factory.mktemp("log") / "log.jsonl"
+    lines = [b'{"n": 1}', b'{"n": 2}']
+    lines.insert(place, damage.replace(b"\n", b"") + b"\xff")
+    log.write_bytes(b"\n".join(lines) + b"\n")
+    assert [record["n"] for record in durable.read_json_lines(log)] == [1, 2]
+
+
+def test_how_many_lines_were_passed_over_is_logged(tmp_path, caplog):
+    log = tmp_path / "log.jsonl"
+    log.write_bytes(b'{"name": "a"}\n{"name": "\xe9"}\n{"name": 3}\n' + b"[" * 100_000 + b'\n{"name": "b"}\n')
+    with caplog.at_level(logging.WARNING):
+        assert list(durable.read_json_lines(log, Point)) == [Point("a"), Point("b")]
+    assert "3 lines cannot be read and are passed over (line 2" in caplog.text

@@ -1,12 +1,28 @@
-"""Writing facts that must survive a crash: whole files by rename, logs a line at a time, times in UTC."""
+"""Writing facts that must survive a crash: whole files by rename, logs a line at a time, times in UTC.
+
+And the one way to read JSON, whoever wrote it: what cannot be read is a JsonError and nothing else, whether a byte is
+damaged, the end is missing, or the content is another than was expected.
+"""
 
 import json
+import logging
 import os
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
+
+import msgspec
+
+from driftloop.errors import JsonError
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+NOT_JSON = (msgspec.DecodeError, UnicodeError, RecursionError)
+"""What msgspec raises for bytes that it cannot read, for code that decodes many small messages by itself."""
 
 
 def now() -> str:
@@ -73,18 +89,85 @@ def append_json_line(path: Path, value: dict[str, Any]) -> None:
         os.close(handle)
 
 
-def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of a file of JSON lines, in order; a line cut short by a crash is passed over."""
-    if not path.exists():
+@overload
+def decode_json(content: bytes | str, kind: type[T], *, where: str | None = None, remedy: str | None = None) -> T: ...
+@overload
+def decode_json(content: bytes | str, *, where: str | None = None, remedy: str | None = None) -> Any: ...
+def decode_json(content: bytes | str, kind: Any = Any, *, where: str | None = None, remedy: str | None = None) -> Any:
+    """JSON read into `kind` (whatever msgspec understands); raises JsonError with `where` and `remedy`."""
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except NOT_JSON as error:
+        raise json_error(error, where=where, remedy=remedy) from error
+
+
+@overload
+def read_json(path: Path, kind: type[T], *, remedy: str | None = None) -> T: ...
+@overload
+def read_json(path: Path, *, remedy: str | None = None) -> Any: ...
+def read_json(path: Path, kind: Any = Any, *, remedy: str | None = None) -> Any:
+    """The JSON of a file read into `kind`; raises FileNotFoundError where there is none, JsonError where it is bad."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        what = f"cannot be read ({error.strerror or error})"
+        raise JsonError(what, malformed=True, where=str(path), remedy=remedy) from error
+    return decode_json(content, kind, where=str(path), remedy=remedy)
+
+
+def json_error(error: Exception, *, where: str | None = None, remedy: str | None = None) -> JsonError:
+    """What is wrong, in words, of an exception in NOT_JSON."""
+    if isinstance(error, RecursionError):
+        return JsonError("is nested too deeply", malformed=False, where=where, remedy=remedy)
+    if isinstance(error, UnicodeError):
+        return JsonError("is not JSON: it is not UTF-8", malformed=True, where=where, remedy=remedy)
+    if not isinstance(error, msgspec.ValidationError):
+        return JsonError(f"is not JSON: {error}", malformed=True, where=where, remedy=remedy)
+    # msgspec: Expected `str`, got `int` - at `$.alerts[0].status`
+    what, _, path = str(error).partition(" - at ")
+    field = path.strip("`").removeprefix("$").removeprefix(".")
+    return JsonError(what, field=field, malformed=False, where=where, remedy=remedy)
+
+
+@overload
+def read_json_lines(path: Path, kind: type[T]) -> Iterator[T]: ...
+@overload
+def read_json_lines(path: Path) -> Iterator[dict[str, Any]]: ...
+def read_json_lines(path: Path, kind: Any = dict[str, Any]) -> Iterator[Any]:
+    """The records of a file of JSON lines, each read into `kind`, in order; none where there is no such file.
+
+    A line that cannot be read is passed over: one cut short by a crash, or one with a damaged byte. How many they
+    were is logged at the end.
+    """
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
         return
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError:
+    lost, first = 0, ""
+    with file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
                 continue
-            if isinstance(record, dict):
+            try:
+                record = _line(line, kind)
+            except JsonError as error:
+                lost, first = lost + 1, first or f"line {number} {error}"
+            else:
                 yield record
+    if lost:
+        log.warning("%s: %d lines cannot be read and are passed over (%s)", path, lost, first)
+
+
+def _line(line: bytes, kind: Any) -> Any:
+    # Python's reader takes what its writer has written (append_json_line), half surrogate pairs included.
+    try:
+        return msgspec.convert(json.loads(line.decode()), kind)
+    except NOT_JSON as error:
+        raise json_error(error) from error
+    except ValueError as error:
+        raise JsonError(f"is not JSON: {error}", malformed=True) from error
 
 
 def _sync_folder(folder: Path) -> None:

@@ -21,6 +21,19 @@ class RegistryUnavailable(DriftloopError):
     """The model registry cannot be reached or answers with an error; what is served goes on being served."""
 
 
+class JsonError(DriftloopError):
+    """JSON that cannot be read: no UTF-8, cut short, nested too deeply, or not of the shape it should have."""
+
+    def __init__(
+        self, what: str, *, field: str = "", malformed: bool, where: str | None = None, remedy: str | None = None
+    ) -> None:
+        self.field, self.malformed = field, malformed
+        """The field that is to blame (`alerts[0].startsAt`), empty for the whole; and whether it is no JSON at all
+        rather than JSON of another shape."""
+        super().__init__(f"{what}, at {field}" if field else what, where=where, remedy=remedy)
+        self.message = what
+
+
 class FleetError(DriftloopError):
     """A fleet file, or the schema in a bundle, that is not understood or contradicts itself."""
 
