@@ -52,3 +52,27 @@ def test_the_archive_is_in_the_state_folder_unless_it_is_set(tmp_path):
 
 def test_every_setting_says_what_it_means():
     assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+def test_the_fleet_is_cmapss_and_its_model_rul_lstm_unless_they_are_set(monkeypatch):
+    settings = load()
+    assert (settings.fleet, settings.schema.name, settings.model) == ("cmapss", "cmapss", "rul-lstm")
+    monkeypatch.setenv("DRIFTLOOP_MODEL_NAME", "another")
+    assert load().model == "another"
+
+
+def test_another_fleet_is_a_path_that_stays_right_in_another_folder_and_names_its_model(monkeypatch, tmp_path):
+    (tmp_path / "fleet.toml").write_text('name = "pumps"\n[[sensors]]\nname = "pressure"\n')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DRIFTLOOP_FLEET", "fleet.toml")
+    settings = load()
+    monkeypatch.chdir("/")
+    assert settings.fleet == str(tmp_path / "fleet.toml")
+    assert settings.schema.sensor_names == ("pressure",)
+    assert settings.model == "rul-pumps"
+
+
+def test_a_fleet_that_is_not_there_is_an_error_when_it_is_needed(monkeypatch, tmp_path):
+    monkeypatch.setenv("DRIFTLOOP_FLEET", str(tmp_path / "none.toml"))
+    with pytest.raises(DriftloopError, match=r"there is no fleet.*none\.toml.*driftloop fleet init"):
+        _ = load().model

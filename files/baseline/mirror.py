@@ -38,7 +38,7 @@ def call(method: str, path: str, body: dict[str, object]) -> None:
 
 def main(namespace: str, folder: str) -> None:
     configured = settings.load()
-    registry = Registry(configured.mlflow_url, configured.model_name)
+    registry = Registry(configured.mlflow_url, configured.model)
     version = registry.alias("production")
     if version is None:
         print("mirror: nothing is in production yet")

@@ -8,10 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from driftloop import fleets
 from driftloop.errors import DriftloopError
+from driftloop.fleet.schema import Schema
 
 OWN_TOKEN = "token"
 """Name of the file, in the state folder, with the token that an embedded platform makes for itself."""
@@ -22,7 +24,10 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="DRIFTLOOP_", frozen=True, extra="ignore", populate_by_name=True)
 
-    # Where things are.
+    # Which fleet, and where things are.
+    fleet: str = Field(
+        "cmapss", description="the fleet that is served: a built-in one by its name, or the path of a fleet.toml"
+    )
     state_dir: Path = Field(Path("state"), description="folder for everything that must survive a restart")
     cmapss_dir: Path | None = Field(None, validation_alias="CMAPSS_DIR", description="folder with NASA's files")
     raw_dir: Path = Field(Path("data/raw/cmapss"), description="folder with NASA's files where CMAPSS_DIR is unset")
@@ -48,7 +53,9 @@ class Settings(BaseSettings):
     )
 
     # Serving.
-    model_name: str = Field("rul-lstm", description="name of the registered model that is served")
+    model_name: str = Field(
+        "", description="name of the registered model; empty: rul-lstm for cmapss, else rul-<name of the fleet>"
+    )
     follow_interval_s: float = Field(0.5, gt=0, description="how often the server looks up the production alias")
     max_batch: int = Field(256, gt=0, description="windows in one request")
     max_cycles: int = Field(1000, gt=0, description="rows in one window")
@@ -80,6 +87,12 @@ class Settings(BaseSettings):
     keep_events: int = Field(100_000, gt=0, description="newest events of the loop that are kept")
     max_archive_bytes: int = Field(64 * 2**20, gt=0, description="largest body of POST /archive/runs")
 
+    @field_validator("fleet")
+    @classmethod
+    def _absolute(cls, fleet: str) -> str:
+        """A path stays right in processes that run in another folder."""
+        return fleet if fleet in fleets.BUILTIN else str(Path(fleet).expanduser().absolute())
+
     @model_validator(mode="after")
     def _no_placeholder_token(self) -> "Settings":
         if self.token_file is not None and self.token_file.exists():
@@ -87,6 +100,16 @@ class Settings(BaseSettings):
             if len(token) < 16 or token.lower().startswith(("change", "placeholder", "secret")):
                 raise ValueError(f"the token in {self.token_file} is a placeholder or shorter than 16 characters")
         return self
+
+    @cached_property
+    def schema(self) -> Schema:  # type: ignore[override]  # hides a deprecated method of pydantic that nobody calls
+        """The schema of `fleet`; raises FleetError where its file is not there or not right."""
+        return fleets.load(self.fleet)
+
+    @property
+    def model(self) -> str:
+        """Name of the registered model: the `model_name` setting, or the one that follows from the fleet's name."""
+        return self.model_name or ("rul-lstm" if self.schema.name == "cmapss" else f"rul-{self.schema.name}")
 
     @cached_property
     def token(self) -> str:

@@ -39,7 +39,7 @@ def settings(
 
 @pytest.fixture
 def registry(settings: Settings) -> Iterator[Registry]:
-    with Registry(settings.mlflow_url, settings.model_name) as found:
+    with Registry(settings.mlflow_url, settings.model) as found:
         yield found
 
 
@@ -72,9 +72,9 @@ def test_mlflow_knows_the_model_with_signature_parameters_metrics_and_data(
 
     monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     mlflow.set_tracking_uri(settings.mlflow_url)
-    model = mlflow.onnx.load_model(f"models:/{settings.model_name}/{version}")
+    model = mlflow.onnx.load_model(f"models:/{settings.model}/{version}")
     assert [graph_input.name for graph_input in model.graph.input] == ["rows"]
-    info = mlflow.models.get_model_info(f"models:/{settings.model_name}/{version}")
+    info = mlflow.models.get_model_info(f"models:/{settings.model}/{version}")
     assert info.signature.inputs.input_names() == ["rows"]
     assert info.signature.outputs.input_names() == ["rul", "lower", "upper", "regime", "newest"]
     assert info.saved_input_example_info is not None
@@ -86,7 +86,7 @@ def test_mlflow_knows_the_model_with_signature_parameters_metrics_and_data(
     assert run.data.tags["mlflow.source.git.commit"] == metadata.git_commit
     manifest = mlflow.artifacts.load_text(f"{run.info.artifact_uri}/training/manifest.json")
     assert [entry["sha256"] for entry in json.loads(manifest)] == [entry.sha256 for entry in metadata.manifest]
-    answer = mlflow.pyfunc.load_model(f"models:/{settings.model_name}/{version}").predict(
+    answer = mlflow.pyfunc.load_model(f"models:/{settings.model}/{version}").predict(
         {"rows": np.asarray(metadata.example.rows, dtype=np.float32)}
     )
     np.testing.assert_allclose(answer["rul"], metadata.example.rul, atol=1e-4)
@@ -127,7 +127,7 @@ def test_train_without_registration_learns_from_the_runs_of_a_manifest(
     )  # fmt: skip
     assert answer["version"] is None
     assert read_metadata(tmp_path / "bundle").manifest == read_metadata(champion).manifest
-    assert settings.model_name
+    assert settings.model
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_train_without_registration_learns_from_the_runs_of_a_manifest(
 def test_train_says_what_is_wrong(settings: Settings, arguments: list[str], message: str) -> None:
     with pytest.raises(DriftloopError, match=message):
         CliRunner().invoke(cli.build(["train"]), ["train", *arguments], catch_exceptions=False)
-    assert settings.model_name
+    assert settings.model
 
 
 def test_refresh_leaves_an_equal_baseline_alone_and_replaces_another(

@@ -167,7 +167,7 @@ def _show(version: str, verdict: Verdict) -> None:
 
 
 def _production(configured: Settings) -> Production:
-    registry = Registry(configured.mlflow_url, configured.model_name, timeout_s=1.0)
+    registry = Registry(configured.mlflow_url, configured.model, timeout_s=1.0)
     return Production(registry, _folder(configured))
 
 

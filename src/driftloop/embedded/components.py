@@ -42,6 +42,8 @@ def components(settings: Settings, token_file: Path) -> list[Component]:
 def environment(settings: Settings, token_file: Path) -> dict[str, str]:
     """What tells a process which platform it belongs to."""
     return {
+        "DRIFTLOOP_FLEET": settings.fleet,
+        "DRIFTLOOP_MODEL_NAME": settings.model,
         "DRIFTLOOP_STATE_DIR": str(settings.state_dir.resolve()),
         "DRIFTLOOP_MLFLOW_URL": settings.mlflow_url,
         "DRIFTLOOP_SERVER_URL": settings.server_url,

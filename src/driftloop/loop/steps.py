@@ -68,7 +68,7 @@ def _step(name: str, run: str, cause: str) -> Iterator[Step]:
     started, cpu = time.monotonic(), time.process_time()
     config = settings.load()
     signal.alarm(round(config.step_timeout_s))
-    with Registry(config.mlflow_url, config.model_name) as registry:
+    with Registry(config.mlflow_url, config.model) as registry:
         step = Step(config, registry, run, cause)
         starting = threading.Thread(target=step.report, args=({"kind": "step_started", "step": name},))
         starting.start()

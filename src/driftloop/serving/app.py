@@ -54,7 +54,7 @@ def create_app(settings: Settings | None = None, source: Source | None = None) -
     answerer = Answerer(slot, counted, inference_log)
     limits = Limits(settings.max_batch, settings.max_cycles, settings.max_body_bytes)
     parts = Parts(slot, Batcher(answerer, most_at_once=MOST_AT_ONCE, most_waiting=MOST_WAITING), counted, limits)
-    source = source or Registry(settings.mlflow_url, settings.model_name)
+    source = source or Registry(settings.mlflow_url, settings.model)
     bundles = settings.state_dir / "serving" / "bundles"
     follower = Follower(source, slot, counted, bundles, settings.follow_interval_s)
 

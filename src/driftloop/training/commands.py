@@ -169,7 +169,7 @@ def _check(mode: Mode, output: Path | None, no_register: bool, promote: bool) ->
 
 
 def _production(configured: Settings, folder: Path) -> _Champion | None:
-    with Registry(configured.mlflow_url, configured.model_name) as registry:
+    with Registry(configured.mlflow_url, configured.model) as registry:
         version = registry.alias(PRODUCTION)
         if version is None:
             return None
@@ -263,7 +263,7 @@ def _register(folder: Path, configured: Settings, promote: bool) -> str:
         from driftloop.loop import events
         from driftloop.loop.judge import promotion
 
-        with Registry(configured.mlflow_url, configured.model_name) as registry:
+        with Registry(configured.mlflow_url, configured.model) as registry:
             promotion.promote(
                 registry,
                 version,

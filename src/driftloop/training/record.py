@@ -69,11 +69,11 @@ def record(folder: Path, settings: Settings, *, tags: dict[str, str] | None = No
     described = _described(metadata, digest)
     client = _mlflow().MlflowClient(tracking_uri=settings.mlflow_url)
     try:
-        run = client.create_run(_experiment(client, settings.model_name), run_name=_name(metadata), tags=described)
+        run = client.create_run(_experiment(client, settings.model), run_name=_name(metadata), tags=described)
         try:
             _log(client, run.info.run_id, metadata, folder)
             source = f"{run.info.artifact_uri}/{ARTIFACT}"
-            with Registry(settings.mlflow_url, settings.model_name) as registry:
+            with Registry(settings.mlflow_url, settings.model) as registry:
                 version = registry.create_version(source, run.info.run_id, described | (tags or {}))
         except BaseException:
             with contextlib.suppress(_mlflow().exceptions.MlflowException):  # the first error is the one to show

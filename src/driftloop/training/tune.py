@@ -73,7 +73,7 @@ def _work(
     from driftloop.training.trial_runs import TrialRuns
 
     learn = tuning.learning_runs(open_archive(runs_dir or configured.archive_location))
-    with TrialRuns(configured.mlflow_url, f"{configured.model_name}-tuning") as runs:
+    with TrialRuns(configured.mlflow_url, f"{configured.model}-tuning") as runs:
         runs.experiment()
         opened = tuning.open_study(configured, study, runs)
         tuning.agree(opened, learn, budget)

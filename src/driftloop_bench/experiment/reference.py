@@ -31,7 +31,7 @@ LIMIT_S = 1800.0
 
 def fetch_metadata(version: str, settings: Settings) -> Metadata:
     """The metadata of a registered version, its manifest included."""
-    with tempfile.TemporaryDirectory() as folder, Registry(settings.mlflow_url, settings.model_name) as registry:
+    with tempfile.TemporaryDirectory() as folder, Registry(settings.mlflow_url, settings.model) as registry:
         registry.fetch(version, Path(folder))
         return read_metadata(Path(folder))
 

@@ -216,7 +216,7 @@ def synchronised(settings: Settings, folder: Path, runs: Sequence[Run]) -> pd.Da
     meanwhile is compared with the baseline's own binning of the same answers, so nobody else may send traffic.
     """
     model, baseline = open_model(folder), read_baseline(folder)
-    with Registry(settings.mlflow_url, settings.model_name) as registry:
+    with Registry(settings.mlflow_url, settings.model) as registry:
         production = registry.version(str(registry.alias(PRODUCTION)))
     served = httpx.get(f"{settings.server_url}/model", timeout=10.0, trust_env=False).json()
     source = ScrapeSource([settings.server_url])

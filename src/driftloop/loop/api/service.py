@@ -40,7 +40,7 @@ class Service:
         folder = settings.state_dir / "loop"
         self.settings = settings
         self._lock = _lock(folder)
-        self.registry = Registry(settings.mlflow_url, settings.model_name)
+        self.registry = Registry(settings.mlflow_url, settings.model)
         self.archive: Archive = open_archive(settings.archive_location)
         self.events = EventLog(folder / "events", settings.keep_events)
         self.feedback = FeedbackLog(folder / "feedback")
