@@ -36,6 +36,7 @@ def test_old_engines_may_get_worse_by_the_tolerance_and_no_more(challenger: floa
     decision = decide(evaluation(10, challenger), evaluation(20, 12), old_tolerance=0.15, seed=0)
     assert decision.approved is approved
     assert ("not shown to be no worse" in decision.reasons[1]) is not approved
+    assert decision.findings == ["better", "kept" if approved else "forgot"]
 
 
 def test_one_lucky_engine_is_not_enough():

@@ -432,7 +432,7 @@ def forgetting(world: World, job: Job, training: str = "warm_start") -> None:
     """A challenger that the gate rejects because of old engines."""
     version = world.train(job)
     world.report("challenger_registered", model_version=version, run=job.run, training=training)
-    promotion.decide(world.registry, version, promotion.REJECTED, f"{gate.FORGOT} on 9 old engines", job.cause)
+    promotion.decide(world.registry, version, promotion.REJECTED, "worse on 9 old engines", job.cause, [gate.FORGOT])
 
 
 def test_a_warm_start_that_forgot_old_engines_is_tried_once_in_full(world: World):

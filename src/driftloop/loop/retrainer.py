@@ -31,7 +31,9 @@ from driftloop.loop.judge import gate, plan, promotion, retention
 from driftloop.loop.state import Attempt, Decision, Mode
 from driftloop.model.bundle import ManifestEntry, read_metadata
 from driftloop.model.registry import PRODUCTION, Registry, Version
-from driftloop.protocol.alerts import CONCEPT, SENSOR_FAULT, Alert
+from driftloop.protocol import causes
+from driftloop.protocol.alerts import Alert
+from driftloop.protocol.causes import Cause
 from driftloop.settings import Settings
 
 MAX_FAILURES = 3
@@ -151,7 +153,8 @@ class Retrainer:
         `queued`, `recorded` (retraining is switched off), `duplicate`, `refused` or `resolved`.
         """
         with self._lock:
-            told = self._state.firing.get(alert.cause)
+            cause = str(alert.cause)
+            told = self._state.firing.get(cause)
             if not alert.firing:
                 return self._on_resolved(alert, told)
             if told != alert.starts_at:
@@ -160,7 +163,7 @@ class Retrainer:
                     # The watch reports its alert as an event too, under the same id.
                     id=f"alert_firing:{alert.model_version}:{alert.drift}:{alert.starts_at}",
                     model_version=alert.model_version,
-                    cause=alert.cause,
+                    cause=cause,
                     drift=alert.drift,
                     starts_at=alert.starts_at,
                     features=alert.features,
@@ -168,12 +171,12 @@ class Retrainer:
                     score=alert.score,
                     summary=alert.summary,
                 )
-                self._state.fires(alert.cause, alert.starts_at)
+                self._state.fires(cause, alert.starts_at)
                 self._save()
             answer = self._admit(alert.cause, alert.model_version, first=told != alert.starts_at)
-            if alert.drift == SENSOR_FAULT and told != alert.starts_at:
+            if not alert.cause.learnable and told != alert.starts_at:
                 self._refuse(
-                    alert.cause,
+                    cause,
                     alert.model_version,
                     f"a sensor fault ({', '.join(alert.features)}): a model must not learn it",
                 )
@@ -208,8 +211,8 @@ class Retrainer:
             return
         with self._lock:
             self._arrived = self._clock()
-            for cause in list(self._state.firing):
-                self._admit(cause, cause.rpartition(":")[2], first=False)
+            for cause in map(causes.parse, list(self._state.firing)):
+                self._admit(cause, cause.model_version or "", first=False)
         self._poke()
 
     def retrain(self, mode: Mode) -> Attempt:
@@ -225,7 +228,7 @@ class Retrainer:
             if missing is not None:
                 raise Busy(missing, remedy="add completed runs: driftloop archive add FILE")
             now = durable.now()
-            attempt = Attempt(f"by_hand:{champion}:{now}", champion, now, mode=mode, by_hand=True)
+            attempt = Attempt(str(causes.by_hand(champion, now)), champion, now, mode=mode, by_hand=True)
             self._start(attempt)
         self._poke()
         return attempt
@@ -248,7 +251,7 @@ class Retrainer:
         with self._work:
             self._not_while_running()
             production = self.registry.alias(PRODUCTION)
-            cause = self._cause_of(production) if production is not None else "by_hand"
+            cause = self._cause_of(production) if production is not None else str(causes.by_hand(None))
             gone, now = promotion.rollback(self.registry, reason="by hand", cause=cause, report=self._append)
             with self._lock:
                 attempt = self._state.attempt
@@ -468,7 +471,7 @@ class Retrainer:
                 with self._lock:
                     if self.events.find("rejected", model_version=version.version) is None:
                         self._tell(attempt, "rejected", version.version, reason=reason)
-                    if not self._trains_in_full(attempt, version.version, reason):
+                    if not self._trains_in_full(attempt, version):
                         self._finish("rejected", reason, version.version)
                 return True
         for version in mine:
@@ -478,15 +481,16 @@ class Retrainer:
         promotion.repair(self.registry)
         return False
 
-    def _trains_in_full(self, attempt: Attempt, version: str, reason: str) -> bool:
+    def _trains_in_full(self, attempt: Attempt, rejected: Version) -> bool:
         """Whether a rejected challenger is followed by one that is trained in full, which is queued then.
 
         A warm start may forget what a training from scratch on all runs keeps. It is tried once, and not where a
         person chose the mode.
         """
+        version = rejected.version
         registered = self.events.find("challenger_registered", model_version=version, run=attempt.run)
         in_full = attempt.mode == "full" or (registered is not None and registered.get("training") == "full")
-        if attempt.by_hand or in_full or gate.FORGOT not in reason:
+        if attempt.by_hand or in_full or gate.FORGOT not in promotion.findings(rejected.tags):
             return False
         self._tell(attempt, "retraining_in_full", version, reason="the warm-started challenger is worse on old engines")
         self._state.queue.insert(0, Attempt(attempt.cause, attempt.champion, attempt.requested_at, "full"))
@@ -502,7 +506,7 @@ class Retrainer:
                 # The step died between moving the alias and telling of it.
                 self._tell(attempt, "promoted", version.version, from_version=attempt.champion, repaired=True)
             attempt.promoted_at = attempt.promoted_at or version.tags.get("decided_at") or durable.now()
-            if attempt.by_hand or attempt.cause.startswith(f"{CONCEPT}:"):
+            if not attempt.why.of_inputs:
                 # The drift watch sees inputs; that labels fit again, the gate has shown, and the next engines will.
                 self._finish("promoted", version.tags.get("decision_reason", ""), version.version)
                 return
@@ -548,7 +552,7 @@ class Retrainer:
             self._state.not_before = self._clock() + self.settings.cool_down_s
         # Runs that arrived while it was decided open the cause again.
         if decision not in (promotion.PROMOTED, *UNDECIDED) and attempt.cause in self._state.firing:
-            self._admit(attempt.cause, attempt.champion, first=False)
+            self._admit(attempt.why, attempt.champion, first=False)
         self._save()
 
     def _decision(
@@ -560,10 +564,11 @@ class Retrainer:
         archived = attempt.archived if attempt is not None and attempt.run else len(self.archive.run_ids())
         return Decision(cause, decision, reason, durable.now(), archived, version, duration)
 
-    def _admit(self, cause: str, champion: str, *, first: bool) -> str:
+    def _admit(self, why: Cause, champion: str, *, first: bool) -> str:
         """Queue a cause unless something speaks against it; tells of a refusal only the first time."""
-        if cause.startswith(SENSOR_FAULT):
+        if not why.learnable:
             return "refused"
+        cause = str(why)
         if not self.settings.enable_retraining:
             return "recorded"
         attempt = self._state.attempt
@@ -583,12 +588,11 @@ class Retrainer:
 
     def _on_resolved(self, alert: Alert, told: str | None) -> str:
         if told is not None:
-            if self.events.find("alert_resolved", cause=alert.cause, starts_at=told) is None:
-                self.events.append(
-                    "alert_resolved", model_version=alert.model_version, cause=alert.cause, starts_at=told
-                )
-            del self._state.firing[alert.cause]
-            self._state.queue = [item for item in self._state.queue if item.cause != alert.cause]
+            cause = str(alert.cause)
+            if self.events.find("alert_resolved", cause=cause, starts_at=told) is None:
+                self.events.append("alert_resolved", model_version=alert.model_version, cause=cause, starts_at=told)
+            del self._state.firing[cause]
+            self._state.queue = [item for item in self._state.queue if item.cause != cause]
             self._save()
             self._poke()
         return "resolved"
@@ -627,7 +631,7 @@ class Retrainer:
     def _runs_for(self, attempt: Attempt) -> list[str]:
         """The runs that a retraining would learn anew from."""
         new = self._new_runs(attempt.champion)
-        if not attempt.cause.startswith(f"{CONCEPT}:"):
+        if not attempt.why.changes_labels:
             return new
         changed = set(self._changed_runs())
         return [run_id for run_id in new if run_id in changed]
@@ -648,7 +652,12 @@ class Retrainer:
         return not (self.settings.enable_retraining or attempt.by_hand)
 
     def _cause_of(self, version: str) -> str:
-        return self.registry.tags(version).get("cause", "by_hand")
+        """The cause in a version's tags; by hand where there is none, or a text of somebody's own."""
+        text = self.registry.tags(version).get("cause", causes.BY_HAND)
+        try:
+            return str(causes.parse(text))
+        except DriftloopError:
+            return str(causes.by_hand(None))
 
     def _current(self) -> Attempt:
         attempt = self._state.attempt

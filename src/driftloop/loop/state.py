@@ -7,6 +7,8 @@ import msgspec
 
 from driftloop import durable
 from driftloop.errors import DriftloopError
+from driftloop.protocol import causes
+from driftloop.protocol.causes import Cause
 
 Mode = Literal["warm_start", "full"]
 Phase = Literal["idle", "waiting_for_labels", "running", "verifying", "cooling_down"]
@@ -37,6 +39,11 @@ class Attempt(msgspec.Struct):
     challenger: str | None = None
     promoted_at: str | None = None
     waiting_for: str | None = None
+
+    @property
+    def why(self) -> Cause:
+        """Its cause, taken apart."""
+        return causes.parse(self.cause)
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -93,25 +100,29 @@ class State(msgspec.Struct):
 
     def reopen(self, champion: str, reason: str, archived: int) -> None:
         """Take back that causes about `champion` were settled by a promotion; runs beyond `archived` open them."""
-        for cause, decision in self.settled.items():
-            if decision.decision == "promoted" and cause.rpartition(":")[2] == champion:
+        for cause in map(str, causes.about(self.settled, champion)):
+            if self.settled[cause].decision == "promoted":
                 self.settled[cause] = msgspec.structs.replace(
-                    decision, decision="superseded", reason=reason, archived=archived
+                    self.settled[cause], decision="superseded", reason=reason, archived=archived
                 )
 
 
 def load(path: Path) -> State:
     """The state in `path`, or a new one; raises DriftloopError for a file that is no state."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=State)
+        state = durable.read_json(path, State)
+        attempts = [*state.queue, *([state.attempt] if state.attempt is not None else [])]
+        for cause in (*state.firing, *(attempt.cause for attempt in attempts)):
+            causes.parse(cause)
     except FileNotFoundError:
         return State()
-    except (OSError, msgspec.DecodeError) as error:
+    except DriftloopError as error:
         raise DriftloopError(
-            f"the retrainer's state cannot be read: {error}",
+            f"the retrainer's state cannot be read: {error.what}",
             where=str(path),
             remedy="move the file away; the retrainer starts idle and finds what is in production in the registry",
         ) from error
+    return state
 
 
 def save(path: Path, state: State) -> None:

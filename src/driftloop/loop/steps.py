@@ -21,7 +21,7 @@ from driftloop.loop import events
 from driftloop.loop.judge import promotion
 from driftloop.model.bundle import CHECKPOINT, SERVING_FILES, read_metadata
 from driftloop.model.registry import CHALLENGER, Registry
-from driftloop.protocol.alerts import CONCEPT
+from driftloop.protocol import causes
 from driftloop.settings import Settings
 
 REGISTRY_PATIENCE_S = 300.0
@@ -95,7 +95,7 @@ def collect(run: str, cause: str, champion: str, dataset: str, bundle: str) -> N
         from driftloop.loop.judge import plan
 
         files = (*SERVING_FILES, CHECKPOINT)
-        changed = _changed_runs(step.settings) if cause.startswith(f"{CONCEPT}:") else None
+        changed = _changed_runs(step.settings) if causes.parse(cause).changes_labels else None
         folder = step.patiently(lambda: step.registry.fetch(champion, Path(bundle), files))
         archived = open_archive(step.settings.archive_location).read_all()
         made = plan.make(archived, read_metadata(folder).manifest, changed)
@@ -157,7 +157,9 @@ def evaluate(run: str, cause: str, champion: str, version: str, dataset: str, ch
         superseded = bool(plan.superseded) and not plan.old
         decision = gate.decide(old, new, old_tolerance=step.settings.old_tolerance, seed=0, superseded=superseded)
         outcome = promotion.APPROVED if decision.approved else promotion.REJECTED
-        step.patiently(lambda: promotion.decide(step.registry, version, outcome, decision.reason, cause))
+        step.patiently(
+            lambda: promotion.decide(step.registry, version, outcome, decision.reason, cause, decision.findings)
+        )
         step.report({"kind": "gate_decided", "model_version": version, "from_version": champion, **decision.as_dict()})
         if not decision.approved:
             step.report({"kind": "rejected", "model_version": version, "reason": decision.reason})

@@ -9,11 +9,11 @@ import msgspec
 
 from driftloop.durable import format_time, parse_time
 from driftloop.errors import DriftloopError
+from driftloop.protocol import causes
+from driftloop.protocol.causes import FLEET_CHANGE, SENSOR_FAULT, Cause
 
 DRIFT_ALERT = "DriftloopDrift"
-FLEET_CHANGE, SENSOR_FAULT = "fleet_change", "sensor_fault"
-CONCEPT = "concept"
-"""The inputs are as ever, the remaining life that belongs to them is another; said by the retrainer's own watch."""
+_DRIFTS = {str(kind): kind for kind in (FLEET_CHANGE, SENSOR_FAULT)}
 
 _Text = Annotated[str, msgspec.Meta(max_length=4000)]
 
@@ -38,7 +38,7 @@ class Alert(msgspec.Struct, frozen=True):
     """One drift alert: what changed, for which model version, since when."""
 
     firing: bool
-    drift: str
+    drift: causes.CauseKind
     """`fleet_change`, `sensor_fault` or `concept`."""
     model_version: str
     starts_at: str
@@ -49,9 +49,9 @@ class Alert(msgspec.Struct, frozen=True):
     summary: str = ""
 
     @property
-    def cause(self) -> str:
+    def cause(self) -> Cause:
         """What a retraining is for; the same for an alert that is sent again."""
-        return f"{self.drift}:{self.model_version}"
+        return Cause(self.drift, self.model_version)
 
 
 class Unusable(DriftloopError):
@@ -81,9 +81,10 @@ def _read(alert: WebhookAlert, where: str) -> Alert:
     version = alert.labels.get("model_version", "")
     if not (version.isascii() and version.isdigit()) or len(version) > 18:
         raise Unusable(f"{version!r} is no model version", where=f"{where}.labels.model_version")
-    drift = alert.labels.get("kind", "")
-    if drift not in (FLEET_CHANGE, SENSOR_FAULT):
-        raise Unusable(f"{drift!r} is neither {FLEET_CHANGE} nor {SENSOR_FAULT}", where=f"{where}.labels.kind")
+    kind = alert.labels.get("kind", "")
+    drift = _DRIFTS.get(kind)
+    if drift is None:
+        raise Unusable(f"{kind!r} is neither {FLEET_CHANGE} nor {SENSOR_FAULT}", where=f"{where}.labels.kind")
     try:
         starts_at = format_time(parse_time(alert.startsAt))
     except (ValueError, OverflowError) as error:

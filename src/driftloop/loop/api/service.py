@@ -125,7 +125,7 @@ class Service:
             found = alerts.read_webhook(body)
         except alerts.Unusable as error:
             raise bodies.Problem(422, error.where or "body", error.what) from error
-        return {"alerts": [{"cause": alert.cause, "result": self.retrainer.on_alert(alert)} for alert in found]}
+        return {"alerts": [{"cause": str(alert.cause), "result": self.retrainer.on_alert(alert)} for alert in found]}
 
 
 def choose_backend(settings: Settings, folder: Path) -> Backend:

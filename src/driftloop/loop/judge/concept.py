@@ -39,7 +39,9 @@ from driftloop.loop.retrainer import Retrainer
 from driftloop.model import answers
 from driftloop.model.bundle import ManifestEntry, read_metadata
 from driftloop.model.registry import Registry
-from driftloop.protocol.alerts import CONCEPT, Alert
+from driftloop.protocol import causes
+from driftloop.protocol.alerts import Alert
+from driftloop.protocol.causes import CONCEPT
 
 INPUT_DRIFT = "input_drift"
 """The verdict where errors are out of control and the inputs have changed too."""
@@ -124,9 +126,7 @@ class ConceptWatch:
         version = model.version if model is not None else None
         if self.alarm is not None and self.alarm.model_version != version:
             self._end(retrainer)
-        inputs_fire = any(
-            cause.rpartition(":")[2] == version and not cause.startswith(f"{CONCEPT}:") for cause in status["firing"]
-        )
+        inputs_fire = any(cause.of_inputs for cause in causes.about(status["firing"], version))
         if model is not None:
             self._follow(model)
         now = (version, self._feedback.changes, inputs_fire)

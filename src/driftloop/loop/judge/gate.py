@@ -12,8 +12,12 @@ from driftloop.model.accuracy import paired_engine_bootstrap, rmse
 LEVEL = 0.90
 """Two-sided level of the intervals, so that each end is a one-sided 95 % bound."""
 OLD, NEW = "old", "new"
-FORGOT = "not shown to be no worse"
-"""How a refusal because of old engines begins."""
+
+BETTER, NOT_BETTER = "better", "not_better"
+KEPT, FORGOT, SUPERSEDED, NO_OLD = "kept", "forgot", "superseded", "no_old"
+NOT_FINITE = "not_finite"
+"""What the gate finds, for programs: on new engines better or not shown to be; on old ones kept, not shown to be no
+worse (forgot), with labels that no longer hold, or none there to show it; answers that are not finite."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +51,8 @@ class Decision:
     approved: bool
     reasons: list[str]
     figures: dict[str, Figures] = field(default_factory=dict)
+    findings: list[str] = field(default_factory=list)
+    """The same as the reasons, in the words above: `better`, `forgot`, ..."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -73,7 +79,8 @@ def decide(
     groups = {NEW: new} if old is None else {NEW: new, OLD: old}
     broken = [name for name, group in groups.items() if not np.isfinite(group.challenger).all()]
     if broken:
-        return Decision(False, [f"the challenger's answers on {name} engines are not finite" for name in broken])
+        reasons = [f"the challenger's answers on {name} engines are not finite" for name in broken]
+        return Decision(False, reasons, findings=[NOT_FINITE])
     figures = {name: compare(group, seed=seed) for name, group in groups.items()}
 
     better = figures[NEW].upper < 0
@@ -81,17 +88,20 @@ def decide(
         f"{'better' if better else 'not shown to be better'} on {_describe(NEW, figures[NEW])}: "
         f"upper bound {figures[NEW].upper:+.2f}, allowed below 0"
     ]
+    found = BETTER if better else NOT_BETTER
     if old is None and superseded:
-        return Decision(better, [*reasons, "the labels of old engines no longer hold"], figures)
+        reasons.append("the labels of old engines no longer hold")
+        return Decision(better, reasons, figures, [found, SUPERSEDED])
     if old is None:
-        return Decision(False, [*reasons, "no old engine in the gate role, so nothing shows what was kept"], figures)
+        reasons.append("no old engine in the gate role, so nothing shows what was kept")
+        return Decision(False, reasons, figures, [found, NO_OLD])
     allowed = old_tolerance * figures[OLD].rmse_champion
     kept = figures[OLD].upper <= allowed
     reasons.append(
-        f"{'not worse' if kept else FORGOT} on {_describe(OLD, figures[OLD])}: "
+        f"{'not worse' if kept else 'not shown to be no worse'} on {_describe(OLD, figures[OLD])}: "
         f"upper bound {figures[OLD].upper:+.2f}, allowed {allowed:+.2f}"
     )
-    return Decision(better and kept, reasons, figures)
+    return Decision(better and kept, reasons, figures, [found, KEPT if kept else FORGOT])
 
 
 def compare(group: Evaluation, *, seed: int) -> Figures:

@@ -5,7 +5,7 @@ follows, and what is written after it `repair` writes again. Every decision is a
 """
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,26 @@ Report = Callable[[dict[str, Any]], object]
 APPROVED, PROMOTED, REJECTED, ROLLED_BACK, ABANDONED = "approved", "promoted", "rejected", "rolled_back", "abandoned"
 OVER_TAG, PARENT_TAG, RETRAINING_TAG = "promoted_over", "parent_version", "retraining"
 """Tags of a version: what it replaced in production, what it was trained from, in which retraining."""
+FINDINGS_TAG = "gate_findings"
+"""What the gate found, such as `not_better,forgot` (driftloop.loop.judge.gate). The reason beside it is for people:
+the registry may cut it off, and nothing is decided by it."""
 
 
-def decide(registry: Registry, version: str, decision: str, reason: str, cause: str | None) -> None:
-    """Write a decision about a version into its tags."""
-    tags = {"decision_reason": reason, "decided_at": durable.now(), "decision": decision}
+def decide(
+    registry: Registry, version: str, decision: str, reason: str, cause: str | None, findings: Sequence[str] = ()
+) -> None:
+    """Write a decision about a version into its tags, with what the gate found where it was the gate's."""
+    tags = {"decision_reason": reason, "decided_at": durable.now()}
+    if findings:
+        tags[FINDINGS_TAG] = ",".join(findings)
+    # The decision last: who reads it finds the rest.
+    tags["decision"] = decision
     registry.set_tags(version, {"cause": cause, **tags} if cause else tags)
+
+
+def findings(tags: Mapping[str, str]) -> list[str]:
+    """What the gate found, from a version's tags; empty where it has not judged it."""
+    return [word for word in tags.get(FINDINGS_TAG, "").split(",") if word]
 
 
 def promote(
