@@ -1,10 +1,7 @@
-"""The model registry: a thin client of MLflow's documented REST API.
+"""The model registry: the versions of one registered model in MLflow.
 
 A version is one bundle; the alias `production` says which is served, and moving it is the single commit
 point of a promotion. `previous` and `challenger` are conveniences that are repaired from it.
-MLflow's own client is not used here, since importing it costs four seconds and 180 MB in every process.
-
-Source of the endpoints: https://mlflow.org/docs/latest/api_reference/rest-api.html
 """
 
 import shutil
@@ -13,20 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
-import httpx
-
-from driftloop.errors import BundleError, DriftloopError, RegistryUnavailable
+from driftloop.errors import BundleError, DriftloopError
 from driftloop.model import bundle
+from driftloop.model.mlflow import ARTIFACTS, EXISTS, MISSING, Mlflow
 
 PRODUCTION, PREVIOUS, CHALLENGER = "production", "previous", "challenger"
 DIGEST_TAG = "bundle_digest"
 
-_API = "/api/2.0/mlflow/"
-_ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
-_MISSING = "RESOURCE_DOES_NOT_EXIST"
-_EXISTS = "RESOURCE_ALREADY_EXISTS"
 _LONGEST_TAG = 5000
 """Characters; what every MLflow since 1.0 takes as the value of a tag."""
 _PAGE = 1000
@@ -52,10 +44,9 @@ class Registry:
     """
 
     def __init__(self, mlflow_url: str, model_name: str, *, timeout_s: float = 5.0, download_s: float = 30.0) -> None:
-        self.url, self.model_name = mlflow_url.rstrip("/"), model_name
-        self._download_s = download_s
-        # Proxies named in the environment are for the world outside; the registry is part of the platform.
-        self._http = httpx.Client(base_url=self.url, timeout=timeout_s, trust_env=False)
+        self.model_name = model_name
+        self._mlflow = Mlflow(mlflow_url, f"model {model_name}", timeout_s=timeout_s, download_s=download_s)
+        self.url, self._where = self._mlflow.url, self._mlflow.where
 
     def __enter__(self) -> Self:
         return self
@@ -67,13 +58,13 @@ class Registry:
 
     def close(self) -> None:
         """Close the connections."""
-        self._http.close()
+        self._mlflow.close()
 
     # What is there.
 
     def aliases(self) -> dict[str, str]:
         """Version by alias; empty for a model that nobody has registered yet."""
-        answer = self._ask("GET", "registered-models/get", {"name": self.model_name}, accept=_MISSING)
+        answer = self._mlflow.ask("GET", "registered-models/get", {"name": self.model_name}, accept=MISSING)
         return {item["alias"]: str(item["version"]) for item in answer.get("registered_model", {}).get("aliases", [])}
 
     def alias(self, name: str) -> str | None:
@@ -85,7 +76,7 @@ class Registry:
         where = {"filter": f"name='{self.model_name}'", "max_results": _PAGE, "page_token": ""}
         found: list[Version] = []
         while True:
-            answer = self._ask("GET", "model-versions/search", where)
+            answer = self._mlflow.ask("GET", "model-versions/search", where)
             found += [_version(item) for item in answer.get("model_versions", [])]
             where["page_token"] = answer.get("next_page_token", "")
             if not where["page_token"]:
@@ -111,10 +102,10 @@ class Registry:
         body: dict[str, Any] = {"name": self.model_name, "source": source, "tags": _tag_list(tags)}
         if run_id:
             body["run_id"] = run_id
-        answer = self._ask("POST", "model-versions/create", body, accept=_MISSING)
+        answer = self._mlflow.ask("POST", "model-versions/create", body, accept=MISSING)
         if "model_version" not in answer:
-            self._ask("POST", "registered-models/create", {"name": self.model_name}, accept=_EXISTS)
-            answer = self._ask("POST", "model-versions/create", body)
+            self._mlflow.ask("POST", "registered-models/create", {"name": self.model_name}, accept=EXISTS)
+            answer = self._mlflow.ask("POST", "model-versions/create", body)
         return str(answer["model_version"]["version"])
 
     def set_alias(self, name: str, version: str) -> None:
@@ -124,7 +115,7 @@ class Registry:
     def delete_alias(self, name: str) -> None:
         """Take an alias away; nothing happens where it does not exist."""
         body = {"name": self.model_name, "alias": name}
-        self._ask("DELETE", "registered-models/alias", body, accept=_MISSING)
+        self._mlflow.ask("DELETE", "registered-models/alias", body, accept=MISSING)
 
     def set_tag(self, version: str, key: str, value: str) -> None:
         """Set one tag of a version."""
@@ -149,9 +140,8 @@ class Registry:
             )
         self._ask_for("DELETE", "model-versions/delete", version)
         if found.run_id:
-            self._ask("POST", "runs/delete", {"run_id": found.run_id}, accept=_MISSING)
-        folder = self._artifact_path(found.source)
-        self._send("DELETE", f"{_ARTIFACTS}/{quote(folder)}", accept=_MISSING)
+            self._mlflow.ask("POST", "runs/delete", {"run_id": found.run_id}, accept=MISSING)
+        self._mlflow.delete_artifacts(self._artifact_path(found.source))
 
     # Bundles.
 
@@ -177,7 +167,8 @@ class Registry:
         temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
         try:
             for name in dict.fromkeys((*files, *bundle.SERVING_FILES)):
-                self._download(f"{source}/{name}", temporary / name, version)
+                if not self._mlflow.download(f"{source}/{name}", temporary / name):
+                    raise BundleError(f"version {version} has no file {name}", where=self._where)
             got = bundle.digest(temporary)
             if got != wanted:
                 raise BundleError(
@@ -190,32 +181,17 @@ class Registry:
             shutil.rmtree(temporary, ignore_errors=True)
         return folder
 
-    def _download(self, path: str, target: Path, version: str) -> None:
-        url = f"{_ARTIFACTS}/{quote(path)}"
-        try:
-            with self._http.stream("GET", url, timeout=self._download_s) as answer:
-                if answer.status_code == httpx.codes.NOT_FOUND:
-                    raise BundleError(f"version {version} has no file {target.name}", where=self._where)
-                if answer.is_error:
-                    answer.read()
-                    raise self._refused(answer)
-                with target.open("wb") as file:
-                    for piece in answer.iter_bytes():
-                        file.write(piece)
-        except httpx.HTTPError as error:
-            raise self._unreachable(error) from error
-
     def _artifact_path(self, source: str) -> str:
         """The path of a version's folder below the root of MLflow's artifact proxy."""
         parts = urlsplit(source)
         if parts.scheme == "runs":
             run_id, _, below = parts.path.lstrip("/").partition("/")
-            run = self._ask("GET", "runs/get", {"run_id": run_id})["run"]
+            run = self._mlflow.ask("GET", "runs/get", {"run_id": run_id})["run"]
             return f"{self._artifact_path(run['info']['artifact_uri'])}/{below}".rstrip("/")
         if parts.scheme == "mlflow-artifacts":
             path = parts.path
-        elif parts.scheme in ("http", "https") and _ARTIFACTS in parts.path:
-            path = parts.path.partition(_ARTIFACTS)[2]
+        elif parts.scheme in ("http", "https") and ARTIFACTS in parts.path:
+            path = parts.path.partition(ARTIFACTS)[2]
         else:
             raise DriftloopError(
                 f"the files at {source} are not behind MLflow's artifact proxy",
@@ -224,69 +200,20 @@ class Registry:
             )
         return path.strip("/")
 
-    # HTTP.
-
-    @property
-    def _where(self) -> str:
-        return f"MLflow at {self.url}, model {self.model_name}"
+    # Calls.
 
     def _ask_for(self, method: str, call: str, version: str, **body: str) -> dict[str, Any]:
         """A call about one version; DriftloopError where it does not exist."""
         if not (version.isascii() and version.isdigit()):
             raise DriftloopError(f"{version!r} is no version", where=self._where, remedy="versions are whole numbers")
-        answer = self._ask(method, call, {"name": self.model_name, "version": version, **body}, accept=_MISSING)
-        if answer.get("error_code") == _MISSING:
+        answer = self._mlflow.ask(method, call, {"name": self.model_name, "version": version, **body}, accept=MISSING)
+        if answer.get("error_code") == MISSING:
             raise DriftloopError(
                 f"there is no version {version}",
                 where=self._where,
                 remedy="MLflow's page of the model lists those there are",
             )
         return answer
-
-    def _ask(self, method: str, call: str, body: dict[str, Any], accept: str = "") -> dict[str, Any]:
-        if method == "GET":
-            return self._send(method, _API + call, params=body, accept=accept)
-        return self._send(method, _API + call, json=body, accept=accept)
-
-    def _send(self, method: str, path: str, *, accept: str = "", **content: Any) -> dict[str, Any]:
-        try:
-            answer = self._http.request(method, path, **content)
-        except httpx.HTTPError as error:
-            raise self._unreachable(error) from error
-        try:
-            body = answer.json() if answer.content else {}
-        except ValueError:
-            body = None
-        if answer.is_error and not (accept and isinstance(body, dict) and body.get("error_code") == accept):
-            raise self._refused(answer)
-        if not isinstance(body, dict):
-            raise RegistryUnavailable(
-                "answered with something that is not MLflow's JSON",
-                where=self._where,
-                remedy="check DRIFTLOOP_MLFLOW_URL",
-            )
-        return body
-
-    def _unreachable(self, error: httpx.HTTPError) -> RegistryUnavailable:
-        what = "did not answer in time" if isinstance(error, httpx.TimeoutException) else "cannot be reached"
-        return RegistryUnavailable(
-            f"{what} ({type(error).__name__}: {error})",
-            where=self._where,
-            remedy="start MLflow, or correct DRIFTLOOP_MLFLOW_URL",
-        )
-
-    def _refused(self, answer: httpx.Response) -> RegistryUnavailable:
-        try:
-            message = answer.json()["message"]
-        except (ValueError, KeyError, TypeError):
-            message = answer.text[:200]
-        return RegistryUnavailable(
-            f"{answer.request.method} {answer.request.url.path} was answered {answer.status_code}: {message}",
-            where=self._where,
-            remedy="see MLflow's log; 403 means that MLFLOW_SERVER_ALLOWED_HOSTS lacks this host name"
-            if answer.status_code == httpx.codes.FORBIDDEN
-            else "see MLflow's log",
-        )
 
 
 def _version(item: dict[str, Any]) -> Version:
