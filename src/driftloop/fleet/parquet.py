@@ -62,7 +62,7 @@ def _cells(column: Any, name: str, path: Path) -> Sequence[str] | NDArray[np.flo
         return _floats(column.cast(pa.duration("us"), safe=False).cast(pa.int64())) / 1e6
     if types.is_integer(kind):
         found = _floats(column)
-        if not (np.abs(found) > _EXACT).any():
+        if not (np.abs(found) >= _EXACT).any():
             return found
     elif types.is_floating(kind) or types.is_decimal(kind) or types.is_null(kind):
         return _floats(column)

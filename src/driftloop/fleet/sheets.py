@@ -36,6 +36,8 @@ _SAMPLE = 1 << 18
 _LONGEST = 1 << 20
 """Characters in one line."""
 _SPACES = " "
+_CONTROL = bytes({*range(32)} - {*b"\t\n\r\f"})
+"""Signs that no table of text is made of."""
 _MAGIC = (
     (b"PK\x03\x04", "is a zip archive, or an Excel workbook", "unpack it, or save the sheet as CSV"),
     (b"\xd0\xcf\x11\xe0", "is an old Excel workbook", "save the sheet as CSV"),
@@ -138,9 +140,9 @@ def _text_sheet(path: Path) -> Sheet:
         notes.append("numbers have a decimal comma")
     if encoding.startswith("utf-16"):
         notes.append("the text is UTF-16")
-    if any(_repaired(header) != header for header in headers):
+    if any(repaired(header) != header for header in headers):
         notes.append("the text is not UTF-8; it is read as Windows-1252")
-    headers = tuple(_repaired(header).strip() for header in headers)
+    headers = tuple(repaired(header).strip() for header in headers)
     return Sheet(path, headers, False, encoding, delimiter, decimal, before, units, tuple(notes))
 
 
@@ -161,7 +163,7 @@ def _encoding(path: Path) -> str:
         return "utf-16-le"
     if even > len(head) / 4 and odd < even / 4:
         return "utf-16-be"
-    if head.count(0) > len(head) / 20:
+    if sum(head.count(sign) for sign in _CONTROL) > 16 + len(head) / 50:
         raise DataError("is no text", where=str(path), remedy="write its table as CSV or Parquet")
     return "utf-8"
 
@@ -180,7 +182,7 @@ def _unpacked(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _lines(path: Path, encoding: str) -> Iterator[Iterator[str]]:
-    """The lines of a text; bytes that are no UTF-8 are kept as surrogates, which `_repaired` reads."""
+    """The lines of a text; bytes that are no UTF-8 are kept as surrogates, which `repaired` reads."""
     errors = "surrogateescape" if encoding.startswith("utf-8") else "replace"
     with _unpacked(path) as binary, io.TextIOWrapper(binary, encoding, errors, newline="") as text:
         yield _bounded(text, path)
@@ -200,7 +202,7 @@ def _bounded(text: TextIO, path: Path) -> Iterator[str]:
         raise DataError(f"is damaged: {error}", where=where, remedy="copy or pack it again") from None
 
 
-def _repaired(text: str) -> str:
+def repaired(text: str) -> str:
     """`text` with bytes that were no UTF-8 read as Windows-1252."""
     if text.isascii() or not re.search("[\udc80-\udcff]", text):
         return text
@@ -223,8 +225,10 @@ def _delimiter(lines: Sequence[str], where: str) -> str:
         rows = [cells for _, cells in _parsed(shown, delimiter)]
         if not rows or (delimiter == _SPACES and best):
             continue
-        width, count = Counter(len(cells) for cells in rows).most_common(1)[0]
-        if width == 1 or count < 0.9 * (len(rows) - 1):
+        widths = [len(cells) for cells in rows]
+        width = Counter(widths).most_common(1)[0][0]
+        table = widths[widths.index(width) :]
+        if width == 1 or table.count(width) < 0.9 * (len(table) - 1):
             continue
         found = sum(_is_number(cell) for cells in rows for cell in cells) / len(rows)
         if (found, width) > most:
@@ -271,8 +275,9 @@ def _header(
 ) -> tuple[int, tuple[str, ...], Rows]:
     """Lines before the header, the header, and the rows after it."""
     first = next(at for at, (_, cells) in enumerate(rows) if len(cells) == width)
-    if first and len(rows[first - 1][1]) == width - 1 and _has_no_number(rows[first - 1][1]):
-        first -= 1  # every row ends with a delimiter, the header does not
+    above = rows[first - 1][1] if first else []
+    if (len(above) == width - 1 or (len(above) == width + 1 and not above[-1].strip())) and _has_no_number(above):
+        first -= 1  # rows end with a delimiter and the header does not, or the other way round
     before, cells = rows[first]
     if not _is_numeric(cells):
         return before, tuple(cells), rows[first + 1 :]
@@ -313,6 +318,8 @@ def _text_chunks(sheet: Sheet, columns: Sequence[int]) -> Iterator[Chunk]:
             if len(row) != width:
                 if len(row) == width + 1 and not row[-1].strip():
                     row.pop()
+                elif len(row) == width - 1 and not sheet.headers[-1]:
+                    row.append("")
                 else:
                     raise _ragged(sheet, line, row)
             rows.append(row)
@@ -339,7 +346,7 @@ def _rows(sheet: Sheet, lines: Iterator[str]) -> Iterator[tuple[int, list[str]]]
     first = sheet.before + 1
     try:
         for row in reader:
-            again = bool(row) and row[0].strip() == header[0] and [_repaired(cell).strip() for cell in row] == header
+            again = bool(row) and row[0].strip() == header[0] and [repaired(cell).strip() for cell in row] == header
             if not again and ((row and row[0]) or any(cell.strip() for cell in row)):
                 yield first, row
             first = sheet.before + reader.line_num + 1

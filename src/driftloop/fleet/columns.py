@@ -1,0 +1,204 @@
+"""The columns of a sheet that a fleet file names, found by their headers and read as numbers, times and flags."""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from driftloop.errors import DataError
+from driftloop.fleet import cells
+from driftloop.fleet.findings import Findings
+from driftloop.fleet.schema import Schema, Value
+from driftloop.fleet.sheets import Chunk, Sheet, open_sheet, repaired
+from driftloop.fleet.times import Clock
+
+Cells = Sequence[str] | NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Located:
+    """Where in a sheet the columns of a fleet are."""
+
+    wanted: list[int]
+    """Positions in the sheet, as they are read."""
+    unit: int | None
+    """Positions among `wanted`, from here on."""
+    time: int | None
+    channels: list[int]
+    compared: int | None
+    ended: int | None
+    flagged: int | None
+    left_out: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Some rows of one file, as numbers."""
+
+    file: int
+    row: NDArray[np.int64]
+    unit: NDArray[np.int64]
+    time: NDArray[np.float64] | None
+    values: NDArray[np.float64]
+    compared: NDArray[np.float64] | None
+    ended: NDArray[np.bool_] | None
+    flagged: NDArray[np.bool_]
+
+
+def locate(sheet: Sheet, schema: Schema) -> Located:
+    """Find the columns of a fleet in a sheet; raises DataError that names all those that are not there."""
+    wanted: list[int] = []
+    absent: list[str] = []
+
+    def find(*spellings: str) -> int:
+        at = _position(sheet, spellings)
+        if at is None:
+            absent.append(spellings[0])
+            return 0
+        if at not in wanted:
+            wanted.append(at)
+        return wanted.index(at)
+
+    unit = None if schema.unit_column is None else find(schema.unit_column)
+    time = None if schema.time.column is None else find(schema.time.column)
+    channels = [find(channel.header, channel.name) for channel in schema.channels]
+    compared = None
+    if schema.end.sensor is not None:
+        channel = next((c for c in schema.channels if schema.end.sensor in (c.name, c.header)), None)
+        compared = find(channel.header, channel.name) if channel else find(schema.end.sensor)
+    ended = None if schema.end.column is None else find(schema.end.column)
+    in_data = schema.censored.column if schema.censored.file is None else None
+    flagged = None if in_data is None else find(in_data)
+    if absent:
+        raise _absent(sheet, absent)
+    left_out = tuple(header for at, header in enumerate(sheet.headers) if at not in wanted and header)
+    return Located(wanted, unit, time, channels, compared, ended, flagged, left_out)
+
+
+def _position(sheet: Sheet, spellings: Sequence[str]) -> int | None:
+    """Where a header is: spelt the same, or but for case and spaces; raises DataError where it is there twice."""
+    for same in (str.strip, lambda text: "".join(text.casefold().split())):
+        for spelling in spellings:
+            found = [at for at, header in enumerate(sheet.headers) if same(header) == same(spelling)]
+            if len(found) > 1:
+                what = f"has {len(found)} columns called {spelling!r}"
+                raise DataError(what, where=sheet.where(max(sheet.before, 1)), remedy="give each a name of its own")
+            if found:
+                return found[0]
+    return None
+
+
+def _absent(sheet: Sheet, absent: Sequence[str]) -> DataError:
+    near = {name: difflib.get_close_matches(name, sheet.headers, n=1) for name in absent}
+    said = ", ".join(f"{name!r}" + (f" (is it {close[0]!r}?)" if close else "") for name, close in near.items())
+    shown = ", ".join(sheet.headers[:30]) + (", …" if len(sheet.headers) > 30 else "")
+    remedy = "write the header as `source` of the column in the fleet file, or correct the header"
+    return DataError(f"has no column {said}; there are {shown}", where=str(sheet.path), remedy=remedy)
+
+
+class Columns:
+    """Reads the columns of one sheet, chunk by chunk; what cannot be read is told and missing."""
+
+    def __init__(self, sheet: Sheet, located: Located, schema: Schema, findings: Findings, clock: Clock) -> None:
+        self._sheet, self._located, self._schema = sheet, located, schema
+        self._findings, self._clock = findings, clock
+
+    def cut(self, chunk: Chunk, codes: dict[str, int], file: int, name: str | None, prefix: str) -> Cut:
+        """One chunk as numbers. Units get codes in the order in which they come up; `name` is the file's only unit."""
+        at, schema = self._located, self._schema
+        n = len(chunk.rows)
+        if at.unit is None:
+            unit = np.full(n, codes.setdefault(str(name), len(codes)), dtype=np.int64)
+        else:
+            unit = self._units(chunk, chunk.columns[at.unit], codes, prefix)
+        time = None
+        if at.time is not None:
+            time = self._time(chunk, chunk.columns[at.time])
+        values = np.empty((n, schema.n_columns))
+        for i, (position, channel) in enumerate(zip(at.channels, schema.channels, strict=True)):
+            values[:, i] = self._numbers(chunk, chunk.columns[position], channel.header)
+        compared = None
+        if at.compared is not None:
+            compared = self._numbers(chunk, chunk.columns[at.compared], str(schema.end.sensor))
+        ended = None if at.ended is None else flags(chunk.columns[at.ended], schema.end.value)
+        flagged = np.zeros(n, dtype=np.bool_)
+        if at.flagged is not None:
+            flagged = flags(chunk.columns[at.flagged], schema.censored.value)
+        return Cut(file, chunk.rows, unit, time, values, compared, ended, flagged)
+
+    def _units(self, chunk: Chunk, found: Cells, codes: dict[str, int], prefix: str) -> NDArray[np.int64]:
+        names = unit_names(found)
+        for at in [at for at, unit in enumerate(names) if not unit]:
+            what = f"{self._schema.unit_column} is empty: nobody knows whose row this is"
+            self._tell(chunk, at, what, "write the unit's name, or remove the line", "no unit")
+        return np.array([codes.setdefault(prefix + unit, len(codes)) for unit in names], dtype=np.int64)
+
+    def _time(self, chunk: Chunk, found: Cells) -> NDArray[np.float64]:
+        column = str(self._schema.time.column)
+        bad: list[int] = []
+        if self._schema.time.kind == "timestamp":
+            time, bad = self._clock.add(found)
+            remedy = 'write times as ISO 8601, such as 2024-02-01T13:45:00Z; a counter is kind = "counter"'
+            for at in bad:
+                self._tell(chunk, at, f"{column} is {_shown(found[at])}, no time", remedy, ("time", "bad"))
+        else:
+            time = self._numbers(chunk, found, column)
+        for at in np.setdiff1d(np.flatnonzero(np.isnan(time)), bad).tolist():
+            if isinstance(found, np.ndarray) or found[at].strip().lower() in cells.MISSING:
+                self._tell(chunk, at, f"{column} is missing", "write it, or remove the line", ("time", "missing"))
+        return time
+
+    def _numbers(self, chunk: Chunk, found: Cells, column: str) -> NDArray[np.float64]:
+        if isinstance(found, np.ndarray):
+            return np.where(np.abs(found) <= float(np.finfo(np.float32).max), found, np.nan)
+        numbers, bad = cells.numbers(found, self._sheet.decimal)
+        for at in bad:
+            what = f"{column} is {_shown(found[at])}, not a number"
+            self._tell(chunk, at, what, "write a number, or nothing where it is missing", ("number", column))
+        return numbers
+
+    def _tell(self, chunk: Chunk, at: int, what: str, remedy: str, kind: object) -> None:
+        where = self._sheet.where(int(chunk.rows[at]))
+        self._findings.add("problem", where, what, remedy, kind=(str(self._sheet.path), kind))
+
+
+def unit_names(found: Cells) -> list[str]:
+    """Names of units; a whole number is one name, however it is written."""
+    if isinstance(found, np.ndarray):
+        return [
+            "" if np.isnan(value) else f"{value:.0f}" if value == int(value) else repr(float(value)) for value in found
+        ]
+    return [_whole(repaired(cell).strip()) for cell in found]
+
+
+def _whole(name: str) -> str:
+    head, point, tail = name.partition(".")
+    return head if point and head.isdigit() and tail and not tail.strip("0") else name
+
+
+def flags(found: Cells, value: Value | None) -> NDArray[np.bool_]:
+    """Where a column says yes."""
+    texts = [_shown(cell).strip("'") for cell in found] if isinstance(found, np.ndarray) else found
+    known = {text: cells.is_true(text, value) for text in set(texts)}
+    return np.array([known[text] for text in texts], dtype=np.bool_)
+
+
+def _shown(cell: str | float) -> str:
+    return repr(cell.strip()[:40]) if isinstance(cell, str) else f"{cell:g}"
+
+
+def side_table(path: Path, schema: Schema) -> dict[str, bool]:
+    """Which units a table of units says were taken out; raises DataError where it does not name them."""
+    sheet = open_sheet(path)
+    unit = _position(sheet, (schema.unit_column or schema.unit, schema.unit, "unit"))
+    flag = _position(sheet, (str(schema.censored.column),))
+    if unit is None or flag is None:
+        raise _absent(sheet, [schema.unit_column or schema.unit] if unit is None else [str(schema.censored.column)])
+    found: dict[str, bool] = {}
+    for chunk in sheet.chunks([unit, flag]):
+        for name, out in zip(unit_names(chunk.columns[0]), flags(chunk.columns[1], schema.censored.value), strict=True):
+            found[name] = found.get(name, False) or bool(out)
+    return found

@@ -1,0 +1,249 @@
+"""One unit's rows as a life: in the order of time, cut where it ends, one row for each step."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from driftloop.fleet.findings import Findings
+from driftloop.fleet.schema import End, Schema
+
+_JITTER = 10
+"""A row that is at most so many usual steps late was only written late."""
+_SHUFFLED = 0.1
+"""Where more than this share of a unit's rows runs backwards, the rows were never in order, and are sorted."""
+_SPARSE, _EMPTY = 2, 10
+"""Steps for each row: from the first on it is said, beyond the second refused."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of one unit, as they stand in the files."""
+
+    values: NDArray[np.float64]
+    """`[n, columns]`, NaN where a value is missing."""
+    place: NDArray[np.int64]
+    """Position among all rows of all files, rising."""
+    file: NDArray[np.int64]
+    time: NDArray[np.float64] | None
+    """Counts or seconds; None where the rows are in order."""
+    compared: NDArray[np.float64] | None
+    """The readings that the end's threshold is for."""
+    ended: NDArray[np.bool_] | None
+    """Where the end's column says that the unit has failed."""
+
+    def take(self, index: NDArray[np.int64]) -> "Rows":
+        """Some of the rows, in the order of `index`."""
+        return Rows(
+            self.values[index],
+            self.place[index],
+            self.file[index],
+            None if self.time is None else self.time[index],
+            None if self.compared is None else self.compared[index],
+            None if self.ended is None else self.ended[index],
+        )
+
+
+@dataclass(frozen=True)
+class Life:
+    """One unit's life, one row for each step."""
+
+    rows: NDArray[np.float64]
+    place: NDArray[np.int64]
+    """Where each step's last row stands; -1 where the step has no row."""
+    first_index: int
+    """Where the counter stood at the first step; 1 where there is no counter."""
+    failed: bool
+    """Whether the end's rule was met."""
+    repeated: int
+    """Rows that were there twice."""
+    after_end: int
+    """Rows that came after the end."""
+    empty: int
+    """Steps without a row."""
+
+
+class Unusable(Exception):
+    """A unit that cannot be used: what, where (a position among all rows), and what to do."""
+
+    def __init__(self, what: str, place: int, remedy: str, kind: str) -> None:
+        self.what, self.place, self.remedy, self.kind = what, int(place), remedy, kind
+        super().__init__(what)
+
+
+def life(rows: Rows, schema: Schema, unit: str, findings: Findings) -> Life:
+    """The life that a unit's rows tell; raises Unusable where they contradict themselves."""
+    ordered, repeated = _ordered(rows, schema, unit, findings)
+    cut, failed = _end(ordered, schema.end)
+    kept = ordered.take(np.arange(cut))
+    values, place, first = _steps(kept, schema, unit, findings)
+    told = np.flatnonzero(np.isfinite(values).any(axis=1))
+    leading = int(told[0]) if len(told) else len(values)
+    if leading == len(values):
+        raise Unusable(f"{schema.unit} {unit} has no reading at all", kept.place[0], "leave it out", "no reading")
+    return Life(
+        rows=np.ascontiguousarray(values[leading:]),
+        place=place[leading:],
+        first_index=first + leading,
+        failed=failed,
+        repeated=repeated,
+        after_end=len(ordered.place) - cut,
+        empty=int((place[leading:] < 0).sum()),
+    )
+
+
+# Order
+
+
+def _ordered(rows: Rows, schema: Schema, unit: str, findings: Findings) -> tuple[Rows, int]:
+    """The rows by time, each once, and how many were there twice."""
+    named = f"{schema.unit} {unit}"
+    if rows.time is None:
+        gap = np.flatnonzero(np.diff(rows.place) != 1)
+        if len(gap):
+            at = int(gap[0]) + 1
+            again = "in another file" if rows.file[at] != rows.file[at - 1] else "after others"
+            raise Unusable(
+                f"{named} comes again {again}, and no column tells the time",
+                rows.place[at],
+                _AGAIN if again == "in another file" else "name the time column in the fleet file, or sort by unit",
+                "again",
+            )
+        return rows, 0
+    for file in np.unique(rows.file):
+        _refuse_backwards(rows.take(np.flatnonzero(rows.file == file)), schema, unit, findings)
+    order = np.lexsort((rows.place, rows.time))
+    ordered = rows.take(order)
+    assert ordered.time is not None
+    same_time = np.diff(ordered.time) == 0
+    before, after = ordered.values[:-1], ordered.values[1:]
+    alike = same_time & ((before == after) | (np.isnan(before) & np.isnan(after))).all(axis=1)
+    contradicting = np.flatnonzero(same_time & ~alike)
+    counted = schema.time.kind == "counter" and schema.time.every is None
+    if len(contradicting) and counted:
+        at = int(contradicting[0])
+        others = "in another file " if ordered.file[at] != ordered.file[at + 1] else ""
+        what = f"{named} has {schema.step} {ordered.time[at]:g} again {others}with other readings"
+        remedy = (
+            _AGAIN if others else f"a counter that starts again is another {schema.unit}: name it; else remove a row"
+        )
+        raise Unusable(what, max(ordered.place[at], ordered.place[at + 1]), remedy, "again")
+    ordered = ordered.take(np.flatnonzero(np.concatenate([[True], ~alike])))
+    if len(np.unique(ordered.file)) > 1:
+        _refuse_overlap(ordered, named)
+    return ordered, int(alike.sum())
+
+
+_AGAIN = "give every unit a name of its own, or read the files with --per-file where numbers start again in each"
+
+
+def _refuse_overlap(ordered: Rows, named: str) -> None:
+    """Raise Unusable where two files tell of the same time: then their units only share a name."""
+    assert ordered.time is not None
+    changes = int((np.diff(ordered.file) != 0).sum())
+    if changes >= len(np.unique(ordered.file)):
+        at = int(np.flatnonzero(np.diff(ordered.file))[0]) + 1
+        what = f"{named} is in several files that tell of the same time"
+        raise Unusable(what, ordered.place[at], _AGAIN, "again")
+
+
+def _refuse_backwards(rows: Rows, schema: Schema, unit: str, findings: Findings) -> None:
+    """Raise Unusable where a counter starts again within a file; rows that are only out of order are sorted."""
+    time = rows.time
+    assert time is not None
+    steps = np.diff(time)
+    back = np.flatnonzero(steps < 0)
+    if not len(back):
+        return
+    usual = float(np.median(np.abs(steps[steps != 0])))
+    depth = np.maximum.accumulate(time)[back] - time[back + 1]
+    sortable = len(back) == len(steps) or len(back) > _SHUFFLED * len(time) or (depth <= _JITTER * usual).all()
+    named, word = f"{schema.unit} {unit}", schema.time.column
+    if sortable:
+        what = f"{len(back)} rows of {named} run backwards in time; they are sorted by {word}"
+        findings.add("warning", f"{named}", what, "look at whether the clock was set", kind="sorted")
+        return
+    at = int(back[np.argmax(depth)]) + 1
+    what = f"{word} of {named} runs backwards, from {_shown(time[at - 1], schema)} to {_shown(time[at], schema)}"
+    remedy = f"a counter that starts again is another {schema.unit}: give it a name of its own; else sort by {word}"
+    raise Unusable(what, rows.place[at], remedy, "backwards")
+
+
+def _shown(time: float, schema: Schema) -> str:
+    return str(np.datetime64(round(time * 1000), "ms")) if schema.time.kind == "timestamp" else f"{time:g}"
+
+
+# End
+
+
+def _end(rows: Rows, end: End) -> tuple[int, bool]:
+    """How many rows the life has, and whether it ended by the rule."""
+    if rows.ended is not None:
+        at = np.flatnonzero(rows.ended)
+    elif rows.compared is not None:
+        with np.errstate(invalid="ignore"):
+            beyond = rows.compared < end.below if end.below is not None else rows.compared > (end.above or 0.0)
+        needed, of = end.needed
+        total = np.concatenate([[0], np.cumsum(beyond)])
+        last = np.minimum(np.arange(len(beyond)) + of, len(beyond))
+        at = np.flatnonzero(beyond & (total[last] - total[:-1] >= needed))
+    else:
+        return len(rows.place), True
+    return (int(at[0]) + 1, True) if len(at) else (len(rows.place), False)
+
+
+# Steps
+
+
+def _steps(
+    rows: Rows, schema: Schema, unit: str, findings: Findings
+) -> tuple[NDArray[np.float64], NDArray[np.int64], int]:
+    """One row for each step, where it stands, and the first step's index."""
+    if rows.time is None:
+        return rows.values, rows.place, 1
+    width, named = schema.time.width, f"{schema.unit} {unit}"
+    if schema.time.kind == "counter" and schema.time.every is None:
+        broken = np.flatnonzero(rows.time != np.floor(rows.time))
+        if len(broken):
+            what = f"{schema.time.column} of {named} is {rows.time[broken[0]]:g}, no whole number"
+            remedy = 'write every = "0.5" below [time], or whatever a step is, or kind = "seconds"'
+            raise Unusable(what, rows.place[broken[0]], remedy, "no whole number")
+    index = np.floor((rows.time - rows.time[0]) / width + 0.5).astype(np.int64)
+    starts = np.concatenate([[0], np.flatnonzero(np.diff(index)) + 1])
+    steps, n = index[starts], int(index[-1]) + 1
+    usual = float(np.median(np.diff(rows.time))) / width if len(rows.time) > 1 else 1.0
+    if n > _EMPTY * len(steps) + _EMPTY:
+        what = (
+            f"{named} has rows in {len(steps)} of {n} steps: a step is usually {usual:g} times as long as a row lasts"
+        )
+        what = f"{named} has rows in {len(steps)} of {n} steps; from row to row there are usually {usual:g} steps"
+        raise Unusable(what, rows.place[0], f"make every longer, such as {_longer(schema, usual)}", "sparse")
+    if n > _SPARSE * len(steps):
+        what = f"{named} has rows in {len(steps)} of {n} steps; the others count as missing"
+        remedy = f"make every longer, such as {_longer(schema, usual)}, if a unit does not rest that much"
+        findings.add("warning", named, what, remedy, kind="sparse")
+    values = np.full((n, rows.values.shape[1]), math.nan)
+    values[steps] = _merged(rows.values, starts, mean=schema.time.between == "mean")
+    place = np.full(n, -1, dtype=np.int64)
+    place[steps] = rows.place[np.concatenate([starts[1:], [len(index)]]) - 1]
+    first = 1 if schema.time.kind == "timestamp" else math.floor(float(rows.time[0]) / width + 0.5)
+    return values, place, first
+
+
+def _longer(schema: Schema, usual: float) -> str:
+    width = schema.time.width * max(round(usual), 2)
+    return f'every = "{width:g}"' if schema.time.kind == "counter" else f'every = "{width:g}s"'
+
+
+def _merged(values: NDArray[np.float64], starts: NDArray[np.int64], *, mean: bool) -> NDArray[np.float64]:
+    """The rows of each step as one: the mean, or the last reading of each column; NaN where there is none."""
+    if len(starts) == len(values):
+        return values
+    there = np.isfinite(values)
+    if mean:
+        count = np.add.reduceat(there, starts, axis=0, dtype=np.int64)
+        total = np.add.reduceat(np.where(there, values, 0.0), starts, axis=0)
+        return np.where(count > 0, total / np.maximum(count, 1), math.nan)
+    at = np.maximum.reduceat(np.where(there, np.arange(len(values))[:, None], -1), starts, axis=0)
+    return np.where(at >= 0, np.take_along_axis(values, np.maximum(at, 0), axis=0), math.nan)

@@ -1,0 +1,308 @@
+"""Files of a fleet, in the form in which people have them, as runs: which columns, which units, how each ends.
+
+`read` refuses with the first thing that cannot be used; `examine` goes on and tells everything, for `fleet check`.
+Rows are kept as numbers alone, 8 bytes for each; what would not fit into memory is refused with its size.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from driftloop.errors import DataError
+from driftloop.fleet import lives, names
+from driftloop.fleet.columns import Columns, Cut, locate, side_table
+from driftloop.fleet.findings import Findings
+from driftloop.fleet.runs import Run
+from driftloop.fleet.schema import Schema
+from driftloop.fleet.sheets import SUFFIXES, Sheet, open_sheet
+from driftloop.fleet.times import Clock
+
+_MUCH = 0.3
+"""Share of missing values in a column that is worth a word."""
+_SAME = 10
+"""Steps from which on two units do not have the same rows by chance."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What was seen of one unit."""
+
+    name: str
+    run: Run
+    where: str
+    """File and line of its first row."""
+    first_index: int
+    read: int
+    """Rows in the files."""
+    repeated: int
+    after_end: int
+    empty: int
+    """Steps without a row."""
+    why: str
+    """How its life ended, or why it counts as taken out."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What files of a fleet hold."""
+
+    units: list[Unit]
+    findings: Findings
+    left_out: tuple[str, ...]
+    """Headers that the fleet file does not name."""
+
+    @property
+    def runs(self) -> list[Run]:
+        """The runs of all units, censored ones among them."""
+        return [unit.run for unit in self.units]
+
+
+def read(paths: Iterable[Path], schema: Schema, *, per_file: bool = False, limit_bytes: int | None = None) -> Reading:
+    """The runs in files and folders; raises DataError for the first thing that cannot be used, and says how many more.
+
+    With `per_file` the same unit in two files is two units, named after their files.
+    """
+    reading = examine(paths, schema, per_file=per_file, limit_bytes=limit_bytes)
+    problems = reading.findings.problems
+    if problems:
+        first = problems[0]
+        more = f"; {first.more} more like this" if first.more else ""
+        others = f"; {len(problems) - 1} other problems, see `driftloop fleet check`" if len(problems) > 1 else ""
+        raise DataError(f"{first.what}{more}{others}", where=first.where, remedy=first.remedy)
+    return reading
+
+
+def examine(
+    paths: Iterable[Path], schema: Schema, *, per_file: bool = False, limit_bytes: int | None = None
+) -> Reading:
+    """The runs in files and folders, and everything that cannot be used or is suspicious about the files."""
+    findings = Findings()
+    gathered = _Gathered(schema, findings, per_file, limit_bytes or _free_bytes())
+    beside: dict[str, bool] | None = None
+    for path in expand(paths):
+        try:
+            if path.name == schema.censored.file:
+                continue
+            sheet = open_sheet(path)
+            for note in sheet.notes:
+                findings.add("note", str(path), note)
+            if schema.censored.file is not None:
+                beside = {**(beside or {}), **_beside(path.parent / schema.censored.file, schema)}
+            gathered.add(sheet)
+        except DataError as error:
+            findings.add_error(error)
+    return gathered.reading(beside)
+
+
+def expand(paths: Iterable[Path]) -> list[Path]:
+    """The files, and those of folders that are called like tables, in order; raises DataError where there are none."""
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(file for file in path.iterdir() if file.name.lower().endswith(SUFFIXES) and file.is_file())
+            if not inside:
+                raise DataError("has no tables", where=str(path), remedy=f"files end in {', '.join(SUFFIXES)}")
+            found.extend(inside)
+        elif not path.exists():
+            raise DataError("is not there", where=str(path), remedy="name files, or a folder of files")
+        else:
+            found.append(path)
+    return list(dict.fromkeys(found))
+
+
+class _Gathered:
+    """Rows of all files, column by column, as they are read."""
+
+    def __init__(self, schema: Schema, findings: Findings, per_file: bool, limit: int) -> None:
+        self.schema, self.findings, self.per_file, self.limit = schema, findings, per_file, limit
+        self.cuts: list[Cut] = []
+        self.starts: list[int] = []
+        """Position of the first row of each cut among all."""
+        self.sheets: list[Sheet] = []
+        self.codes: dict[str, int] = {}
+        self.clock = Clock()
+        self.rows = 0
+        self.left_out: dict[str, None] = {}
+
+    def add(self, sheet: Sheet) -> None:
+        """Read one file; raises DataError where nothing of it can be used."""
+        columns = locate(sheet, self.schema)
+        self.left_out.update(dict.fromkeys(columns.left_out))
+        self.sheets.append(sheet)
+        name = file_unit(sheet.path) if self.schema.unit_column is None else None
+        if name is not None and name in self.codes:
+            what = f"there is a file of the name {name!r} already, and each file is one {self.schema.unit}"
+            raise DataError(what, where=str(sheet.path), remedy="give every file a name of its own")
+        reader = Columns(sheet, columns, self.schema, self.findings, self.clock)
+        prefix = f"{file_unit(sheet.path)}/" if self.per_file and name is None else ""
+        for chunk in sheet.chunks(columns.wanted):
+            self.cuts.append(reader.cut(chunk, self.codes, len(self.sheets) - 1, name, prefix))
+            self.starts.append(self.rows)
+            self.rows += len(chunk.rows)
+            if self.rows * (self.schema.n_columns + 6) * 8 > self.limit:
+                self._refuse_size(sheet)
+
+    def _refuse_size(self, sheet: Sheet) -> None:
+        held = self.rows * (self.schema.n_columns + 6) * 8 / 2**30
+        what = f"the rows up to here take {held:.2f} GiB as numbers, and {self.limit / 2**30:.2f} GiB may be used"
+        remedy = "split the files by unit and read one after another, or make steps longer before"
+        raise DataError(what, where=str(sheet.path), remedy=remedy)
+
+    def where(self, place: int) -> str:
+        """File and line of the row at a position among all."""
+        at = bisect_right(self.starts, place) - 1
+        cut = self.cuts[at]
+        return self.sheets[cut.file].where(int(cut.row[place - self.starts[at]]))
+
+    def reading(self, beside: dict[str, bool] | None) -> Reading:
+        """The units that the rows tell of."""
+        units: list[Unit] = []
+        if self.rows:
+            code = np.concatenate([cut.unit for cut in self.cuts])
+            order = np.argsort(code, kind="stable")
+            bounds = np.searchsorted(code[order], np.arange(len(self.codes) + 1))
+            rows, flagged = self._joined()
+            for name, at in self.codes.items():
+                index = order[bounds[at] : bounds[at + 1]]
+                if rows.time is not None:
+                    index = index[np.isfinite(rows.time[index])]
+                unit = self._unit(name, rows.take(index), flagged[index], beside) if len(index) else None
+                units.extend([unit] if unit else [])
+        elif not self.findings.problems:
+            self.findings.add("problem", "data", "there are no rows")
+        self._look_at(units, beside)
+        return Reading(units, self.findings, tuple(self.left_out))
+
+    def _joined(self) -> tuple[lives.Rows, NDArray[np.bool_]]:
+        schema = self.schema
+        values = np.concatenate([cut.values for cut in self.cuts])
+        time = None
+        if schema.time.column is not None:
+            time = np.concatenate([cut.time for cut in self.cuts if cut.time is not None])
+            if schema.time.kind == "timestamp":
+                time = self.clock.settle(self.where, self.findings, schema.time.column)
+        compared = [cut.compared for cut in self.cuts if cut.compared is not None]
+        ended = [cut.ended for cut in self.cuts if cut.ended is not None]
+        rows = lives.Rows(
+            values,
+            np.arange(self.rows),
+            np.concatenate([np.full(len(cut.row), cut.file) for cut in self.cuts]),
+            time,
+            np.concatenate(compared) if compared else None,
+            np.concatenate(ended) if ended else None,
+        )
+        return rows, np.concatenate([cut.flagged for cut in self.cuts])
+
+    def _unit(
+        self, name: str, rows: lives.Rows, flagged: NDArray[np.bool_], beside: dict[str, bool] | None
+    ) -> Unit | None:
+        schema = self.schema
+        try:
+            life = lives.life(rows, schema, name, self.findings)
+        except lives.Unusable as error:
+            self.findings.add("problem", self.where(error.place), error.what, error.remedy, kind=error.kind)
+            return None
+        self._refuse_missing(name, life)
+        if beside is not None and name not in beside:
+            what = f"{schema.unit} {name} is not in {schema.censored.file}, so nobody knows whether it failed"
+            self.findings.add("problem", self.where(life.place[0]), what, "add a line for it", kind="beside")
+        told = bool(flagged.any()) or bool(beside and beside.get(name)) or name in schema.censored.units
+        if told and life.failed and schema.end.rule != "last_row":
+            what = f"{schema.unit} {name} reaches its end, and is said to have been taken out; it counts as taken out"
+            self.findings.add("warning", self.where(life.place[0]), what, "correct one of the two", kind="both")
+        why = "taken out before it failed" if told else ended(schema) if life.failed else "never reaches its end"
+        run = Run(names.run_id(name), life.rows, censored=told or not life.failed)
+        return Unit(
+            name=name,
+            run=run,
+            where=self.where(int(rows.place[0])),
+            first_index=life.first_index,
+            read=len(rows.place),
+            repeated=life.repeated,
+            after_end=life.after_end,
+            empty=life.empty,
+            why=why,
+        )
+
+    def _refuse_missing(self, name: str, life: lives.Life) -> None:
+        for at, channel in enumerate(self.schema.channels):
+            missing = np.flatnonzero(np.isnan(life.rows[:, at]))
+            if channel.missing == "refuse" and len(missing):
+                step = int(missing[0])
+                said = (
+                    f"{self.schema.unit} {name} has no {channel.name} at {self.schema.step} {life.first_index + step}"
+                )
+                where = self.where(int(life.place[step:][life.place[step:] >= 0][0]))
+                remedy = 'add the value, or write missing = "hold" in the fleet file'
+                self.findings.add("problem", where, said, remedy, kind=("missing", channel.name), more=len(missing) - 1)
+
+    def _look_at(self, units: Sequence[Unit], beside: dict[str, bool] | None) -> None:
+        """What is to be said about all units together."""
+        schema, first = self.schema, str(self.sheets[0].path) if self.sheets else "data"
+        by_id: dict[str, Unit] = {}
+        for unit in units:
+            other = by_id.setdefault(unit.run.run_id, unit)
+            if other is not unit:
+                what = f"{schema.unit} {unit.name} and {other.name} would both be called {unit.run.run_id}"
+                self.findings.add("problem", unit.where, what, "give one of them another name")
+        by_rows: dict[str, Unit] = {}
+        for unit in units:
+            other = by_rows.setdefault(unit.run.sha256, unit)
+            if other is not unit and len(unit.run.rows) >= _SAME:
+                what = f"{schema.unit} {unit.name} has the same rows as {schema.unit} {other.name}"
+                self.findings.add("warning", unit.where, what, "leave one of them out", kind="same")
+        for listed in (*schema.censored.units, *(beside or {})):
+            if listed not in self.codes:
+                where = str(schema.censored.file) if listed in (beside or {}) else "censored.units"
+                self.findings.add(
+                    "warning", where, f"{schema.unit} {listed} is not in the data", kind=("absent", where)
+                )
+        if units:
+            share = np.isnan(np.concatenate([unit.run.rows for unit in units])).mean(axis=0)
+            for channel, part in zip(schema.channels, share, strict=True):
+                if part == 1:
+                    self.findings.add("problem", first, f"{channel.name} has no value at all", "leave it out")
+                elif part > _MUCH:
+                    self.findings.add("warning", first, f"{channel.name} is missing in {part:.0%} of all steps")
+
+
+def ended(schema: Schema) -> str:
+    """How units of this fleet end, in words."""
+    end = schema.end
+    if end.rule == "last_row":
+        return "its last row is its failure"
+    if end.rule == "column":
+        return f"{end.column} says so"
+    beyond = f"below {end.below:g}" if end.below is not None else f"above {end.above:g}"
+    return f"{end.sensor} {beyond}" + (f" for {end.holds.removeprefix('for ')}" if end.holds else "")
+
+
+def file_unit(path: Path) -> str:
+    """The unit that a file is named after: its name without what says how it is written."""
+    name = path.name
+    for suffix in sorted(SUFFIXES, key=len, reverse=True):
+        if name.lower().endswith(suffix) and len(name) > len(suffix):
+            return name[: -len(suffix)]
+    return path.stem or name
+
+
+def _beside(path: Path, schema: Schema) -> dict[str, bool]:
+    """Which units a table of units says were taken out; raises DataError where it cannot say."""
+    if not path.exists():
+        what = f"is not there, and the fleet file says that it tells which {schema.unit}s were taken out"
+        raise DataError(what, where=str(path), remedy="put it beside the data, or take `file` out of [censored]")
+    return side_table(path, schema)
+
+
+def _free_bytes() -> int:
+    """Half of the memory that is free, or 2 GiB where nobody knows."""
+    try:
+        with Path("/proc/meminfo").open(encoding="ascii") as lines:
+            free = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+        return free * 1024 // 2
+    except (OSError, StopIteration, ValueError):
+        return 2 << 30
