@@ -24,7 +24,8 @@ from driftloop import settings
 from driftloop.drift import outcomes
 from driftloop.drift.outcomes import DRIFT, judge, tabulate
 from driftloop.drift.statistics import Floats
-from driftloop.fleet.runs import Run, with_role
+from driftloop.fleet.roles import with_role
+from driftloop.fleet.runs import Run
 from driftloop.fleets.cmapss.source import load_fleet
 from driftloop.loop.judge.evaluation import STRIDE
 from driftloop.model import answers

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from driftloop.fleet.runs import ROLES, Run, role_of
+from driftloop.fleet.roles import ROLES, role_of
+from driftloop.fleet.runs import Run
 from driftloop.fleets.cmapss.schema import N_SENSORS
 
 SEA_LEVEL, CRUISE = (0.0, 0.0, 100.0), (42.0, 0.84, 100.0)

@@ -3,23 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftloop.fleet.runs import ROLES, Run, role_of, windows, with_role
-from driftloop.fleets.cmapss.source import engine_id
-
-PINNED_ROLES = {
-    ("FD001", 1): ("eng-cde1c55558", "train"),
-    ("FD001", 2): ("eng-413411542c", "train"),
-    ("FD001", 3): ("eng-5d3d2ca142", "gate"),
-    ("FD001", 4): ("eng-ad276b7bba", "gate"),
-    ("FD001", 5): ("eng-471c002cbc", "gate"),
-    ("FD001", 6): ("eng-e313a8b6d7", "train"),
-    ("FD002", 1): ("eng-cb8ef0a128", "train"),
-    ("FD002", 2): ("eng-0732698b43", "calibrate"),
-    ("FD002", 3): ("eng-e4cce180e4", "calibrate"),
-    ("FD002", 4): ("eng-34b06496fc", "train"),
-    ("FD002", 5): ("eng-dbc4f65740", "gate"),
-    ("FD002", 6): ("eng-5792fb4d11", "calibrate"),
-}
+from driftloop.fleet.runs import Run, windows
 
 
 def run(cycles: int, remaining: int = 0) -> Run:
@@ -57,33 +41,6 @@ def test_a_stride_keeps_the_last_window(cycles: int, stride: int) -> None:
 def test_windows_without_width_or_stride_are_refused(width: int, stride: int) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         windows(run(5), width, stride)
-
-
-@given(st.text(max_size=30))
-def test_every_engine_has_exactly_one_role_and_keeps_it(run_id: str) -> None:
-    assert [role for role in ROLES if role == role_of(run_id)] == [role_of(run_id)]
-    assert role_of(run_id) == role_of(run_id)
-
-
-def test_the_shares_of_the_roles_make_a_whole() -> None:
-    assert sum(ROLES.values()) == pytest.approx(1)
-
-
-def test_the_roles_of_known_engines_never_change() -> None:
-    assert {key: (engine_id(*key), role_of(engine_id(*key))) for key in PINNED_ROLES} == PINNED_ROLES
-
-
-def test_engines_fall_into_roles_in_the_stated_shares() -> None:
-    roles = [role_of(engine_id("FD002", unit)) for unit in range(1, 5001)]
-    for role, share in ROLES.items():
-        assert roles.count(role) / len(roles) == pytest.approx(share, abs=0.02)
-
-
-def test_with_role_keeps_the_order() -> None:
-    runs = [Run(engine_id("FD001", unit), np.zeros((2, 24))) for unit in range(1, 60)]
-    chosen = with_role(runs, "train", "gate")
-    assert [r for r in runs if r in chosen] == chosen
-    assert {r.role for r in chosen} == {"train", "gate"}
 
 
 def test_the_hash_of_a_run_depends_on_its_rows_alone() -> None:

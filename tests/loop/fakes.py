@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from driftloop.errors import DriftloopError, RegistryUnavailable
-from driftloop.fleet.runs import role_of
+from driftloop.fleet.roles import role_of
 from driftloop.loop.jobs.local import Job, Outcome
 from driftloop.model.bundle import SERVING_FILES, Example, ManifestEntry, Metadata, write_metadata
 from driftloop.model.registry import Version

@@ -10,7 +10,8 @@ import pytest
 from driftloop.drift.baseline import read_baseline
 from driftloop.errors import BundleError, DataError
 from driftloop.fleet.archive import Archive, open_archive
-from driftloop.fleet.runs import Run, windows, with_role
+from driftloop.fleet.roles import with_role
+from driftloop.fleet.runs import Run, windows
 from driftloop.model import answers, bundle
 from driftloop.model.bundle import BASELINE, CHECKPOINT, MODEL, ManifestEntry, read_metadata, write_metadata
 from driftloop.training import build

@@ -13,7 +13,8 @@ from rich.table import Table
 from driftloop import settings
 from driftloop.fleet.archive import open_archive
 from driftloop.fleet.intake import read_completed
-from driftloop.fleet.runs import ROLES, Run, role_of
+from driftloop.fleet.roles import ROLES, role_of
+from driftloop.fleet.runs import Run
 from driftloop.protocol import archive_client
 
 archive_app = typer.Typer(no_args_is_help=True, help="The archive of completed runs, which retraining learns from.")

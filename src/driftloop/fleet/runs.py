@@ -1,18 +1,14 @@
 """A run: one engine's life as rows of settings and sensors, its labels, its role and its windows."""
 
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from driftloop.fleet.roles import role_of
 from driftloop.fleets.cmapss.schema import N_COLUMNS, RUL_CAP
-
-ROLES = {"train": 0.50, "early_stop": 0.08, "calibrate": 0.12, "gate": 0.15, "live": 0.15}
-"""Share of engines in each role: weights are fitted on `train`, the epoch is chosen on `early_stop`,
-intervals are calibrated on `calibrate`, challengers are judged on `gate`; `live` engines only send traffic."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +24,8 @@ class Run:
     remaining: int = 0
     censored: bool = False
     """Whether the unit was taken out before it failed: its rows are inputs like any others, but have no labels."""
+    dealt: str | None = None
+    """The role that the archive has for it, where roles were dealt."""
 
     @cached_property
     def sha256(self) -> str:
@@ -41,23 +39,8 @@ class Run:
 
     @property
     def role(self) -> str:
-        """The fixed role of this engine."""
-        return role_of(self.run_id)
-
-
-def role_of(run_id: str) -> str:
-    """The role of an engine, from a hash of its id alone, so that it never changes."""
-    position = int.from_bytes(hashlib.sha256(run_id.encode()).digest()[:8], "big") / 2**64
-    for role, share in ROLES.items():
-        if position < share:
-            return role
-        position -= share
-    return "live"
-
-
-def with_role(runs: Iterable[Run], *roles: str) -> list[Run]:
-    """The runs whose engine has one of `roles`, in their order."""
-    return [run for run in runs if run.role in roles]
+        """The fixed role of this unit: what was dealt, else what the hash of its id says."""
+        return self.dealt or role_of(self.run_id)
 
 
 def windows(run: Run, width: int, stride: int = 1) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -13,7 +13,8 @@ from driftloop import durable
 from driftloop.drift.baseline import baseline_bytes, build_baseline, read_weights
 from driftloop.errors import BundleError, DataError
 from driftloop.fleet.archive import Archive
-from driftloop.fleet.runs import Run, with_role
+from driftloop.fleet.roles import with_role
+from driftloop.fleet.runs import Run
 from driftloop.model import answers, bundle
 from driftloop.model.answers import Model, traces
 from driftloop.model.bundle import BASELINE, CHECKPOINT, MODEL, Example, ManifestEntry, Metadata

@@ -12,7 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from driftloop.errors import DataError
-from driftloop.fleet.runs import Run, with_role
+from driftloop.fleet.roles import with_role
+from driftloop.fleet.runs import Run
 from driftloop.training.train import LEARNING_ROLES, Progress, TrainConfig, train
 
 FOLDED_ROLES = ("train", "early_stop")

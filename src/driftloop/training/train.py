@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from driftloop.errors import BundleError, DataError
-from driftloop.fleet.runs import Run, with_role
+from driftloop.fleet.roles import with_role
+from driftloop.fleet.runs import Run
 from driftloop.fleets.cmapss.schema import RUL_CAP
 from driftloop.model.accuracy import coverage, rmse
 from driftloop.model.bundle import CHECKPOINT, read_metadata

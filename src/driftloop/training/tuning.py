@@ -25,7 +25,8 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError
 from driftloop import durable
 from driftloop.errors import DataError, DriftloopError, RegistryUnavailable
 from driftloop.fleet.archive import Archive
-from driftloop.fleet.runs import Run, role_of
+from driftloop.fleet.roles import role_of
+from driftloop.fleet.runs import Run
 from driftloop.settings import Settings
 from driftloop.training import configuration, search
 from driftloop.training.train import LEARNING_ROLES, TrainConfig

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driftloop.drift.baseline import REFERENCE_ROLES, Baseline, Trace, build_baseline
-from driftloop.fleet.runs import Run, with_role
+from driftloop.fleet.roles import with_role
+from driftloop.fleet.runs import Run
 from driftloop.fleets.cmapss.schema import N_SETTINGS
 from driftloop.model import answers
 from driftloop.model.bundle import MODEL

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from driftloop.errors import DriftloopError
-from driftloop.fleet.runs import Run, with_role
+from driftloop.fleet.roles import with_role
+from driftloop.fleet.runs import Run
 from driftloop.fleets.cmapss.source import load_fleet
 from driftloop.protocol.archive_client import batches
 from driftloop.settings import Settings

@@ -7,7 +7,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from driftloop.fleet.runs import Run, with_role
+from driftloop.fleet.roles import with_role
+from driftloop.fleet.runs import Run
 from driftloop.fleets.cmapss.schema import N_SETTINGS, RUL_CAP, SENSORS
 from driftloop.fleets.cmapss.source import Fleet
 from driftloop.training import regimes

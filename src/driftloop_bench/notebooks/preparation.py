@@ -7,7 +7,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from driftloop.fleet.runs import ROLES, Run, windows, with_role
+from driftloop.fleet.roles import ROLES, with_role
+from driftloop.fleet.runs import Run, windows
 from driftloop.fleets.cmapss.schema import N_SETTINGS, RUL_CAP, SENSORS
 from driftloop.fleets.cmapss.source import Fleet
 from driftloop.model.accuracy import rmse

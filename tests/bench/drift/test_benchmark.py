@@ -10,7 +10,8 @@ import pytest
 from driftloop.drift.baseline import REFERENCE_ROLES, Trace, build_baseline
 from driftloop.drift.bins import FEATURES
 from driftloop.drift.source import Window
-from driftloop.fleet.runs import Run, with_role
+from driftloop.fleet.roles import with_role
+from driftloop.fleet.runs import Run
 from driftloop.fleets.cmapss import simulator
 from driftloop.fleets.cmapss.source import engine_id
 from driftloop_bench.drift import command as drift_command

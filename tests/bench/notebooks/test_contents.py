@@ -9,7 +9,7 @@ import torch
 
 from driftloop import settings
 from driftloop.errors import DriftloopError
-from driftloop.fleet.runs import ROLES, with_role
+from driftloop.fleet.roles import ROLES, with_role
 from driftloop.fleets.cmapss.source import Fleet, load_fleet
 from driftloop.training import regimes
 from driftloop.training.network import Architecture, RulNetwork

@@ -9,7 +9,7 @@ from prometheus_client.registry import Collector
 
 from driftloop.errors import DriftloopError
 from driftloop.fleet.archive import Archive
-from driftloop.fleet.runs import ROLES, role_of
+from driftloop.fleet.roles import ROLES, role_of
 from driftloop.loop.events import Event
 from driftloop.loop.judge.concept import VERDICTS, ConceptWatch
 from driftloop.loop.retrainer import Retrainer

@@ -19,7 +19,7 @@ from fastapi.concurrency import run_in_threadpool
 from driftloop import __version__
 from driftloop.errors import DataError, DriftloopError
 from driftloop.fleet.archive import Archive, RunConflict, open_archive
-from driftloop.fleet.runs import role_of
+from driftloop.fleet.roles import role_of
 from driftloop.loop import state
 from driftloop.loop.api import answered, bodies
 from driftloop.loop.api.metrics import Metrics

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from driftloop.fleet.runs import Run, with_role
+from driftloop.fleet.roles import with_role
+from driftloop.fleet.runs import Run
 from driftloop.loop.judge.gate import Evaluation
 from driftloop.model import answers
 

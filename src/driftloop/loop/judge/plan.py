@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driftloop.errors import DataError
-from driftloop.fleet.runs import Run, role_of
+from driftloop.fleet.roles import role_of
+from driftloop.fleet.runs import Run
 from driftloop.fleets.cmapss.schema import N_SETTINGS, SENSORS
 from driftloop.model.bundle import ManifestEntry
 from driftloop.training import regimes
