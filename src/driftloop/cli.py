@@ -4,15 +4,19 @@ A room is imported only when one of its commands is called, so that the help is 
 never loads what only training needs.
 """
 
+import contextlib
 import importlib
+import io
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, NamedTuple
 
 import typer
 from rich.console import Console
 
 from driftloop import __version__
+from driftloop.environment import forget_others
 from driftloop.errors import DriftloopError
 
 
@@ -24,6 +28,7 @@ class _Entry(NamedTuple):
 
 
 _BENCH = "driftloop_bench"
+_FLEET = "DRIFTLOOP_FLEET"
 
 COMMANDS = {
     "demo": _Entry(
@@ -67,7 +72,7 @@ def build(arguments: Sequence[str]) -> typer.Typer:
         pretty_exceptions_show_locals=False,
     )
     top.callback(help="A predictive-maintenance platform that heals itself when its fleet changes.")(_options)
-    wanted = next((argument for argument in arguments if not argument.startswith("-")), None)
+    wanted = _command(arguments)
     for name, entry in COMMANDS.items():
         if name == wanted:
             _mount(top, name, entry)
@@ -80,7 +85,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code, 2 for an error that a person can put right."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        result = build(given)(args=given, prog_name="driftloop", standalone_mode=True)
+        given, fleet = _take_fleet(given)
+        with _chosen(fleet):
+            result = build(given)(args=given, prog_name="driftloop", standalone_mode=True)
     except DriftloopError as error:
         Console(stderr=True, highlight=False, soft_wrap=True).print(str(error), style="bold red", markup=False)
         return 2
@@ -91,7 +98,60 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def app() -> None:
     """The entry point of the installed command."""
+    forget_others()
+    print_whatever_there_is()
     sys.exit(main())
+
+
+def print_whatever_there_is() -> None:
+    """Let a terminal or a file that cannot show a character get `?` for it: no command ends because of a name."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _command(arguments: Sequence[str]) -> str | None:
+    return next((argument for argument in arguments if not argument.startswith("-")), None)
+
+
+def _take_fleet(arguments: Sequence[str]) -> tuple[list[str], str | None]:
+    """The arguments without `--fleet NAME`, which may stand anywhere, and the name.
+
+    `up` has an option of that name for itself, since it starts any number of fleets; so may `fleet`, which is about
+    files. Raises DriftloopError for two names, or none.
+    """
+    left: list[str] = []
+    names: list[str] = []
+    waiting = iter(arguments)
+    for argument in waiting:
+        option, given, value = argument.partition("=")
+        if argument == "--":
+            left += [argument, *waiting]
+        elif option == "--fleet":
+            names.append(value if given else next(waiting, ""))
+        else:
+            left.append(argument)
+    if _command(left) in ("up", "fleet"):
+        return list(arguments), None
+    if len(names) > 1 or "" in names:
+        raise DriftloopError("takes one fleet", where="--fleet", remedy="give the name of one, or the path of its file")
+    return left, names[0] if names else None
+
+
+@contextlib.contextmanager
+def _chosen(fleet: str | None) -> Iterator[None]:
+    """Let every reader of the settings, children included, see this fleet: the option is the variable, said nearer."""
+    if fleet is None:
+        yield
+        return
+    before = os.environ.get(_FLEET)
+    os.environ[_FLEET] = fleet
+    try:
+        yield
+    finally:
+        os.environ.pop(_FLEET)
+        if before is not None:
+            os.environ[_FLEET] = before
 
 
 def _mount(top: typer.Typer, name: str, entry: _Entry) -> None:
@@ -127,6 +187,9 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
     ] = False,
+    fleet: Annotated[
+        str, typer.Option(metavar="NAME", help="The fleet that is meant, where several share a platform.")
+    ] = "",
 ) -> None:
     """Declares the options that stand before a command."""
 

@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from driftloop import fleets
+from driftloop import fleets, places
 from driftloop.errors import DriftloopError
 from driftloop.fleet.schema import Schema
 
@@ -90,8 +90,17 @@ class Settings(BaseSettings):
     @field_validator("fleet")
     @classmethod
     def _absolute(cls, fleet: str) -> str:
-        """A path stays right in processes that run in another folder."""
-        return fleet if fleet in fleets.BUILTIN else str(Path(fleet).expanduser().absolute())
+        """A path stays right in processes that run in another folder; what is none may be a fleet's name."""
+        path = Path(fleet).expanduser()
+        return str(path.absolute()) if fleet not in fleets.BUILTIN and path.exists() else fleet
+
+    @field_validator(
+        "mlflow_url", "server_url", "retrainer_url", "prometheus_url", "alertmanager_url", "pushgateway_url", "kfp_url"
+    )
+    @classmethod
+    def _no_slash_at_the_end(cls, url: str) -> str:
+        """Paths are put behind an address as it is."""
+        return url.strip().rstrip("/")
 
     @model_validator(mode="after")
     def _no_placeholder_token(self) -> "Settings":
@@ -135,7 +144,50 @@ class Settings(BaseSettings):
 
 
 def load(**overrides: object) -> Settings:
-    """The settings of this process; raises DriftloopError that names each bad variable, its value and the rule."""
+    """The settings of this process, and where a platform of several fleets is in the state folder, of its fleet.
+
+    That is the one that DRIFTLOOP_FLEET names, or the only one. Raises DriftloopError that names each bad variable, its
+    value and the rule, or the fleets where none is named.
+    """
+    alone = from_environment(**overrides)
+    known = places.read(alone.state_dir)
+    if known is None:
+        return alone
+    return of_fleet(alone, known, places.choose(known, alone.fleet if "fleet" in alone.model_fields_set else None))
+
+
+def of_fleet(alone: Settings, known: places.Places, name: str) -> Settings:
+    """The settings of one of the fleets that share the state folder of `alone`."""
+    place = known.fleets[name]
+    own = {"mlflow_url": known.mlflow_url, "server_url": place.server_url, "retrainer_url": place.retrainer_url}
+    if len(known.up) == 1 and place.folder == ".":
+        own = {field: url for field, url in own.items() if field not in alone.model_fields_set}
+    token = alone.token_file or alone.state_dir / OWN_TOKEN
+    of_place = {
+        **own,
+        "fleet": place.fleet,
+        "state_dir": alone.state_dir / place.folder,
+        "archive": _archive_of(alone.archive, place.folder, name),
+        "token_file": token if token.exists() else alone.token_file,
+    }
+    return from_environment(**{**alone.model_dump(include=alone.model_fields_set), **of_place})
+
+
+def _archive_of(location: str, folder: str, name: str) -> str:
+    """The archive of one of several fleets: beside that of the first, never in it."""
+    if not location or folder == ".":
+        return location
+    if location.startswith("s3://") and "/" not in location.removeprefix("s3://").strip("/"):
+        raise DriftloopError(
+            "a whole bucket cannot be the archive of several fleets",
+            where=f"DRIFTLOOP_ARCHIVE = {location}",
+            remedy="name a prefix in it, such as s3://bucket/runs; the other fleets get runs-<name>",
+        )
+    return f"{location.rstrip('/')}-{name}"
+
+
+def from_environment(**overrides: object) -> Settings:
+    """The settings as the environment alone has them; raises DriftloopError as `load` does."""
     try:
         return Settings(**overrides)  # type: ignore[arg-type]
     except ValidationError as error:

@@ -52,7 +52,7 @@ def rul(
     from driftloop_bench.rul import benchmark, cross_validation
     from driftloop_bench.rul import report as benchmark_report
 
-    configured = settings.load()
+    configured = settings.from_environment()
     errors, console = Console(stderr=True, highlight=False), Console(highlight=False)
     plan = benchmark.make_plan(subsets, seeds, per_subset=per_subset, quick=quick)
     if folds is not None and not cross_validate:
@@ -111,7 +111,7 @@ def drift(
 
     errors = Console(stderr=True, highlight=False)
     plan = drift_command.make_plan(requests, splits, seed, quick=quick)
-    summary, paths = drift_command.measure(plan, settings.load(), output, errors, quick=quick)
+    summary, paths = drift_command.measure(plan, settings.from_environment(), output, errors, quick=quick)
     if as_json:
         typer.echo(json.dumps(summary))
         return

@@ -40,7 +40,7 @@ def run_demo(
     # Ended from outside, it still stops its platform and whatever it waits for.
     signal.signal(signal.SIGTERM, _end)
     check_packages()
-    base = settings.load()
+    base = settings.from_environment()
     folder = (state or base.state_dir / "demo").resolve()
     extra = simulator(folder) if simulated else {}
     prepared = champion_state.resolve() if champion_state else None

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import shutil
 import socket
 import subprocess
@@ -45,7 +44,7 @@ def own_settings(base: Settings, folder: Path, extra: dict[str, str]) -> Setting
             "raw_dir": Path(extra["DRIFTLOOP_RAW_DIR"]),
             "simulator_engines": SIMULATED_ENGINES,
         }
-    return settings.load(**overrides)
+    return settings.from_environment(**overrides)
 
 
 def simulator(folder: Path) -> dict[str, str]:
@@ -154,9 +153,8 @@ def call(command: list[str], configured: Settings, extra: dict[str, str], limit_
 
 
 def _environment(configured: Settings, extra: dict[str, str]) -> dict[str, str]:
-    assert configured.token_file is not None
-    source = {name: value for name, value in os.environ.items() if not (extra and name == "CMAPSS_DIR")}
-    return {**source, **environment(configured, configured.token_file), **extra}
+    passed_on = {**environment(configured), **extra}
+    return {name: value for name, value in passed_on.items() if not (extra and name == "CMAPSS_DIR")}
 
 
 def _up(folder: Path) -> bool:

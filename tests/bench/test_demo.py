@@ -9,7 +9,7 @@ import pytest
 
 from driftloop import settings
 from driftloop.embedded import status
-from driftloop.embedded.components import components, environment
+from driftloop.embedded.components import components
 from driftloop.embedded.supervisor import LOCK, STATUS, make_token
 from driftloop.errors import DriftloopError
 from driftloop_bench import own
@@ -52,22 +52,23 @@ def test_a_simulated_demonstration_does_not_see_the_data(tmp_path: Path, monkeyp
 
 def test_components_get_the_path_of_the_token_and_never_the_token(tmp_path: Path) -> None:
     token = make_token(tmp_path)
-    found = components(settings.load(state_dir=tmp_path), token)
+    found = components({"cmapss": settings.load(state_dir=tmp_path, token_file=token)}, tmp_path)
     assert [component.name for component in found] == ["mlflow", "server", "retrainer", "watch"]
     passed_on = [text for one in found for text in (*one.command, *one.environment.values())]
     assert not any(token.read_text().strip() in text for text in passed_on)
-    assert environment(settings.load(state_dir=tmp_path), token)["DRIFTLOOP_TOKEN_FILE"] == str(token)
+    assert {one.environment["DRIFTLOOP_TOKEN_FILE"] for one in found[1:]} == {str(token)}
 
 
-def test_a_platform_on_another_machine_is_not_started_here(tmp_path: Path) -> None:
-    configured = settings.load(state_dir=tmp_path, server_url="http://rul.example.com:8500")
+@pytest.mark.parametrize("url", ["http://rul.example.com:8500", "http://127.0.0.1:8500/rul", "http://127.0.0.1"])
+def test_a_platform_on_another_machine_is_not_started_here(tmp_path: Path, url: str) -> None:
+    configured = settings.load(state_dir=tmp_path, server_url=url)
     with pytest.raises(DriftloopError, match=r"DRIFTLOOP_SERVER_URL.*not a loopback address"):
-        components(configured, make_token(tmp_path))
+        components({"cmapss": configured}, tmp_path)
 
 
 def test_the_status_of_a_platform_that_is_down_says_so(tmp_path: Path) -> None:
     nowhere = dict.fromkeys(("mlflow_url", "server_url", "retrainer_url"), "http://127.0.0.1:9")
-    found = status.collect(settings.load(state_dir=tmp_path, **nowhere))
+    found = status.collect(tmp_path, {"cmapss": settings.load(state_dir=tmp_path, **nowhere)})
     assert (found["up"], found["components"], found["model"], found["loop"]) == (False, {}, None, None)
     assert status.caption(found) == "server does not answer · retrainer does not answer"
 
@@ -77,7 +78,7 @@ def test_the_status_knows_a_component_that_died_with_its_supervisor(tmp_path: Pa
     alive = {**gone, "pid": os.getpid()}
     (tmp_path / STATUS).write_text(json.dumps({"pid": os.getpid(), "components": {"server": gone, "watch": alive}}))
     nowhere = dict.fromkeys(("mlflow_url", "server_url", "retrainer_url"), "http://127.0.0.1:9")
-    found = status.collect(settings.load(state_dir=tmp_path, **nowhere))
+    found = status.collect(tmp_path, {"cmapss": settings.load(state_dir=tmp_path, **nowhere)})
     assert found["up"]
     assert found["components"]["server"]["state"] == "down"
     assert found["components"]["watch"]["state"] == "ready"

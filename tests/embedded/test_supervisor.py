@@ -70,7 +70,7 @@ def a_component(configured: settings.Settings, command: list[str], name: str = "
 
 def test_components_are_started_and_nothing_is_left_behind(configured: settings.Settings) -> None:
     mark = str(configured.state_dir.resolve())
-    with Supervisor(configured, [a_component(configured, WITH_CHILD, text="ready")]) as supervisor:
+    with Supervisor(configured.state_dir, [a_component(configured, WITH_CHILD, text="ready")]) as supervisor:
         wait(lambda: supervisor.tick() or supervisor.ready, "readiness")
         wait(lambda: len(guard.marked_processes(mark)) == 2, "the grandchild in a session of its own")
         written = json.loads((configured.state_dir / STATUS).read_text())
@@ -85,13 +85,13 @@ def test_a_component_that_ignores_the_request_to_end_is_ended_by_force(
     configured: settings.Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("driftloop.embedded.supervisor.STOP_S", 0.2)
-    with Supervisor(configured, [a_component(configured, STUBBORN, text="ready")]) as supervisor:
+    with Supervisor(configured.state_dir, [a_component(configured, STUBBORN, text="ready")]) as supervisor:
         wait(lambda: supervisor.tick() or supervisor.ready, "readiness")
     assert guard.marked_processes(str(configured.state_dir.resolve())) == []
 
 
 def test_what_dies_is_started_again(configured: settings.Settings) -> None:
-    with Supervisor(configured, [a_component(configured, SLEEPER)]) as supervisor:
+    with Supervisor(configured.state_dir, [a_component(configured, SLEEPER)]) as supervisor:
         slot = supervisor.slots[0]
         wait(lambda: supervisor.tick() or supervisor.ready, "readiness")
         assert slot.process is not None
@@ -108,7 +108,7 @@ def test_pauses_between_restarts_grow_up_to_half_a_minute() -> None:
 
 
 def test_a_component_that_keeps_dying_counts_its_failures(configured: settings.Settings) -> None:
-    with Supervisor(configured, [a_component(configured, SLEEPER)]) as supervisor:
+    with Supervisor(configured.state_dir, [a_component(configured, SLEEPER)]) as supervisor:
         slot = supervisor.slots[0]
         slot.was_ready = True
         for failures in range(1, 4):
@@ -122,7 +122,9 @@ def test_a_component_that_keeps_dying_counts_its_failures(configured: settings.S
 
 def test_a_component_that_never_starts_is_given_up_with_the_end_of_its_log(configured: settings.Settings) -> None:
     broken = [sys.executable, "-c", "raise SystemExit('the database is from the future')"]
-    supervisor = Supervisor(configured, [a_component(configured, SLEEPER, "good"), a_component(configured, broken)])
+    supervisor = Supervisor(
+        configured.state_dir, [a_component(configured, SLEEPER, "good"), a_component(configured, broken)]
+    )
     with supervisor, pytest.raises(DriftloopError, match=r"(?s)one: ended 3 times.*the database is from the future"):
         supervisor.run(lambda _: None)
     assert guard.marked_processes(str(configured.state_dir.resolve())) == []
@@ -131,7 +133,7 @@ def test_a_component_that_never_starts_is_given_up_with_the_end_of_its_log(confi
 def test_a_component_that_is_never_ready_is_named(configured: settings.Settings) -> None:
     never = Component("one", SLEEPER, lambda _: False)
     with (
-        Supervisor(configured, [never]) as supervisor,
+        Supervisor(configured.state_dir, [never]) as supervisor,
         pytest.raises(DriftloopError, match="one: is not ready after 0"),
     ):
         supervisor.run(lambda _: None, ready_s=0)
@@ -139,7 +141,7 @@ def test_a_component_that_is_never_ready_is_named(configured: settings.Settings)
 
 def test_a_signal_stops_everything(configured: settings.Settings) -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with Supervisor(configured, [a_component(configured, SLEEPER)]) as supervisor:
+    with Supervisor(configured.state_dir, [a_component(configured, SLEEPER)]) as supervisor:
         supervisor.run(lambda one: os.kill(os.getpid(), signal.SIGTERM) if one.ready else None)
     assert guard.marked_processes(str(configured.state_dir.resolve())) == []
     assert signal.getsignal(signal.SIGTERM) == before
@@ -149,11 +151,11 @@ def test_a_killed_supervisor_leaves_no_orphans(configured: settings.Settings) ->
     mark = str(configured.state_dir.resolve())
     program = (
         "import sys, time\n"
-        "from driftloop import settings\n"
+        "from pathlib import Path\n"
         "from driftloop.embedded.processes import Component\n"
         "from driftloop.embedded.supervisor import Supervisor\n"
         f"one = Component('one', {WITH_CHILD!r}, lambda _: True)\n"
-        f"with Supervisor(settings.load(state_dir={mark!r}), [one]) as s:\n"
+        f"with Supervisor(Path({mark!r}), [one]) as s:\n"
         "    s.run(lambda _: None)\n"
     )
     supervisor = subprocess.Popen([sys.executable, "-c", program])
@@ -167,7 +169,7 @@ def test_a_killed_supervisor_leaves_no_orphans(configured: settings.Settings) ->
 
 def test_a_second_supervisor_is_refused_and_told_who_has_the_folder(configured: settings.Settings) -> None:
     with (
-        Supervisor(configured, []),
+        Supervisor(configured.state_dir, []),
         pytest.raises(DriftloopError, match=rf"process {os.getpid()}\).*DRIFTLOOP_STATE_DIR"),
     ):
         lock(configured.state_dir)
@@ -177,7 +179,7 @@ def test_a_second_supervisor_is_refused_and_told_who_has_the_folder(configured: 
 def test_a_stale_lock_locks_nobody_out(configured: settings.Settings) -> None:
     configured.state_dir.mkdir()
     (configured.state_dir / LOCK).write_text("1\n")
-    with Supervisor(configured, []):
+    with Supervisor(configured.state_dir, []):
         assert (configured.state_dir / LOCK).read_text() == f"{os.getpid()}\n"
 
 
@@ -185,7 +187,7 @@ def test_what_an_earlier_supervisor_left_is_ended_first(configured: settings.Set
     mark = str(configured.state_dir.resolve())
     left = subprocess.Popen(SLEEPER, env={**os.environ, guard.MARK: mark}, stdout=subprocess.DEVNULL)
     threading.Thread(target=left.wait, daemon=True).start()
-    with Supervisor(configured, []):
+    with Supervisor(configured.state_dir, []):
         assert guard.marked_processes(mark) == []
     assert left.wait() == -signal.SIGTERM
 
@@ -216,7 +218,7 @@ def test_a_disk_that_fills_up_ends_nothing(configured: settings.Settings, monkey
     def no_space(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with Supervisor(configured, [a_component(configured, SLEEPER)]) as supervisor:
+    with Supervisor(configured.state_dir, [a_component(configured, SLEEPER)]) as supervisor:
         with monkeypatch.context() as full:
             full.setattr("driftloop.durable.write_json", no_space)
             wait(lambda: supervisor.tick() or supervisor.ready, "readiness")
@@ -231,7 +233,7 @@ def test_a_platform_that_cannot_write_its_status_is_not_started(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("driftloop.durable.write_json", no_space)
-    with pytest.raises(DriftloopError, match="free some space"), Supervisor(configured, []):
+    with pytest.raises(DriftloopError, match="free some space"), Supervisor(configured.state_dir, []):
         pass
     assert guard.marked_processes(str(configured.state_dir.resolve())) == []
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from driftloop.environment import variables
 from driftloop.errors import DriftloopError
 from driftloop.loop.jobs.driver import NICENESS
-from driftloop.loop.jobs.local import LOG, Job, LocalBackend, Outcome, end_of_log, environment, failure
+from driftloop.loop.jobs.local import LOG, Job, LocalBackend, Outcome, end_of_log, failure
 from driftloop.settings import Settings
 
 TINY = """
@@ -17,11 +18,11 @@ import os, sys, time, types
 from pathlib import Path
 
 def trace(name, *values):
-    with open(os.environ["TINY_TRACE"], "a") as file:
+    with open(os.environ["DRIFTLOOP_TINY_TRACE"], "a") as file:
         file.write(" ".join([name, str(os.getpid()), str(os.nice(0)), *values]) + "\\n")
-    if os.environ.get("TINY_HANG") == name:
+    if os.environ.get("DRIFTLOOP_TINY_HANG") == name:
         time.sleep(600)
-    if os.environ.get("TINY_FAIL") == name:
+    if os.environ.get("DRIFTLOOP_TINY_FAIL") == name:
         raise RuntimeError("the tiny step failed")
 
 def collect(run, cause, champion, dataset, bundle):
@@ -40,7 +41,7 @@ def train(run, cause, champion, mode, dataset, champion_bundle, bundle):
 def evaluate(run, cause, champion, version, dataset, champion_bundle, bundle):
     assert (Path(bundle) / "model").read_text() == "new"
     trace("evaluate", champion, version)
-    return os.environ["TINY_DECISION"]
+    return os.environ["DRIFTLOOP_TINY_DECISION"]
 
 def promote(run, cause, version):
     trace("promote", version)
@@ -57,8 +58,8 @@ def backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalBa
     (tmp_path / "tiny").mkdir()
     (tmp_path / "tiny" / "sitecustomize.py").write_text(TINY)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "tiny"))
-    monkeypatch.setenv("TINY_TRACE", str(tmp_path / "trace"))
-    monkeypatch.setenv("TINY_DECISION", "approved")
+    monkeypatch.setenv("DRIFTLOOP_TINY_TRACE", str(tmp_path / "trace"))
+    monkeypatch.setenv("DRIFTLOOP_TINY_DECISION", "approved")
     made = LocalBackend(Settings(state_dir=tmp_path / "state"), tmp_path / "pipelines")
     yield made
     made.stop()
@@ -108,7 +109,7 @@ def test_an_approved_challenger_goes_through_the_branch_that_promotes(backend: L
 
 
 def test_a_rejected_challenger_is_not_promoted(backend: LocalBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("TINY_DECISION", "rejected")
+    monkeypatch.setenv("DRIFTLOOP_TINY_DECISION", "rejected")
     assert outcome_of(backend) == Outcome(True)
     assert list(steps(tmp_path)) == ["collect", "train", "evaluate"]
 
@@ -116,7 +117,7 @@ def test_a_rejected_challenger_is_not_promoted(backend: LocalBackend, tmp_path: 
 def test_a_failing_step_fails_the_pipeline_and_leaves_its_evidence(
     backend: LocalBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setenv("TINY_FAIL", "train")
+    monkeypatch.setenv("DRIFTLOOP_TINY_FAIL", "train")
     outcome = outcome_of(backend)
     assert not outcome.succeeded
     assert outcome.error is not None
@@ -126,7 +127,7 @@ def test_a_failing_step_fails_the_pipeline_and_leaves_its_evidence(
 
 
 def test_stopping_kills_the_step_that_runs(backend: LocalBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("TINY_HANG", "train")
+    monkeypatch.setenv("DRIFTLOOP_TINY_HANG", "train")
     backend.start(Job("r1", "fleet_change:1", "1", "warm_start"))
     until(lambda: "train" in steps(tmp_path))
     assert backend.poll() is None
@@ -137,7 +138,7 @@ def test_stopping_kills_the_step_that_runs(backend: LocalBackend, tmp_path: Path
 def test_steps_end_when_the_retrainer_dies_and_orphans_are_found(
     backend: LocalBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setenv("TINY_HANG", "collect")
+    monkeypatch.setenv("DRIFTLOOP_TINY_HANG", "collect")
     backend.start(Job("r1", "fleet_change:1", "1", "warm_start"))
     until(lambda: "collect" in steps(tmp_path))
     assert backend._driver is not None
@@ -165,7 +166,7 @@ def test_settings_reach_other_processes_as_they_are(tmp_path: Path, monkeypatch:
     before = Settings(
         state_dir=tmp_path, enable_retraining=False, min_new_engines=7, cmapss_dir=tmp_path / "data", raw_dir=tmp_path
     )
-    for name, value in environment(before).items():
+    for name, value in variables(before).items():
         monkeypatch.setenv(name, value)
     assert Settings() == before
 

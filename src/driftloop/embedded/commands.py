@@ -2,49 +2,74 @@
 
 import json
 import time
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.live import Live
+from rich.table import Table
 
-from driftloop import settings
+from driftloop import places, settings
+from driftloop.embedded import fleets
 from driftloop.embedded import status as statuses
 from driftloop.embedded.components import components
-from driftloop.embedded.supervisor import Supervisor, check_packages, check_space, make_token
+from driftloop.embedded.supervisor import Supervisor, check_packages, check_space, lock, make_token
 
 SCREEN_S = 2.0
 
 
 def up(
+    fleet: Annotated[
+        list[str] | None,
+        typer.Option(help="A built-in fleet or a fleet.toml; may be given again. By default DRIFTLOOP_FLEET."),
+    ] = None,
     plain: Annotated[
         bool, typer.Option(help="Print lines instead of a screen, as where there is no terminal.")
     ] = False,
 ) -> None:
-    """Start MLflow, prediction server, retrainer and drift watch; Ctrl-C stops them all.
+    """Start MLflow and, for each fleet, prediction server, retrainer and drift watch; Ctrl-C stops them all.
 
-    State is kept in DRIFTLOOP_STATE_DIR; the next `up` continues where this one stopped.
+    State is kept in DRIFTLOOP_STATE_DIR; the next `up` continues where this one stopped, each fleet on its ports.
     """
     console = Console(highlight=False)
-    configured = settings.load()
+    base = settings.from_environment()
     check_packages()
-    check_space(configured.state_dir)
-    token_file = configured.token_file or make_token(configured.state_dir)
-    supervisor = Supervisor(configured, components(configured, token_file))
+    check_space(base.state_dir)
+    lock(base.state_dir).close()
+    if base.token_file is None:
+        make_token(base.state_dir)
+    found = fleets.assign(base, fleet or [base.fleet], places.read(base.state_dir))
+    running = fleets.running(base, found)
+    supervisor = Supervisor(base.state_dir, components(running, base.state_dir))
     with supervisor:
-        console.print(f"driftloop is starting; state in {supervisor.folder}, token in {token_file}")
+        places.write(base.state_dir, found)
+        token = next(iter(running.values())).token_file
+        console.print(f"driftloop is starting; state in {supervisor.folder}, token in {token}", markup=False)
+        if len(running) > 1:
+            console.print(_addresses(running))
         if plain or not console.is_terminal:
             supervisor.run(_Lines(console))
         else:
             with Live(console=console, auto_refresh=False, screen=False) as live:
-                supervisor.run(_Screen(configured, live))
+                supervisor.run(_Screen(base.state_dir, running, live))
         console.print("stopping")
     console.print("stopped; nothing is left running")
 
 
 def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Show each component, the model that is served, the loop and the last verdict. Exit code 1: not up."""
-    found = statuses.collect(settings.load())
+    base = settings.from_environment()
+    known = places.read(base.state_dir)
+    if known is None:
+        running = {base.schema.name: base}
+    elif "fleet" in base.model_fields_set:
+        name = places.choose(known, base.fleet)
+        running = {name: settings.of_fleet(base, known, name)}
+    else:
+        running = fleets.running(base, known)
+    found = statuses.collect(base.state_dir, running)
     if as_json:
         typer.echo(json.dumps(found, indent=1))
     else:
@@ -53,6 +78,15 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
             console.print(f"The embedded platform is not up (state in {found['state_dir']}); start it: driftloop up")
         console.print(statuses.table(found) if found["components"] else statuses.caption(found))
     raise typer.Exit(0 if found["up"] else 1)
+
+
+def _addresses(running: Mapping[str, settings.Settings]) -> Table:
+    table = Table("fleet", "model", "server", "retrainer", "state")
+    for name, configured in running.items():
+        table.add_row(
+            name, configured.model, configured.server_url, configured.retrainer_url, str(configured.state_dir)
+        )
+    return table
 
 
 class _Lines:
@@ -79,12 +113,12 @@ class _Lines:
 class _Screen:
     """Redraws one status table every two seconds."""
 
-    def __init__(self, configured: settings.Settings, live: Live) -> None:
-        self._configured, self._live = configured, live
+    def __init__(self, state_dir: Path, running: Mapping[str, settings.Settings], live: Live) -> None:
+        self._state_dir, self._running, self._live = state_dir, running, live
         self._next = 0.0
 
     def __call__(self, _: Supervisor) -> None:
         if time.monotonic() < self._next:
             return
-        self._live.update(statuses.table(statuses.collect(self._configured)), refresh=True)
+        self._live.update(statuses.table(statuses.collect(self._state_dir, self._running)), refresh=True)
         self._next = time.monotonic() + SCREEN_S

@@ -1,12 +1,14 @@
-"""What the embedded platform consists of: four processes on loopback, and how one knows that each works."""
+"""What the embedded platform consists of: processes on loopback, and how one knows that each works."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from driftloop.durable import parse_time
 from driftloop.embedded.processes import Component
 from driftloop.embedded.status import answers, last_verdict
+from driftloop.environment import chosen
 from driftloop.errors import DriftloopError
 from driftloop.settings import Settings
 
@@ -14,67 +16,83 @@ DRIFTLOOP = (sys.executable, "-m", "driftloop.cli")
 LOOPBACK = ("127.0.0.1", "localhost")
 
 
-def components(settings: Settings, token_file: Path) -> list[Component]:
-    """MLflow, prediction server, retrainer and drift watch with the URLs of `settings`, which must be loopback."""
-    shared = environment(settings, token_file)
+def components(fleets: Mapping[str, Settings], state_dir: Path) -> list[Component]:
+    """One MLflow, and for each of `fleets` (by name) a prediction server, retrainer and drift watch.
+
+    The URLs of their settings must be loopback, and MLflow's the same in all. Where there are several fleets, the names
+    of their components begin with the fleet's.
+    """
+    several = len(fleets) > 1
+    found = [_mlflow(next(iter(fleets.values())), state_dir)]
+    for name, settings in fleets.items():
+        found += _of_fleet(name, settings, f"{name}/" if several else "")
+    return found
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The environment of a process that belongs to the fleet of these settings."""
+    return {
+        **chosen(settings),
+        "DRIFTLOOP_MODEL_NAME": settings.model,
+        "DRIFTLOOP_ARCHIVE": settings.archive or str(settings.state_dir.resolve() / "archive"),
+        # Idle math threads spin; on a machine that several processes share they cost more than they bring.
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+    }
+
+
+def _of_fleet(name: str, settings: Settings, prefix: str) -> list[Component]:
+    shared = environment(settings)
+    server, retrainer = settings.server_url, settings.retrainer_url
     return [
-        _mlflow(settings, shared),
         Component(
-            "server",
-            [*DRIFTLOOP, "serve", "--port", str(_port("server", settings.server_url))],
-            lambda _: answers(f"{settings.server_url}/readyz"),
-            settings.server_url,
+            f"{prefix}server",
+            [*DRIFTLOOP, "serve", "--port", str(_port("server", server))],
+            lambda _: answers(f"{server}/readyz"),
+            server,
             shared,
+            fleet=name,
         ),
         Component(
-            "retrainer",
-            [*DRIFTLOOP, "retrainer", "--port", str(_port("retrainer", settings.retrainer_url))],
-            lambda _: answers(f"{settings.retrainer_url}/readyz"),
-            settings.retrainer_url,
+            f"{prefix}retrainer",
+            [*DRIFTLOOP, "retrainer", "--port", str(_port("retrainer", retrainer))],
+            lambda _: answers(f"{retrainer}/readyz"),
+            retrainer,
             shared,
+            fleet=name,
         ),
         Component(
-            "watch", [*DRIFTLOOP, "drift", "watch"], lambda started: _has_judged(settings, started), environment=shared
+            f"{prefix}watch",
+            [*DRIFTLOOP, "drift", "watch"],
+            lambda started: _has_judged(settings, started),
+            environment=shared,
+            fleet=name,
         ),
     ]
 
 
-def environment(settings: Settings, token_file: Path) -> dict[str, str]:
-    """What tells a process which platform it belongs to."""
-    return {
-        "DRIFTLOOP_FLEET": settings.fleet,
-        "DRIFTLOOP_MODEL_NAME": settings.model,
-        "DRIFTLOOP_STATE_DIR": str(settings.state_dir.resolve()),
-        "DRIFTLOOP_MLFLOW_URL": settings.mlflow_url,
-        "DRIFTLOOP_SERVER_URL": settings.server_url,
-        "DRIFTLOOP_RETRAINER_URL": settings.retrainer_url,
-        "DRIFTLOOP_ARCHIVE": settings.archive or str(settings.state_dir.resolve() / "archive"),
-        "DRIFTLOOP_TOKEN_FILE": str(token_file.resolve()),
-        "PYTHONUNBUFFERED": "1",
-        # Idle math threads spin; on a machine that several processes share they cost more than they bring.
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-        # MLflow counts its users by default.
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "DO_NOT_TRACK": "true",
-    }
-
-
-def _mlflow(settings: Settings, shared: dict[str, str]) -> Component:
-    folder = settings.state_dir.resolve() / "mlflow"
+def _mlflow(settings: Settings, state_dir: Path) -> Component:
+    folder = state_dir.resolve() / "mlflow"
     folder.mkdir(parents=True, exist_ok=True)
     port = _port("mlflow", settings.mlflow_url)
+    # It runs in its folder, so that no path is in a URL: what `?`, `#` and `%` in one mean differs between libraries.
     command = [
         sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
-        "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}",
-        "--artifacts-destination", str(folder / "artifacts"), "--serve-artifacts",
+        "--backend-store-uri", "sqlite:///mlflow.db", "--artifacts-destination", "./artifacts", "--serve-artifacts",
     ]  # fmt: skip
     own = {
         # Eight workers for jobs that driftloop does not have would take 0.7 GB.
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
     }
     return Component(
-        "mlflow", command, lambda _: answers(f"{settings.mlflow_url}/health"), settings.mlflow_url, {**shared, **own}
+        "mlflow",
+        command,
+        lambda _: answers(f"{settings.mlflow_url}/health"),
+        settings.mlflow_url,
+        {**chosen(), **own},
+        folder=folder,
     )
 
 
@@ -86,9 +104,9 @@ def _has_judged(settings: Settings, since: float) -> bool:
 
 def _port(name: str, url: str) -> int:
     parts = urlsplit(url)
-    if parts.hostname not in LOOPBACK or parts.port is None:
+    if parts.hostname not in LOOPBACK or parts.port is None or parts.path:
         raise DriftloopError(
-            f"{url} is not a loopback address with a port",
+            f"{url} is not a loopback address with a port and nothing behind it",
             where=f"DRIFTLOOP_{name.upper()}_URL",
             remedy="the embedded platform listens on 127.0.0.1 only, for example http://127.0.0.1:8500",
         )

@@ -31,6 +31,10 @@ class Component:
     for long, and must not raise."""
     url: str = ""
     environment: dict[str, str] = field(default_factory=dict)
+    folder: Path | None = None
+    """Where it runs; None: where its supervisor does."""
+    fleet: str = ""
+    """Whose it is; empty for what all fleets share."""
 
 
 class Process:
@@ -45,6 +49,7 @@ class Process:
                 self._popen = subprocess.Popen(
                     component.command,
                     env={**environment, **component.environment},
+                    cwd=component.folder,
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,

@@ -1,14 +1,17 @@
 """The state of the platform on one screen, or as JSON."""
 
 import functools
-import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import httpx
 from rich.table import Table
 
+from driftloop import durable
 from driftloop.embedded.processes import memory_bytes
 from driftloop.embedded.supervisor import STATUS
+from driftloop.errors import JsonError
 from driftloop.settings import Settings
 
 RECENT = 200
@@ -16,15 +19,16 @@ RECENT = 200
 COLOURS = {"ready": "green", "starting": "yellow", "down": "red"}
 
 
-def collect(settings: Settings) -> dict[str, Any]:
-    """What `driftloop status` shows: components with memory, the model that is served, the loop, the last verdict.
+def collect(state_dir: Path, fleets: Mapping[str, Settings]) -> dict[str, Any]:
+    """What `driftloop status` shows: components with memory, and for each fleet model, loop and last verdict.
 
-    Parts that do not answer are None; a platform that is not up has no components.
+    Parts that do not answer are None; a platform that is not up has no components. What there is of the only fleet
+    stands beside the components too.
     """
-    found: dict[str, Any] = {"state_dir": str(settings.state_dir.resolve()), "up": False, "components": {}}
+    found: dict[str, Any] = {"state_dir": str(state_dir.resolve()), "up": False, "components": {}}
     try:
-        written = json.loads((settings.state_dir / STATUS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        written = durable.read_json(state_dir / STATUS)
+    except (FileNotFoundError, JsonError):
         written = {}
     for name, component in written.get("components", {}).items():
         pid = component.get("pid")
@@ -36,10 +40,16 @@ def collect(settings: Settings) -> dict[str, Any]:
         whole = memory_bytes(int(written["pid"])) / 2**20
         found["memory_mib"] = round(whole, 1)
         found["started"] = written.get("started")
-    found["model"] = _model(settings)
-    found["loop"] = _get(f"{settings.retrainer_url}/status")
-    found["last_verdict"] = last_verdict(settings.retrainer_url)
-    return found
+    found["fleets"] = {name: _of_fleet(settings) for name, settings in fleets.items()}
+    return {**found, **(next(iter(found["fleets"].values())) if len(fleets) == 1 else {})}
+
+
+def _of_fleet(settings: Settings) -> dict[str, Any]:
+    return {
+        "model": _model(settings),
+        "loop": _get(f"{settings.retrainer_url}/status"),
+        "last_verdict": last_verdict(settings.retrainer_url),
+    }
 
 
 def last_verdict(retrainer_url: str) -> dict[str, Any] | None:
@@ -71,7 +81,15 @@ def table(status: dict[str, Any]) -> Table:
 
 
 def caption(status: dict[str, Any]) -> str:
-    """Model, loop and last verdict in one line."""
+    """Model, loop and last verdict of each fleet in a line of its own."""
+    fleets = status["fleets"]
+    lines = [_in_words(of_fleet, f"{name}: " if len(fleets) > 1 else "") for name, of_fleet in fleets.items()]
+    if "memory_mib" in status:
+        lines[-1] += f" · {status['memory_mib']:.0f} MiB in all"
+    return "\n".join(lines)
+
+
+def _in_words(status: dict[str, Any], prefix: str) -> str:
     model, loop = status.get("model") or {}, status.get("loop") or {}
     parts = [f"model {model['model_version']}" if model else "server does not answer"]
     if loop:
@@ -81,9 +99,7 @@ def caption(status: dict[str, Any]) -> str:
         parts.append(_truth(loop.get("concept") or {}))
     else:
         parts.append("retrainer does not answer")
-    if "memory_mib" in status:
-        parts.append(f"{status['memory_mib']:.0f} MiB in all")
-    return " · ".join(parts)
+    return prefix + " · ".join(parts)
 
 
 def _truth(concept: dict[str, Any]) -> str:

@@ -18,11 +18,12 @@ from types import FrameType, TracebackType
 from typing import IO, Any, Self
 from urllib.parse import urlsplit
 
-from driftloop import durable
+from driftloop import durable, places
 from driftloop.embedded import guard
 from driftloop.embedded.processes import STOP_S, Component, Process, memory_bytes, rotate, tail
+from driftloop.environment import chosen
 from driftloop.errors import DriftloopError
-from driftloop.settings import OWN_TOKEN, Settings
+from driftloop.settings import OWN_TOKEN
 
 STATUS, LOCK, LOGS = "platform.json", "platform.lock", "logs"
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -67,12 +68,12 @@ class Slot:
 
 
 class Supervisor:
-    """Runs `components` with their state in `settings.state_dir`; use it as a context in the main thread."""
+    """Runs `components` with their state in `state_dir`; use it as a context in the main thread."""
 
-    def __init__(self, settings: Settings, components: Sequence[Component]) -> None:
-        self.folder = settings.state_dir.resolve()
+    def __init__(self, state_dir: Path, components: Sequence[Component]) -> None:
+        self.folder = state_dir.resolve()
         self.slots = [Slot(component) for component in components]
-        self._environment = {**os.environ, guard.MARK: str(self.folder)}
+        self._environment = {**chosen(), guard.MARK: str(self.folder)}
         self._lock: IO[str] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
         self._started = durable.now()
@@ -216,6 +217,7 @@ class Supervisor:
                     "pid": slot.process.pid if slot.process else None,
                     "state": slot.state,
                     "url": slot.component.url,
+                    "fleet": slot.component.fleet,
                     "restarts": slot.restarts,
                     "last_exit": slot.last_exit,
                 }
@@ -309,12 +311,14 @@ def check_ports(components: Sequence[Component]) -> None:
     for component in components:
         parts = urlsplit(component.url)
         if parts.port and not port_is_free(parts.hostname or "127.0.0.1", parts.port):
-            taken.append(f"{parts.port} ({component.name}; DRIFTLOOP_{component.name.upper()}_URL)")
+            setting = f"DRIFTLOOP_{component.name.rpartition('/')[2].upper()}_URL"
+            taken.append(f"{parts.port} ({component.name}; {setting})")
     if taken:
         raise DriftloopError(
             f"ports in use: {', '.join(taken)}",
             where="127.0.0.1",
-            remedy="stop what listens there, or set the named variables to other ports",
+            remedy="stop what listens there, or set the named variables to other ports; with several fleets, change "
+            f"{places.FILE} in the state folder",
         )
 
 

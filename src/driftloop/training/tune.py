@@ -1,7 +1,6 @@
 """`driftloop tune`: parse, start workers, show, print."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from driftloop import settings
+from driftloop.environment import chosen
 from driftloop.errors import DriftloopError
 from driftloop.fleet.archive import open_archive
 from driftloop.training import bars
@@ -104,10 +104,10 @@ def _drive(
     command += ["--steps", str(budget.steps)] if budget.steps else []
     command += ["--timeout", str(timeout)] if timeout else []
     # Idle math threads spin; each worker has one core to itself at best.
-    environment = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     started = [
         # The address of the database may hold a password: it goes with the environment, never on the command line.
-        subprocess.Popen(command, env={**environment, **os.environ}, start_new_session=True)
+        subprocess.Popen(command, env={**threads, **chosen(configured)}, start_new_session=True)
         for _ in range(workers)
     ]
     before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # not without the workers

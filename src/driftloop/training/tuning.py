@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import optuna
 from optuna.study import MaxTrialsCallback
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.engine import URL
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from driftloop import durable
@@ -63,7 +64,8 @@ def database_url(settings: Settings) -> str:
         return settings.study_database
     folder = settings.state_dir.resolve() / "tuning"
     folder.mkdir(parents=True, exist_ok=True)
-    return f"sqlite:///{folder / 'studies.db'}"
+    # Written by SQLAlchemy, since `?` and `%` in a folder's name mean something else in a URL.
+    return URL.create("sqlite", database=str(folder / "studies.db")).render_as_string()
 
 
 def learning_runs(archive: Archive) -> list[Run]:

@@ -27,7 +27,7 @@ def pull(
     to: Annotated[Path | None, typer.Option(help="Folder for the 13 files.")] = None,
 ) -> None:
     """Download NASA's archive and check the SHA-256 of every file."""
-    configured = settings.load()
+    configured = settings.from_environment()
     folder = to or configured.raw_dir
     chosen = url or configured.cmapss_url
     with Progress(console=_err, transient=True) as bar:
@@ -49,7 +49,7 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Check NASA's 13 files byte for byte."""
-    configured = settings.load()
+    configured = settings.from_environment()
     found = folder or source.locate(configured)
     if found is None:
         remedy = "set CMAPSS_DIR, or run `driftloop data pull` or `dvc pull`"
@@ -64,7 +64,7 @@ def verify(
 @data_app.command()
 def info(as_json: Json = False) -> None:
     """Show what each subset holds and where it comes from."""
-    configured = settings.load()
+    configured = settings.from_environment()
     shown: list[dict[str, Any]] = []
     for subset in files.SUBSETS:
         fleet = source.load_fleet(subset, configured)

@@ -43,7 +43,7 @@ def retrainer(
 
     # Only to say it in time and for people: uvicorn tells of a taken port after everything else has started.
     listen(host, port).close()
-    uvicorn.run(create_app(config), host=host, port=port, log_level="warning", access_log=False)
+    uvicorn.run(create_app(config), host=host, port=port, workers=1, log_level="warning", access_log=False)
 
 
 def retrain(

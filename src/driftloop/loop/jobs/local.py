@@ -18,6 +18,7 @@ from typing import Protocol
 import msgspec
 
 from driftloop import durable
+from driftloop.environment import chosen
 from driftloop.errors import DriftloopError
 from driftloop.loop.state import Mode
 from driftloop.settings import Settings
@@ -100,7 +101,7 @@ class LocalBackend:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **environment(self._settings)},
+                env=chosen(self._settings),
                 start_new_session=True,
             )
 
@@ -160,18 +161,6 @@ class LocalBackend:
         mark = str(self.folder)
         for group in {group for group, command in _processes() if mark in command and _is_ours(command)}:
             _kill_group(group)
-
-
-def environment(settings: Settings) -> dict[str, str]:
-    """These settings as environment variables, for processes that read them from there; folders are absolute."""
-    variables = {}
-    for name, field in type(settings).model_fields.items():
-        value = getattr(settings, name)
-        if value is None:
-            continue
-        variable = field.validation_alias if isinstance(field.validation_alias, str) else f"DRIFTLOOP_{name.upper()}"
-        variables[variable] = str(value.resolve() if isinstance(value, Path) else value)
-    return variables
 
 
 def failure(how: str, log: str) -> Outcome:

@@ -1,0 +1,80 @@
+"""The environment of the processes that driftloop starts: chosen, so that variables of other programs reach none.
+
+`WEB_CONCURRENCY`, `MLFLOW_STATIC_PREFIX` or `GUNICORN_CMD_ARGS` are read by libraries that are in use here, and were
+set for something else. What is passed on is therefore a list of families, each for a reason; and `forget_others` takes
+the rest of what those libraries read out of a process that a person started.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from driftloop.settings import Settings
+
+_FAMILIES = (
+    # Where programs, packages and libraries are found, and where a user may write.
+    r"PATH|HOME|USER|LOGNAME|TMPDIR|TEMP|TMP|XDG_(CACHE|CONFIG|DATA|RUNTIME)_(HOME|DIR)|MPLCONFIGDIR",
+    r"VIRTUAL_ENV|PYTHON(PATH|HOME|USERBASE|NOUSERSITE|DONTWRITEBYTECODE|PYCACHEPREFIX|FAULTHANDLER)",
+    r"(LD|DYLD)_LIBRARY_PATH|LD_PRELOAD|DYLD_FALLBACK_LIBRARY_PATH",
+    # Language and time zone.
+    r"LANG|LANGUAGE|LC_\w+|TZ|TZDIR",
+    # Processors and the threads of numerical libraries.
+    r"CUDA_\w+|NVIDIA_\w+|(OMP|MKL|OPENBLAS)_\w+",
+    # Whom to trust, and the store of an archive.
+    r"SSL_CERT_(FILE|DIR)|(REQUESTS|CURL|AWS)_CA_BUNDLE|AWS_\w+",
+    # What is driftloop's own.
+    r"DRIFTLOOP_\w+|CMAPSS_DIR|ENABLE_RETRAINING",
+)
+_OWN = re.compile("|".join(_FAMILIES))
+_PROXIES = re.compile(r"(https?|all|no)_proxy", re.IGNORECASE)
+_ALWAYS = {
+    "PYTHONUNBUFFERED": "1",
+    # Whatever the language of the machine: logs hold names of every alphabet.
+    "PYTHONUTF8": "1",
+    # Else Python looks for its own modules in the folder that a person happens to be in first.
+    "PYTHONSAFEPATH": "1",
+    # MLflow counts its users by default.
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+}
+_OTHERS = re.compile(
+    r"WEB_CONCURRENCY|FORWARDED_ALLOW_IPS|(UVICORN|GUNICORN|MLFLOW)_\w+|prometheus_multiproc_dir", re.IGNORECASE
+)
+
+
+def chosen(settings: Settings | None = None, source: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment for a process that driftloop starts: what of `source` is meant for it, and `settings`.
+
+    `source` is by default this process's own. Proxies are passed on only where the archive is in a store that may be
+    outside: all else that these processes talk to is part of the platform.
+    """
+    given = os.environ if source is None else source
+    proxies = settings is not None and settings.archive.startswith("s3://")
+    kept = {
+        name: value for name, value in given.items() if _OWN.fullmatch(name) or (proxies and _PROXIES.fullmatch(name))
+    }
+    return {**kept, **_ALWAYS, **(variables(settings) if settings is not None else {})}
+
+
+def variables(settings: Settings) -> dict[str, str]:
+    """These settings as environment variables, for processes that read them from there; folders are absolute."""
+    found = {}
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if value is None:
+            continue
+        variable = field.validation_alias if isinstance(field.validation_alias, str) else f"DRIFTLOOP_{name.upper()}"
+        found[variable] = str(value.resolve() if isinstance(value, Path) else value)
+    return found
+
+
+def forget_others() -> None:
+    """Take out of this process's environment what its libraries would read, but was set for other programs."""
+    for name in [name for name in os.environ if _OTHERS.fullmatch(name)]:
+        del os.environ[name]
