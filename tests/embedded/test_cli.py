@@ -54,7 +54,7 @@ def test_an_error_for_people_is_one_message_and_exit_code_2(
     def fail(**_: object) -> None:
         raise DriftloopError("the shelf is empty", where="[archive]", remedy="fill it")
 
-    monkeypatch.setattr("driftloop.embedded.commands.settings.load", fail)
+    monkeypatch.setattr("driftloop.embedded.commands.settings.from_environment", fail)
     assert cli.main(["status"]) == 2
     shown = capsys.readouterr()
     assert shown.err == "[archive]: the shelf is empty (fill it)\n"

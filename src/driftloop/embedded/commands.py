@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
 
 from driftloop import places, settings
 from driftloop.embedded import fleets
@@ -46,9 +45,14 @@ def up(
     with supervisor:
         places.write(base.state_dir, found)
         token = next(iter(running.values())).token_file
-        console.print(f"driftloop is starting; state in {supervisor.folder}, token in {token}", markup=False)
+        said = [f"driftloop is starting; state in {supervisor.folder}, token in {token}"]
         if len(running) > 1:
-            console.print(_addresses(running))
+            said += [
+                f"{name}: server {one.server_url}, retrainer {one.retrainer_url}, model {one.model}, "
+                f"state in {one.state_dir.resolve()}"
+                for name, one in running.items()
+            ]
+        console.print("\n".join(said), markup=False, soft_wrap=True)
         if plain or not console.is_terminal:
             supervisor.run(_Lines(console))
         else:
@@ -75,18 +79,10 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     else:
         console = Console(highlight=False)
         if not found["up"]:
-            console.print(f"The embedded platform is not up (state in {found['state_dir']}); start it: driftloop up")
+            said = f"The embedded platform is not up (state in {found['state_dir']}); start it: driftloop up"
+            console.print(said, markup=False, soft_wrap=True)
         console.print(statuses.table(found) if found["components"] else statuses.caption(found))
     raise typer.Exit(0 if found["up"] else 1)
-
-
-def _addresses(running: Mapping[str, settings.Settings]) -> Table:
-    table = Table("fleet", "model", "server", "retrainer", "state")
-    for name, configured in running.items():
-        table.add_row(
-            name, configured.model, configured.server_url, configured.retrainer_url, str(configured.state_dir)
-        )
-    return table
 
 
 class _Lines:
