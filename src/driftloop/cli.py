@@ -54,6 +54,9 @@ COMMANDS = {
         "driftloop.training.commands", "tune", "Search for better hyper-parameters, with several workers at once."
     ),
     "baseline": _Entry("driftloop.training.commands", "baseline_app", "Rebuild the baseline of the production model."),
+    "fleet": _Entry(
+        "driftloop.fleet.fleet_commands", "fleet_app", "Guess a fleet file from data, check data by it, show both."
+    ),
     "archive": _Entry("driftloop.fleet.commands", "archive_app", "Add completed runs to the archive, or list them."),
     "data": _Entry("driftloop.fleets.cmapss.commands", "data_app", "Fetch, check, show or simulate the C-MAPSS data."),
     "experiment": _Entry(

@@ -152,9 +152,16 @@ class Columns:
         return time
 
     def _numbers(self, chunk: Chunk, found: Cells, column: str) -> NDArray[np.float64]:
+        absent = [value for value in self._schema.missing_values if not isinstance(value, str)]
+        words = {value.strip().lower() for value in self._schema.missing_values if isinstance(value, str)}
         if isinstance(found, np.ndarray):
-            return np.where(np.abs(found) <= float(np.finfo(np.float32).max), found, np.nan)
+            numbers = np.where(np.abs(found) <= float(np.finfo(np.float32).max), found, np.nan)
+            numbers[np.isin(numbers, absent)] = np.nan
+            return numbers
+        if words:
+            found = ["" if cell.strip().lower() in words else cell for cell in found]
         numbers, bad = cells.numbers(found, self._sheet.decimal)
+        numbers[np.isin(numbers, absent)] = np.nan
         for at in bad:
             what = f"{column} is {_shown(found[at])}, not a number"
             self._tell(chunk, at, what, "write a number, or nothing where it is missing", ("number", column))

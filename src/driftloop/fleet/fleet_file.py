@@ -38,6 +38,7 @@ KEYS = {
     "cap": 'labels above so many steps are set to it: a number, or `"auto"` (the default)',
     "use_settings": "`regimes` (the default: few distinct combinations), `continuous`, or `none` (without settings)",
     "missing": "a missing value, where the column does not say: `hold` the last one (the default), `refuse` the row",
+    "missing_values": 'what files write for a missing value beside empty, NA, NaN, null and -: `[-9999, "no data"]`',
     "padding": "how a history shorter than the window is known: `counted` (the default) or `repeated`",
     "settings": "the columns that say how a unit is run, in order: headers, or tables as below; may be empty",
     "sensors": "the columns that were measured, in order: headers, or tables as below; at least one",
@@ -95,6 +96,7 @@ class _File(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     cap: int | Literal["auto"] = "auto"
     use_settings: UseSettings | None = None
     missing: Missing = "hold"
+    missing_values: tuple[str | float, ...] = ()
     padding: Padding = "counted"
     settings: list[str | _Column] = []
     sensors: list[str | _Column]
@@ -149,6 +151,7 @@ def _schema(file: _File, default_name: str) -> Schema:
         sensors=tuple(_channel(column, "sensor", at, file.missing) for at, column in enumerate(file.sensors)),
         end=file.end,
         censored=file.censored,
+        missing_values=file.missing_values,
         cap=file.cap,
         use_settings=file.use_settings or ("regimes" if file.settings else "none"),
         least={**LEAST, **file.least},

@@ -26,6 +26,7 @@ def toml_text(schema: Schema, comments: Mapping[str, str] | None = None) -> str:
         ("cap", schema.cap, True),
         ("use_settings", schema.use_settings, bool(schema.settings)),
         ("missing", common, common != "hold"),
+        ("missing_values", schema.missing_values, bool(schema.missing_values)),
         ("padding", schema.padding, schema.padding != "counted"),
     ):
         lines.extend([*_comment(said.get(key, "")), *([f"{key} = {_toml(value)}"] if wanted else [])])

@@ -13,6 +13,8 @@ _JITTER = 10
 """A row that is at most so many usual steps late was only written late."""
 _SHUFFLED = 0.1
 """Where more than this share of a unit's rows runs backwards, the rows were never in order, and are sorted."""
+_MIXED, _LEAST_APART = 0.1, 10
+"""Share of rows that follow each other unlike most, from which on it is said; of so many rows at least."""
 _SPARSE, _EMPTY = 2, 10
 """Steps for each row: from the first on it is said, beyond the second refused."""
 
@@ -213,6 +215,7 @@ def _steps(
     starts = np.concatenate([[0], np.flatnonzero(np.diff(index)) + 1])
     steps, n = index[starts], int(index[-1]) + 1
     usual = float(np.median(np.diff(rows.time))) / width if len(rows.time) > 1 else 1.0
+    _tell_mixed(rows.time, schema, named, findings)
     if n > _EMPTY * len(steps) + _EMPTY:
         what = (
             f"{named} has rows in {len(steps)} of {n} steps: a step is usually {usual:g} times as long as a row lasts"
@@ -229,6 +232,22 @@ def _steps(
     place[steps] = rows.place[np.concatenate([starts[1:], [len(index)]]) - 1]
     first = 1 if schema.time.kind == "timestamp" else math.floor(float(rows.time[0]) / width + 0.5)
     return values, place, first
+
+
+def _tell_mixed(time: NDArray[np.float64], schema: Schema, named: str, findings: Findings) -> None:
+    """Say where the time from row to row is now this, now that: then steps are not what a person believes."""
+    apart = np.diff(time)
+    apart = apart[apart > 0]
+    if len(apart) < _LEAST_APART:
+        return
+    usual = float(np.median(apart))
+    other = apart[np.abs(apart - usual) > usual / 2]
+    if len(other) > _MIXED * len(apart):
+        unit = "" if schema.time.kind == "counter" else " s"
+        what = f"from row to row it is {usual:g}{unit} in {named}, but {float(np.median(other)):g}{unit}"
+        what += f" in {len(other) / len(apart):.0%} of rows"
+        remedy = "if rows were written when something changed, choose `every` as the model should see them"
+        findings.add("warning", named, what, remedy, kind="mixed")
 
 
 def _longer(schema: Schema, usual: float) -> str:

@@ -123,6 +123,8 @@ class Schema(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     sensors: tuple[Channel, ...]
     end: End = End()
     censored: Censored = Censored()
+    missing_values: tuple[str | float, ...] = ()
+    """What files write for a missing value beside what everybody does: -9999, `no data`."""
     cap: int | Literal["auto"] = "auto"
     """Steps; labels above it are set to it. `auto`: by the rule of the training room, fixed in the first bundle."""
     use_settings: UseSettings

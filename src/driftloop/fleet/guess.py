@@ -1,0 +1,368 @@
+"""A fleet file guessed from data, by rules that its comments state, for a person to look over.
+
+Headers count where they say something; what columns hold decides the rest. A setting is what its header calls so, or
+what stays the same within every unit and differs between them. Settings are regimes where at most 12 combinations
+are there when each is rounded to a twentieth of its range; else they are continuous, or, where they explain less than
+2 % of what any sensor does, not used.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from driftloop.errors import DataError
+from driftloop.fleet import cells, inventory, names, tables
+from driftloop.fleet.guess_time import Clocked, find_time
+from driftloop.fleet.inventory import Column, Inventory
+from driftloop.fleet.schema import LEAST, Censored, Channel, End, Schema, Time, UseSettings
+from driftloop.fleet.suspicion import leak, markers
+from driftloop.fleet.tables import Reading
+from driftloop.fleet.wear import alike
+
+_THING = (
+    "unit|engine|asset|machine|device|equipment|cell|battery|pump|bearing|vehicle|turbine|motor|drive|filter|component"
+    "|compressor|valve|fan|tool|item|sample|specimen|robot|truck|train|pack|module|plant|station|serial|sn|tag|uid"
+)
+_UNIT = re.compile(rf"({_THING})s?(_?(id|no|nr|num|number|name|code|key|serial(_number)?))?|id|name")
+_NO_WORD = ("serial", "sn", "tag", "uid", "id", "name")
+_LABEL = re.compile(
+    r"(.*_)?(rul|ttf|label|target)(_.*)?|.*(remaining|to_fail|until_fail|to_eol|_left$|end_of_life|eol).*"
+    r"|(total|max|final)_?(life|cycle|time|hour)s?|life(time|span)?"
+)
+_END = re.compile(r".*(fail|broken|broke|dead|event|fault|breakdown|end_of|status|state|health).*|end|alive")
+_OUT = re.compile(r".*(censor|taken_out|withdrawn|suspen|removed|truncat).*")
+_SETTING = re.compile(
+    r".*(setting|set_?point|_set$|ambient|altitude|mach|^tra$|c_rate|recipe|regime|profile|duty).*"
+    r"|(op|os|operating)_?(cond|condition|mode|set)?.*\d*|(load|mode|speed_set|condition)(_.*)?"
+)
+_UNITS = {"ah": "Ah", "ohm": "ohm", "pct": "%", "percent": "%", "rpm": "rpm", "bar": "bar", "psi": "psi", "kpa": "kPa"}
+_UNITS |= {
+    "mm": "mm",
+    "hz": "Hz",
+    "v": "V",
+    "a": "A",
+    "w": "W",
+    "kw": "kW",
+    "s": "s",
+    "ms": "ms",
+    "min": "min",
+    "h": "h",
+}
+_REGIMES = 12
+_LEAST_EXPLAINED = 0.02
+_FEW = {"train": 4, "early_stop": 0, "calibrate": 2, "gate": 1, "live": 0}
+
+
+@dataclass
+class Guess:
+    """A schema, and why it is what it is."""
+
+    schema: Schema
+    reading: Reading
+    """The data, read by the schema."""
+    comments: dict[str, str] = field(default_factory=dict)
+    """By key, as `fleet_writer.toml_text` takes them."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Headers that are neither settings nor sensors, and why."""
+
+
+def guess(paths: Sequence[Path], name: str | None = None) -> Guess:
+    """The fleet that files seem to hold; raises DataError where they are no tables, or have no sensor."""
+    data = inventory.take(paths)
+    comments: dict[str, str] = {}
+    left_out: dict[str, str] = {}
+    free = list(data.columns)
+    unit = _unit(data, free)
+    units = np.unique(unit.names, return_inverse=True)[1].reshape(-1) if unit else data.file
+    _drop(free, unit)
+    clocked = find_time(free, units)
+    if clocked is not None:
+        _drop(free, clocked.column)
+    comments["unit_column"] = _of_units(unit, units, data)
+    comments["time"] = clocked.comment if clocked else "No column tells the time: rows are in order, one for each step."
+    blocks = _blocks(units, clocked)
+    end = _end(free, blocks, comments)
+    censored = _censored(free, blocks, unit, data, comments)
+    settings, sensors = _channels(free, blocks, comments, left_out)
+    if not sensors:
+        shown = ", ".join(column.header for column in data.columns)
+        remedy = "name sensors by hand; docs/fleet-file.md shows how"
+        raise DataError(f"has no column that could be a sensor among {shown}", where=str(data.paths[0]), remedy=remedy)
+    absent = _absent([*settings, *sensors])
+    if absent:
+        comments["missing_values"] = "Readings that come again and again, far from all others."
+    use = _use(settings, sensors, comments)
+    comments["cap"] = _lives(blocks)
+    schema = Schema(
+        name=name or names.safe_fleet(_title(data.paths)) or "my-fleet",
+        unit=_word(unit),
+        step=clocked.step if clocked else "step",
+        unit_column=unit.header if unit else None,
+        time=clocked.time if clocked else Time(),
+        settings=tuple(_channel(column, at, "setting") for at, column in enumerate(settings)),
+        sensors=tuple(_channel(column, at, "sensor") for at, column in enumerate(sensors)),
+        end=end,
+        censored=censored,
+        missing_values=tuple(absent),
+        use_settings=use,
+    )
+    reading = tables.examine(data.paths, schema)
+    failed = sum(not unit.run.censored for unit in reading.units)
+    if failed < sum(LEAST.values()):
+        schema = msgspec.structs.replace(schema, least=dict(_FEW))
+        comments["least"] = f"{failed} failed units are few: each role is content with less."
+    for kind, columns, channels in (("settings", settings, schema.settings), ("sensors", sensors, schema.sensors)):
+        for column, channel in zip(columns, channels, strict=True):
+            comments[f"{kind}.{channel.name}"] = _seen(column)
+    return Guess(schema, reading, comments, left_out)
+
+
+def _drop(free: list[Column], column: Column | None) -> None:
+    free[:] = [other for other in free if other is not column]
+
+
+def _title(paths: Sequence[Path]) -> str:
+    folder = paths[0].resolve().parent.name
+    return folder if len(paths) > 1 or paths[0].stem.lower() in ("runs", "data", "train", "fleet") else paths[0].stem
+
+
+# Units
+
+
+def _unit(data: Inventory, free: Sequence[Column]) -> Column | None:
+    """The column that says whose row it is: by its header, else the first whose values come in blocks."""
+    named = [column for column in free if _UNIT.fullmatch(column.plain) and column.missing == 0]
+    named.sort(key=lambda column: column.plain in ("id", "name"))
+    for column in named:
+        if 1 <= len(column.words) <= max(data.n // 2, 1):
+            return column
+    if len(data.paths) > 1:
+        return None
+    for column in free:
+        whole = column.numbers is None or bool((column.told == np.floor(column.told)).all())
+        if column.missing == 0 and whole and 2 <= len(column.words) <= data.n // 5:
+            changes = sum(a != b for a, b in zip(column.names, column.names[1:], strict=False))
+            if changes == len(set(column.names)) - 1 and not _flag(column):
+                return column
+    return None
+
+
+def _of_units(unit: Column | None, units: NDArray[np.int64], data: Inventory) -> str:
+    count = len(np.unique(units))
+    if unit is not None:
+        return f"{count} units."
+    if len(data.paths) > 1:
+        return f"No column names the unit: each of the {count} files is one."
+    return "No column names the unit: the file is one unit."
+
+
+def _word(unit: Column | None) -> str:
+    """What a unit is called: what its column's header says, where that is a word."""
+    plain = unit.plain if unit else ""
+    match = re.match(rf"({_THING})s?(_|$)", plain)
+    word = match[1] if match else plain
+    return word if word.isalpha() and len(word) <= 24 and word not in _NO_WORD else "unit"
+
+
+def _blocks(units: NDArray[np.int64], clocked: Clocked | None) -> list[NDArray[np.int64]]:
+    """The rows of each unit in the order of time."""
+    order = np.lexsort((clocked.values, units)) if clocked else np.argsort(units, kind="stable")
+    return list(np.split(order, np.flatnonzero(np.diff(units[order])) + 1))
+
+
+def _lives(blocks: Sequence[NDArray[np.int64]]) -> str:
+    lives = sorted(len(block) for block in blocks)
+    return f"Units have {lives[0]} to {lives[-1]} rows, half of them {lives[len(lives) // 2]} and more."
+
+
+# Ends
+
+
+def _flag(column: Column) -> bool:
+    return 1 <= len(column.words) <= 2 and all(
+        word.lower() in cells.FALSE | {"1", "1.0", "yes", "y", "true", "t", "on"} for word in column.words
+    )
+
+
+def _end(free: list[Column], blocks: Sequence[NDArray[np.int64]], comments: dict[str, str]) -> End:
+    """A column whose value changes in the last rows of units, and never back, says that they have failed."""
+    for column in [column for column in free if _END.fullmatch(column.plain) and 2 <= len(column.words) <= 5]:
+        texts = np.array([text.strip() for text in column.texts])
+        last = [texts[block[-1]] for block in blocks]
+        value = max(set(last), key=last.count)
+        early = np.concatenate([texts[block[: len(block) // 2]] for block in blocks])
+        if value not in early and last.count(value) * 2 >= len(last):
+            _drop(free, column)
+            comments["end"] = f"{last.count(value)} of {len(blocks)} units end so; the others count as taken out."
+            truth = _flag(column) and cells.is_true(value, None)
+            return End(rule="column", column=column.header, value=None if truth else str(value))
+    comments["end"] = (
+        "Each unit's last row is taken as its failure. If not so, say how a life ends:\n"
+        '[end]\nsensor = "..."\nbelow = 0.8\nholds = "2 of 3 rows"'
+    )
+    return End()
+
+
+def _censored(
+    free: list[Column],
+    blocks: Sequence[NDArray[np.int64]],
+    unit: Column | None,
+    data: Inventory,
+    comments: dict[str, str],
+) -> Censored:
+    for column in [column for column in free if _OUT.fullmatch(column.plain) and _flag(column)]:
+        _drop(free, column)
+        out = sum(any(cells.is_true(column.texts[row], None) for row in block) for block in blocks)
+        comments["censored"] = f"{out} of {len(blocks)} units were taken out before they failed."
+        return Censored(column=column.header)
+    for path, columns in data.beside.items():
+        keys = [column for column in columns if unit is not None and column.header == unit.header]
+        for column in [column for column in columns if _OUT.fullmatch(column.plain) and _flag(column)]:
+            if keys and set(keys[0].names) & set(unit.names if unit else []):
+                out = sum(cells.is_true(text, None) for text in column.texts)
+                comments["censored"] = f"{out} of {len(column.texts)} units were taken out before they failed."
+                return Censored(column=column.header, file=path.name)
+    comments["censored"] = (
+        "No unit is known to have been taken out before it failed. If some were, name them:\n"
+        '[censored]\nunits = ["...", "..."]'
+    )
+    return Censored()
+
+
+# Columns
+
+
+def _channels(
+    free: Sequence[Column],
+    blocks: Sequence[NDArray[np.int64]],
+    comments: dict[str, str],
+    left_out: dict[str, str],
+) -> tuple[list[Column], list[Column]]:
+    """Settings and sensors among the columns that are left, and why the others are neither."""
+    settings: list[Column] = []
+    sensors: list[Column] = []
+    for column in free:
+        why = _useless(column, blocks)
+        if why is not None:
+            left_out[column.header] = why
+        elif _SETTING.fullmatch(column.plain) or _same_within(column, blocks):
+            settings.append(column)
+        else:
+            sensors.append(column)
+    if not sensors and settings:  # one unit alone: nothing tells them apart
+        settings, sensors = [], settings
+    if left_out:
+        parts = "\n".join(f"  {header}: {why}" for header, why in left_out.items())
+        comments["sensors"] = f"Left out:\n{parts}"
+    return settings, sensors
+
+
+def _useless(column: Column, blocks: Sequence[NDArray[np.int64]]) -> str | None:
+    """Why a column can be neither a setting nor a sensor."""
+    if not column.words:
+        return "is empty"
+    first = next(iter(column.words))[:30]
+    if _LABEL.fullmatch(column.plain):
+        return "gives the label away, as its name says"
+    if column.numbers is None:
+        return f"holds words, such as {first!r}"
+    return f"is always {first}" if column.constant else _telling(column.numbers, blocks)
+
+
+def _telling(numbers: NDArray[np.float64], blocks: Sequence[NDArray[np.int64]]) -> str | None:
+    """How a column of numbers tells the label or the time; None where it does not."""
+    said = leak([numbers[block] for block in blocks])
+    if said is not None:
+        return f"{said}, and gives the label away"
+    rows = np.diff(numbers)
+    if len(rows) > 1 and len(blocks) > 1 and rows[0] != 0 and (rows == rows[0]).all():
+        return "counts rows"
+    steps = [np.diff(numbers[block]) for block in blocks if len(block) > 2]
+    if steps and steps[0][0] > 0 and all((apart == steps[0][0]).all() for apart in steps):
+        return "counts steps, as the time does"
+    own = {float(numbers[block[0]]) for block in blocks if (numbers[block] == numbers[block[0]]).all()}
+    if len(own) == len(blocks) > 2 and all(value == int(value) for value in own):
+        return "is another name of the unit"
+    return None
+
+
+def _same_within(column: Column, blocks: Sequence[NDArray[np.int64]]) -> bool:
+    assert column.numbers is not None
+    if len(blocks) < 3:
+        return False
+    same = 0
+    for block in blocks:
+        told = column.numbers[block][np.isfinite(column.numbers[block])]
+        same += len(told) == 0 or told.min() == told.max()
+    return same >= 0.95 * len(blocks)
+
+
+def _absent(columns: Sequence[Column]) -> list[float]:
+    """What the files write for a missing value, as numbers; the columns are without it from here on."""
+    absent = sorted({edge for column in columns if len(column.told) for edge, _ in markers(column.told)})
+    for column in columns:
+        if column.numbers is not None:
+            column.numbers[np.isin(column.numbers, absent)] = np.nan
+    return absent
+
+
+def _use(settings: Sequence[Column], sensors: Sequence[Column], comments: dict[str, str]) -> UseSettings:
+    if not settings:
+        return "none"
+    rows = np.stack([column.numbers for column in settings if column.numbers is not None], axis=1)
+    if _explained(rows, sensors) < _LEAST_EXPLAINED:
+        comments["use_settings"] = f"They explain less than {_LEAST_EXPLAINED:.0%} of what any sensor does."
+        return "none"
+    count = len(np.unique(alike(rows)))
+    said = f"{count} combinations, rounded to a twentieth of each range: "
+    comments["use_settings"] = said + ("few enough for regimes." if count <= _REGIMES else "too many for regimes.")
+    return "regimes" if count <= _REGIMES else "continuous"
+
+
+def _explained(settings: NDArray[np.float64], sensors: Sequence[Column]) -> float:
+    """The largest share of a sensor's variance that settings and their squares explain."""
+    known = np.isfinite(settings).all(axis=1)
+    inputs = settings[known] - settings[known].mean(axis=0)
+    inputs /= np.maximum(inputs.std(axis=0), 1e-300)
+    inputs = np.concatenate([np.ones((len(inputs), 1)), inputs, inputs**2], axis=1)
+    shares = []
+    for column in sensors:
+        assert column.numbers is not None
+        values = column.numbers[known]
+        there = np.isfinite(values)
+        if there.sum() > inputs.shape[1] and np.ptp(values[there]) > 0:
+            left = values[there] - inputs[there] @ np.linalg.lstsq(inputs[there], values[there], rcond=None)[0]
+            shares.append(1 - float(left.var() / values[there].var()))
+    return max(shares, default=1.0)
+
+
+def _channel(column: Column, at: int, kind: str) -> Channel:
+    safe = names.COLUMN.fullmatch(column.header) and column.header.lower() not in names.RESERVED
+    name = column.header if safe else names.safe_column(column.header) or f"{kind}_{at + 1}"
+    return Channel(name=name, source=None if safe else column.header, unit=_measure(column))
+
+
+def _measure(column: Column) -> str:
+    """The unit of measurement that the file or the header says."""
+    if column.unit and column.unit != "-":
+        return column.unit
+    told = re.search(r"[\[(]([^\[\]()]{1,12})[\])]\s*$", column.header)
+    if told:
+        return told[1].strip()
+    tail = column.plain.rpartition("_")[2]
+    if tail in ("c", "degc") and "temp" in column.plain:
+        return "°C"
+    if column.plain.endswith("c_rate"):
+        return "C"
+    return _UNITS.get(tail, "") if "_" in column.plain else ""
+
+
+def _seen(column: Column) -> str:
+    told = column.told
+    missing = f", {column.missing:.1%} missing" if column.missing > 0 else ""
+    return f"{told.min():.6g} to {told.max():.6g}{missing}"

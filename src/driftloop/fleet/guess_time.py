@@ -1,0 +1,134 @@
+"""Which column tells the time, and how long a step is."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from driftloop.fleet.inventory import Column
+from driftloop.fleet.schema import Time
+from driftloop.fleet.times import Clock
+
+_TIME = re.compile(
+    r"cycles?(_?(no|nr|num|number|index|id))?|time(_?stamp)?|date(_?time)?|ts|t|steps?|hours?|minutes?|seconds?|days?"
+    r"|index|elapsed.*|(op|operating|running|run|engine)_?(time|hours?|h)|time_(in_)?\w+|epoch|period|sample(_?(no|nr))?|age"
+)
+_SECONDS = re.compile(r"(.*_)?(s|sec|secs|seconds?)")
+_NICE = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
+_WORDS = {"1d": "day", "1h": "hour", "1min": "minute", "1s": "second"}
+_LONG = 2000
+"""Steps in half of all lives from which on a longer step is worth a word."""
+
+
+@dataclass(frozen=True)
+class Clocked:
+    """A column that tells the time."""
+
+    column: Column
+    time: Time
+    values: NDArray[np.float64]
+    """The time at each row: counts or seconds."""
+    step: str
+    comment: str
+
+
+def find_time(free: Sequence[Column], units: NDArray[np.int64]) -> Clocked | None:
+    """The column that tells the time: a timestamp, else a counter that rises within units; None for none."""
+    named = [column for column in free if _TIME.fullmatch(column.plain)]
+    others = [column for column in free if column not in named]
+    for column in [*named, *others]:
+        if column.numbers is None or column in named:
+            found = _stamps(column, units)
+            if found is not None:
+                return found
+    for column in named:
+        if column.numbers is not None and _rises(column.numbers, units) > 0.98:
+            return _counter(column, units)
+    for column in others:
+        if column.numbers is not None and _counts(column.numbers, units):
+            return _counter(column, units)
+    return None
+
+
+def _stamps(column: Column, units: NDArray[np.int64]) -> Clocked | None:
+    if column.numbers is not None and not (len(column.told) and column.told.min() > 1e8):
+        return None
+    clock = Clock()
+    _, bad = clock.add(column.texts[:200])
+    if len(bad) > 10 or column.missing > 0.5:
+        return None
+    clock = Clock()
+    values, bad = clock.add(column.texts)
+    if len(bad) > 0.02 * len(values) or not np.isfinite(values).any():
+        return None
+    apart = _apart(values, units)
+    every = _length(float(np.median(apart)) if len(apart) else 1.0)
+    comment = f"From row to row there are usually {_length(float(np.median(apart)))}." if len(apart) else ""
+    time = Time(column=column.header, kind="timestamp", every=every)
+    return Clocked(
+        column, time, np.nan_to_num(values), _WORDS.get(every, "step"), _advise(comment, time, values, units)
+    )
+
+
+def _counter(column: Column, units: NDArray[np.int64]) -> Clocked:
+    assert column.numbers is not None
+    apart = _apart(column.numbers, units)
+    usual = float(np.median(apart)) if len(apart) else 1.0
+    whole = bool((column.told == np.floor(column.told)).all())
+    if _SECONDS.fullmatch(column.plain) and (not whole or usual != 1):
+        time = Time(column=column.header, kind="seconds", every=_length(usual))
+        word = _WORDS.get(time.every or "", "step")
+    elif whole and usual == 1:
+        time, word = Time(column=column.header), _word(column)
+    else:
+        time = Time(column=column.header, every=f"{float(f'{usual:.2g}'):g}")
+        word = "step"
+    comment = f"From row to row it is usually {usual:g}."
+    return Clocked(column, time, np.nan_to_num(column.numbers), word, _advise(comment, time, column.numbers, units))
+
+
+def _advise(comment: str, time: Time, values: NDArray[np.float64], units: NDArray[np.int64]) -> str:
+    lives = [np.ptp(values[units == unit]) / time.width for unit in np.unique(units)[:200]]
+    median = float(np.nanmedian(lives)) if lives else 0.0
+    if median > _LONG:
+        comment += f"\nHalf of all lives have {median:.0f} steps and more: a longer `every` makes training quicker."
+    return comment
+
+
+def _word(column: Column) -> str:
+    found = re.search(r"cycle|hour|minute|second|day|sample|period|step", column.plain)
+    return found[0] if found else "step"
+
+
+def _apart(values: NDArray[np.float64], units: NDArray[np.int64]) -> NDArray[np.float64]:
+    """How far rows of a unit are from the ones before, where they are."""
+    order = np.lexsort((values, units))
+    apart = np.diff(values[order])[np.diff(units[order]) == 0]
+    return np.asarray(apart[np.isfinite(apart) & (apart > 0)], dtype=np.float64)
+
+
+def _rises(values: NDArray[np.float64], units: NDArray[np.int64]) -> float:
+    """Share of rows that do not fall behind the one before, in the order of the file."""
+    order = np.argsort(units, kind="stable")
+    inside = np.diff(units[order]) == 0
+    steps = np.diff(values[order])[inside]
+    return float((steps >= 0).mean()) if len(steps) else 0.0
+
+
+def _counts(values: NDArray[np.float64], units: NDArray[np.int64]) -> bool:
+    order = np.argsort(units, kind="stable")
+    steps = np.diff(values[order])[np.diff(units[order]) == 0]
+    return len(steps) > 0 and bool((steps == steps[0]).all()) and steps[0] > 0 and len(np.unique(units)) > 1
+
+
+def _length(seconds: float) -> str:
+    """A length of time as people write it, rounded to what its own unit shows."""
+    if seconds < 1:
+        return f"{max(round(seconds * 1000), 1)}ms"
+    for size, unit in _NICE:
+        count = seconds / size
+        if count >= 1 and (abs(count - round(count)) < 0.02 * count or size == 1.0):
+            return f"{round(count)}{unit}"
+    return f"{round(seconds)}s"

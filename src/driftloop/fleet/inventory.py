@@ -1,0 +1,155 @@
+"""What columns a table has, before anybody has said what they mean: numbers or words, how many, alike within units."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from driftloop.errors import DataError
+from driftloop.fleet import cells
+from driftloop.fleet.columns import unit_names
+from driftloop.fleet.sheets import Sheet, open_sheet, repaired
+
+MOST_ROWS = 200_000
+"""Rows that a guess looks at."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of all files."""
+
+    header: str
+    position: int
+    texts: Sequence[str]
+    """The cells as they are written; of Parquet as numbers would be."""
+    numbers: NDArray[np.float64] | None
+    """The cells as numbers, where nearly all are some; NaN for the others."""
+    unit: str = ""
+
+    @property
+    def plain(self) -> str:
+        """The header in lower case, words divided by one underscore."""
+        words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", self.header)
+        return re.sub(r"[\W_]+", "_", re.sub(r"[\[(].*?[\])]", "", words)).strip("_").lower()
+
+    @cached_property
+    def names(self) -> list[str]:
+        """The cells as names of units."""
+        return unit_names(self.texts)
+
+    @cached_property
+    def words(self) -> dict[str, int]:
+        """The distinct cells that are not missing, each with how often it is there."""
+        found: dict[str, int] = {}
+        for text in self.texts:
+            stripped = text.strip()
+            if stripped.lower() not in cells.MISSING:
+                found[stripped] = found.get(stripped, 0) + 1
+        return found
+
+    @property
+    def missing(self) -> float:
+        """Share of cells that say nothing."""
+        there = sum(self.words.values()) if self.numbers is None else len(self.told)
+        return 1 - there / max(len(self.texts), 1)
+
+    @property
+    def told(self) -> NDArray[np.float64]:
+        """The numbers that are there."""
+        found = np.empty(0) if self.numbers is None else self.numbers
+        return np.asarray(found[np.isfinite(found)], dtype=np.float64)
+
+    @property
+    def constant(self) -> bool:
+        """Whether all cells say the same."""
+        return len(self.words) == 1 or (len(self.told) > 0 and bool(self.told.min() == self.told.max()))
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """The columns of all files of a fleet, and other tables beside them."""
+
+    columns: list[Column]
+    file: NDArray[np.int64]
+    """Which file each row is in."""
+    paths: list[Path]
+    beside: dict[Path, list[Column]] = field(default_factory=dict)
+    whole: bool = True
+    """Whether all rows were looked at."""
+
+    @property
+    def n(self) -> int:
+        """How many rows there are."""
+        return len(self.file)
+
+
+def take(paths: Sequence[Path]) -> Inventory:
+    """The columns of files that have the same headers; others are tables beside them. Raises DataError for no table."""
+    sheets = [open_sheet(path) for path in paths]
+    groups: dict[frozenset[str], list[Sheet]] = {}
+    for sheet in sheets:
+        groups.setdefault(frozenset(sheet.headers), []).append(sheet)
+    main = max(groups.values(), key=lambda group: sum(sheet.path.stat().st_size for sheet in group))
+    others = [sheet for sheet in sheets if sheet not in main]
+    known = {sheet.path.resolve() for sheet in sheets}
+    for folder in dict.fromkeys(sheet.path.parent for sheet in main):
+        for path in sorted(folder.glob("*units*.csv")):
+            if path.resolve() not in known:
+                others.append(open_sheet(path))
+    columns, file, whole = _columns(main, MOST_ROWS)
+    beside = {sheet.path: _columns([sheet], 10_000)[0] for sheet in others}
+    return Inventory(columns, file, [sheet.path for sheet in main], beside, whole)
+
+
+def _columns(sheets: Sequence[Sheet], most: int) -> tuple[list[Column], NDArray[np.int64], bool]:
+    headers = [header for header in sheets[0].headers if header]
+    texts: dict[str, list[str]] = {header: [] for header in headers}
+    file: list[int] = []
+    whole = True
+    for number, sheet in enumerate(sheets):
+        if len(file) >= most:
+            whole = False
+            break
+        positions = [sheet.headers.index(header) for header in headers]
+        for chunk in sheet.chunks(positions):
+            for header, found in zip(headers, chunk.columns, strict=True):
+                texts[header].extend(_texts(found, sheet))
+            file.extend([number] * len(chunk.rows))
+            if len(file) >= most:
+                whole = False
+                break
+    if not file:
+        raise DataError("has no rows", where=str(sheets[0].path))
+    columns = []
+    for position, header in enumerate(headers):
+        numbers, bad = cells.numbers(texts[header], ".")
+        columns.append(
+            Column(
+                header=header,
+                position=position,
+                texts=texts[header],
+                numbers=numbers if len(bad) <= 0.02 * len(numbers) else None,
+                unit=sheets[0].units.get(header, ""),
+            )
+        )
+    return columns, np.array(file), whole
+
+
+def _texts(found: Sequence[str] | NDArray[np.float64], sheet: Sheet) -> list[str]:
+    if isinstance(found, np.ndarray):
+        return [
+            "" if np.isnan(value) else f"{value:.0f}" if value == int(value) else repr(float(value)) for value in found
+        ]
+    if sheet.decimal == ".":
+        return [repaired(cell) for cell in found]
+    return [_pointed(repaired(cell)) for cell in found]
+
+
+def _pointed(cell: str) -> str:
+    """A number with a decimal comma as one with a point; any other cell as it is."""
+    value = cells.number(cell, ",")
+    return cell if value is None or not np.isfinite(value) else repr(value)
