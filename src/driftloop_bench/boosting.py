@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from driftloop.fleet.labels import capped, window_ends
 from driftloop.fleet.runs import Run
-from driftloop.fleets.cmapss.schema import N_SETTINGS, RUL_CAP
+from driftloop.fleets.cmapss.schema import N_SETTINGS, RUL_CAP, SCHEMA
 from driftloop.training import regimes
 from driftloop.training.regimes import Regimes
 
@@ -60,12 +61,12 @@ def fit(runs: Sequence[Run], config: BoostingConfig, seed: int) -> Boosted:
     from sklearn.ensemble import HistGradientBoostingRegressor
     from threadpoolctl import threadpool_limits
 
-    known = regimes.find(runs)
+    known = regimes.find(runs, SCHEMA)
     inputs, labels = [], []
     for run in sorted(runs, key=lambda run: run.run_id):
-        ends = np.arange(len(run.rows) - 1, -1, -config.stride)[::-1]
+        ends = window_ends(len(run.rows), config.stride)
         inputs.append(features(run, known, config, ends))
-        labels.append(np.minimum(run.rul[ends], RUL_CAP))
+        labels.append(capped(run.rul[ends], RUL_CAP))
     model = HistGradientBoostingRegressor(
         max_iter=config.iterations,
         learning_rate=config.learning_rate,

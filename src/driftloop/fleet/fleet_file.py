@@ -48,6 +48,7 @@ KEYS = {
     "settings.description": "what it is, for people",
     "settings.range": "`[lowest, highest]` plausible value; readings beyond it are counted, never changed",
     "settings.missing": "`hold` or `refuse`, for this column",
+    "settings.scale": "of a setting: its span, by default as training shows; a twentieth of it is a regime's size",
     "time": "header of a counter, or the table below; left out: rows are in order, one for each step",
     "time.column": "header of the time column",
     "time.kind": "`counter` (the default), `timestamp` (ISO 8601, or s or ms since 1970), or `seconds`",
@@ -86,6 +87,7 @@ class _Column(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     description: str = ""
     range: tuple[float, float] | None = None
     missing: Missing | None = None
+    scale: float | None = None
 
 
 class _File(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -171,6 +173,7 @@ def _channel(column: str | _Column, kind: str, at: int, missing: Missing) -> Cha
         description=given.description,
         range=given.range,
         missing=given.missing or missing,
+        scale=given.scale,
     )
 
 

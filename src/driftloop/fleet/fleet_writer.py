@@ -69,6 +69,8 @@ def _columns(kind: str, channels: tuple[Channel, ...], common: Missing, said: Ma
         given: dict[str, Any] = {key: value for key, value in parts.items() if value}
         if channel.range is not None:
             given["range"] = list(channel.range)
+        if channel.scale is not None:
+            given["scale"] = channel.scale
         if channel.missing != common:
             given["missing"] = channel.missing
         inner = ", ".join(f"{key} = {_toml(value)}" for key, value in given.items())

@@ -1,4 +1,4 @@
-"""A run: one engine's life as rows of settings and sensors, its labels, its role and its windows."""
+"""A run: one unit's life as rows of settings and sensors, its labels, its role and its windows."""
 
 import hashlib
 from dataclasses import dataclass
@@ -7,20 +7,20 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from driftloop.fleet.labels import capped, window_ends
 from driftloop.fleet.roles import role_of
-from driftloop.fleets.cmapss.schema import N_COLUMNS, RUL_CAP
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """Rows of one engine from its first recorded cycle on; `remaining` cycles were left after the last row.
+    """Rows of one unit from its first recorded step on; `remaining` steps were left after the last row.
 
-    A completed run-to-failure has `remaining == 0`; only such runs can be archived.
+    A completed run-to-failure has `remaining == 0`.
     """
 
     run_id: str
     rows: NDArray[np.float64]
-    """`[cycles, 24]`, columns as in `cmapss.schema.COLUMNS`."""
+    """`[steps, columns]`, columns as in the fleet's schema; NaN where a value is missing."""
     remaining: int = 0
     censored: bool = False
     """Whether the unit was taken out before it failed: its rows are inputs like any others, but have no labels."""
@@ -34,7 +34,7 @@ class Run:
 
     @cached_property
     def rul(self) -> NDArray[np.float64]:
-        """Raw remaining useful life at each row, in cycles, `[cycles]`."""
+        """Raw remaining useful life at each row, in steps, `[steps]`."""
         return np.arange(len(self.rows) - 1, -1, -1, dtype=np.float64) + self.remaining
 
     @property
@@ -43,15 +43,14 @@ class Run:
         return self.dealt or role_of(self.run_id)
 
 
-def windows(run: Run, width: int, stride: int = 1) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """What a server would be sent over a run's life: `[n, width, 24]`, and the capped RUL `[n]` after each.
+def windows(run: Run, width: int, cap: float, stride: int = 1) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """What a server would be sent over a run's life: `[n, width, columns]`, and the capped RUL `[n]` after each.
 
     One window ends at the last row and every `stride` rows before it, down to the first row. A history
     shorter than `width` is padded by repeating its first row, exactly as the exported model does it.
     """
     if width < 1 or stride < 1:
         raise ValueError(f"width and stride must be at least 1, not {width} and {stride}")
-    ends = np.arange(len(run.rows) - 1, -1, -stride)[::-1]
+    ends = window_ends(len(run.rows), stride)
     index = np.clip(ends[:, None] + np.arange(1 - width, 1)[None, :], 0, None)
-    labels = np.minimum(run.rul[ends], RUL_CAP)
-    return run.rows[index].astype(np.float32).reshape(len(ends), width, N_COLUMNS), labels.astype(np.float32)
+    return run.rows[index].astype(np.float32), capped(run.rul[ends], cap).astype(np.float32)

@@ -48,6 +48,8 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """What is plausible, both ends included; readings beyond it are counted, never changed."""
     missing: Missing = "hold"
     """A missing value: hold the last one, or refuse the row."""
+    scale: float | None = None
+    """Of a setting: the span in which it is run; a twentieth of it apart is another regime. None: as training shows."""
 
     @property
     def header(self) -> str:
@@ -300,6 +302,9 @@ def _channel_faults(kind: str, at: int, channel: Channel) -> Iterator[Fault]:
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             what = f"range of {channel.name} is [{low:g}, {high:g}], not two rising numbers"
             yield (kind, at, "range"), what, "write range = [lowest, highest], or leave it out"
+    if channel.scale is not None and (kind != "settings" or not 0 < channel.scale < math.inf):
+        what = f"scale = {channel.scale:g} of {channel.name}: only a setting has one, above 0"
+        yield (kind, at, "scale"), what, "leave it out: the span that training shows is taken"
 
 
 def _end_faults(end: End) -> Iterator[Fault]:

@@ -1,16 +1,23 @@
 """The fleets that driftloop brings along, and how any fleet is found: by name, or by the path of its file."""
 
+import importlib
 import os
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from driftloop.errors import FleetError
 from driftloop.fleet import fleet_file
 from driftloop.fleet.schema import Schema
 
+if TYPE_CHECKING:
+    from driftloop.settings import Settings
+
 _HERE = Path(__file__).parent
 
-BUILTIN = ("cmapss",)
+FIRST = "cmapss"
+"""The fleet of everything that was made before fleets had a name."""
+BUILTIN = (FIRST,)
 """Fleets that are known by their name alone."""
 
 
@@ -38,3 +45,20 @@ def load(name_or_path: str | os.PathLike[str]) -> Schema:
 @cache
 def _builtin(name: str) -> Schema:
     return fleet_file.read(_HERE / name / fleet_file.NAME)
+
+
+class Origin(NamedTuple):
+    """Where a fleet's data come from, for the record of a model."""
+
+    data_source: str
+    """`nasa`, `simulated`, or `measured` for every fleet that is not built in."""
+    dvc_revision: str | None
+
+
+def origin(settings: "Settings") -> Origin:
+    """Where the data of the fleet that is served come from; a built-in fleet says so itself."""
+    if settings.fleet not in BUILTIN:
+        return Origin("measured", None)
+    source = importlib.import_module(f"driftloop.fleets.{settings.fleet}.source")
+    where = "nasa" if source.locate(settings) is not None else "simulated"
+    return Origin(where, source.dvc_revision(settings))

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from driftloop.drift.baseline import REFERENCE_ROLES, Trace
 from driftloop.errors import BundleError, DataError
+from driftloop.fleet.labels import capped, window_ends
 from driftloop.fleet.runs import Run, windows
-from driftloop.fleets.cmapss.schema import N_SETTINGS
+from driftloop.fleet.schema import Schema
 from driftloop.model.bundle import MODEL, ManifestEntry, read_metadata
+from driftloop.model.signature import INPUT, OUTPUTS
 
-OUTPUTS = ("rul", "lower", "upper", "regime", "newest")
 BATCH = 256
 TRACED = 100
 """Engines of one domain that a baseline is made from: more change its distributions less than a fleet changes."""
@@ -28,6 +29,9 @@ class Model:
     session: Any
     """`onnxruntime.InferenceSession`, one thread per call; calls may run side by side."""
     window: int
+    schema: Schema
+    cap: int
+    """Of its labels, in steps."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,13 +48,13 @@ class Answers:
     upper: NDArray[np.float32]
     regime: NDArray[np.int64]
     newest: NDArray[np.float32]
-    """Regime-normalised sensors, `[n, 21]`."""
+    """Normalised sensors, `[n, sensors]`."""
 
 
 def open_model(folder: Path) -> Model:
     """The model of a bundle's folder; raises BundleError where it cannot be loaded."""
     metadata = read_metadata(folder)
-    return Model(open_session(folder / MODEL), metadata.window)
+    return Model(open_session(folder / MODEL), metadata.window, metadata.schema, metadata.cap)
 
 
 def open_session(path: Path) -> Any:
@@ -74,8 +78,8 @@ def evaluate(model: Model, runs: Sequence[Run], *, stride: int = 1, threads: int
         raise DataError("there is no run to evaluate a model on")
     found = list(outputs(model, runs, threads, stride))
     lengths = [len(answer[0]) for answer in found]
-    cycles = [np.arange(len(run.rows) - 1, -1, -stride)[::-1] for run in runs]
-    labels = [windows(run, 1, stride)[1] for run in runs]
+    cycles = [window_ends(len(run.rows), stride) for run in runs]
+    labels = [capped(run.rul[ends], model.cap) for run, ends in zip(runs, cycles, strict=True)]
     rul, lower, upper, regime, newest = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return Answers(
         engine=np.repeat([run.run_id for run in runs], lengths),
@@ -108,7 +112,7 @@ def traces(model: Model, runs: Sequence[Run], manifest: Sequence[ManifestEntry],
             domain=domain[run.run_id],
             role=run.role,
             prediction=rul,
-            settings=run.rows[:, :N_SETTINGS].astype(np.float32),
+            settings=run.rows[:, : model.schema.n_settings].astype(np.float32),
             newest=newest,
             regime=regime,
         )
@@ -120,8 +124,8 @@ def outputs(model: Model, runs: Sequence[Run], threads: int, stride: int = 1) ->
     """All outputs for the windows of each run; the runs share the threads."""
 
     def answer(run: Run) -> list[NDArray[Any]]:
-        rows, _ = windows(run, model.window, stride)
-        parts = [model.session.run(list(OUTPUTS), {"rows": rows[i : i + BATCH]}) for i in range(0, len(rows), BATCH)]
+        rows, _ = windows(run, model.window, model.cap, stride)
+        parts = [model.session.run(list(OUTPUTS), {INPUT: rows[i : i + BATCH]}) for i in range(0, len(rows), BATCH)]
         return [np.concatenate(output) for output in zip(*parts, strict=True)]
 
     with ThreadPoolExecutor(max_workers=threads) as pool:

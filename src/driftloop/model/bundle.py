@@ -1,13 +1,8 @@
 """The bundle: a model version as files, and all that serving, the watch and the gate know of a model.
 
-`model.onnx` takes raw rows, float32 `[batch, cycles, 24]` named `rows`, cycles >= 1, and returns
-  `rul`    float32 `[batch]`      cycles, 0 to the cap
-  `lower`  float32 `[batch]`      lower end of the prediction interval
-  `upper`  float32 `[batch]`      upper end
-  `regime` int64   `[batch]`      operating regime of the newest row; -1 for one never seen in training
-  `newest` float32 `[batch, 21]`  regime-normalised sensors of the newest row
+`model.onnx` is the graph (driftloop.model.signature);
 `baseline.json` is what healthy traffic looks like (driftloop.drift.baseline);
-`metadata.json` says where the model came from (`Metadata`);
+`metadata.json` says where the model came from, and what the rows of its fleet are (`Metadata`);
 `checkpoint.npz` has the weights by name; only training reads it.
 """
 
@@ -16,12 +11,12 @@ from pathlib import Path
 
 import msgspec
 
+from driftloop import fleets
 from driftloop.durable import write_atomically
-from driftloop.errors import BundleError
-from driftloop.fleets.cmapss.schema import COLUMNS, RUL_CAP
+from driftloop.errors import BundleError, FleetError
+from driftloop.fleet.schema import Schema
 
 MODEL, BASELINE, METADATA, CHECKPOINT = "model.onnx", "baseline.json", "metadata.json", "checkpoint.npz"
-UNSEEN_REGIME = -1
 SERVING_FILES = (MODEL, BASELINE, METADATA)
 
 
@@ -42,9 +37,9 @@ class ManifestEntry(msgspec.Struct, frozen=True):
 
 
 class Example(msgspec.Struct, frozen=True):
-    """Rows `[batch][cycles][24]` and the answers that the exporter got for them."""
+    """Rows `[batch][steps][columns]` and the answers that the exporter got for them."""
 
-    rows: list[list[list[float]]]
+    rows: list[list[list[float | None]]]
     rul: list[float]
     lower: list[float]
     upper: list[float]
@@ -70,9 +65,16 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True):
     parameters: dict[str, float | int | str | bool] = {}
     metrics: dict[str, float] = {}
     interval_coverage: float = 0.9
-    cap: int = RUL_CAP
-    columns: list[str] = msgspec.field(default_factory=lambda: list(COLUMNS))
+    cap: int
+    """Steps; labels above it were set to it."""
+    fleet: Schema | None = None
+    """What a row is; None in a bundle that was made when there was one fleet alone."""
     created: str = ""
+
+    @property
+    def schema(self) -> Schema:
+        """What the rows of this model's fleet are."""
+        return fleets.load(fleets.FIRST) if self.fleet is None else self.fleet
 
 
 def write_metadata(folder: Path, metadata: Metadata) -> None:
@@ -87,10 +89,8 @@ def read_metadata(folder: Path) -> Metadata:
         metadata = msgspec.json.decode(path.read_bytes(), type=Metadata)
     except OSError as error:
         raise BundleError(f"cannot be read: {error.strerror}", where=str(path)) from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, FleetError) as error:
         raise BundleError(str(error), where=str(path)) from error
-    if metadata.columns != list(COLUMNS):
-        raise BundleError("was trained on other columns than this version of driftloop sends", where=str(path))
     return metadata
 
 

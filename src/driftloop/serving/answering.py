@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from msgspec import UNSET
 
-from driftloop.model.bundle import UNSEEN_REGIME
+from driftloop.model.signature import UNSEEN_REGIME
 from driftloop.serving.engine import Engine, Outputs, Slot
 from driftloop.serving.inference_log import InferenceLog
 from driftloop.serving.metrics import Metrics

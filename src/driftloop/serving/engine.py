@@ -15,7 +15,8 @@ from driftloop.durable import now
 from driftloop.errors import BundleError
 from driftloop.fleets.cmapss.schema import N_COLUMNS, N_SENSORS, N_SETTINGS, RUL_CAP
 from driftloop.model import bundle
-from driftloop.model.bundle import UNSEEN_REGIME, Metadata
+from driftloop.model.bundle import Metadata
+from driftloop.model.signature import UNSEEN_REGIME
 
 STUB_VERSION = "stub"
 MOST_AT_ONCE = 64

@@ -17,7 +17,7 @@ import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from driftloop.model.bundle import UNSEEN_REGIME
+from driftloop.model.signature import UNSEEN_REGIME
 from driftloop.serving.engine import Engine, Outputs
 
 CONTENT_TYPE = prometheus_client.CONTENT_TYPE_LATEST

@@ -18,6 +18,7 @@ from driftloop.fleet.runs import Run
 from driftloop.model import answers, bundle
 from driftloop.model.answers import Model, traces
 from driftloop.model.bundle import BASELINE, CHECKPOINT, MODEL, Example, ManifestEntry, Metadata
+from driftloop.model.signature import INPUT
 
 if TYPE_CHECKING:
     from driftloop.training.train import TrainConfig, Trained
@@ -94,7 +95,8 @@ def build_bundle(
     export.export(trained.network, learnt[0].rows, folder)
     arrays = training.checkpoint_arrays(trained.network)
     _write_checkpoint(folder, arrays)
-    model = Model(answers.open_session(folder / MODEL), config.architecture.window)
+    schema, cap = trained.schema, trained.network.form.cap
+    model = Model(answers.open_session(folder / MODEL), config.architecture.window, schema, cap)
     baseline = build_baseline(traces(model, runs, manifest), weights, seed=config.seed)
     durable.write_atomically(folder / BASELINE, baseline_bytes(baseline))
     bundle.write_metadata(
@@ -113,6 +115,8 @@ def build_bundle(
             dvc_revision=dvc_revision,
             parameters=_parameters(config),
             metrics={name: round(value, 6) for name, value in trained.metrics.items()},
+            cap=cap,
+            fleet=schema,
             created=created or durable.now(),
         ),
     )
@@ -166,7 +170,7 @@ def _example(model: Model, run: Run) -> Example:
     cycles = min(EXAMPLE_CYCLES, len(run.rows))
     ends = np.linspace(cycles, len(run.rows), 3).astype(int)
     batch = np.stack([run.rows[end - cycles : end] for end in ends])
-    rul, lower, upper = model.session.run(["rul", "lower", "upper"], {"rows": batch.astype(np.float32)})
+    rul, lower, upper = model.session.run(["rul", "lower", "upper"], {INPUT: batch.astype(np.float32)})
     return Example(batch.tolist(), rul.tolist(), lower.tolist(), upper.tolist())
 
 

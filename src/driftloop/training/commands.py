@@ -14,10 +14,9 @@ import msgspec
 import typer
 from rich.console import Console
 
-from driftloop import durable, settings
+from driftloop import durable, fleets, settings
 from driftloop.errors import DataError, DriftloopError
 from driftloop.fleet.archive import open_archive
-from driftloop.fleets.cmapss.source import dvc_revision, locate
 from driftloop.model import bundle
 from driftloop.model.bundle import BASELINE, CHECKPOINT, METADATA, SERVING_FILES, ManifestEntry
 from driftloop.model.registry import PRODUCTION, Registry
@@ -221,10 +220,11 @@ def _train(
     from driftloop.training import train as training
 
     start = champion.folder if champion is not None and mode is Mode.warm_start else None
+    origin = fleets.origin(configured)
     with _progress() as show:
         stale = {entry.run_id for entry in entries if entry.superseded}
         learnt = [run for run in runs if run.run_id not in stale]
-        trained = training.train(learnt, config, warm_start=start, progress=show)
+        trained = training.train(learnt, configured.schema, config, warm_start=start, progress=show)
     if trained.note:
         _ERR.print(f"[yellow]{trained.note}; trained in full instead[/]")
     build.build_bundle(
@@ -232,9 +232,9 @@ def _train(
         runs,
         entries,
         folder,
-        data_source="nasa" if locate(configured) is not None else "simulated",
+        data_source=origin.data_source,
         parent_version=champion.version if champion is not None else None,
-        dvc_revision=dvc_revision(configured),
+        dvc_revision=origin.dvc_revision,
     )
     return folder, trained
 

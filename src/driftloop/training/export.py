@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from driftloop.durable import write_atomically
 from driftloop.errors import BundleError
-from driftloop.fleets.cmapss.schema import N_COLUMNS
 from driftloop.model.bundle import MODEL
+from driftloop.model.signature import INPUT
 from driftloop.training.network import Outputs, RulNetwork
 
 OPSET = 17
@@ -24,7 +24,7 @@ PADDED_ROWS = 7
 def export(network: RulNetwork, rows: NDArray[np.floating], folder: Path) -> Path:
     """Write `model.onnx` into `folder` and compare it with torch on histories cut out of `rows`.
 
-    `rows` `[cycles, 24]` are real rows of one engine at least. Batches of one and more, histories of one row,
+    `rows` `[cycles, columns]` are real rows of one engine at least. Batches of one and more, histories of one row,
     shorter than the window, as long and longer are compared, and values far outside anything measured.
     Raises BundleError where any answer differs by more than `TOLERANCE` or is not finite.
     """
@@ -33,7 +33,7 @@ def export(network: RulNetwork, rows: NDArray[np.floating], folder: Path) -> Pat
     for batch in _batches(rows.astype(np.float32), network.architecture.window):
         with torch.no_grad():
             expected = network(torch.from_numpy(batch))
-        got = loaded.run(list(Outputs._fields), {"rows": batch})
+        got = loaded.run(list(Outputs._fields), {INPUT: batch})
         for name, want, have in zip(Outputs._fields, expected, got, strict=True):
             if not np.isfinite(have).all() or not np.allclose(want.numpy(), have, rtol=TOLERANCE, atol=TOLERANCE):
                 worst = float(np.abs(want.numpy().astype(np.float64) - have).max())
@@ -50,7 +50,7 @@ def onnx_bytes(network: RulNetwork) -> bytes:
     """The network as an ONNX file with free batch and cycles axes; equal networks give equal bytes."""
     buffer = io.BytesIO()
     network.eval()
-    sample = torch.zeros(2, network.architecture.window, N_COLUMNS)
+    sample = torch.zeros(2, network.architecture.window, network.form.settings + network.form.sensors)
     with warnings.catch_warnings():
         # The exporter warns that an LSTM may depend on the batch size (checked above for several), and of its age.
         warnings.simplefilter("ignore")
@@ -58,9 +58,9 @@ def onnx_bytes(network: RulNetwork) -> bytes:
             network,
             (sample,),
             buffer,
-            input_names=["rows"],
+            input_names=[INPUT],
             output_names=list(Outputs._fields),
-            dynamic_axes={"rows": {0: "batch", 1: "cycles"}} | {name: {0: "batch"} for name in Outputs._fields},
+            dynamic_axes={INPUT: {0: "batch", 1: "cycles"}} | {name: {0: "batch"} for name in Outputs._fields},
             opset_version=OPSET,
             dynamo=False,
         )
@@ -75,7 +75,7 @@ def session(content: bytes) -> onnxruntime.InferenceSession:
 
 
 def _batches(rows: NDArray[np.float32], window: int) -> list[NDArray[np.float32]]:
-    """Histories `[batch, cycles, 24]` of several lengths and batch sizes, the last far outside the data."""
+    """Histories `[batch, cycles, columns]` of several lengths and batch sizes, the last far outside the data."""
     found = []
     for size in (1, 3, 32):
         for cycles in (1, PADDED_ROWS, window, window + 25):

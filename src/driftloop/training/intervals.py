@@ -15,23 +15,22 @@ For a random window of a new engine in a band coverage is then at least nominal.
 import numpy as np
 from numpy.typing import NDArray
 
-from driftloop.fleets.cmapss.schema import RUL_CAP
+from driftloop.fleet.labels import bands
 
 NOMINAL = 0.90
-BANDS = ((0, 25), (26, 50), (51, 75), (76, 100), (101, RUL_CAP - 1), (RUL_CAP, RUL_CAP))
-"""Bands of the capped label, cycles, ends included; the last one holds all engines at the cap."""
 
 
 def band_offsets(
-    scores: NDArray[np.floating], labels: NDArray[np.floating], engines: NDArray[np.generic]
+    scores: NDArray[np.floating], labels: NDArray[np.floating], engines: NDArray[np.generic], cap: int
 ) -> NDArray[np.float32]:
     """The conformal offset of each band, from the windows `[n]` whose capped label lies in it: `[bands]`, cycles."""
-    inside = [(labels >= first) & (labels <= last) for first, last in BANDS]
-    return np.array([conformal_offset(scores[chosen], engines[chosen]) for chosen in inside], dtype=np.float32)
+    inside = [(labels >= first) & (labels <= last) for first, last in bands(cap)]
+    offsets = [conformal_offset(scores[chosen], engines[chosen], largest=cap) for chosen in inside]
+    return np.array(offsets, dtype=np.float32)
 
 
 def conformal_offset(
-    scores: NDArray[np.floating], engines: NDArray[np.generic], nominal: float = NOMINAL, largest: float = RUL_CAP
+    scores: NDArray[np.floating], engines: NDArray[np.generic], nominal: float = NOMINAL, *, largest: float
 ) -> float:
     """The smallest offset covering `nominal` of the score's distribution over engines.
 

@@ -12,10 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from driftloop.fleets.cmapss.schema import N_SENSORS, N_SETTINGS, RUL_CAP
-from driftloop.model.bundle import UNSEEN_REGIME
-from driftloop.training.intervals import BANDS
-from driftloop.training.regimes import RADIUS, SCALES, Regimes
+from driftloop.fleet.labels import bands
+from driftloop.fleet.schema import Schema
+from driftloop.model.signature import UNSEEN_REGIME
+from driftloop.training.regimes import RADIUS, Regimes
 
 CLIP = 6.0
 """Normalised sensors are clipped to +-6 for the LSTM: beyond it there is nothing it could have learnt."""
@@ -70,8 +70,25 @@ class Architecture:
             )
 
 
+@dataclass(frozen=True)
+class Form:
+    """What the rows and labels of a fleet are to a network."""
+
+    settings: int
+    sensors: int
+    cap: int
+    """Steps."""
+    counted: bool
+    """NaN is a missing value, and leading rows without any value are no rows; else a repeated row is padding."""
+
+    @classmethod
+    def of(cls, schema: Schema, cap: int) -> "Form":
+        """The form of a fleet whose labels are capped at `cap` steps."""
+        return cls(schema.n_settings, schema.n_sensors, cap, schema.padding == "counted")
+
+
 class Outputs(NamedTuple):
-    """The graph's outputs, in its order; see driftloop.model.bundle for their meaning."""
+    """The graph's outputs, in its order; see driftloop.model.signature for their meaning."""
 
     rul: Tensor
     lower: Tensor
@@ -96,12 +113,12 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
     bands: Tensor
     weighing: Tensor
 
-    def __init__(self, architecture: Architecture, regimes: Regimes) -> None:
+    def __init__(self, architecture: Architecture, regimes: Regimes, form: Form) -> None:
         super().__init__()
-        self.architecture = architecture
-        seen = architecture.health or N_SENSORS
+        self.architecture, self.form = architecture, form
+        seen = architecture.health or form.sensors
         channels = (2 if architecture.oldest else 1) * (seen + 1)
-        self.lstm_health = _indices(architecture.health)
+        self.lstm_health = _indices(form.sensors, architecture.health)
         self.conv = nn.Conv1d(channels, architecture.channels, architecture.kernel, architecture.conv_stride)
         self.lstm = nn.LSTM(
             architecture.channels,
@@ -113,20 +130,20 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
         self.widths = (*(width for width in WIDTHS if width < architecture.window), architecture.window)
         if architecture.perceptron:
             shown = (2 * len(self.widths) + 1) * seen + 1
-            self.perceptron_health = _indices(architecture.health)
+            self.perceptron_health = _indices(form.sensors, architecture.health)
             self.perceptron = _perceptron(shown, architecture.perceptron, architecture.perceptron // 2)
             self.register_buffer("weighing", _weighing(self.widths, architecture.window))
-        self.register_buffer("scales", torch.tensor(SCALES, dtype=torch.float32))
+        self.register_buffer("scales", torch.from_numpy(regimes.scales.astype("float32")))
         self.register_buffer("centres", torch.from_numpy(regimes.centres))
         self.register_buffer("mean", torch.from_numpy(regimes.mean))
         self.register_buffer("std", torch.from_numpy(regimes.std))
         self.register_buffer("varies", torch.from_numpy(regimes.varies))
-        # Conformal correction of both ends, in cycles, for labels of each band (driftloop.training.intervals).
-        self.register_buffer("offsets", torch.zeros(len(BANDS)))
-        self.register_buffer("bands", torch.tensor(BANDS, dtype=torch.float32))
+        # Conformal correction of both ends, in steps, for labels of each band (driftloop.training.intervals).
+        self.register_buffer("offsets", torch.zeros(len(bands(form.cap))))
+        self.register_buffer("bands", torch.tensor(bands(form.cap), dtype=torch.float32))
 
     def forward(self, rows: Tensor) -> Outputs:
-        """`rows` `[batch, cycles >= 1, 24]`, raw units, oldest first."""
+        """`rows` `[batch, steps >= 1, columns]`, raw units, oldest first."""
         window = self.architecture.window
         # Indexing from the end with a clamp takes the newest rows of a long history and repeats the first
         # row of a short one; reading the length off the shape as a tensor keeps it dynamic in the export.
@@ -138,7 +155,7 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
         # As in `normalise`, for all rows: ONNX Runtime merges the two, which costs less than the newest row by itself.
         distance = self.distances(rows)[..., -1].amin(-1)
         seen = nearest.masked_fill(distance > RADIUS**2, UNSEEN_REGIME)
-        estimate = self.estimate(self.for_lstm(rows, normalised, regime)) * RUL_CAP
+        estimate = self.estimate(self.for_lstm(rows, normalised, regime)) * self.form.cap
         rul, lower, upper = self.interval(estimate)
         shown = normalised[:, -1].clamp(-SHOWN_CLIP, SHOWN_CLIP)
         return Outputs(rul, lower, upper, seen, shown)
@@ -149,7 +166,7 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
         The interval goes from the least to the largest label that is not further outside the quantiles than its
         band's offset. Taking in what lies between, and the prediction, can only add coverage: calibration holds.
         """
-        rul = estimate[:, 0].clamp(0.0, float(RUL_CAP))
+        rul = estimate[:, 0].clamp(0.0, float(self.form.cap))
         first, last = self.bands[:, 0], self.bands[:, 1]
         lower = torch.maximum(estimate[:, 1:2] - self.offsets, first)
         upper = torch.minimum(estimate[:, 2:3] + self.offsets, last)
@@ -160,24 +177,24 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
         return rul, torch.minimum(lower, rul), torch.maximum(upper, rul)
 
     def normalise(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Sensors `[batch, cycles, 21]` normalised by their nearest regime, and that regime `[batch, cycles]`."""
+        """Sensors `[batch, cycles, sensors]` normalised by their nearest regime, and that regime `[batch, cycles]`."""
         regime = self.distances(rows).argmin(-2)
-        return (rows[..., N_SETTINGS:] - self.mean[regime]) / self.std[regime], regime
+        return (rows[..., self.form.settings :] - self.mean[regime]) / self.std[regime], regime
 
     def distances(self, rows: Tensor) -> Tensor:
-        """Squared distance of each row's settings from each regime's centre, in SCALES, `[batch, regimes, cycles]`."""
-        settings = rows.transpose(-1, -2)[..., :N_SETTINGS, :] / self.scales.unsqueeze(-1)
+        """Squared distance of each row's settings from each regime's centre, in their scales, `[batch, regimes, cycles]`."""
+        settings = rows.transpose(-1, -2)[..., : self.form.settings, :] / self.scales.unsqueeze(-1)
         apart = settings.unsqueeze(-3) - (self.centres / self.scales).unsqueeze(-1)
         return (apart * apart).sum(-2)
 
     def for_lstm(self, rows: Tensor, normalised: Tensor, regime: Tensor) -> Tensor:
-        """What the weights see of consecutive rows `[..., cycles, 24]`: `[..., 22, cycles]`, all zero for padding.
+        """What the weights see of rows `[..., cycles, columns]`: `[..., sensors + 1, cycles]`, all zero for padding.
 
         That is the normalised sensors of each row, and a 1 by which it differs from padding. Cycles come last, as ONNX
         Runtime is slow where few numbers lie beside each other.
 
         Sensors are clipped, and zero where they are constant in their regime. A row that the next one repeats in
-        all 24 columns is padding, whoever put it there: measured rows never agree, as their noise differs. That the
+        all columns is padding, whoever put it there: measured rows never agree, as their noise differs. That the
         weights can tell padding from rows lets them know a young engine by its age.
         """
         sensors = (normalised.clamp(-CLIP, CLIP) * self.varies[regime]).transpose(-1, -2)
@@ -187,7 +204,7 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
         return torch.cat([sensors * is_row, is_row], dim=-2)
 
     def estimate(self, inputs: Tensor) -> Tensor:
-        """RUL, lower and upper quantile `[batch, 3]` in units of the cap, from inputs `[batch, 22, window]`."""
+        """RUL, lower and upper quantile `[batch, 3]` in caps, from inputs `[batch, sensors + 1, window]`."""
         answer = self.by_lstm(inputs)
         return (answer + self.by_perceptron(self.statistics(inputs))) / 2.0 if self.architecture.perceptron else answer
 
@@ -200,7 +217,7 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
 
     def by_perceptron(self, statistics: Tensor) -> Tensor:
         """What the perceptron estimates by itself, as in `estimate`, from `statistics`."""
-        of_sensors = statistics[:, :-1].reshape(-1, N_SENSORS, 2 * len(self.widths) + 1)
+        of_sensors = statistics[:, :-1].reshape(-1, self.form.sensors, 2 * len(self.widths) + 1)
         indices = self.perceptron_health(of_sensors).flatten(1)
         answer: Tensor = self.perceptron(torch.cat([indices, statistics[:, -1:]], dim=-1))
         return answer
@@ -219,28 +236,28 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
         Sensors or health indices and a 1 for each row; where there are oldest rows, also how the former have changed
         since them, and the rows so far.
         """
-        is_row = inputs[:, N_SENSORS:]
-        shown = [self.lstm_health(inputs[:, :N_SENSORS]), is_row]
+        is_row = inputs[:, self.form.sensors :]
+        shown = [self.lstm_health(inputs[:, : self.form.sensors]), is_row]
         if self.architecture.oldest:
             changes = shown[0] - self.lstm_health(self.youth(inputs))
             shown += [changes * is_row, is_row.cumsum(-1) / AGE_UNIT]
         return torch.cat(shown, dim=1)
 
     def youth(self, inputs: Tensor) -> Tensor:
-        """Each sensor's mean over the window's oldest rows, `[batch, 21, 1]`."""
-        is_row = inputs[:, N_SENSORS:]
+        """Each sensor's mean over the window's oldest rows, `[batch, sensors, 1]`."""
+        is_row = inputs[:, self.form.sensors :]
         oldest = is_row * (is_row.cumsum(-1) <= self.architecture.oldest)
         sums = inputs @ oldest.transpose(1, 2)
-        return sums[:, :N_SENSORS] / sums[:, N_SENSORS:]
+        return sums[:, : self.form.sensors] / sums[:, self.form.sensors :]
 
     def statistics(self, inputs: Tensor) -> Tensor:
-        """What the perceptron is shown: `[batch, 21 * (2 * widths + 1) + 1]`.
+        """What the perceptron is shown: `[batch, sensors * (2 * widths + 1) + 1]`.
 
         Each sensor's mean over each of the widths, then its change over each of them, and its mean over the oldest
         rows; at last the rows so far. The change is the least-squares slope times the width; where rows are missing it
         is made smaller by the square of the share that is there, as slopes over few rows are noise.
         """
-        of_sensors, of_rows = (inputs @ self.weighing).split([N_SENSORS, 1], dim=1)
+        of_sensors, of_rows = (inputs @ self.weighing).split([self.form.sensors, 1], dim=1)
         sums, place_sums, _ = of_sensors.split(len(self.widths), dim=-1)
         rows, place_sum, square_sum = of_rows.split(len(self.widths), dim=-1)
         mean, place = sums / rows, place_sum / rows
@@ -251,11 +268,11 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
         return torch.cat([shown.flatten(1), rows[:, 0, -1:] / AGE_UNIT], dim=-1)
 
 
-def _indices(health: int) -> nn.Module:
-    """Sums of the sensors, `[batch, 21, n]` to `[batch, health, n]`; the sensors themselves where `health` is 0."""
+def _indices(sensors: int, health: int) -> nn.Module:
+    """Sums of the sensors, `[batch, sensors, n]` to `[batch, health, n]`; the sensors themselves for `health` 0."""
     if not health:
         return nn.Identity()
-    sums = nn.Conv1d(N_SENSORS, health, 1, bias=False)
+    sums = nn.Conv1d(sensors, health, 1, bias=False)
     nn.init.orthogonal_(sums.weight)
     return sums
 

@@ -21,21 +21,14 @@ import msgspec
 from driftloop import __version__
 from driftloop.durable import parse_time
 from driftloop.errors import RegistryUnavailable
-from driftloop.fleets.cmapss.schema import N_COLUMNS, N_SENSORS
 from driftloop.model import bundle
 from driftloop.model.bundle import CHECKPOINT, MODEL, SERVING_FILES, Metadata
 from driftloop.model.registry import DIGEST_TAG, Registry
+from driftloop.model.signature import INPUT, SIGNATURE
 from driftloop.settings import Settings
 
 ARTIFACT = "model"
 """Folder of the run's artifacts that holds the bundle and MLflow's own description of it."""
-_OUTPUTS: tuple[tuple[str, str, tuple[int, ...]], ...] = (
-    ("rul", "float32", (-1,)),
-    ("lower", "float32", (-1,)),
-    ("upper", "float32", (-1,)),
-    ("regime", "int64", (-1,)),
-    ("newest", "float32", (-1, N_SENSORS)),
-)
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false",
@@ -101,13 +94,17 @@ def save_model(folder: Path, target: Path) -> None:
     from mlflow.types import Schema, TensorSpec
 
     metadata = bundle.read_metadata(folder)
-    rows = TensorSpec(np.dtype("float32"), (-1, -1, N_COLUMNS), "rows")
-    outputs = [TensorSpec(np.dtype(kind), shape, name) for name, kind, shape in _OUTPUTS]
+    schema = metadata.schema
+    rows = TensorSpec(np.dtype("float32"), (-1, -1, schema.n_columns), INPUT)
+    outputs = [
+        TensorSpec(np.dtype(output.dtype), (-1, schema.n_sensors) if output.per_sensor else (-1,), output.name)
+        for output in SIGNATURE
+    ]
     mlflow.onnx.save_model(
         onnx.load(str(folder / MODEL)),
         str(target),
         signature=ModelSignature(Schema([rows]), Schema(outputs)),
-        input_example={"rows": np.asarray(metadata.example.rows[:1], dtype=np.float32)},
+        input_example={INPUT: np.asarray(metadata.example.rows[:1], dtype=np.float32)},
         # Given here, since MLflow would otherwise run the model in another process to find out.
         pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in ("onnx", "onnxruntime", "numpy")],
         onnx_execution_providers=["CPUExecutionProvider"],

@@ -1,6 +1,6 @@
 """Operating regimes: the distinct combinations of settings an engine is flown at, and what sensors read there.
 
-The rule. Settings are put on fixed physical scales (altitude / 42 kft, Mach / 0.84, throttle angle / 100 %).
+The rule. Each setting is divided by its scale: the fleet file's, else the span that the first training shows.
 Leader clustering with radius `RADIUS` goes through the rows, engines in the order of their ids, oldest row
 first: the first row that no leader covers becomes a leader and covers what lies within the radius of it.
 A regime is a leader that covers at least `MIN_SHARE` of the rows; its centre is their mean. Where no leader does,
@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 
 from driftloop.errors import DataError
 from driftloop.fleet.runs import Run
-from driftloop.fleets.cmapss.schema import N_SENSORS, N_SETTINGS
+from driftloop.fleet.schema import Schema
 
-SCALES = np.array([42.0, 0.84, 100.0])
 RADIUS = 0.05
 MIN_SHARE = 0.005
 MAX_LEADERS = 64
@@ -35,33 +34,48 @@ class Regimes:
     """
 
     centres: NDArray[np.float32]
-    """`[K, 3]`, raw units."""
+    """`[K, settings]`, raw units."""
     mean: NDArray[np.float32]
-    """`[K, 21]`, raw units."""
+    """`[K, sensors]`, raw units."""
     std: NDArray[np.float32]
-    """`[K, 21]`, raw units, above 0."""
+    """`[K, sensors]`, raw units, above 0."""
     varies: NDArray[np.float32]
-    """`[K, 21]`, 1 for a sensor that varied within the regime, 0 for a constant one."""
+    """`[K, sensors]`, 1 for a sensor that varied within the regime, 0 for a constant one."""
+    scales: NDArray[np.float64]
+    """`[settings]`, raw units: what distances are measured in."""
 
     def __len__(self) -> int:
         return len(self.centres)
 
     def assign(self, settings: NDArray[np.floating]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """The nearest regime of each row of settings `[n, 3]`, and whether it lies within that regime's radius."""
-        distance = _distance(settings[:, None, :], self.centres[None, :, :].astype(np.float64))
+        """The nearest regime of each row of settings `[n, settings]`, and whether it lies within its radius."""
+        distance = _distance(settings[:, None, :], self.centres[None, :, :].astype(np.float64), self.scales)
         nearest = distance.argmin(axis=1)
         return nearest.astype(np.int64), distance.min(axis=1) <= RADIUS
 
 
-def no_regimes() -> Regimes:
-    """What is known before any run has been seen."""
-    sensors = np.zeros((0, N_SENSORS), np.float32)
-    return Regimes(np.zeros((0, N_SETTINGS), np.float32), sensors, sensors, sensors)
-
-
-def find(runs: Sequence[Run]) -> Regimes:
+def find(runs: Sequence[Run], schema: Schema) -> Regimes:
     """The regimes of these runs; raises DataError where there is none."""
-    return extend(no_regimes(), runs)
+    rows = np.concatenate([run.rows for run in runs]) if runs else np.zeros((0, schema.n_columns))
+    sensors = np.zeros((0, schema.n_sensors), np.float32)
+    nothing = Regimes(np.zeros((0, schema.n_settings), np.float32), sensors, sensors, sensors, scales_of(rows, schema))
+    return extend(nothing, runs)
+
+
+def scales_of(rows: NDArray[np.float64], schema: Schema) -> NDArray[np.float64]:
+    """The scale of each setting, `[settings]`: the fleet file's, else the span in `rows` `[n, columns]`.
+
+    What is constant in them is on the scale of its own value.
+    """
+    scales = np.ones(schema.n_settings)
+    for at, channel in enumerate(schema.settings):
+        values = rows[:, at][np.isfinite(rows[:, at])]
+        if channel.scale is not None:
+            scales[at] = channel.scale
+        elif len(values):
+            span = float(values.max() - values.min())
+            scales[at] = span if span > 0 else max(abs(float(values[0])), 1.0)
+    return scales
 
 
 def extend(known: Regimes, runs: Sequence[Run]) -> Regimes:
@@ -70,9 +84,12 @@ def extend(known: Regimes, runs: Sequence[Run]) -> Regimes:
     A regime's mean and standard deviation are taken over the rows within its radius. Raises DataError where
     the result would have no regime at all.
     """
+    n_settings = known.centres.shape[1]
     ordered = sorted(runs, key=lambda run: run.run_id)
-    rows = np.concatenate([run.rows for run in ordered]) if ordered else np.zeros((0, N_SETTINGS + N_SENSORS))
-    settings, sensors = rows[:, :N_SETTINGS], rows[:, N_SETTINGS:]
+    rows = np.concatenate([run.rows for run in ordered]) if ordered else np.zeros((0, n_settings + known.mean.shape[1]))
+    # A row that lacks a setting says nothing about where it was measured.
+    rows = rows[np.isfinite(rows[:, :n_settings]).all(axis=1)]
+    settings, sensors = rows[:, :n_settings], rows[:, n_settings:]
     free = np.ones(len(rows), dtype=bool)
     if len(known):
         free = ~known.assign(settings)[1]
@@ -81,7 +98,7 @@ def extend(known: Regimes, runs: Sequence[Run]) -> Regimes:
         candidates = np.flatnonzero(free)
         if not len(candidates):
             break
-        covered = candidates[_distance(settings[candidates], settings[candidates[0]]) <= RADIUS]
+        covered = candidates[_distance(settings[candidates], settings[candidates[0]], known.scales) <= RADIUS]
         free[covered] = False
         if len(covered) >= MIN_SHARE * len(rows):
             found.append((settings[covered].mean(axis=0).astype(np.float32), *_statistics(sensors[covered])))
@@ -91,20 +108,45 @@ def extend(known: Regimes, runs: Sequence[Run]) -> Regimes:
     if not found and not len(known):
         raise DataError("no operating regime can be found", remedy="train on at least one run with rows")
     parts = [known.centres, known.mean, known.std, known.varies]
-    return Regimes(*(np.concatenate([old, *(new[i][None] for new in found)]) for i, old in enumerate(parts)))
+    grown = [np.concatenate([old, *(new[i][None] for new in found)]) for i, old in enumerate(parts)]
+    return Regimes(*grown, known.scales)
 
 
-def _distance(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Euclidean distance between settings on the fixed scales, over the last axis."""
-    return np.asarray(np.sqrt((((a - b) / SCALES) ** 2).sum(axis=-1)), dtype=np.float64)
+def _distance(a: NDArray[np.floating], b: NDArray[np.floating], scales: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Euclidean distance between settings in units of their scales, over the last axis."""
+    return np.asarray(np.sqrt((((a - b) / scales) ** 2).sum(axis=-1)), dtype=np.float64)
 
 
 def _statistics(sensors: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Mean, standard deviation and the mark of varying sensors over rows `[n, 21]`, each `[21]`."""
+    """Mean, standard deviation and the mark of varying sensors over rows `[n, sensors]`, each `[sensors]`.
+
+    Missing readings are passed over; a sensor without any reading is one that is constant at 0.
+    """
+    present = np.isfinite(sensors)
+    if not present.all():
+        return _statistics_of_present(sensors, present)
     first = sensors[0].astype(np.float32)
     constant = (sensors.astype(np.float32) == first).all(axis=0)
-    mean = np.where(constant, first, sensors.mean(axis=0).astype(np.float32))
+    return _cleaned(constant, first, sensors.mean(axis=0), sensors.std(axis=0))
+
+
+def _statistics_of_present(
+    sensors: NDArray[np.float64], present: NDArray[np.bool_]
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    count = np.maximum(present.sum(axis=0), 1)
+    values = np.where(present, sensors, 0.0)
+    mean = values.sum(axis=0) / count
+    std = np.sqrt(np.where(present, (values - mean) ** 2, 0.0).sum(axis=0) / count)
+    first = np.take_along_axis(values, present.argmax(axis=0)[None], axis=0)[0].astype(np.float32)
+    constant = ((values.astype(np.float32) == first) | ~present).all(axis=0)
+    return _cleaned(constant, first, mean, std)
+
+
+def _cleaned(
+    constant: NDArray[np.bool_], first: NDArray[np.float32], mean: NDArray[np.float64], std: NDArray[np.float64]
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    centre = np.where(constant, first, mean.astype(np.float32))
     # Below the resolution of float32 a spread would be rounding noise, blown up to unit variance.
-    floor = 1e-6 * np.maximum(np.abs(mean), 1.0)
-    std = np.where(constant, 1.0, np.maximum(sensors.std(axis=0), floor))
-    return mean.astype(np.float32), std.astype(np.float32), (~constant).astype(np.float32)
+    floor = 1e-6 * np.maximum(np.abs(centre), 1.0)
+    spread = np.where(constant, 1.0, np.maximum(std, floor))
+    return centre.astype(np.float32), spread.astype(np.float32), (~constant).astype(np.float32)

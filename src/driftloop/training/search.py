@@ -14,6 +14,7 @@ import numpy as np
 from driftloop.errors import DataError
 from driftloop.fleet.roles import with_role
 from driftloop.fleet.runs import Run
+from driftloop.fleet.schema import Schema
 from driftloop.training.train import LEARNING_ROLES, Progress, TrainConfig, train
 
 FOLDED_ROLES = ("train", "early_stop")
@@ -102,7 +103,7 @@ def folds(runs: Sequence[Run], count: int, seed: int = 0) -> list[list[Run]]:
     ]  # fmt: skip
 
 
-def cross_validate(parts: Sequence[Sequence[Run]], config: TrainConfig, report: Report) -> list[float]:
+def cross_validate(parts: Sequence[Sequence[Run]], schema: Schema, config: TrainConfig, report: Report) -> list[float]:
     """The early-stop RMSE of each fold, in cycles on capped labels; `report` is told of every evaluation."""
     found = []
     evaluations = 0
@@ -114,5 +115,5 @@ def cross_validate(parts: Sequence[Sequence[Run]], config: TrainConfig, report: 
             evaluations += 1
 
     for part in parts:
-        found.append(train(part, config, progress=show).metrics["early_stop_rmse"])
+        found.append(train(part, schema, config, progress=show).metrics["early_stop_rmse"])
     return found

@@ -24,12 +24,13 @@ from torch import Tensor
 from driftloop.errors import BundleError, DataError
 from driftloop.fleet.roles import with_role
 from driftloop.fleet.runs import Run
-from driftloop.fleets.cmapss.schema import RUL_CAP
+from driftloop.fleet.labels import auto_cap, capped, window_ends
+from driftloop.fleet.schema import Schema
 from driftloop.model.accuracy import coverage, rmse
 from driftloop.model.bundle import CHECKPOINT, read_metadata
 from driftloop.training import regimes
 from driftloop.training.intervals import NOMINAL, band_offsets
-from driftloop.training.network import Architecture, RulNetwork
+from driftloop.training.network import Architecture, Form, RulNetwork
 from driftloop.training.optimiser import AdamW, one_cycle
 from driftloop.training.regimes import Regimes
 
@@ -92,6 +93,7 @@ class Trained:
     """A trained network with its interval calibrated, and how it came about."""
 
     network: RulNetwork
+    schema: Schema
     config: TrainConfig
     training: str
     """`full` or `warm_start`."""
@@ -105,11 +107,16 @@ class Trained:
 
 def train(
     runs: Sequence[Run],
+    schema: Schema,
     config: TrainConfig,
     warm_start: Path | None = None,
     progress: Report | None = None,
+    cap: int | None = None,
 ) -> Trained:
-    """Train on `runs`, from the champion's bundle folder `warm_start` if given.
+    """Train on `runs` of the fleet `schema`, from the champion's bundle folder `warm_start` if given.
+
+    Labels are capped at `cap` steps; None takes the champion's cap, or else the schema's, where `auto` is found from
+    the lives of the train-role runs (driftloop.fleet.labels.auto_cap).
 
     A full training takes the place of a warm start where the champion's checkpoint cannot be used (an older network,
     a damaged file), and where the warm start worsens RMSE on the old early-stop engines by more than
@@ -127,20 +134,29 @@ def train(
     if warm_start is not None:
         try:
             with _own_torch(config):
-                trained = _warm(ordered, config, warm_start, progress)
+                trained = _warm(ordered, schema, config, warm_start, progress)
             if trained.note is None:
                 return trained
             note = trained.note
         except BundleError as error:
             note = f"there was no warm start: {error}"
     learn, stop, calibrate = (with_role(ordered, role) for role in LEARNING_ROLES)
-    return replace(fit(learn, stop, calibrate, config, progress), note=note)
+    if cap is None:
+        cap = cap_of(schema, learn)
+    return replace(fit(learn, stop, calibrate, schema, cap, config, progress), note=note)
+
+
+def cap_of(schema: Schema, learn: Sequence[Run]) -> int:
+    """The cap of a first model's labels, in steps: the schema's, or by the lives of the units that it learns from."""
+    return auto_cap([len(run.rows) for run in learn]) if schema.cap == "auto" else schema.cap
 
 
 def fit(
     learn: Sequence[Run],
     stop: Sequence[Run],
     calibrate: Sequence[Run],
+    schema: Schema,
+    cap: int,
     config: TrainConfig,
     progress: Report | None = None,
 ) -> Trained:
@@ -151,33 +167,38 @@ def fit(
     """
     with _own_torch(config):
         torch.manual_seed(config.seed)
-        network = RulNetwork(config.architecture, regimes.find(learn))
+        network = RulNetwork(config.architecture, regimes.find(learn, schema), Form.of(schema, cap))
         windows = Windows(network, learn)
         judged = Windows(network, stop, config.evaluation_stride) if stop else None
         batches = _shuffled(len(windows), config.batch, np.random.default_rng(config.seed))
         metrics, history, seconds = _optimise(
             network, windows, batches, judged, config, config.steps, config.lr, progress
         )
-        return Trained(network, config, "full", metrics | _calibrate(network, calibrate), history, seconds)
+        return Trained(network, schema, config, "full", metrics | _calibrate(network, calibrate), history, seconds)
 
 
 def load_checkpoint(folder: Path, architecture: Architecture, extended_by: Sequence[Run] = ()) -> RulNetwork:
     """The network of a bundle's `checkpoint.npz`, with the regimes of further train-role runs appended.
 
+    What the fleet's rows are, and the cap of its labels, the bundle's metadata says.
+
     Raises BundleError where the file is missing, damaged or of another architecture.
     """
     path = folder / CHECKPOINT
+    metadata = read_metadata(folder)
+    form = Form.of(metadata.schema, metadata.cap)
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-        known = Regimes(arrays["centres"], arrays["mean"], arrays["std"], arrays["varies"])
+        scales = arrays["scales"].astype(np.float64)
+        known = Regimes(arrays["centres"], arrays["mean"], arrays["std"], arrays["varies"], scales)
         weights = {name: torch.from_numpy(value) for name, value in arrays.items()}
-        RulNetwork(architecture, known).load_state_dict(weights)
+        RulNetwork(architecture, known, form).load_state_dict(weights)
     except (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
         raise BundleError(
             f"cannot be used for a warm start: {error}", where=str(path), remedy="train in full instead"
         ) from error
-    network = RulNetwork(architecture, regimes.extend(known, extended_by))
+    network = RulNetwork(architecture, regimes.extend(known, extended_by), form)
     grown = dict(network.named_buffers())
     network.load_state_dict({name: value for name, value in weights.items() if name not in grown} | grown)
     return network
@@ -200,9 +221,9 @@ class Windows:
             rows = torch.from_numpy(np.concatenate([padding, run.rows]).astype(np.float32))
             with torch.no_grad():
                 inputs.append(network.for_lstm(rows, *network.normalise(rows)).T)
-            cycles = np.arange(len(run.rows) - 1, -1, -stride)[::-1]
+            cycles = window_ends(len(run.rows), stride)
             ends.append(position + len(padding) + cycles)
-            labels.append(np.minimum(run.rul[cycles], RUL_CAP))
+            labels.append(capped(run.rul[cycles], network.form.cap))
             self.sizes.append(len(cycles))
             position += len(rows)
         self._inputs = torch.cat(inputs)
@@ -218,11 +239,11 @@ class Windows:
         return sum(self.sizes[:runs])
 
     def cut(self, chosen: Tensor) -> Tensor:
-        """The chosen windows, `[len(chosen), 22, window]`."""
+        """The chosen windows, `[len(chosen), sensors + 1, window]`."""
         return self._inputs[self._ends[chosen, None] + self._back].transpose(1, 2)
 
     def each(self, ask: Callable[[Tensor], Tensor]) -> Tensor:
-        """What `ask` says of every window, `[n, ...]`; it is given some at a time, `[batch, 22, window]`."""
+        """What `ask` says of every window, `[n, ...]`; it is given some at a time, `[batch, sensors + 1, window]`."""
         return torch.cat([ask(self.cut(part)) for part in torch.arange(len(self)).split(AT_ONCE)])
 
 
@@ -233,12 +254,12 @@ def estimates(network: RulNetwork, windows: Windows) -> NDArray[np.float64]:
     with torch.no_grad():
         found = windows.each(network.estimate)
     network.train(was_training)
-    return np.asarray(found.numpy().astype(np.float64) * RUL_CAP)
+    return np.asarray(found.numpy().astype(np.float64) * network.form.cap)
 
 
 def window_rmse(network: RulNetwork, windows: Windows, first: int | None = None) -> float:
     """RMSE of the clipped RUL over the first `first` windows, by default all, in cycles."""
-    predicted = estimates(network, windows)[:first, 0].clip(0.0, RUL_CAP)
+    predicted = estimates(network, windows)[:first, 0].clip(0.0, network.form.cap)
     return rmse(predicted, windows.labels.numpy()[:first])
 
 
@@ -266,7 +287,7 @@ def _own_torch(config: TrainConfig) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _warm(runs: list[Run], config: TrainConfig, champion: Path, progress: Report | None) -> Trained:
+def _warm(runs: list[Run], schema: Schema, config: TrainConfig, champion: Path, progress: Report | None) -> Trained:
     known = {entry.run_id for entry in read_metadata(champion).manifest}
     old, new = [run for run in runs if run.run_id in known], [run for run in runs if run.run_id not in known]
     torch.manual_seed(config.seed)
@@ -288,9 +309,9 @@ def _warm(runs: list[Run], config: TrainConfig, champion: Path, progress: Report
                 f"the warm start was given up: on old early-stop engines RMSE rose from {before:.2f} to {after:.2f} "
                 f"cycles, more than the tolerated {config.old_tolerance:.0%}"
             )
-            return Trained(network, config, "warm_start", metrics, history, seconds, note)
+            return Trained(network, schema, config, "warm_start", metrics, history, seconds, note)
     calibrated = _calibrate(network, with_role(runs, "calibrate"))
-    return Trained(network, config, "warm_start", metrics | calibrated, history, seconds)
+    return Trained(network, schema, config, "warm_start", metrics | calibrated, history, seconds)
 
 
 def _optimise(
@@ -314,7 +335,7 @@ def _optimise(
 
     def lstm_loss() -> Tensor:
         chosen = torch.from_numpy(next(batches))
-        return loss(network.by_lstm(learn.cut(chosen)), learn.labels[chosen] / RUL_CAP, config.quantile_weight)
+        return loss(network.by_lstm(learn.cut(chosen)), learn.labels[chosen] / network.form.cap, config.quantile_weight)
 
     looks = {round(steps / 2 * (1 + i / config.evaluations)) for i in range(1, config.evaluations)} | {steps}
     best, kept, average = float("inf"), None, network
@@ -350,7 +371,9 @@ def _fit_perceptron(
 
     def perceptron_loss() -> Tensor:
         chosen = torch.from_numpy(next(batches))
-        return loss(network.by_perceptron(shown[chosen]), learn.labels[chosen] / RUL_CAP, config.quantile_weight)
+        return loss(
+            network.by_perceptron(shown[chosen]), learn.labels[chosen] / network.form.cap, config.quantile_weight
+        )
 
     steps, lr = steps * config.perceptron_steps, lr * config.perceptron_lr
     *_, (_, _, average) = _descend(network, RulNetwork.perceptron_weights, perceptron_loss, config, steps, lr)
@@ -389,7 +412,7 @@ def _calibrate(network: RulNetwork, chosen: Sequence[Run]) -> dict[str, float]:
     values, labels = estimates(network, windows), windows.labels.numpy()
     scores = np.maximum(values[:, 1] - labels, labels - values[:, 2])
     engines = np.repeat(np.arange(len(chosen)), windows.sizes)
-    network.offsets.copy_(torch.from_numpy(band_offsets(scores, labels, engines)))
+    network.offsets.copy_(torch.from_numpy(band_offsets(scores, labels, engines, network.form.cap)))
     _, lower, upper = (end.numpy() for end in network.interval(torch.from_numpy(values)))
     return {
         "interval_width": float(np.mean(upper - lower)),

@@ -77,7 +77,7 @@ def _work(
         runs.experiment()
         opened = tuning.open_study(configured, study, runs)
         tuning.agree(opened, learn, budget)
-        tuning.work(opened, learn, budget, runs, trials=trials, timeout_s=timeout)
+        tuning.work(opened, learn, configured.schema, budget, runs, trials=trials, timeout_s=timeout)
 
 
 def _drive(

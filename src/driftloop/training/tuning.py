@@ -28,6 +28,7 @@ from driftloop.errors import DataError, DriftloopError, RegistryUnavailable
 from driftloop.fleet.archive import Archive
 from driftloop.fleet.roles import role_of
 from driftloop.fleet.runs import Run
+from driftloop.fleet.schema import Schema
 from driftloop.settings import Settings
 from driftloop.training import configuration, search
 from driftloop.training.train import LEARNING_ROLES, TrainConfig
@@ -144,7 +145,7 @@ def agree(study: optuna.Study, runs: Sequence[Run], budget: Budget) -> None:
 
 
 def work(
-    study: optuna.Study, learn: Sequence[Run], budget: Budget, runs: TrialRuns,
+    study: optuna.Study, learn: Sequence[Run], schema: Schema, budget: Budget, runs: TrialRuns,
     *, trials: int, timeout_s: float | None,
 ) -> None:  # fmt: skip
     """Run trials until the study has `trials` finished ones, or for `timeout_s`."""
@@ -161,7 +162,7 @@ def work(
                 if trial.should_prune():
                     raise optuna.TrialPruned(f"RMSE {error:.2f} at evaluation {evaluation}")
 
-            found = search.cross_validate(parts, config, report)
+            found = search.cross_validate(parts, schema, config, report)
             value = sum(found) / len(found)
             runs.log(run_id, {"rmse": value, **{f"rmse_fold_{i}": error for i, error in enumerate(found)}})
             return value

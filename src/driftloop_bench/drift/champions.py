@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from driftloop.drift.baseline import REFERENCE_ROLES, Baseline, Trace, build_baseline
 from driftloop.fleet.roles import with_role
 from driftloop.fleet.runs import Run
-from driftloop.fleets.cmapss.schema import N_SETTINGS
+from driftloop.fleets.cmapss.schema import N_SETTINGS, RUL_CAP, SCHEMA
 from driftloop.model import answers
 from driftloop.model.bundle import MODEL
 
@@ -87,7 +87,7 @@ def champion(subset: str, runs: Sequence[Run], split: int, folder: Path, *, step
     window = kept / "window"
     if not window.exists():
         _train(divided, split, kept, steps)
-    model = answers.Model(answers.open_session(kept / MODEL), int(window.read_text()))
+    model = answers.Model(answers.open_session(kept / MODEL), int(window.read_text()), SCHEMA, RUL_CAP)
     chosen = sorted(with_role(divided, *REFERENCE_ROLES), key=lambda run: run.run_id)[: answers.TRACED]
     reference = _kept(kept / "answers" / "reference.npz", model, chosen)
     traces = [
@@ -107,7 +107,7 @@ def _train(runs: Sequence[Run], split: int, folder: Path, steps: int | None) -> 
     config = training.TrainConfig(seed=split)
     if steps is not None:
         config = replace(config, steps=steps)
-    trained = training.train(runs, config)
+    trained = training.train(runs, SCHEMA, config)
     folder.mkdir(parents=True, exist_ok=True)
     export.export(trained.network, runs[0].rows, folder)
     (folder / "window").write_text(str(config.architecture.window))

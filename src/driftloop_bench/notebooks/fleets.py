@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from driftloop.fleet.roles import with_role
 from driftloop.fleet.runs import Run
-from driftloop.fleets.cmapss.schema import N_SETTINGS, RUL_CAP, SENSORS
+from driftloop.fleets.cmapss.schema import N_SETTINGS, RUL_CAP, SCHEMA, SENSORS
 from driftloop.fleets.cmapss.source import Fleet
 from driftloop.training import regimes
 from driftloop.training.regimes import Regimes
@@ -33,7 +33,7 @@ def overview(fleets: Fleets) -> pd.DataFrame:
     table = {}
     for subset, fleet in fleets.items():
         lives = [len(run.rows) for run in fleet.train]
-        found = regimes.find(with_role(fleet.train, "train"))
+        found = regimes.find(with_role(fleet.train, "train"), SCHEMA)
         table[subset] = {
             "training engines": len(fleet.train),
             "test engines": len(fleet.test),
@@ -67,7 +67,7 @@ def flight_conditions(fleets: Fleets) -> Figure:
     figure, axes = panels(1, len(fleets), height=2.6, sharex=True, sharey=True, data_source=source(fleets))
     for axis, (subset, fleet) in zip(axes[0], fleets.items(), strict=True):
         settings = np.concatenate([run.rows[:, :N_SETTINGS] for run in fleet.train])
-        found = regimes.find(with_role(fleet.train, "train"))
+        found = regimes.find(with_role(fleet.train, "train"), SCHEMA)
         regime, _ = found.assign(settings)
         for place, number in enumerate(np.argsort(found.centres[:, 0])):
             mine = settings[regime == number]
@@ -208,7 +208,7 @@ def source(fleets: Fleets) -> str:
 def _normalised(fleet: Fleet) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """All rows of the training-role engines, normalised, `[n, 21]`, and their capped remaining life `[n]`."""
     runs = with_role(fleet.train, "train")
-    known = regimes.find(runs)
+    known = regimes.find(runs, SCHEMA)
     capped = np.minimum(np.concatenate([run.rul for run in runs]), RUL_CAP)
     return np.concatenate([normalise(run, known)[0] for run in runs]), capped
 
@@ -216,7 +216,7 @@ def _normalised(fleet: Fleet) -> tuple[NDArray[np.float64], NDArray[np.float64]]
 def _per_engine(fleet: Fleet, step: int = 5, longest: int = 250) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Means over `step` cycles, `[engines, ages, 21]`, NaN before an engine's first cycle; remaining life `[ages]`."""
     runs = with_role(fleet.train, "train")
-    known = regimes.find(runs)
+    known = regimes.find(runs, SCHEMA)
     ages = longest // step
     found = np.full((len(runs), ages, len(SENSORS)), np.nan)
     for engine, run in enumerate(runs):

@@ -17,7 +17,7 @@ from driftloop.drift.bins import FEATURES, Binner
 from driftloop.drift.source import ScrapeSource
 from driftloop.errors import DriftloopError
 from driftloop.fleet.runs import Run
-from driftloop.fleets.cmapss.schema import N_SETTINGS, RUL_CAP
+from driftloop.fleets.cmapss.schema import N_SETTINGS, RUL_CAP, SCHEMA
 from driftloop.loop import events
 from driftloop.loop.judge import promotion
 from driftloop.model import bundle
@@ -46,7 +46,7 @@ def search(runs: Sequence[Run], base: TrainConfig, trials: int, say: Callable[[s
     study = optuna.create_study(direction="minimize", sampler=optuna.samplers.TPESampler(seed=base.seed))
 
     def attempt(trial: Any) -> float:
-        trained = train(runs, configuration(base, suggested(trial)))
+        trained = train(runs, SCHEMA, configuration(base, suggested(trial)))
         error = trained.metrics["early_stop_rmse"]
         say(f"trial {trial.number}: {error:.2f} cycles with {_listed(trial.params)}")
         return error

@@ -109,7 +109,7 @@ def label_figure(run: Run, data_source: str) -> Figure:
 def window_figure(run: Run, known: Regimes, width: int, cycles: Sequence[int], data_source: str) -> Figure:
     """What a network sees of an engine after some cycles: the newest `width` rows, normalised; older ones above."""
     figure, axes = panels(1, len(cycles), height=3.0, sharey=True, data_source=data_source)
-    rows, labels = windows(run, width)
+    rows, labels = windows(run, width, RUL_CAP)
     for axis, cycle in zip(axes[0], cycles, strict=True):
         seen = Run(run.run_id, rows[cycle - 1].astype(np.float64))
         values, _ = normalise(seen, known)

@@ -27,11 +27,13 @@ from numpy.typing import NDArray
 
 from driftloop import durable
 from driftloop.errors import DataError
+from driftloop.fleet import labels
 from driftloop.fleet.runs import Run
 from driftloop.fleets.cmapss import files
 from driftloop.fleets.cmapss.files import SHA256, SPLITS, SUBSETS, names_of
-from driftloop.fleets.cmapss.schema import RUL_CAP
+from driftloop.fleets.cmapss.schema import RUL_CAP, SCHEMA
 from driftloop.fleets.cmapss.source import Fleet, load_fleet, simulated_fleet
+from driftloop.model.signature import INPUT
 from driftloop.training import export, intervals, network, regimes
 from driftloop.training import train as training
 from driftloop.training.build import git_commit
@@ -241,7 +243,13 @@ def _measure(
     tell(0, "LSTM")
     began = time.process_time()
     trained = training.fit(
-        parts.fit, [], parts.calibrate, config, lambda now: tell(now.step, f"LSTM, loss {now.loss:.4f}")
+        parts.fit,
+        [],
+        parts.calibrate,
+        SCHEMA,
+        RUL_CAP,
+        config,
+        lambda now: tell(now.step, f"LSTM, loss {now.loss:.4f}"),
     )
     training_s = time.process_time() - began
     session = export.session(export.onnx_bytes(trained.network))
@@ -253,7 +261,7 @@ def _measure(
     arrays: dict[str, NDArray[np.float64]] = {}
     for subset, fleet in fleets.items():
         answers = [
-            session.run(["rul", "lower", "upper"], {"rows": engine.rows[None].astype(np.float32)})
+            session.run(["rul", "lower", "upper"], {INPUT: engine.rows[None].astype(np.float32)})
             for engine in fleet.test
         ]
         for i, name in enumerate(("rul", "lower", "upper")):
@@ -331,4 +339,4 @@ def _rows_hash(runs: Sequence[Run]) -> str:
 
 def capped(true: NDArray[np.float64]) -> NDArray[np.float64]:
     """Labels as trained on."""
-    return np.minimum(true, float(RUL_CAP))
+    return labels.capped(true, RUL_CAP)

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
+from driftloop.fleet.labels import bands
 from driftloop.fleet.runs import Run
 from driftloop.fleets.cmapss.schema import RUL_CAP
 from driftloop.fleets.cmapss.source import Fleet
 from driftloop.model.accuracy import rmse
-from driftloop.training.intervals import BANDS
 from driftloop_bench.rul import benchmark
 from driftloop_bench.rul.benchmark import ANSWERS, Data, Plan, Report, SeedResult, Stage, capped
 
@@ -107,7 +107,7 @@ def summarise(plan: Plan, data: Data, results: Sequence[SeedResult], *, count: i
             "width": round(float(np.mean([one.upper - one.lower for one in everything])), 4),
             "bands": [
                 {"from": first, "to": last, "coverage": _coverage(everything, inside)}
-                for first, last in BANDS
+                for first, last in bands(RUL_CAP)
                 if (inside := (true >= first) & (true <= last)).any()
             ],
         },

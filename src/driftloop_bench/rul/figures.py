@@ -8,8 +8,8 @@ import numpy as np
 
 from driftloop import drawing
 from driftloop.drawing import BLUE, GREY, ORANGE, picture
+from driftloop.fleet.labels import bands
 from driftloop.fleets.cmapss.schema import RUL_CAP
-from driftloop.training.intervals import BANDS
 from driftloop_bench.rul.benchmark import SeedResult, capped
 
 PANEL_IN = 2.0
@@ -39,7 +39,7 @@ def draw_predicted(results: Sequence[SeedResult], data_source: str, path: Path) 
 
 def draw_bands(summary: dict[str, Any], titles: Mapping[str, str], path: Path) -> None:
     """Draw RMSE by band of the true RUL, a panel for each subset; `titles` names the models for people."""
-    names = [str(first) if first == last else f"{first} to {last}" for first, last in BANDS]
+    names = [str(first) if first == last else f"{first} to {last}" for first, last in bands(RUL_CAP)]
     colours = {"lstm": BLUE, "lstm_ensemble": BLUE, "boosting": ORANGE, "boosting_ensemble": ORANGE}
     subsets = summary["subsets"]
     width = 0.3 + PANEL_IN * len(subsets)

@@ -13,10 +13,11 @@ from rich.console import Console
 from rich.table import Table
 
 from driftloop import durable
+from driftloop.fleet.labels import bands
 from driftloop.fleets.cmapss.files import SUBSETS
 from driftloop.fleets.cmapss.schema import RUL_CAP
 from driftloop.model.accuracy import Estimate, phm08_costs, training_bootstrap, training_difference
-from driftloop.training.intervals import BANDS, NOMINAL
+from driftloop.training.intervals import NOMINAL
 from driftloop_bench.rul import benchmark
 from driftloop_bench.rul import figures as benchmark_figures
 from driftloop_bench.rul.benchmark import Data, Plan, Report, SeedResult, Stage, capped
@@ -222,7 +223,7 @@ def _of_subset(found: Sequence[SeedResult]) -> dict[str, Any]:
         "rolling": asdict(training_difference(squares["lstm"], squares["rolling"])),
     }
     content["bands"] = {
-        model: [_band_rmse(square, capped(raw), band) for band in BANDS] for model, square in squares.items()
+        model: [_band_rmse(square, capped(raw), band) for band in bands(RUL_CAP)] for model, square in squares.items()
     }
     return content
 
@@ -285,7 +286,7 @@ def _intervals(results: Sequence[SeedResult]) -> dict[str, Any]:
                 "coverage": _rounded(_inside(lower, upper, true)[:, chosen].mean()),
                 "width": _rounded((upper - lower)[:, chosen].mean()),
             }
-            for band in BANDS
+            for band in bands(RUL_CAP)
             if (chosen := (true >= band[0]) & (true <= band[1])).any()
         ]
     return content

@@ -43,7 +43,7 @@ def make(
         config = replace(
             configuration.of_model(known.parameters), seed=known.seed, old_tolerance=settings.old_tolerance
         )
-        trained = train(runs, config, warm_start=None if full else champion)
+        trained = train(runs, known.schema, config, warm_start=None if full else champion, cap=known.cap)
         trained_at = time.monotonic()
         weights = traffic.weights(plan)
         mixture = "engines" if weights is None else "traffic"
