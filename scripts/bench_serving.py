@@ -98,10 +98,11 @@ def plain_json_app() -> Any:
 
 def build_bundle(runs: list[Any], folder: Path) -> None:
     """A bundle of the loop's own network, trained for a moment: what it answers is no matter here, how fast it is."""
+    from driftloop.fleets.cmapss.schema import SCHEMA
     from driftloop.training import build
     from driftloop.training import train as training
 
-    trained = training.train(runs, training.TrainConfig(steps=STEPS))
+    trained = training.train(runs, SCHEMA, training.TrainConfig(steps=STEPS))
     build.build_bundle(trained, runs, build.first_manifest(runs), folder, data_source="simulated")
 
 

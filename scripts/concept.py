@@ -26,6 +26,7 @@ from driftloop.drift.outcomes import DRIFT, judge, tabulate
 from driftloop.drift.statistics import Floats
 from driftloop.fleet.roles import with_role
 from driftloop.fleet.runs import Run
+from driftloop.fleets.cmapss.schema import RUL_CAP, SCHEMA
 from driftloop.fleets.cmapss.source import load_fleet
 from driftloop.loop.judge.evaluation import STRIDE
 from driftloop.model import answers
@@ -46,12 +47,12 @@ def answered(subset: str, split: int) -> list[Answered]:
     fleet = load_fleet(subset, settings.load(), splits=("train",))
     # Roles follow from the ids, so that other ids are another split.
     runs = [Run(f"split{split}-{run.run_id}", run.rows) for run in fleet.train]
-    trained = train(runs, replace(TrainConfig(), seed=split))
+    trained = train(runs, SCHEMA, replace(TrainConfig(), seed=split))
     with tempfile.TemporaryDirectory() as folder:
         export.export(trained.network, with_role(runs, "train")[0].rows, Path(folder))
         session = answers.open_session(Path(folder) / "model.onnx")
     chosen = with_role(runs, "calibrate", "gate", "live")
-    model = answers.Model(session, trained.config.architecture.window)
+    model = answers.Model(session, trained.config.architecture.window, SCHEMA, RUL_CAP)
     found = answers.evaluate(model, chosen, stride=STRIDE, threads=1)
     return [
         (run.role, *(part[found.engine == run.run_id].astype("f8") for part in (found.rul, found.lower, found.upper)))

@@ -6,7 +6,7 @@ import numpy as np
 
 from driftloop.fleet.roles import ROLES, role_of
 from driftloop.fleet.runs import Run
-from driftloop.fleets.cmapss.schema import N_SENSORS
+from driftloop.fleets.cmapss.schema import N_SENSORS, SCHEMA
 
 SEA_LEVEL, CRUISE = (0.0, 0.0, 100.0), (42.0, 0.84, 100.0)
 CONSTANT = (0, 4, 9, 15, 17, 18)
@@ -51,7 +51,6 @@ def tiny_bundle(
 ) -> Path:
     """A complete bundle of a small model trained for a moment; by default on a fleet with one regime."""
     from driftloop.training.build import build_bundle, first_manifest
-    from driftloop.training.train import train
 
     chosen = fleet() if runs is None else runs
     trained = train(chosen, tiny_config(seed=seed, steps=steps))
@@ -63,6 +62,13 @@ def tiny_bundle(
         data_source=data_source,
         created="2026-01-01T00:00:00.000Z",
     )
+
+
+def train(runs: list[Run], config, **named):  # type: ignore[no-untyped-def]
+    """A training on engines of C-MAPSS's schema."""
+    from driftloop.training.train import train as of_any_fleet
+
+    return of_any_fleet(runs, SCHEMA, config, **named)
 
 
 def tiny_config(*, seed: int = 0, steps: int = 60, **changes: object):  # type: ignore[no-untyped-def]

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from driftloop.fleet.runs import Run, windows
+from driftloop.fleets.cmapss.schema import RUL_CAP
 
 
 def run(cycles: int, remaining: int = 0) -> Run:
@@ -14,7 +15,7 @@ def run(cycles: int, remaining: int = 0) -> Run:
 @given(cycles=st.integers(1, 80), width=st.integers(1, 40), remaining=st.integers(0, 200))
 def test_windows_are_what_a_server_sees_over_a_life(cycles: int, width: int, remaining: int) -> None:
     life = run(cycles, remaining)
-    inputs, labels = windows(life, width)
+    inputs, labels = windows(life, width, RUL_CAP)
     rows = life.rows.astype(np.float32)
     assert inputs.shape == (cycles, width, 24)
     first_full = min(width, cycles) - 1
@@ -31,8 +32,8 @@ def test_windows_are_what_a_server_sees_over_a_life(cycles: int, width: int, rem
 
 @given(cycles=st.integers(1, 80), stride=st.integers(1, 30))
 def test_a_stride_keeps_the_last_window(cycles: int, stride: int) -> None:
-    every, labels = windows(run(cycles), 10)
-    some, some_labels = windows(run(cycles), 10, stride)
+    every, labels = windows(run(cycles), 10, RUL_CAP)
+    some, some_labels = windows(run(cycles), 10, RUL_CAP, stride)
     assert np.array_equal(some, every[::-1][::stride][::-1])
     assert np.array_equal(some_labels, labels[::-1][::stride][::-1])
 
@@ -40,7 +41,7 @@ def test_a_stride_keeps_the_last_window(cycles: int, stride: int) -> None:
 @pytest.mark.parametrize(("width", "stride"), [(0, 1), (1, 0), (-1, 1)])
 def test_windows_without_width_or_stride_are_refused(width: int, stride: int) -> None:
     with pytest.raises(ValueError, match="at least 1"):
-        windows(run(5), width, stride)
+        windows(run(5), width, RUL_CAP, stride)
 
 
 def test_the_hash_of_a_run_depends_on_its_rows_alone() -> None:

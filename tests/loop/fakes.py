@@ -159,4 +159,5 @@ def metadata(run_ids: list[str]) -> Metadata:
         data_source="simulated",
         seed=0,
         training="full",
+        cap=125,
     )

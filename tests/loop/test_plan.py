@@ -5,6 +5,7 @@ import pytest
 
 from driftloop.errors import DataError
 from driftloop.fleet.runs import Run
+from driftloop.fleets.cmapss.schema import SCHEMA
 from driftloop.loop import dataset
 from driftloop.loop.judge import plan
 from driftloop.model.bundle import ManifestEntry
@@ -28,7 +29,7 @@ def manifest_of(runs: list[Run], domain: int = 0) -> list[ManifestEntry]:
 def test_new_runs_become_the_next_domain_and_old_ones_keep_theirs():
     old, new = make_runs("a", 10), make_runs("b", 8)
     known = manifest_of(old[:5]) + manifest_of(old[5:], domain=1)
-    made = plan.make([*new, *old], known)
+    made = plan.make([*new, *old], known, SCHEMA)
     assert [run.run_id for run in made.new] == sorted(run.run_id for run in new)
     assert {entry.domain for entry in made.manifest if entry.run_id.startswith("eng-b")} == {2}
     assert [entry for entry in made.manifest if entry.run_id.startswith("eng-a")] == sorted(
@@ -41,7 +42,7 @@ def test_new_runs_become_the_next_domain_and_old_ones_keep_theirs():
 def test_a_stuck_sensor_is_left_out_and_named():
     old, new = make_runs("a", 10), make_runs("b", 8)
     new[2].rows[:, 3 + 10] = new[2].rows[0, 3 + 10]
-    made = plan.make([*new, *old], manifest_of(old))
+    made = plan.make([*new, *old], manifest_of(old), SCHEMA)
     assert made.excluded == [plan.StuckSensor("eng-b2", ["sensor_11"])]
     assert "eng-b2" not in [entry.run_id for entry in made.manifest]
 
@@ -49,17 +50,17 @@ def test_a_stuck_sensor_is_left_out_and_named():
 def test_a_sensor_that_got_stuck_late_in_life_is_found():
     old, new = make_runs("a", 10), make_runs("b", 8)
     new[0].rows[-25:, 3 + 4] = 1.0
-    assert [stuck.sensors for stuck in plan.stuck_sensors(new, old)] == [["sensor_5"]]
+    assert [stuck.sensors for stuck in plan.stuck_sensors(new, old, SCHEMA)] == [["sensor_5"]]
 
 
 def test_a_sensor_that_never_varies_is_no_fault():
-    assert plan.stuck_sensors(make_runs("b", 8), make_runs("a", 10)) == []
+    assert plan.stuck_sensors(make_runs("b", 8), make_runs("a", 10), SCHEMA) == []
 
 
 def test_in_a_regime_that_no_old_run_knows_the_other_new_runs_are_the_measure():
     old, new = make_runs("a", 10), make_runs("b", 40, setting=35.0)
     new[7].rows[:, 3 + 3] = 7.0
-    assert [stuck.run_id for stuck in plan.stuck_sensors(new, old)] == ["eng-b7"]
+    assert [stuck.run_id for stuck in plan.stuck_sensors(new, old, SCHEMA)] == ["eng-b7"]
 
 
 def test_an_archive_that_changed_is_refused():
@@ -68,12 +69,12 @@ def test_an_archive_that_changed_is_refused():
     old[3].rows[0, 0] = 1.0
     changed = [Run(run.run_id, run.rows) for run in old]
     with pytest.raises(DataError, match="eng-a3 and 0 others are not what the production model was trained on"):
-        plan.make(changed, known)
+        plan.make(changed, known, SCHEMA)
 
 
 def test_runs_that_the_archive_lost_are_named():
     old = make_runs("a", 10)
-    assert plan.make(old[1:], manifest_of(old)).missing == ["eng-a0"]
+    assert plan.make(old[1:], manifest_of(old), SCHEMA).missing == ["eng-a0"]
 
 
 def test_too_few_new_engines_are_told_by_number_and_role():
@@ -87,7 +88,7 @@ def test_too_few_new_engines_are_told_by_number_and_role():
 def test_a_plan_written_is_the_plan_read(tmp_path):
     old, new = make_runs("a", 6), make_runs("b", 8)
     new[2].rows[:, 3 + 10] = 1.0
-    made = plan.make([*new, *old], manifest_of(old))
+    made = plan.make([*new, *old], manifest_of(old), SCHEMA)
     dataset.write(made, tmp_path / "data")
     read = dataset.read(tmp_path / "data")
     assert read.manifest == made.manifest
@@ -97,7 +98,7 @@ def test_a_plan_written_is_the_plan_read(tmp_path):
 
 
 def test_a_damaged_data_set_is_refused(tmp_path):
-    dataset.write(plan.make(make_runs("b", 8), []), tmp_path)
+    dataset.write(plan.make(make_runs("b", 8), [], SCHEMA), tmp_path)
     content = bytearray((tmp_path / "rows.npz").read_bytes())
     content[len(content) // 2] ^= 1
     (tmp_path / "rows.npz").write_bytes(content)
@@ -108,7 +109,7 @@ def test_a_damaged_data_set_is_refused(tmp_path):
 def test_after_a_concept_drift_only_the_changed_runs_are_learnt_from(tmp_path: Path):
     old, before, changed = make_runs("a", 10), make_runs("b", 8), make_runs("c", 9)
     names = {run.run_id for run in changed}
-    made = plan.make([*old, *before, *changed], manifest_of(old), changed=names)
+    made = plan.make([*old, *before, *changed], manifest_of(old), SCHEMA, changed=names)
     assert made.old == []
     assert {run.run_id for run in made.new} == names
     assert {entry.run_id for entry in made.manifest if not entry.superseded} == names
@@ -120,8 +121,8 @@ def test_after_a_concept_drift_only_the_changed_runs_are_learnt_from(tmp_path: P
 
 def test_what_is_superseded_stays_so():
     old, changed, later = make_runs("a", 10), make_runs("c", 9), make_runs("d", 6)
-    first = plan.make([*old, *changed], manifest_of(old), changed={run.run_id for run in changed})
-    made = plan.make([*old, *changed, *later], first.manifest)
+    first = plan.make([*old, *changed], manifest_of(old), SCHEMA, changed={run.run_id for run in changed})
+    made = plan.make([*old, *changed, *later], first.manifest, SCHEMA)
     assert {run.run_id for run in made.old} == {run.run_id for run in changed}
     assert {run.run_id for run in made.superseded} == {run.run_id for run in old}
     assert {run.run_id for run in made.new} == {run.run_id for run in later}

@@ -15,6 +15,7 @@ def metadata(**changes):
         "data_source": "simulated",
         "seed": 1,
         "training": "full",
+        "cap": 125,
     }
     return bundle.Metadata(**(values | changes))
 
@@ -37,10 +38,9 @@ def test_a_wrong_field_is_named(tmp_path):
         bundle.read_metadata(tmp_path)
 
 
-def test_a_model_of_other_columns_is_refused(tmp_path):
-    bundle.write_metadata(tmp_path, metadata(columns=["altitude"]))
-    with pytest.raises(BundleError, match="other columns"):
-        bundle.read_metadata(tmp_path)
+def test_metadata_from_before_fleets_had_a_schema_is_of_c_mapss(tmp_path):
+    bundle.write_metadata(tmp_path, metadata())
+    assert bundle.read_metadata(tmp_path).schema.name == "cmapss"
 
 
 def test_the_digest_covers_exactly_the_serving_files(tmp_path):

@@ -134,6 +134,7 @@ def metadata(constant: int, **changes: object) -> Metadata:
         "data_source": "simulated",
         "seed": 0,
         "training": "full",
+        "cap": 125,
         "parent_version": None if constant == 1 else str(constant - 1),
         "parameters": {"hidden": 1},
     }

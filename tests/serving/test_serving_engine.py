@@ -69,7 +69,6 @@ BROKEN: dict[str, Callable[[Path], object]] = {
         f, 1, bins=[FeatureBins("prediction", "quantile", [2.0, 1.0], 3), *BINS[1:]]
     ),
     "metadata that are a list": lambda f: (f / "metadata.json").write_bytes(b"[]"),
-    "metadata of other columns": lambda f: write(f, 1, columns=["a"]),
     "a window of no rows": lambda f: write(f, 1, window=0),
     "another input name": lambda f: write(f, 1, input_name="x"),
     "a fixed batch": lambda f: write(f, 1, fixed_batch=True),

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from driftloop.fleet.runs import Run
-from driftloop.training.train import Trained, train
-from made_up import CRUISE, SEA_LEVEL, fleet, tiny_bundle, tiny_config
+from driftloop.training.train import Trained
+from made_up import CRUISE, SEA_LEVEL, fleet, tiny_bundle, tiny_config, train
 
 
 @pytest.fixture(scope="session")

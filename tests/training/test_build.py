@@ -12,11 +12,11 @@ from driftloop.errors import BundleError, DataError
 from driftloop.fleet.archive import Archive, open_archive
 from driftloop.fleet.roles import with_role
 from driftloop.fleet.runs import Run, windows
+from driftloop.fleets.cmapss.schema import RUL_CAP
 from driftloop.model import answers, bundle
 from driftloop.model.bundle import BASELINE, CHECKPOINT, MODEL, ManifestEntry, read_metadata, write_metadata
 from driftloop.training import build
-from driftloop.training.train import train
-from made_up import fleet, tiny_bundle, tiny_config
+from made_up import fleet, tiny_bundle, tiny_config, train
 
 CREATED = "2026-01-01T00:00:00.000Z"
 
@@ -97,7 +97,7 @@ def test_evaluation_is_the_model_window_by_window(champion: Path, old_runs: list
     found = answers.evaluate(model, runs, stride=4)
     at = 0
     for run in runs:
-        rows, labels = windows(run, model.window, 4)
+        rows, labels = windows(run, model.window, RUL_CAP, 4)
         part = slice(at, at + len(rows))
         np.testing.assert_array_equal(found.true[part], labels)
         assert set(found.engine[part]) == {run.run_id}

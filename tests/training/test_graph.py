@@ -12,13 +12,16 @@ from numpy.typing import NDArray
 
 from driftloop.errors import BundleError
 from driftloop.fleet.runs import Run, windows
+from driftloop.fleets.cmapss.schema import RUL_CAP, SCHEMA
 from driftloop.training import export, regimes
-from driftloop.training.network import Architecture, RulNetwork
+from driftloop.training.network import Architecture, Form, RulNetwork
 from driftloop.training.train import Trained
 from made_up import CONSTANT, SEA_LEVEL, tiny_config
 
 WINDOW = tiny_config().architecture.window
 RUL, LOWER, UPPER, REGIME, NEWEST = range(5)
+
+FORM = Form.of(SCHEMA, RUL_CAP)
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +50,13 @@ def test_inputs_and_outputs_have_the_agreed_names_types_and_shapes(session: Any)
 @pytest.mark.parametrize("cycles", [1, 2, WINDOW - 1, WINDOW, WINDOW + 1, 3 * WINDOW])
 def test_the_graph_pads_and_cuts_histories_as_windows_does(session: Any, old_runs: list[Run], cycles: int) -> None:
     run = Run("eng-x", old_runs[0].rows[:cycles])
-    ready = windows(run, WINDOW)[0][-1:]
+    ready = windows(run, WINDOW, RUL_CAP)[0][-1:]
     for raw, padded in zip(ask(session, run.rows[None]), ask(session, ready), strict=True):
         np.testing.assert_array_equal(raw, padded)
 
 
 def test_the_weights_see_zeros_for_padding_alone(trained: Trained, old_runs: list[Run]) -> None:
-    cut = windows(Run("eng-x", old_runs[0].rows[:5]), WINDOW)[0]
+    cut = windows(Run("eng-x", old_runs[0].rows[:5]), WINDOW, RUL_CAP)[0]
     rows = torch.from_numpy(cut)
     inputs = trained.network.for_lstm(rows, *trained.network.normalise(rows))
     for cycle, seen in enumerate(inputs.transpose(1, 2), start=1):
@@ -63,8 +66,8 @@ def test_the_weights_see_zeros_for_padding_alone(trained: Trained, old_runs: lis
 
 
 def test_a_long_window_shows_change_since_its_oldest_rows_and_age(trained: Trained, old_runs: list[Run]) -> None:
-    network = RulNetwork(replace(trained.config.architecture, oldest=4), regimes.find(old_runs))
-    rows = torch.from_numpy(windows(Run("eng-x", old_runs[0].rows[:9]), WINDOW)[0][-1:])
+    network = RulNetwork(replace(trained.config.architecture, oldest=4), regimes.find(old_runs, SCHEMA), FORM)
+    rows = torch.from_numpy(windows(Run("eng-x", old_runs[0].rows[:9]), WINDOW, RUL_CAP)[0][-1:])
     inputs = network.for_lstm(rows, *network.normalise(rows))
     now, is_row, change, age = network.seen(inputs)[0].split([21, 1, 21, 1])
     sensors = inputs[0, :21, -9:]
@@ -80,8 +83,8 @@ def test_the_perceptron_is_shown_means_changes_youth_and_age(
     trained: Trained, old_runs: list[Run], cycles: int
 ) -> None:
     architecture = replace(trained.config.architecture, oldest=4, perceptron=8)
-    network = RulNetwork(architecture, regimes.find(old_runs))
-    rows = torch.from_numpy(windows(Run("eng-x", old_runs[0].rows[:cycles]), WINDOW)[0][-1:])
+    network = RulNetwork(architecture, regimes.find(old_runs, SCHEMA), FORM)
+    rows = torch.from_numpy(windows(Run("eng-x", old_runs[0].rows[:cycles]), WINDOW, RUL_CAP)[0][-1:])
     inputs = network.for_lstm(rows, *network.normalise(rows))
     sensors = inputs[0, :21, -cycles:].T.numpy().astype(np.float64)
     expected = [sensors[-width:].mean(0) for width in network.widths]
@@ -98,8 +101,8 @@ def test_the_perceptron_is_shown_means_changes_youth_and_age(
 
 def test_the_answer_is_the_mean_of_lstm_and_perceptron(trained: Trained, old_runs: list[Run]) -> None:
     architecture = replace(trained.config.architecture, oldest=4, perceptron=8)
-    network = RulNetwork(architecture, regimes.find(old_runs)).eval()
-    rows = torch.from_numpy(windows(old_runs[0], WINDOW)[0][:3])
+    network = RulNetwork(architecture, regimes.find(old_runs, SCHEMA), FORM).eval()
+    rows = torch.from_numpy(windows(old_runs[0], WINDOW, RUL_CAP)[0][:3])
     inputs = network.for_lstm(rows, *network.normalise(rows))
     with torch.no_grad():
         lstm, perceptron = network.by_lstm(inputs), network.by_perceptron(network.statistics(inputs))
@@ -109,11 +112,11 @@ def test_the_answer_is_the_mean_of_lstm_and_perceptron(trained: Trained, old_run
 
 def test_health_indices_are_sums_of_the_sensors(trained: Trained, old_runs: list[Run]) -> None:
     plain = replace(trained.config.architecture, oldest=4, perceptron=8)
-    known = regimes.find(old_runs)
-    network, summed = RulNetwork(plain, known).eval(), RulNetwork(replace(plain, health=21), known).eval()
+    known = regimes.find(old_runs, SCHEMA)
+    network, summed = RulNetwork(plain, known, FORM).eval(), RulNetwork(replace(plain, health=21), known, FORM).eval()
     each_sensor = dict.fromkeys(("lstm_health.weight", "perceptron_health.weight"), torch.eye(21)[..., None])
     summed.load_state_dict(network.state_dict() | each_sensor)
-    rows = torch.from_numpy(windows(old_runs[0], WINDOW)[0])
+    rows = torch.from_numpy(windows(old_runs[0], WINDOW, RUL_CAP)[0])
     inputs = network.for_lstm(rows, *network.normalise(rows))
     with torch.no_grad():
         np.testing.assert_allclose(summed.estimate(inputs), network.estimate(inputs), atol=1e-5)
@@ -130,7 +133,7 @@ def test_every_weight_belongs_to_the_lstm_or_to_the_perceptron(
     trained: Trained, old_runs: list[Run], health: int
 ) -> None:
     architecture = replace(trained.config.architecture, oldest=4, health=health, perceptron=8)
-    network = RulNetwork(architecture, regimes.find(old_runs))
+    network = RulNetwork(architecture, regimes.find(old_runs, SCHEMA), FORM)
     mine = [id(weight) for weight in network.lstm_weights() + network.perceptron_weights()]
     assert sorted(mine) == sorted(id(weight) for weight in network.parameters())
 
@@ -145,12 +148,12 @@ def test_a_graph_with_changes_answers_as_torch(
     trained: Trained, old_runs: list[Run], tmp_path: Path, health: int, perceptron: int
 ) -> None:
     architecture = replace(trained.config.architecture, oldest=4, health=health, perceptron=perceptron)
-    network = RulNetwork(architecture, regimes.find(old_runs))
+    network = RulNetwork(architecture, regimes.find(old_runs, SCHEMA), FORM)
     assert export.export(network.eval(), old_runs[0].rows, tmp_path).exists()
 
 
 def test_answers_do_not_depend_on_who_else_is_in_the_batch(session: Any, old_runs: list[Run]) -> None:
-    batch = windows(old_runs[0], WINDOW)[0]
+    batch = windows(old_runs[0], WINDOW, RUL_CAP)[0]
     together = ask(session, batch)
     for i in (0, len(batch) // 2, len(batch) - 1):
         for whole, alone in zip(together, ask(session, batch[i : i + 1]), strict=True):
@@ -158,7 +161,7 @@ def test_answers_do_not_depend_on_who_else_is_in_the_batch(session: Any, old_run
 
 
 def test_the_interval_holds_the_prediction_within_the_labels_range(session: Any, new_runs: list[Run]) -> None:
-    rul, lower, upper, *_ = ask(session, windows(new_runs[0], WINDOW)[0])
+    rul, lower, upper, *_ = ask(session, windows(new_runs[0], WINDOW, RUL_CAP)[0])
     assert (lower >= 0).all()
     assert (lower <= rul).all()
     assert (rul <= upper).all()
@@ -169,7 +172,7 @@ def test_the_newest_row_decides_the_regime(session: Any, trained: Trained, new_r
     rows = new_runs[0].rows
     nearest = [int(np.abs(trained.network.centres.numpy() - row[:3]).sum(1).argmin()) for row in rows]
     assert set(nearest) == {0, 1}
-    regime = ask(session, windows(new_runs[0], WINDOW)[0])[REGIME]
+    regime = ask(session, windows(new_runs[0], WINDOW, RUL_CAP)[0])[REGIME]
     assert regime.tolist() == nearest
 
 

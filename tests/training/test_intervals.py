@@ -4,34 +4,36 @@ import numpy as np
 import pytest
 import torch
 
+from driftloop.fleet.labels import bands
+from driftloop.fleets.cmapss.schema import RUL_CAP, SCHEMA
 from driftloop.fleets.cmapss.source import simulated_fleet
 from driftloop.training import regimes
-from driftloop.training.intervals import BANDS, band_offsets, conformal_offset
-from driftloop.training.network import Architecture, RulNetwork
+from driftloop.training.intervals import band_offsets, conformal_offset
+from driftloop.training.network import Architecture, Form, RulNetwork
 
 
 def test_with_nine_engines_ninety_percent_need_the_largest_score():
-    assert conformal_offset(np.arange(9.0), np.arange(9)) == 8.0
+    assert conformal_offset(np.arange(9.0), np.arange(9), largest=RUL_CAP) == 8.0
 
 
 def test_with_nineteen_engines_the_second_largest_score_is_enough():
-    assert conformal_offset(np.arange(19.0), np.arange(19)) == 17.0
+    assert conformal_offset(np.arange(19.0), np.arange(19), largest=RUL_CAP) == 17.0
 
 
 def test_with_too_few_engines_the_interval_is_the_whole_range():
-    assert conformal_offset(np.arange(8.0), np.arange(8)) == 125.0
+    assert conformal_offset(np.arange(8.0), np.arange(8), largest=RUL_CAP) == 125.0
 
 
 def test_each_engine_weighs_the_same_whatever_its_number_of_windows():
     # 19 engines, one of them with a thousand windows of a large score: two engines' weight lies above 0.
     scores = np.concatenate([np.zeros(18), np.full(1000, 50.0)])
     engines = np.concatenate([np.arange(18), np.full(1000, 18)])
-    assert conformal_offset(scores, engines) == 0.0
+    assert conformal_offset(scores, engines, largest=RUL_CAP) == 0.0
     assert np.quantile(scores, 0.9) == 50.0
 
 
 def test_intervals_that_are_too_wide_are_narrowed():
-    assert conformal_offset(np.full(30, -4.0), np.arange(30)) == -4.0
+    assert conformal_offset(np.full(30, -4.0), np.arange(30), largest=RUL_CAP) == -4.0
 
 
 @pytest.mark.parametrize("engines", [10, 25, 60])
@@ -50,20 +52,22 @@ def test_a_new_engine_is_covered_as_often_as_promised(engines):
 
 
 def test_each_band_has_the_offset_of_its_own_labels():
-    labels = np.array([float(first) for first, _ in BANDS] * 20)
+    labels = np.array([float(first) for first, _ in bands(RUL_CAP)] * 20)
     scores = labels / 10  # the same for every engine
-    offsets = band_offsets(scores, labels, np.repeat(np.arange(20), len(BANDS)))
-    np.testing.assert_allclose(offsets, [first / 10 for first, _ in BANDS], rtol=1e-6)
+    offsets = band_offsets(scores, labels, np.repeat(np.arange(20), len(bands(RUL_CAP))), RUL_CAP)
+    np.testing.assert_allclose(offsets, [first / 10 for first, _ in bands(RUL_CAP)], rtol=1e-6)
 
 
 def test_a_band_that_no_engine_went_through_is_held_whole():
     labels = np.full(30, 60.0)
-    offsets = band_offsets(np.full(30, -2.0), labels, np.arange(30))
+    offsets = band_offsets(np.full(30, -2.0), labels, np.arange(30), RUL_CAP)
     assert offsets.tolist() == [125.0, 125.0, -2.0, 125.0, 125.0, 125.0]
 
 
 def interval(offsets, rul, lower, upper):
-    network = RulNetwork(Architecture(), regimes.find([simulated_fleet("FD001", 0, 1).train[0]]))
+    network = RulNetwork(
+        Architecture(), regimes.find([simulated_fleet("FD001", 0, 1).train[0]], SCHEMA), Form.of(SCHEMA, RUL_CAP)
+    )
     network.offsets.copy_(torch.tensor(offsets))
     return [end.item() for end in network.interval(torch.tensor([[rul, lower, upper]]))]
 
@@ -85,10 +89,10 @@ def test_every_band_is_covered_where_one_offset_covers_only_the_average():
     predicted = labels + rng.normal(0, 1 + labels / 12)
     scores = np.abs(predicted - labels) - 10
     known, new = engines < 300, engines >= 300
-    offsets = band_offsets(scores[known], labels[known], engines[known])
-    one = conformal_offset(scores[known], engines[known])
+    offsets = band_offsets(scores[known], labels[known], engines[known], RUL_CAP)
+    one = conformal_offset(scores[known], engines[known], largest=RUL_CAP)
     spread = []
-    for (first, last), offset in zip(BANDS, offsets, strict=True):
+    for (first, last), offset in zip(bands(RUL_CAP), offsets, strict=True):
         chosen = new & (labels >= first) & (labels <= last)
         assert (scores[chosen] <= offset).mean() == pytest.approx(0.9, abs=0.05)
         spread.append((scores[chosen] <= one).mean())

@@ -11,14 +11,15 @@ import torch
 
 from driftloop.errors import BundleError, DataError
 from driftloop.fleet.runs import Run, windows
+from driftloop.fleets.cmapss.schema import RUL_CAP
 from driftloop.model.bundle import CHECKPOINT
 from driftloop.training import export
 from driftloop.training import train as training
 from driftloop.training.build import build_bundle, first_manifest
 from driftloop.training.network import Architecture
 from driftloop.training.optimiser import AdamW, one_cycle
-from driftloop.training.train import Progress, Trained, Windows, estimates, train
-from made_up import CRUISE, SEA_LEVEL, fleet, tiny_config
+from driftloop.training.train import Progress, Trained, Windows, estimates
+from made_up import CRUISE, SEA_LEVEL, fleet, tiny_config, train
 
 CONFIG = tiny_config()
 BOTH = replace(CONFIG, architecture=replace(CONFIG.architecture, oldest=4, health=5, perceptron=8))
@@ -72,7 +73,7 @@ def test_calibrate_engines_set_the_interval_and_nothing_else(old_runs: list[Run]
 
 
 def test_training_learns(old_runs: list[Run]) -> None:
-    spread = np.std(np.concatenate([windows(run, 1)[1] for run in old_runs if run.role == "early_stop"]))
+    spread = np.std(np.concatenate([windows(run, 1, RUL_CAP)[1] for run in old_runs if run.role == "early_stop"]))
     found = train(old_runs, replace(CONFIG, steps=80))
     assert found.metrics["early_stop_rmse"] < spread / 2
     assert (found.training, found.note) == ("full", None)
@@ -124,7 +125,7 @@ def test_progress_is_reported_with_the_early_stop_error(old_runs: list[Run]) -> 
 
 def test_flat_windows_are_the_windows_of_the_server(trained: Trained, new_runs: list[Run]) -> None:
     run = new_runs[0]
-    cut, labels = windows(run, CONFIG.architecture.window, 3)
+    cut, labels = windows(run, CONFIG.architecture.window, RUL_CAP, 3)
     rows = torch.from_numpy(cut)
     found = Windows(trained.network, [new_runs[1], run], 3)
     first = found.of_first(1)
@@ -134,7 +135,7 @@ def test_flat_windows_are_the_windows_of_the_server(trained: Trained, new_runs: 
 
 
 def test_the_graph_answers_as_training_estimates(trained: Trained, old_runs: list[Run]) -> None:
-    rows, _ = windows(old_runs[0], CONFIG.architecture.window)
+    rows, _ = windows(old_runs[0], CONFIG.architecture.window, RUL_CAP)
     with torch.no_grad():
         rul = trained.network(torch.from_numpy(rows)).rul.numpy()
     expected = estimates(trained.network, Windows(trained.network, [old_runs[0]]))[:, 0].clip(0, 125)
@@ -214,7 +215,7 @@ def test_a_full_training_takes_the_place_of_a_warm_start_that_has_no_usable_chec
 def test_a_loaded_checkpoint_answers_as_before(champion: Path, new_runs: list[Run]) -> None:
     network = training.load_checkpoint(champion, CONFIG.architecture)
     grown = training.load_checkpoint(champion, CONFIG.architecture, extended_by=new_runs)
-    rows = torch.from_numpy(windows(fleet(settings=(SEA_LEVEL,))[0], CONFIG.architecture.window)[0])
+    rows = torch.from_numpy(windows(fleet(settings=(SEA_LEVEL,))[0], CONFIG.architecture.window, RUL_CAP)[0])
     assert CRUISE not in network.centres.tolist()
     network.eval(), grown.eval()
     for before, after in zip(network(rows), grown(rows), strict=True):

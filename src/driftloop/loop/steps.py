@@ -98,7 +98,8 @@ def collect(run: str, cause: str, champion: str, dataset: str, bundle: str) -> N
         changed = _changed_runs(step.settings) if causes.parse(cause).changes_labels else None
         folder = step.patiently(lambda: step.registry.fetch(champion, Path(bundle), files))
         archived = open_archive(step.settings.archive_location).read_all()
-        made = plan.make(archived, read_metadata(folder).manifest, changed)
+        known = read_metadata(folder)
+        made = plan.make(archived, known.manifest, known.schema, changed)
         if made.excluded:
             step.report(
                 {

@@ -34,7 +34,7 @@ _OUTPUT_SHAPES = {
     "newest": ("tensor(float)", 2),
 }
 
-Rows = list[list[float]]
+Rows = Sequence[Sequence[float | None]]
 Float32 = NDArray[np.float32]
 
 
@@ -146,7 +146,7 @@ def load(folder: Path, version: str, expected_digest: str | None = None) -> Onnx
     return engine
 
 
-def _array(windows: list[Rows], length: int) -> Float32:
+def _array(windows: Sequence[Rows], length: int) -> Float32:
     # fromiter over the flattened lists is half as slow as np.array on nested ones.
     numbers = chain.from_iterable(chain.from_iterable(windows))
     count = len(windows) * length * N_COLUMNS

@@ -182,7 +182,7 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
         return (rows[..., self.form.settings :] - self.mean[regime]) / self.std[regime], regime
 
     def distances(self, rows: Tensor) -> Tensor:
-        """Squared distance of each row's settings from each regime's centre, in their scales, `[batch, regimes, cycles]`."""
+        """Squared distance of each row's settings from each regime's centre, in scales, `[batch, regimes, cycles]`."""
         settings = rows.transpose(-1, -2)[..., : self.form.settings, :] / self.scales.unsqueeze(-1)
         apart = settings.unsqueeze(-3) - (self.centres / self.scales).unsqueeze(-1)
         return (apart * apart).sum(-2)

@@ -108,8 +108,10 @@ def extend(known: Regimes, runs: Sequence[Run]) -> Regimes:
     if not found and not len(known):
         raise DataError("no operating regime can be found", remedy="train on at least one run with rows")
     parts = [known.centres, known.mean, known.std, known.varies]
-    grown = [np.concatenate([old, *(new[i][None] for new in found)]) for i, old in enumerate(parts)]
-    return Regimes(*grown, known.scales)
+    centres, mean, std, varies = (
+        np.concatenate([old, *(new[i][None] for new in found)]) for i, old in enumerate(parts)
+    )
+    return Regimes(centres, mean, std, varies, known.scales)
 
 
 def _distance(a: NDArray[np.floating], b: NDArray[np.floating], scales: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from driftloop.errors import BundleError, DataError
+from driftloop.fleet.labels import auto_cap, capped, window_ends
 from driftloop.fleet.roles import with_role
 from driftloop.fleet.runs import Run
-from driftloop.fleet.labels import auto_cap, capped, window_ends
 from driftloop.fleet.schema import Schema
 from driftloop.model.accuracy import coverage, rmse
 from driftloop.model.bundle import CHECKPOINT, read_metadata

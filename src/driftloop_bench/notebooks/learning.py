@@ -22,8 +22,9 @@ from driftloop.loop import events
 from driftloop.loop.judge import promotion
 from driftloop.model import bundle
 from driftloop.model.accuracy import coverage, engine_bootstrap, phm08_score
-from driftloop.model.answers import OUTPUTS, Answers, Model, evaluate, open_model
+from driftloop.model.answers import Answers, Model, evaluate, open_model
 from driftloop.model.registry import DIGEST_TAG, PRODUCTION, Registry
+from driftloop.model.signature import OUTPUTS
 from driftloop.settings import Settings
 from driftloop.training.train import TrainConfig, Trained, train
 from driftloop_bench.notebooks.drawing import BLUE, GREEN, ORANGE, panels

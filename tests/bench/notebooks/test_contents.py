@@ -10,6 +10,7 @@ import torch
 from driftloop import settings
 from driftloop.errors import DriftloopError
 from driftloop.fleet.roles import ROLES, with_role
+from driftloop.fleets.cmapss.schema import SCHEMA
 from driftloop.fleets.cmapss.source import Fleet, load_fleet
 from driftloop.training import regimes
 from driftloop.training.network import Architecture, RulNetwork
@@ -25,7 +26,7 @@ def data() -> Fleets:
 
 
 def test_readings_are_normalised_as_in_the_exported_graph(data: Fleets) -> None:
-    known = regimes.find(with_role(data["FD002"].train, "train"))
+    known = regimes.find(with_role(data["FD002"].train, "train"), SCHEMA)
     network = RulNetwork(Architecture(), known)
     run = data["FD002"].train[0]
     with torch.no_grad():
@@ -68,7 +69,7 @@ def test_wear_grows_from_nothing_to_nearly_all(data: Fleets) -> None:
 
 
 def test_a_split_by_window_has_seen_every_engine_and_looks_better(data: Fleets) -> None:
-    known = regimes.find(with_role(data["FD002"].train, "train"))
+    known = regimes.find(with_role(data["FD002"].train, "train"), SCHEMA)
     table = preparation.leakage(data["FD002"], known)
     leaky, honest = table.loc["split by window (wrong)"], table.loc["split by engine"]
     assert leaky["from engines that were seen"] == leaky["windows held back"]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from driftloop.errors import DataError
 from driftloop.fleet.roles import role_of
 from driftloop.fleet.runs import Run
-from driftloop.fleets.cmapss.schema import N_SETTINGS, SENSORS
+from driftloop.fleet.schema import Schema
 from driftloop.model.bundle import ManifestEntry
 from driftloop.training import regimes
 
@@ -65,7 +65,9 @@ def lacking(new_ids: Sequence[str], min_new_engines: int) -> str | None:
     return "; ".join(wants) or None
 
 
-def make(runs: Sequence[Run], manifest: Sequence[ManifestEntry], changed: Iterable[str] | None = None) -> Plan:
+def make(
+    runs: Sequence[Run], manifest: Sequence[ManifestEntry], schema: Schema, changed: Iterable[str] | None = None
+) -> Plan:
     """Sort archived runs into old and new, and leave out new ones with a stuck sensor.
 
     New runs form the next operating domain. After a concept drift `changed` are the runs that show the labels as they
@@ -82,7 +84,7 @@ def make(runs: Sequence[Run], manifest: Sequence[ManifestEntry], changed: Iterab
             remedy="the archive is append-only: restore it from a backup",
         )
     arrived = sorted((run for run in runs if run.run_id not in known), key=lambda run: run.run_id)
-    excluded = stuck_sensors(arrived, recognised)
+    excluded = stuck_sensors(arrived, recognised, schema)
     refused = {stuck.run_id for stuck in excluded}
     usable = [run for run in arrived if run.run_id not in refused]
     domain = 1 + max((entry.domain for entry in manifest), default=-1)
@@ -102,7 +104,7 @@ def make(runs: Sequence[Run], manifest: Sequence[ManifestEntry], changed: Iterab
     )
 
 
-def stuck_sensors(new: Sequence[Run], old: Sequence[Run]) -> list[StuckSensor]:
+def stuck_sensors(new: Sequence[Run], old: Sequence[Run], schema: Schema) -> list[StuckSensor]:
     """New runs in which a sensor stood still over the newest cycles in a regime where it usually varies.
 
     What is usual, the old runs say; in a regime that too few of them were in, the other new runs do.
@@ -110,7 +112,7 @@ def stuck_sensors(new: Sequence[Run], old: Sequence[Run]) -> list[StuckSensor]:
     everything = [*old, *new]
     if not new:
         return []
-    found = regimes.find(everything)
+    found = regimes.find(everything, schema)
     values = np.stack([_distinct_values(run, found) for run in everything])
     reference, candidates = values[: len(old)], values[len(old) :]
     expected = _usually_varies(reference)
@@ -118,25 +120,26 @@ def stuck_sensors(new: Sequence[Run], old: Sequence[Run]) -> list[StuckSensor]:
     expected[unknown] = _usually_varies(candidates)[unknown]
     stuck = ((candidates == 1) & (expected == 1)[None]).any(axis=1)
     return [
-        StuckSensor(run.run_id, [SENSORS[i] for i in np.flatnonzero(sensors)])
+        StuckSensor(run.run_id, [schema.sensor_names[i] for i in np.flatnonzero(sensors)])
         for run, sensors in zip(new, stuck, strict=True)
         if sensors.any()
     ]
 
 
 def _distinct_values(run: Run, found: regimes.Regimes) -> NDArray[np.float64]:
-    """How many values each sensor took in each regime, `[K, 21]`; NaN where the run was there too briefly."""
-    nearest, inside = found.assign(run.rows[:, :N_SETTINGS])
-    values = np.full((len(found), len(SENSORS)), np.nan)
+    """How many values each sensor took in each regime, `[K, sensors]`; NaN where the run was there too briefly."""
+    n_settings = found.centres.shape[1]
+    nearest, inside = found.assign(run.rows[:, :n_settings])
+    values = np.full((len(found), found.mean.shape[1]), np.nan)
     for regime in range(len(found)):
-        rows = run.rows[inside & (nearest == regime)][-NEWEST_CYCLES:, N_SETTINGS:]
+        rows = run.rows[inside & (nearest == regime)][-NEWEST_CYCLES:, n_settings:]
         if len(rows) >= LEAST_CYCLES:
             values[regime] = 1 + (np.diff(np.sort(rows, axis=0), axis=0) > 0).sum(axis=0)
     return values
 
 
 def _usually_varies(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of `[runs, K, 21]`: 1 where a sensor usually varies in a regime, else 0; NaN where too few runs say so."""
+    """Of `[runs, K, sensors]`: 1 where a sensor usually varies in a regime, else 0; NaN where too few runs say so."""
     judged = (~np.isnan(values)).sum(axis=0)
     share = (np.nan_to_num(values) >= DISTINCT).sum(axis=0) / np.maximum(judged, 1)
     return np.where(judged >= LEAST_REFERENCE, (share >= USUALLY).astype(np.float64), np.nan)
