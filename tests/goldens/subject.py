@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 import driftloop
 from driftloop.fleet.archive import open_archive
 from driftloop.fleet.runs import Run
+from driftloop.fleets.cmapss.schema import RUL_CAP, SCHEMA
 from driftloop.loop.api import service
 from driftloop.loop.judge import concept
 from driftloop.serving.app import create_app
 from driftloop.settings import Settings
 from driftloop.training import export
 from driftloop.training.build import build_bundle, extended_manifest, first_manifest
-from driftloop.training.network import RulNetwork
+from driftloop.training.network import Form, RulNetwork
 from driftloop.training.regimes import Regimes
 from driftloop.training.train import TrainConfig, Trained, checkpoint_arrays
 from driftloop_bench.rul.benchmark import CONFIG
@@ -49,6 +50,8 @@ def archived(folder: Path, run_id: str) -> material.Rows:
     return open_archive(folder).read(run_id).rows
 
 
+COLUMNS = SCHEMA.columns
+
 # Models whose weights are drawn, not trained: those of a training depend on the processor.
 
 
@@ -56,7 +59,7 @@ def loop_bundle(folder: Path) -> Path:
     """The bundle of the loop's network, over two operating domains."""
     first, second = ([Run(run_id, rows) for run_id, rows in fleet.items()] for fleet in material.fleets())
     config = TrainConfig(seed=2)
-    trained = Trained(_network(config), config, "full", {"early_stop_rmse": 12.25}, [], 0.0)
+    trained = Trained(_network(config), SCHEMA, config, "full", {"early_stop_rmse": 12.25}, [], 0.0)
     manifest = extended_manifest(first_manifest(first), first + second)
     return build_bundle(
         trained, first + second, manifest, folder, [0.25, 0.75], data_source="simulated", created=CREATED
@@ -73,7 +76,7 @@ def benchmark_model(folder: Path) -> Path:
 
 
 def _network(config: TrainConfig) -> RulNetwork:
-    network = RulNetwork(config.architecture, _regimes())
+    network = RulNetwork(config.architecture, _regimes(), Form.of(SCHEMA, RUL_CAP))
     rng = np.random.default_rng(config.seed)
     drawn: dict[str, NDArray[np.float64]] = {}
     for name, weight in sorted(network.named_parameters()):
@@ -94,7 +97,8 @@ def _regimes() -> Regimes:
     varies[:, material.CONSTANT] = 0.0
     std = np.where(varies > 0, 0.75 + 0.0625 * np.arange(21), 1.0)
     parts = (centres, material.levels(centres[:, :1]), std, varies)
-    return Regimes(*(part.astype(np.float32) for part in parts))
+    centres, mean, std, varies = (part.astype(np.float32) for part in parts)
+    return Regimes(centres, mean, std, varies, np.array([42.0, 0.84, 100.0]))
 
 
 # The prediction server.
