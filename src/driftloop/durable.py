@@ -11,11 +11,14 @@ import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import msgspec
 
-from driftloop.errors import JsonError
+from driftloop.errors import DataError, JsonError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
 
@@ -158,6 +161,20 @@ def read_json_lines(path: Path, kind: Any = dict[str, Any]) -> Iterator[Any]:
                 yield record
     if lost:
         log.warning("%s: %d lines cannot be read and are passed over (%s)", path, lost, first)
+
+
+def read_arrays(path: Path) -> "dict[str, NDArray[Any]]":
+    """The arrays of a file that `numpy.savez` wrote; raises FileNotFoundError, or DataError where it is damaged."""
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        # A damaged zip file raises nearly anything: zlib.error, NotImplementedError, struct.error, MemoryError, ...
+        raise DataError(f"is damaged or no file of arrays ({error})", where=str(path)) from error
 
 
 def _line(line: bytes, kind: Any) -> Any:

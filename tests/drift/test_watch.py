@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from driftloop import durable
-from driftloop.drift.alerts import Outbox
 from driftloop.drift.baseline import Baseline, baseline_bytes
 from driftloop.drift.exporter import Exporter
 from driftloop.drift.production import Model, Production
@@ -16,6 +15,7 @@ from driftloop.drift.source import SourceUnavailable
 from driftloop.drift.watch import Watch, check_once
 from driftloop.errors import RegistryUnavailable
 from driftloop.model.bundle import BASELINE, SERVING_FILES
+from driftloop.protocol.outbox import Outbox
 from driftloop.settings import Settings
 
 from .engines import lives, stream, trace
@@ -210,13 +210,13 @@ def test_an_alert_is_sent_again_while_it_fires_under_the_same_labels(platform: P
 def test_an_alert_ends_when_the_traffic_is_healthy_again(platform: Platform):
     platform.turn(OTHER, 200)
     for _ in range(10):
-        assert platform.watch.alarm is not None, "2,000 requests must be in order"
+        assert platform.watch.alert is not None, "2,000 requests must be in order"
         platform.turn(HEALTHY, 200)
     last = platform.alerts()[-1]
     assert last["status"] == last["alerts"][0]["status"] == "resolved"
     (resolved,) = platform.events("alert_resolved")
     assert last["alerts"][0]["endsAt"] == resolved["ends_at"] > resolved["starts_at"]
-    assert platform.watch.alarm is None
+    assert platform.watch.alert is None
 
 
 def test_a_biased_sensor_raises_another_kind_of_alert_when_three_checks_have_said_so(platform: Platform):
@@ -239,7 +239,7 @@ def test_a_sensor_fault_that_turns_out_to_be_a_fleet_becomes_one(platform: Platf
 
 def test_a_restarted_watch_goes_on_with_its_alert(platform: Platform):
     platform.turn(OTHER, 200)
-    starts_at = platform.watch.alarm.starts_at
+    starts_at = platform.watch.alert.starts_at
     platform.start()
     platform.turn(OTHER, 200)
     assert {body["alerts"][0]["startsAt"] for body in platform.alerts()} == {starts_at}
@@ -250,7 +250,7 @@ def test_a_restarted_watch_goes_on_with_its_alert(platform: Platform):
 def test_a_damaged_state_file_does_not_stop_the_watch(platform: Platform):
     (platform.folder / "state.json").write_text('{"alarm": {"model_')
     platform.start()
-    assert platform.watch.alarm is None
+    assert platform.watch.alert is None
 
 
 def test_a_new_version_ends_the_alert_and_begins_an_empty_window(platform: Platform):

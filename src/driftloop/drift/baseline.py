@@ -14,7 +14,8 @@ from driftloop.drift.bins import FEATURES, PREDICTION, REGIME, Binner, FeatureBi
 from driftloop.drift.calibration import Lives, Threshold
 from driftloop.drift.mixture import Components, by_group, fit
 from driftloop.drift.statistics import EPSILON, Floats, normal_scores, shares
-from driftloop.errors import BundleError
+from driftloop.durable import decode_json
+from driftloop.errors import BundleError, JsonError
 from driftloop.fleets.cmapss.schema import SENSORS, SETTINGS
 from driftloop.model.bundle import BASELINE
 
@@ -241,14 +242,14 @@ def decode_baseline(content: bytes, where: str = BASELINE) -> Baseline:
     """A baseline from its bytes; raises BundleError where they are damaged, of another format or contradict
     themselves."""
     try:
-        found = msgspec.json.decode(content, type=_Kept).format
+        found = decode_json(content, _Kept).format
         if found != FORMAT:
             raise BundleError(
                 f"has format {found}; this version of driftloop reads {FORMAT}", where=where, remedy=_REMEDY
             )
-        baseline = msgspec.json.decode(content, type=Baseline)
-    except msgspec.DecodeError as error:
-        raise BundleError(str(error), where=where, remedy=_REMEDY) from error
+        baseline = decode_json(content, Baseline)
+    except JsonError as error:
+        raise BundleError(error.what, where=where, remedy=_REMEDY) from error
     total = baseline.binner.total
     good = len(baseline.weights) == len(baseline.domains) > 0 and len(baseline.thresholds) > 0
     good = good and all(len(age.counts) == total and age.rows > 0 for d in baseline.domains for age in d.ages)
@@ -281,9 +282,9 @@ def read_weights(folder: Path) -> list[float]:
 
 def _decode_kept(folder: Path) -> _Kept:
     try:
-        return msgspec.json.decode(_read(folder), type=_Kept)
-    except msgspec.DecodeError as error:
-        raise BundleError(str(error), where=str(folder / BASELINE), remedy=_REMEDY) from error
+        return decode_json(_read(folder), _Kept)
+    except JsonError as error:
+        raise BundleError(error.what, where=str(folder / BASELINE), remedy=_REMEDY) from error
 
 
 def _read(folder: Path) -> bytes:

@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.table import Table
 
 from driftloop import settings
-from driftloop.drift.alerts import Outbox
 from driftloop.drift.baseline import read_baseline
 from driftloop.drift.exporter import Exporter
 from driftloop.drift.production import Production
@@ -22,6 +21,7 @@ from driftloop.drift.watch import Watch, check_once
 from driftloop.errors import DriftloopError
 from driftloop.model.bundle import read_metadata
 from driftloop.model.registry import Registry
+from driftloop.protocol.outbox import Outbox
 from driftloop.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Drift: watch the traffic, check it once, report on it.")

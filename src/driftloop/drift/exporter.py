@@ -4,8 +4,8 @@ import time
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
-from driftloop.drift.alerts import Alarm
 from driftloop.drift.verdict import DRIFT, FLEET_AGE, NO_DRIFT, NOT_ENOUGH_DATA, Verdict
+from driftloop.protocol.alerts import Alert
 
 _VERDICTS = (DRIFT, NO_DRIFT, FLEET_AGE, NOT_ENOUGH_DATA)
 
@@ -56,15 +56,15 @@ class Exporter:
         """Answer scrapes from a thread."""
         start_http_server(port, addr=host, registry=self.registry)
 
-    def alarmed(self, alarm: Alarm) -> None:
+    def alarmed(self, alert: Alert) -> None:
         """An alert was raised."""
-        self._alarms.labels(alarm.kind).inc()
+        self._alarms.labels(alert.drift).inc()
 
     def show(
         self,
         version: str,
         verdict: Verdict | None,
-        alarm: Alarm | None,
+        alert: Alert | None,
         *,
         source_up: bool,
         registry_up: bool,
@@ -81,8 +81,8 @@ class Exporter:
         self._source_up.set(source_up)
         self._registry_up.set(registry_up)
         self._dropped.set(dropped)
-        if alarm is not None:
-            self._firing.labels(alarm.kind).set(1)
+        if alert is not None:
+            self._firing.labels(alert.drift).set(1)
         said = verdict.verdict if verdict else NOT_ENOUGH_DATA
         for name in _VERDICTS:
             self._verdict.labels(version, name).set(name == said)

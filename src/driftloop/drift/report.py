@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Gauge, push_to_gateway
 
-from driftloop.durable import now, write_atomically, write_json
+from driftloop.durable import NOT_JSON, now, write_atomically, write_json
 from driftloop.errors import DriftloopError
 from driftloop.fleet.archive import Archive
 from driftloop.fleets.cmapss.schema import COLUMNS
@@ -50,8 +50,8 @@ def served_rows(folder: Path, version: str, most: int = ROWS) -> Rows:
             for line in file:
                 try:
                     record = decoder.decode(line)
-                except msgspec.DecodeError:
-                    continue  # cut short by a crash
+                except NOT_JSON:
+                    continue  # cut short by a crash, or damaged
                 if record.model_version == version and len(record.row) == len(COLUMNS):
                     newest.append(record.row)
         rows += newest

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from prometheus_client.parser import text_string_to_metric_families
 
 from driftloop.drift.bins import Binner
-from driftloop.errors import BundleError, DriftloopError
+from driftloop.durable import decode_json
+from driftloop.errors import BundleError, DriftloopError, JsonError
 
 COUNTER = "driftloop_feature_bin_total"
 _IDENTITY = frozenset({"__name__", "model_version", "feature", "bin"})
@@ -73,20 +74,20 @@ class PrometheusSource:
     Source of the format: https://prometheus.io/docs/prometheus/latest/querying/api/
     """
 
-    def __init__(self, url: str, *, timeout_s: float = 5.0) -> None:
+    def __init__(self, url: str, *, timeout_s: float = 5.0, transport: httpx.BaseTransport | None = None) -> None:
         self.url = url.rstrip("/")
-        self._http = httpx.Client(timeout=timeout_s, trust_env=False)
+        self._http = httpx.Client(timeout=timeout_s, trust_env=False, transport=transport)
 
     def read(self, version: str) -> Reading:
         """The counters of every server that Prometheus knows; raises SourceUnavailable."""
         query = f'{COUNTER}{{model_version="{version}"}}'
         answer = _get(self._http, f"{self.url}/api/v1/query", {"query": query})
         try:
-            body = answer.json()
+            body = decode_json(answer.content, dict[str, Any])
             if body["status"] != "success":
                 raise SourceUnavailable(f"the query failed: {body.get('error')}", where=self.url)
             return _by_server(body["data"]["result"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (JsonError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise SourceUnavailable(
                 f"answered with something that is not Prometheus' JSON ({error})",
                 where=self.url,

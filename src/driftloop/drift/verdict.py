@@ -13,11 +13,11 @@ from driftloop.drift.bins import FEATURES, PREDICTION, REGIME
 from driftloop.drift.mixture import by_group, fit
 from driftloop.drift.statistics import Floats, conditional, ks, psi, shares, shifts
 from driftloop.fleets.cmapss.schema import SENSORS, SETTINGS
+from driftloop.protocol.causes import FLEET_CHANGE, SENSOR_FAULT, CauseKind
 
 DRIFT, NO_DRIFT, FLEET_AGE, NOT_ENOUGH_DATA = "drift", "no_drift", "fleet_age", "not_enough_data"
 WITHOUT_DRIFT = frozenset({NO_DRIFT, FLEET_AGE})
 """Verdicts that the model may go on with: it knows these engines, of whatever age."""
-FLEET_CHANGE, SENSOR_FAULT = "fleet_change", "sensor_fault"
 STUCK_LIVE, STUCK_EXPECTED = 0.98, 0.8
 """A sensor is stuck when this share of it is in one bin where at most that share is expected."""
 
@@ -70,7 +70,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     blamed: list[str]
     """Features beyond their threshold, the worst first; of a sensor fault, that sensor alone, or what the settings
     misreport."""
-    kind: str | None
+    kind: CauseKind | None
     """`fleet_change` or `sensor_fault` where there is drift."""
     stuck: list[str]
     """Sensors that hardly move although they should."""

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from driftloop import durable
-from driftloop.drift.alerts import Alarm, Outbox, alertmanager_alerts, read_alarm, save_alarm, webhook
+from driftloop.drift.alerts import read_alert, save_alert
 from driftloop.drift.calibration import LONG
 from driftloop.drift.exporter import Exporter
 from driftloop.drift.production import Model, Production
@@ -19,15 +20,17 @@ from driftloop.drift.verdict import (
     CONFIRMATIONS,
     DRIFT,
     ENDS_BELOW,
-    FLEET_CHANGE,
     NOT_ENOUGH_DATA,
-    SENSOR_FAULT,
     WITHOUT_DRIFT,
     Streak,
     Verdict,
     judge,
 )
 from driftloop.errors import DriftloopError
+from driftloop.protocol.alerts import Alert, alertmanager_alerts, webhook
+from driftloop.protocol.alerts import summary as in_words
+from driftloop.protocol.causes import FLEET_CHANGE, SENSOR_FAULT
+from driftloop.protocol.outbox import Outbox
 from driftloop.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -59,10 +62,10 @@ class Watch:
         self._reported_at = self._sent_at = float("-inf")
         self._streak = Streak()
         self._source_up = True
-        self.alarm = read_alarm(self._path, Alarm)
-        if self.alarm is not None:
+        self.alert = read_alert(self._path, settings.schema.name)
+        if self.alert is not None:
             # The event may not have left before the restart; its id keeps it from being logged twice.
-            self._announce(self.alarm)
+            self._announce(self.alert)
 
     def run(self, stopping: threading.Event) -> None:
         """Check every `watch_interval_s` until `stopping` is set."""
@@ -76,14 +79,14 @@ class Watch:
         verdict, reason = self._judge()
         if verdict is not None and self._model is not None:
             self._decide(verdict, self._model.version)
-        if self.alarm is not None and self._clock() - self._sent_at >= REPEAT_S:
-            self._send(self.alarm)
+        if self.alert is not None and self._clock() - self._sent_at >= REPEAT_S:
+            self._send(self.alert)
         self._report(verdict, reason)
         if self._exporter is not None:
             self._exporter.show(
                 self._model.version if self._model else "",
                 verdict,
-                self.alarm,
+                self.alert,
                 source_up=self._source_up,
                 registry_up=self._production.up,
                 dropped=self._outbox.dropped,
@@ -116,63 +119,67 @@ class Watch:
         self._streak = Streak()
         if model is not None:
             self._window = new_window(model, self._settings.watch_window)
-        if self.alarm is not None and (model is None or self.alarm.model_version != model.version):
+        if self.alert is not None and (model is None or self.alert.model_version != model.version):
             self._end()
 
     def _decide(self, verdict: Verdict, version: str) -> None:
         self._streak = self._streak.then(verdict.kind)
-        if self.alarm is None:
+        if self.alert is None:
             if self._streak.alarms:
                 self._begin(verdict, version)
         elif verdict.verdict in WITHOUT_DRIFT and verdict.score < ENDS_BELOW:
             self._end()
         elif verdict.verdict == DRIFT:
-            self.alarm.n, self.alarm.score = verdict.n, verdict.score
-            turned = self.alarm.kind == SENSOR_FAULT and verdict.kind == FLEET_CHANGE
+            self.alert = msgspec.structs.replace(self.alert, n=verdict.n, score=verdict.score)
+            turned = self.alert.drift == SENSOR_FAULT and verdict.kind == FLEET_CHANGE
             if turned and self._streak.checks >= CONFIRMATIONS:
                 self._end()
                 self._begin(verdict, version)
 
     def _begin(self, verdict: Verdict, version: str) -> None:
-        self.alarm = Alarm(
+        drift, features = verdict.kind or FLEET_CHANGE, verdict.blamed[:_BLAMED_SHOWN]
+        self.alert = Alert(
+            firing=True,
+            drift=drift,
             model_version=version,
-            kind=verdict.kind or FLEET_CHANGE,
             starts_at=durable.now(),
-            features=verdict.blamed[:_BLAMED_SHOWN],
+            features=features,
             n=verdict.n,
             score=verdict.score,
+            summary=in_words(drift, version, features),
+            fleet=self._settings.schema.name,
         )
         self._save()
-        log.warning("%s", self.alarm.annotations["summary"])
-        self._announce(self.alarm)
-        self._send(self.alarm)
+        log.warning("%s", self.alert.summary)
+        self._announce(self.alert)
+        self._send(self.alert)
         if self._exporter is not None:
-            self._exporter.alarmed(self.alarm)
+            self._exporter.alarmed(self.alert)
 
     def _end(self) -> None:
-        alarm, self.alarm = self.alarm, None
-        if alarm is None:
+        alert, self.alert = self.alert, None
+        if alert is None:
             return
-        alarm.ends_at = durable.now()
+        ended = msgspec.structs.replace(alert, firing=False, ends_at=durable.now())
         self._save()
-        log.info("the drift alert of model version %s has ended", alarm.model_version)
-        self._event({"kind": "alert_resolved", **_identity(alarm), "ends_at": alarm.ends_at})
-        self._send(alarm)
+        log.info("the drift alert of model version %s has ended", ended.model_version)
+        self._event({"kind": "alert_resolved", **_identity(ended), "ends_at": ended.ends_at})
+        self._send(ended)
 
-    def _announce(self, alarm: Alarm) -> None:
-        identity = _identity(alarm)
-        unique = f"alert_firing:{alarm.model_version}:{alarm.kind}:{alarm.starts_at}"
-        self._event({"kind": "alert_firing", "id": unique, **identity, "n": alarm.n, "score": alarm.score})
+    def _announce(self, alert: Alert) -> None:
+        self._event(
+            {"kind": "alert_firing", "id": alert.event_id, **_identity(alert), "n": alert.n, "score": alert.score}
+        )
 
-    def _send(self, alarm: Alarm) -> None:
+    def _send(self, alert: Alert) -> None:
         self._sent_at = self._clock()
-        key = f"{alarm.kind}:{alarm.model_version}"
+        key = str(alert.cause)
         if self._settings.alertmanager_url:
             url = f"{self._settings.alertmanager_url.rstrip('/')}/api/v2/alerts"
             # A watch that dies must not end the alert before it is back.
-            self._outbox.put(url, alertmanager_alerts(alarm, lasts_s=12 * REPEAT_S), key)
+            self._outbox.put(url, alertmanager_alerts(alert, lasts_s=12 * REPEAT_S), key)
         else:
-            self._outbox.put(f"{self._settings.retrainer_url.rstrip('/')}/alerts", webhook(alarm), key)
+            self._outbox.put(f"{self._settings.retrainer_url.rstrip('/')}/alerts", webhook(alert), key)
 
     def _report(self, verdict: Verdict | None, reason: str | None) -> None:
         version = self._model.version if self._model else None
@@ -191,7 +198,7 @@ class Watch:
         self._outbox.event(self._settings.retrainer_url, known)
 
     def _save(self) -> None:
-        save_alarm(self._path, self.alarm)
+        save_alert(self._path, self.alert)
 
 
 def new_window(model: Model, size: int) -> Window:
@@ -252,11 +259,11 @@ def summary(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def _identity(alarm: Alarm) -> dict[str, Any]:
+def _identity(alert: Alert) -> dict[str, Any]:
     return {
-        "model_version": alarm.model_version,
-        "cause": f"{alarm.kind}:{alarm.model_version}",
-        "drift": alarm.kind,
-        "starts_at": alarm.starts_at,
-        "features": alarm.features,
+        "model_version": alert.model_version,
+        "cause": str(alert.cause),
+        "drift": alert.drift,
+        "starts_at": alert.starts_at,
+        "features": alert.features,
     }

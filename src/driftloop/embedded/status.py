@@ -27,7 +27,7 @@ def collect(state_dir: Path, fleets: Mapping[str, Settings]) -> dict[str, Any]:
     """
     found: dict[str, Any] = {"state_dir": str(state_dir.resolve()), "up": False, "components": {}}
     try:
-        written = durable.read_json(state_dir / STATUS)
+        written = durable.read_json(state_dir / STATUS, dict[str, Any])
     except (FileNotFoundError, JsonError):
         written = {}
     for name, component in written.get("components", {}).items():

@@ -1,6 +1,5 @@
 """What the first pipeline step hands to the others: the runs of a retraining and its plan, as two files."""
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,7 @@ import msgspec
 import numpy as np
 
 from driftloop import durable
-from driftloop.errors import DataError
+from driftloop.errors import DataError, JsonError
 from driftloop.fleet.runs import Run
 from driftloop.loop.judge.plan import Plan, StuckSensor
 from driftloop.model.bundle import ManifestEntry
@@ -45,13 +44,13 @@ def write(plan: Plan, folder: Path) -> None:
 def read(folder: Path) -> Plan:
     """Read them back; raises DataError where a run is not what the manifest says."""
     try:
-        stored = msgspec.json.decode((folder / _PLAN).read_bytes(), type=_Stored)
-        with np.load(folder / _ROWS, allow_pickle=False) as rows:
-            runs = {run_id: Run(run_id, rows[run_id]) for run_id in [*stored.old, *stored.new, *stored.superseded]}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, msgspec.DecodeError) as error:
+        stored = durable.read_json(folder / _PLAN, _Stored)
+        rows = durable.read_arrays(folder / _ROWS)
+        runs = {run_id: Run(run_id, rows[run_id]) for run_id in [*stored.old, *stored.new, *stored.superseded]}
+    except (OSError, ValueError, KeyError, DataError, JsonError) as error:
         raise DataError(f"the data of a retraining cannot be read: {error}", where=str(folder)) from error
     for entry in stored.manifest:
-        if runs[entry.run_id].sha256 != entry.sha256:
+        if entry.run_id not in runs or runs[entry.run_id].sha256 != entry.sha256:
             raise DataError(f"run {entry.run_id} is damaged", where=str(folder))
     return Plan(
         [runs[run_id] for run_id in stored.old],

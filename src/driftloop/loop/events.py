@@ -2,11 +2,13 @@
 
 Events are JSON objects with `seq` (1, 2, 3, ...), `time` (RFC 3339, UTC), `kind`, and where they apply
 `model_version` and `cause`. They are kept in segments of JSON lines, `events-<first seq>.jsonl`, of which the
-oldest go when there are more than `keep` events.
+oldest go when there are more than `keep` events. A line that is damaged is passed over, which is logged; a number is
+never given twice.
 """
 
 import itertools
 import json
+import re
 import threading
 import time
 import uuid
@@ -26,6 +28,7 @@ PAGE = 1000
 _SEGMENTS = 10
 _REMEMBERED_IDS = 1000
 _NEWEST = 2000
+_SEGMENT = re.compile(r"events-[0-9]+\.jsonl")
 
 
 class EventLog:
@@ -40,14 +43,16 @@ class EventLog:
         self._ids: deque[str] = deque(maxlen=_REMEMBERED_IDS)
         folder.mkdir(parents=True, exist_ok=True)
         for segment in self._segments()[-2:]:
-            for event in durable.read_json_lines(segment):
-                if isinstance(event.get("seq"), int):
-                    self._newest.append(event)
-                    if "id" in event:
-                        self._ids.append(event["id"])
+            for event in _read(segment):
+                self._newest.append(event)
+                if "id" in event:
+                    self._ids.append(event["id"])
         self.counts: Counter[str] = Counter()
         """Events of each kind since this process started."""
         self._seq: int = self._newest[-1]["seq"] if self._newest else 0
+        if self._segments():
+            # The newest line may be damaged; who has read it must not be given its number for something else.
+            self._seq = max(self._seq, _last_number(self._segments()[-1]))
 
     @property
     def last(self) -> int:
@@ -107,13 +112,34 @@ class EventLog:
         return self.folder / f"events-{seq:012d}.jsonl"
 
     def _segments(self) -> list[Path]:
-        return sorted(self.folder.glob("events-*.jsonl"))
+        return sorted(path for path in self.folder.glob("events-*.jsonl") if _SEGMENT.fullmatch(path.name))
 
     def _from_disk(self, after: int) -> Iterator[Event]:
         segments = self._segments()
         for segment, following in itertools.zip_longest(segments, segments[1:]):
             if following is None or _first(following) > after + 1:
-                yield from (event for event in durable.read_json_lines(segment) if isinstance(event.get("seq"), int))
+                yield from _read(segment)
+
+
+def _read(segment: Path) -> Iterator[Event]:
+    """The events of a segment. Their numbers ascend: one that does not fit between its neighbours' is damaged, and a
+    reader that went by it would miss events, or ask for the same ones again and again."""
+    found = [event for event in durable.read_json_lines(segment) if _is_event(event)]
+    newest = 0
+    for event, following in itertools.zip_longest(found, found[1:]):
+        if newest < event["seq"] and not (following and newest < following["seq"] <= event["seq"]):
+            newest = event["seq"]
+            yield event
+
+
+def _is_event(record: Event) -> bool:
+    return type(record.get("seq")) is int and all(isinstance(record.get(name), str) for name in ("kind", "time"))
+
+
+def _last_number(segment: Path) -> int:
+    """The highest number that a segment's lines may have had, damaged ones too."""
+    with segment.open("rb") as file:
+        return _first(segment) - 1 + sum(line.endswith(b"\n") for line in file)
 
 
 def _first(segment: Path) -> int:

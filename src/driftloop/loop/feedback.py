@@ -5,7 +5,8 @@ a run only the order of arrival is kept here. Who has no rows to give sends what
 (POST /feedback); these outcomes are kept for the version that answered.
 
 The log is `feedback.jsonl`, a line for each call, on disk before the call is answered. Outcomes of all but the
-newest ENGINES engines are forgotten when the retrainer starts, or when the log has grown to LINES lines.
+newest ENGINES engines are forgotten when the retrainer starts, or when the log has grown to LINES lines. A line that
+is damaged is passed over, which is logged: its outcomes are lost, its archived runs are noted again, as newer ones.
 """
 
 import threading
@@ -60,8 +61,8 @@ class FeedbackLog:
         self._lines = 0  # since it was last written anew
         self.changes = 0
         """Grows with everything that is taken."""
-        for record in durable.read_json_lines(self._path):
-            self._take(msgspec.convert(record, _Line))
+        for line in durable.read_json_lines(self._path, _Line):
+            self._take(line)
         with self._lock:
             self._compact()
 

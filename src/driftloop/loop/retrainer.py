@@ -161,7 +161,7 @@ class Retrainer:
                 self.events.append(
                     "alert_firing",
                     # The watch reports its alert as an event too, under the same id.
-                    id=f"alert_firing:{alert.model_version}:{alert.drift}:{alert.starts_at}",
+                    id=alert.event_id,
                     model_version=alert.model_version,
                     cause=cause,
                     drift=alert.drift,

@@ -80,6 +80,16 @@ class State(msgspec.Struct):
     not_before: float = 0.0
     """Unix seconds; no retraining starts by itself earlier."""
 
+    def check(self) -> None:
+        """Raise DriftloopError or ValueError unless causes and times are what the retrainer can go on from."""
+        attempts = [*self.queue, *([self.attempt] if self.attempt is not None else [])]
+        for cause in (*self.firing, *(attempt.cause for attempt in attempts)):
+            causes.parse(cause)
+        for time in (t for a in attempts for t in (a.requested_at, a.started_at, a.promoted_at) if t is not None):
+            durable.parse_time(time)
+        if self.attempt is None and self.phase in ("waiting_for_labels", "running", "verifying"):
+            raise DriftloopError(f"the state says {self.phase} without an attempt")
+
     def fires(self, cause: str, since: str) -> None:
         """Remember that an alert fires, and forget the oldest ones."""
         self.firing.pop(cause, None)
@@ -111,14 +121,13 @@ def load(path: Path) -> State:
     """The state in `path`, or a new one; raises DriftloopError for a file that is no state."""
     try:
         state = durable.read_json(path, State)
-        attempts = [*state.queue, *([state.attempt] if state.attempt is not None else [])]
-        for cause in (*state.firing, *(attempt.cause for attempt in attempts)):
-            causes.parse(cause)
+        state.check()
     except FileNotFoundError:
         return State()
-    except DriftloopError as error:
+    except (DriftloopError, ValueError) as error:
+        what = error.what if isinstance(error, DriftloopError) else str(error)
         raise DriftloopError(
-            f"the retrainer's state cannot be read: {error.what}",
+            f"the retrainer's state cannot be read: {what}",
             where=str(path),
             remedy="move the file away; the retrainer starts idle and finds what is in production in the registry",
         ) from error

@@ -12,8 +12,8 @@ from pathlib import Path
 import msgspec
 
 from driftloop import fleets
-from driftloop.durable import write_atomically
-from driftloop.errors import BundleError, FleetError
+from driftloop.durable import read_json, write_atomically
+from driftloop.errors import BundleError, FleetError, JsonError
 from driftloop.fleet.schema import Schema
 
 MODEL, BASELINE, METADATA, CHECKPOINT = "model.onnx", "baseline.json", "metadata.json", "checkpoint.npz"
@@ -86,11 +86,11 @@ def read_metadata(folder: Path) -> Metadata:
     """Read `metadata.json`; raises BundleError naming the file and the field."""
     path = folder / METADATA
     try:
-        metadata = msgspec.json.decode(path.read_bytes(), type=Metadata)
+        metadata = read_json(path, Metadata)
     except OSError as error:
         raise BundleError(f"cannot be read: {error.strerror}", where=str(path)) from error
-    except (msgspec.DecodeError, UnicodeDecodeError, FleetError) as error:
-        raise BundleError(str(error), where=str(path)) from error
+    except (JsonError, FleetError) as error:
+        raise BundleError(error.what, where=str(path)) from error
     return metadata
 
 

@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 
 from driftloop import durable, fleets, settings
-from driftloop.errors import DataError, DriftloopError
+from driftloop.errors import DataError, DriftloopError, JsonError
 from driftloop.fleet.archive import open_archive
 from driftloop.model import bundle
 from driftloop.model.bundle import BASELINE, CHECKPOINT, METADATA, SERVING_FILES, ManifestEntry
@@ -199,12 +199,12 @@ def _learn_from(
 
 def _read_manifest(path: Path) -> list[ManifestEntry]:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=list[ManifestEntry])
+        return durable.read_json(path, list[ManifestEntry])
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
-    except msgspec.DecodeError as error:
+    except JsonError as error:
         remedy = f"give a list of runs as in a bundle's {METADATA}"
-        raise DataError(str(error), where=str(path), remedy=remedy) from error
+        raise DataError(error.what, where=str(path), remedy=remedy) from error
 
 
 def _train(

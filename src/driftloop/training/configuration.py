@@ -1,6 +1,5 @@
 """A training's configuration as JSON, and that of a model that is there."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -8,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from driftloop.errors import DataError
+from driftloop.durable import read_json
+from driftloop.errors import DataError, JsonError
 from driftloop.training.train import TrainConfig
 
 _Numbers = Mapping[str, float | int | str | bool]
@@ -25,15 +25,16 @@ def read(path: Path, start: TrainConfig | None = None) -> TrainConfig:
     Raises DataError naming the field that is wrong.
     """
     try:
-        given = json.loads(path.read_text(encoding="utf-8"))
+        given = read_json(path)
         sizes = given.pop("architecture", {}) if isinstance(given, dict) else {}
         _check_names(given, TrainConfig(), "")
         _check_names(sizes, TrainConfig().architecture, "architecture.")
         return _completed(given, sizes, start or TrainConfig())
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
-    except (ValueError, TypeError) as error:
-        raise DataError(str(error), where=str(path), remedy="driftloop tune writes such a file") from error
+    except (JsonError, ValueError, TypeError) as error:
+        what = error.what if isinstance(error, JsonError) else str(error)
+        raise DataError(what, where=str(path), remedy="driftloop tune writes such a file") from error
 
 
 def of_model(parameters: _Numbers) -> TrainConfig:

@@ -10,7 +10,6 @@ goes on from its weights for few steps, on batches of which a fixed share replay
 
 import copy
 import time
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -21,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from driftloop import durable
 from driftloop.errors import BundleError, DataError
 from driftloop.fleet.labels import auto_cap, capped, window_ends
 from driftloop.fleet.roles import with_role
@@ -188,13 +188,12 @@ def load_checkpoint(folder: Path, architecture: Architecture, extended_by: Seque
     metadata = read_metadata(folder)
     form = Form.of(metadata.schema, metadata.cap)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        arrays = durable.read_arrays(path)
         scales = arrays["scales"].astype(np.float64)
         known = Regimes(arrays["centres"], arrays["mean"], arrays["std"], arrays["varies"], scales)
         weights = {name: torch.from_numpy(value) for name, value in arrays.items()}
         RulNetwork(architecture, known, form).load_state_dict(weights)
-    except (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
+    except (OSError, DataError, ValueError, TypeError, KeyError, RuntimeError) as error:
         raise BundleError(
             f"cannot be used for a warm start: {error}", where=str(path), remedy="train in full instead"
         ) from error

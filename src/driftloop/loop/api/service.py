@@ -122,7 +122,7 @@ class Service:
     def take_alerts(self, body: bytes) -> dict[str, Any]:
         """Take a webhook; every alert in it is on disk when this returns."""
         try:
-            found = alerts.read_webhook(body)
+            found = alerts.read_webhook(body, self.settings.schema.name)
         except alerts.Unusable as error:
             raise bodies.Problem(422, error.where or "body", error.what) from error
         return {"alerts": [{"cause": str(alert.cause), "result": self.retrainer.on_alert(alert)} for alert in found]}

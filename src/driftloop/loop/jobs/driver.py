@@ -13,8 +13,7 @@ import threading
 import traceback
 from pathlib import Path
 
-import msgspec
-
+from driftloop.durable import decode_json
 from driftloop.loop.jobs.local import LOG, Job, Outcome, end_of_log, failure, plain, write_outcome
 
 NICENESS = 10
@@ -28,7 +27,7 @@ def main(folder: Path) -> int:
     threading.Thread(target=_listen, args=(lines,), daemon=True).start()
     from driftloop.loop.jobs import pipeline
 
-    job = msgspec.json.decode(lines.get(), type=Job)
+    job = decode_json(lines.get(), Job, where="the job on standard input")
     run = folder / job.run
     run.mkdir(parents=True, exist_ok=True)
     log = os.open(run / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -69,4 +68,4 @@ def _listen(lines: "queue.SimpleQueue[bytes]") -> None:
 if __name__ == "__main__":
     if len(sys.argv) == 2:
         sys.exit(main(Path(sys.argv[1])))
-    run_at_once(Path(sys.argv[1]), msgspec.json.decode(sys.argv[2], type=Job))
+    run_at_once(Path(sys.argv[1]), decode_json(sys.argv[2], Job, where="the job"))

@@ -16,7 +16,8 @@ import yaml
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
-from driftloop.errors import DriftloopError
+from driftloop.durable import decode_json
+from driftloop.errors import DriftloopError, JsonError
 from driftloop.loop.jobs.local import LOG_BYTES, Job, Outcome, failure
 
 LABEL = "driftloop/pipeline"
@@ -201,7 +202,7 @@ def read_template(path: Path) -> dict[str, Any]:
     try:
         template: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
         wrong = _wrong_with(template)
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+    except (OSError, UnicodeError, yaml.YAMLError, KeyError, TypeError) as error:
         wrong = f"{type(error).__name__}: {error}"
     if wrong:
         raise DriftloopError(
@@ -244,7 +245,7 @@ def describe(pod: Any) -> str:
 def _said(error: ApiException) -> str:
     """The API's own message where it has one."""
     try:
-        message = msgspec.json.decode(error.body)["message"]
-    except (msgspec.DecodeError, TypeError, KeyError):
+        message = decode_json(error.body, dict[str, Any])["message"]
+    except (JsonError, TypeError, KeyError):
         message = error.reason
     return f"{error.status} {message}"

@@ -19,7 +19,7 @@ import msgspec
 
 from driftloop import durable
 from driftloop.environment import chosen
-from driftloop.errors import DriftloopError
+from driftloop.errors import DriftloopError, JsonError
 from driftloop.loop.state import Mode
 from driftloop.settings import Settings
 
@@ -132,8 +132,8 @@ class LocalBackend:
         run = self._run
         self.stop()
         try:
-            return msgspec.json.decode((run / RESULT).read_bytes(), type=Outcome)
-        except (OSError, msgspec.DecodeError):
+            return durable.read_json(run / RESULT, Outcome)
+        except (FileNotFoundError, JsonError):
             how = f"was killed by signal {-code}" if code < 0 else f"exited with code {code}"
             return failure(f"the pipeline {how}", end_of_log(run))
 

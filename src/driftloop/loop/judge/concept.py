@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from driftloop import durable
 from driftloop.drift import outcomes
-from driftloop.drift.alerts import read_alarm, save_alarm
+from driftloop.drift.alerts import keep, read_kept
 from driftloop.drift.outcomes import DRIFT, NO_DRIFT, NOT_ENOUGH_DATA, Judgement
 from driftloop.drift.production import Model, Production
 from driftloop.drift.statistics import Floats
@@ -41,7 +41,7 @@ from driftloop.model.bundle import ManifestEntry, read_metadata
 from driftloop.model.registry import Registry
 from driftloop.protocol import causes
 from driftloop.protocol.alerts import Alert
-from driftloop.protocol.causes import CONCEPT
+from driftloop.protocol.causes import CONCEPT, Cause
 
 INPUT_DRIFT = "input_drift"
 """The verdict where errors are out of control and the inputs have changed too."""
@@ -59,13 +59,20 @@ BUSY = ("running", "verifying")
 log = logging.getLogger(__name__)
 
 
-class Alarm(msgspec.Struct):
-    """A concept alert that fires: what survives a restart."""
+class Change(msgspec.Struct):
+    """A change of the labels that an alert fires for: what survives a restart."""
 
     model_version: str
     starts_at: str
     since: str
     """First engine, in the order of arrival, for which the labels have changed."""
+
+    def __post_init__(self) -> None:
+        durable.parse_time(self.starts_at)
+        try:
+            Cause(CONCEPT, self.model_version)
+        except DriftloopError as error:
+            raise ValueError(str(error)) from error
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -93,7 +100,7 @@ class ConceptWatch:
         self._counts: dict[str, NDArray[np.int64]] = {}  # of their rows in the baseline's bins
         self._seen: tuple[str | None, int, bool] | None = None
         self._stopping = threading.Event()
-        self.alarm = read_alarm(self._path, Alarm)
+        self.change = read_kept(self._path, Change)
         self.report = Report()
 
     # The worker.
@@ -124,7 +131,7 @@ class ConceptWatch:
             return
         model = self._production.look()
         version = model.version if model is not None else None
-        if self.alarm is not None and self.alarm.model_version != version:
+        if self.change is not None and self.change.model_version != version:
             self._end(retrainer)
         inputs_fire = any(cause.of_inputs for cause in causes.about(status["firing"], version))
         if model is not None:
@@ -144,14 +151,14 @@ class ConceptWatch:
 
     def changed_runs(self) -> list[str]:
         """The archived runs for which the labels have changed, in the order of arrival; none without an alert."""
-        return self._feedback.runs_since(self.alarm.since) if self.alarm is not None else []
+        return self._feedback.runs_since(self.change.since) if self.change is not None else []
 
     def status(self) -> dict[str, Any]:
         """The report as plain JSON."""
         shown: dict[str, Any] = msgspec.to_builtins(self.report)
         judgement = shown.pop("judgement") or {}
         judgement.pop("verdict", None)
-        return {**shown, **judgement, "alarm": msgspec.to_builtins(self.alarm)}
+        return {**shown, **judgement, "alarm": msgspec.to_builtins(self.change)}
 
     # Parts of a look.
 
@@ -237,25 +244,25 @@ class ConceptWatch:
             return
         if report.verdict == DRIFT:
             first = engines[-judgement.window]
-            if self.alarm is None:
-                self.alarm = Alarm(report.model_version, durable.now(), first)
+            if self.change is None:
+                self.change = Change(report.model_version, durable.now(), first)
             elif judgement.window < judgement.engines:
                 # More engines tell better where the change began.
-                self.alarm.since = first
+                self.change.since = first
             self._save()
-        elif self.alarm is not None and (
+        elif self.change is not None and (
             # Runs of a changed fleet are not what an alert about labels may be trained on.
             report.verdict == INPUT_DRIFT or (report.verdict == NO_DRIFT and judgement.score < ENDS_BELOW)
         ):
             self._end(retrainer)
-        if self.alarm is not None and report.verdict == DRIFT:
-            retrainer.on_alert(_alert(self.alarm, judgement))
+        if self.change is not None and report.verdict == DRIFT:
+            retrainer.on_alert(_alert(self.change, judgement))
 
     def _end(self, retrainer: Retrainer) -> None:
-        alarm, self.alarm = self.alarm, None
+        change, self.change = self.change, None
         self._save()
-        if alarm is not None:
-            retrainer.on_alert(_alert(alarm, None))
+        if change is not None:
+            retrainer.on_alert(_alert(change, None))
 
     def _tell(self, report: Report) -> None:
         """Log the verdict where it has changed."""
@@ -275,22 +282,22 @@ class ConceptWatch:
         )
 
     def _save(self) -> None:
-        save_alarm(self._path, self.alarm)
+        keep(self._path, self.change)
 
 
-def _alert(alarm: Alarm, judgement: Judgement | None) -> Alert:
+def _alert(change: Change, judgement: Judgement | None) -> Alert:
     figures = judgement.figures if judgement is not None else {}
     out = [name for name, figure in figures.items() if figure.score > 1]
     shown = ", ".join(f"{name} {figures[name].value:.2f}, expected {figures[name].expected:.2f}" for name in out)
     return Alert(
         firing=judgement is not None,
         drift=CONCEPT,
-        model_version=alarm.model_version,
-        starts_at=alarm.starts_at,
+        model_version=change.model_version,
+        starts_at=change.starts_at,
         features=out,
         n=float(judgement.window) if judgement is not None else None,
         score=judgement.score if judgement is not None else None,
-        summary=f"The newest completed engines contradict model version {alarm.model_version}: {shown}" if out else "",
+        summary=f"The newest completed engines contradict model version {change.model_version}: {shown}" if out else "",
     )
 
 

@@ -1,0 +1,80 @@
+"""HTTP to the platform's own addresses, in one place: no proxy of the environment, no trailing slash, one patience.
+
+Proxies named in the environment are for the world outside; what belongs to the platform is always asked directly.
+"""
+
+from collections.abc import Generator
+from typing import Any, NamedTuple, TypeVar
+
+import httpx
+
+from driftloop.errors import DriftloopError
+
+JSON = {"Content-Type": "application/json"}
+_REPEATED = frozenset({408, 425, 429})
+"""Refusals that say nothing against the request itself."""
+
+T = TypeVar("T")
+
+
+class Patience(NamedTuple):
+    """How long an answer is waited for, and how often the question is put."""
+
+    timeout_s: float
+    connect_s: float
+    tries: int = 1
+    first_pause_s: float = 0.5
+    """Before the second try; twice as long before each further one."""
+
+    @property
+    def timeout(self) -> httpx.Timeout:
+        """The same for httpx."""
+        return httpx.Timeout(self.timeout_s, connect=self.connect_s)
+
+
+GLANCE = Patience(2.0, 2.0)
+"""For a screen that shows what answers at once."""
+ONCE = Patience(60.0, 5.0)
+"""For a person who asks, and what must not happen twice."""
+PATIENT = Patience(60.0, 5.0, tries=4)
+"""For what may be sent again."""
+REPORTING = Patience(5.0, 5.0, tries=5, first_pause_s=0.2)
+"""For events: who reports has something else to do."""
+
+Answer = httpx.Response | httpx.TransportError
+Attempts = Generator[float, Answer, T]
+"""Yields the pause before each try, is sent what became of it, and returns the last answer."""
+
+
+def attempts(patience: Patience) -> Attempts[Answer]:
+    """The policy of every client: tries again where there is no answer, or one that may be another next time."""
+    answer = yield 0.0
+    for attempt in range(1, patience.tries):
+        if isinstance(answer, httpx.Response) and not may_change(answer):
+            break
+        answer = yield patience.first_pause_s * 2 ** (attempt - 1)
+    return answer
+
+
+def may_change(answer: httpx.Response) -> bool:
+    """Whether the same request may be answered otherwise a little later."""
+    return answer.status_code >= 500 or answer.status_code in _REPEATED
+
+
+def client(url: str = "", token: str = "", patience: Patience = ONCE, **more: Any) -> httpx.Client:
+    """A client of one of the platform's processes; raises DriftloopError where `url` is none."""
+    return httpx.Client(**_options(url, token, patience), **more)
+
+
+def async_client(url: str = "", token: str = "", patience: Patience = ONCE, **more: Any) -> httpx.AsyncClient:
+    """The same for asyncio."""
+    return httpx.AsyncClient(**_options(url, token, patience), **more)
+
+
+def _options(url: str, token: str, patience: Patience) -> dict[str, Any]:
+    try:
+        base = httpx.URL(url.strip().rstrip("/"))
+    except httpx.InvalidURL as error:
+        raise DriftloopError(f"{url!r} is no URL: {error}", remedy="write it as http://host:port") from error
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    return {"base_url": base, "headers": headers, "timeout": patience.timeout, "trust_env": False}
