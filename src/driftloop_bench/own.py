@@ -1,26 +1,27 @@
 """A platform of one's own: fresh state, free ports, up and ready, and everything gone again at the end."""
 
 import contextlib
-import json
 import shutil
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
 from rich.console import Console
 from rich.progress import Progress
 
 from driftloop import settings
+from driftloop.durable import read_json
 from driftloop.embedded.components import DRIFTLOOP, environment
 from driftloop.embedded.processes import die_with_parent, tail
 from driftloop.embedded.supervisor import LOCK, READY_S, STATUS, lock, make_token, port_is_free
-from driftloop.errors import DriftloopError
+from driftloop.errors import DriftloopError, JsonError
 from driftloop.fleets.cmapss.source import load_fleet
 from driftloop.protocol.archive_client import post_runs
+from driftloop.protocol.client import Server
 from driftloop.settings import Settings
 
 SIMULATED_ENGINES = 100
@@ -128,9 +129,10 @@ def wait_for_model(configured: Settings) -> str:
 def _served(configured: Settings) -> str | None:
     """The version that the server answers with; None for the stub and where nothing answers."""
     try:
-        model = httpx.get(f"{configured.server_url}/model", timeout=2.0, trust_env=False).json()
+        with Server(configured.server_url) as server:
+            model = server.model()
         return None if model["stub"] else str(model["model_version"])
-    except (httpx.HTTPError, ValueError, KeyError):
+    except (DriftloopError, KeyError):
         return None
 
 
@@ -159,8 +161,8 @@ def _environment(configured: Settings, extra: dict[str, str]) -> dict[str, str]:
 
 def _up(folder: Path) -> bool:
     try:
-        return bool(json.loads((folder / STATUS).read_text(encoding="utf-8"))["ready"])
-    except (OSError, ValueError, KeyError):
+        return bool(read_json(folder / STATUS, dict[str, Any])["ready"])
+    except (OSError, JsonError, KeyError):
         return False
 
 

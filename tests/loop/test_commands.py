@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from driftloop.errors import DriftloopError
 from driftloop.loop.api import commands
+from driftloop.protocol.client import Client
 
 Answer = Callable[[str, str, Any], tuple[int, Any]]
 
@@ -19,11 +20,14 @@ Answer = Callable[[str, str, Any], tuple[int, Any]]
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch) -> Callable[[Answer], None]:
     def use(answer: Answer) -> None:
-        def request(method: str, url: str, *, json: Any, **_: Any) -> httpx.Response:
-            status, content = answer(method, httpx.URL(url).raw_path.decode(), json)
+        def reply(request: httpx.Request) -> httpx.Response:
+            body = json.loads(request.content) if request.content else None
+            status, content = answer(request.method, request.url.raw_path.decode(), body)
             return httpx.Response(status, json=content)
 
-        monkeypatch.setattr(httpx, "request", request)
+        monkeypatch.setattr(
+            commands, "Client", lambda url, token: Client(url, token, transport=httpx.MockTransport(reply))
+        )
 
     return use
 

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from driftloop import durable
-from driftloop.loop.events import EventLog, report
+from driftloop.loop.events import EventLog
 
 
 def test_events_are_numbered_and_survive_a_restart(tmp_path: Path):
@@ -68,7 +68,3 @@ def test_find_gives_the_newest_match(tmp_path: Path):
     assert found is not None
     assert found["verdict"] == "no_drift"
     assert log.find("promoted") is None
-
-
-def test_reporting_to_nobody_gives_up_and_says_so():
-    assert report("http://127.0.0.1:9", "", {"kind": "verdict"}, attempts=2, timeout_s=0.5) is False

@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from driftloop.drift.bins import Binner
 from driftloop.durable import decode_json
 from driftloop.errors import BundleError, DriftloopError, JsonError
+from driftloop.protocol.http import Patience, client
 
 COUNTER = "driftloop_feature_bin_total"
 _IDENTITY = frozenset({"__name__", "model_version", "feature", "bin"})
@@ -46,7 +47,7 @@ class ScrapeSource:
 
     def __init__(self, urls: Sequence[str], *, timeout_s: float = 2.0) -> None:
         self.urls = tuple(url.rstrip("/") for url in urls)
-        self._http = httpx.Client(timeout=timeout_s, trust_env=False)
+        self._http = client(patience=Patience(timeout_s, timeout_s))
 
     def read(self, version: str) -> Reading:
         """The counters of every server that answers; raises SourceUnavailable where none does."""
@@ -76,7 +77,7 @@ class PrometheusSource:
 
     def __init__(self, url: str, *, timeout_s: float = 5.0, transport: httpx.BaseTransport | None = None) -> None:
         self.url = url.rstrip("/")
-        self._http = httpx.Client(timeout=timeout_s, trust_env=False, transport=transport)
+        self._http = client(patience=Patience(timeout_s, timeout_s), transport=transport)
 
     def read(self, version: str) -> Reading:
         """The counters of every server that Prometheus knows; raises SourceUnavailable."""
@@ -190,7 +191,7 @@ def _by_server(result: list[dict[str, Any]]) -> Reading:
 def _get(http: httpx.Client, url: str, parameters: dict[str, str] | None = None) -> httpx.Response:
     try:
         answer = http.get(url, params=parameters)
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise SourceUnavailable(f"does not answer ({type(error).__name__}: {error})", where=url) from error
     if not answer.is_success:
         raise SourceUnavailable(f"answered {answer.status_code}", where=url)

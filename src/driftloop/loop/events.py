@@ -1,4 +1,4 @@
-"""The append-only log of everything the loop saw and decided, and the client that other processes report with.
+"""The append-only log of everything the loop saw and decided.
 
 Events are JSON objects with `seq` (1, 2, 3, ...), `time` (RFC 3339, UTC), `kind`, and where they apply
 `model_version` and `cause`. They are kept in segments of JSON lines, `events-<first seq>.jsonl`, of which the
@@ -10,14 +10,10 @@ import itertools
 import json
 import re
 import threading
-import time
-import uuid
 from collections import Counter, deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import httpx
 
 from driftloop import durable
 
@@ -144,26 +140,3 @@ def _last_number(segment: Path) -> int:
 
 def _first(segment: Path) -> int:
     return int(segment.stem.removeprefix("events-"))
-
-
-def report(url: str, token: str, event: Event, *, attempts: int = 5, timeout_s: float = 5.0) -> bool:
-    """Send an event to the retrainer at `url`; True once it is on the retrainer's disk.
-
-    Tries again after 0.2, 0.4, 0.8, ... seconds, under one id, so that it is logged once. False means that
-    the retrainer could not be reached or refused it; what a retrainer misses, it finds out from the registry.
-    """
-    body = {"time": durable.now(), "id": uuid.uuid4().hex, **event}
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    with httpx.Client(timeout=timeout_s, trust_env=False) as http:
-        for attempt in range(attempts):
-            if attempt:
-                time.sleep(0.2 * 2 ** (attempt - 1))
-            try:
-                answer = http.post(f"{url.rstrip('/')}/events", json=body, headers=headers)
-            except httpx.HTTPError:
-                continue
-            if answer.is_success:
-                return True
-            if answer.is_client_error:
-                return False
-    return False

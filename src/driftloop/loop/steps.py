@@ -13,15 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import httpx
-
 from driftloop import durable, settings
 from driftloop.errors import DriftloopError, RegistryUnavailable
-from driftloop.loop import events
 from driftloop.loop.judge import promotion
 from driftloop.model.bundle import CHECKPOINT, SERVING_FILES, read_metadata
 from driftloop.model.registry import CHALLENGER, Registry
 from driftloop.protocol import causes
+from driftloop.protocol.client import Client, Server
 from driftloop.settings import Settings
 
 REGISTRY_PATIENCE_S = 300.0
@@ -43,8 +41,10 @@ class Step:
 
     def report(self, event: dict[str, Any]) -> None:
         """Tell the retrainer; a retrainer that is away finds the same facts in the registry."""
-        url, token = self.settings.retrainer_url, self.settings.token
-        if not events.report(url, token, {"run": self.run, "cause": self.cause, **event}):
+        url = self.settings.retrainer_url
+        with Client(url, self.settings.token) as retrainer:
+            taken = retrainer.report({"run": self.run, "cause": self.cause, **event})
+        if not taken:
             print(f"the retrainer at {url} did not take the event {event['kind']}", flush=True)
 
     def patiently(self, call: Callable[[], T]) -> T:
@@ -195,28 +195,25 @@ def promote(run: str, cause: str, version: str) -> None:
 
 def _changed_runs(config: Settings) -> list[str]:
     """The runs since which the labels have changed, as the retrainer's concept watch knows them."""
-    url = f"{config.retrainer_url.rstrip('/')}/feedback"
     try:
-        answer = httpx.get(url, timeout=30.0, trust_env=False).raise_for_status()
-        found: list[str] = answer.json()["changed_runs"]
-    except (httpx.HTTPError, ValueError, KeyError) as error:
+        with Client(config.retrainer_url, config.token) as retrainer:
+            return retrainer.changed_runs()
+    except DriftloopError as error:
         raise DriftloopError(
-            f"does not say which runs show the changed labels: {error}", where=url, remedy="is the retrainer running?"
+            f"does not say which runs show the changed labels: {error.what}",
+            where=error.where,
+            remedy="is the retrainer running?",
         ) from error
-    return found
 
 
 def confirm(server_url: str, version: str, timeout_s: float) -> str | None:
     """The time at which the server first said that it serves `version`; None where it does not in `timeout_s`."""
     deadline = time.monotonic() + timeout_s
-    with httpx.Client(base_url=server_url, timeout=2.0, trust_env=False) as http:
+    with Server(server_url) as server:
         while True:
-            try:
-                answer = http.get("/model")
-                if answer.is_success and str(answer.json().get("model_version")) == version:
+            with contextlib.suppress(DriftloopError):
+                if str(server.model().get("model_version")) == version:
                     return durable.now()
-            except (httpx.HTTPError, ValueError, AttributeError):
-                pass
             if time.monotonic() > deadline:
                 return None
             time.sleep(_POLL_S)

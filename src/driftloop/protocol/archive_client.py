@@ -1,6 +1,5 @@
 """Sending completed runs to the retrainer, which archives them, and asking it what it has."""
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,9 +10,12 @@ import msgspec
 from driftloop.errors import DataError, DriftloopError
 from driftloop.fleet.archive import RunConflict
 from driftloop.fleet.runs import Run
+from driftloop.protocol.client import START_IT, Question, detail, put
+from driftloop.protocol.http import PATIENT, client
 
 _BATCH_BYTES = 2 * 2**20
-_TRIES, _FIRST_PAUSE_S = 4, 0.5
+_FIRST_PAUSE_S = PATIENT.first_pause_s
+_REMEDY = f"{START_IT}; then send all runs again"
 
 
 @dataclass
@@ -67,45 +69,34 @@ def batches(runs: Sequence[Run]) -> Iterator[tuple[bytes, int]]:
         yield b'{"runs":[' + b",".join(parts) + b"]}", len(parts)
 
 
+def post_batch(body: bytes, first_pause_s: float = _FIRST_PAUSE_S) -> Question[dict[str, Any]]:
+    """The question that archives a batch."""
+    return _question("POST", "/archive/runs", body, first_pause_s)
+
+
 def _client(url: str, token: str) -> httpx.Client:
-    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
-    # Proxies named in the environment are for the world outside; the retrainer is part of the platform.
-    return httpx.Client(base_url=url, headers=headers, timeout=httpx.Timeout(60.0, connect=5.0), trust_env=False)
+    return client(url, token, PATIENT)
 
 
 def _ask(http: httpx.Client, method: str, path: str, body: bytes | None = None) -> dict[str, Any]:
-    for attempt in range(_TRIES):
-        if attempt:
-            time.sleep(_FIRST_PAUSE_S * 2 ** (attempt - 1))
-        try:
-            answer = http.request(method, path, content=body)
-        except httpx.TransportError as error:
-            failure = f"cannot be reached: {error or type(error).__name__}"
-            continue
-        if answer.status_code < 500:
-            return _content(answer)
-        failure = f"answered {answer.status_code} {answer.text[:200]}"
-    remedy = "start it with `driftloop up`, or set DRIFTLOOP_RETRAINER_URL; then send all runs again"
-    raise DriftloopError(f"the retrainer {failure}", where=str(http.base_url), remedy=remedy)
+    return put(http, _question(method, path, body, _FIRST_PAUSE_S))
 
 
-def _content(answer: httpx.Response) -> dict[str, Any]:
-    where = str(answer.url)
+def _question(method: str, path: str, body: bytes | None, first_pause_s: float) -> Question[dict[str, Any]]:
+    patience = PATIENT._replace(first_pause_s=first_pause_s)
+    return Question(method, path, lambda content: content, body, patience, _unreachable, _refused)
+
+
+def _unreachable(said: str, where: str, whom: str) -> DriftloopError:
+    return DriftloopError(f"{whom} cannot be reached: {said}", where=where, remedy=_REMEDY)
+
+
+def _refused(answer: httpx.Response, where: str) -> DriftloopError:
     if answer.status_code in (401, 403):
-        raise DriftloopError("the token is missing or wrong", where=where, remedy="set DRIFTLOOP_TOKEN_FILE")
+        return DriftloopError("the token is missing or wrong", where=where, remedy="set DRIFTLOOP_TOKEN_FILE")
     if answer.status_code == 409:
-        raise RunConflict(_detail(answer), where=where, remedy="give the run another id, or leave it out")
-    if answer.status_code != 200:
-        raise DataError(f"refused the runs ({answer.status_code}): {_detail(answer)}", where=where)
-    content: dict[str, Any] = answer.json()
-    return content
-
-
-def _detail(answer: httpx.Response) -> str:
-    try:
-        detail = answer.json()["detail"]
-        if isinstance(detail, list):
-            return "; ".join(f"{entry['field']}: {entry['message']}" for entry in detail)
-        return str(detail)
-    except (ValueError, KeyError, TypeError):
-        return answer.text[:200]
+        return RunConflict(detail(answer), where=where, remedy="give the run another id, or leave it out")
+    if answer.status_code >= 500:
+        what = f"the retrainer answered {answer.status_code} {answer.text[:200]}"
+        return DriftloopError(what, where=where, remedy=_REMEDY)
+    return DataError(f"refused the runs ({answer.status_code}): {detail(answer)}", where=where)

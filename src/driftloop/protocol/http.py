@@ -41,7 +41,7 @@ PATIENT = Patience(60.0, 5.0, tries=4)
 REPORTING = Patience(5.0, 5.0, tries=5, first_pause_s=0.2)
 """For events: who reports has something else to do."""
 
-Answer = httpx.Response | httpx.TransportError
+Answer = httpx.Response | httpx.RequestError
 Attempts = Generator[float, Answer, T]
 """Yields the pause before each try, is sent what became of it, and returns the last answer."""
 

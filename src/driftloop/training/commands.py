@@ -260,16 +260,19 @@ def _register(folder: Path, configured: Settings, promote: bool) -> str:
     version = record.record(folder, configured)
     if promote:
         # The loop's own promotion: checks the bundle, moves the alias, writes tags, tells the event log.
-        from driftloop.loop import events
         from driftloop.loop.judge import promotion
+        from driftloop.protocol.client import Client
 
-        with Registry(configured.mlflow_url, configured.model) as registry:
+        with (
+            Registry(configured.mlflow_url, configured.model) as registry,
+            Client(configured.retrainer_url, configured.token) as retrainer,
+        ):
             promotion.promote(
                 registry,
                 version,
                 reason="by hand",
                 cause=None,
-                report=lambda event: events.report(configured.retrainer_url, configured.token, event, attempts=1),
+                report=lambda event: retrainer.report(event, patiently=False),
             )
     return version
 

@@ -18,13 +18,13 @@ from driftloop.drift.source import ScrapeSource
 from driftloop.errors import DriftloopError
 from driftloop.fleet.runs import Run
 from driftloop.fleets.cmapss.schema import N_SETTINGS, RUL_CAP, SCHEMA
-from driftloop.loop import events
 from driftloop.loop.judge import promotion
 from driftloop.model import bundle
 from driftloop.model.accuracy import coverage, engine_bootstrap, phm08_score
 from driftloop.model.answers import Answers, Model, evaluate, open_model
 from driftloop.model.registry import DIGEST_TAG, PRODUCTION, Registry
 from driftloop.model.signature import OUTPUTS
+from driftloop.protocol.client import Client, Server
 from driftloop.settings import Settings
 from driftloop.training.train import TrainConfig, Trained, train
 from driftloop_bench.notebooks.drawing import BLUE, GREEN, ORANGE, panels
@@ -175,13 +175,14 @@ def life_figure(model: Model, runs: Sequence[Run], data_source: str) -> Figure:
 
 def promote(registry: Registry, version: str, settings: Settings, reason: str) -> str:
     """Move the alias `production`, tell the event log, and wait until the server answers with that version."""
-    promotion.promote(
-        registry,
-        version,
-        reason=reason,
-        cause=None,
-        report=lambda event: events.report(settings.retrainer_url, settings.token, event, attempts=1),
-    )
+    with Client(settings.retrainer_url, settings.token) as retrainer:
+        promotion.promote(
+            registry,
+            version,
+            reason=reason,
+            cause=None,
+            report=lambda event: retrainer.report(event, patiently=False),
+        )
     deadline = time.monotonic() + _FOLLOW_S
     while (served := wait_for_model(settings)) != version:
         if time.monotonic() > deadline:
@@ -219,7 +220,8 @@ def synchronised(settings: Settings, folder: Path, runs: Sequence[Run]) -> pd.Da
     model, baseline = open_model(folder), read_baseline(folder)
     with Registry(settings.mlflow_url, settings.model) as registry:
         production = registry.version(str(registry.alias(PRODUCTION)))
-    served = httpx.get(f"{settings.server_url}/model", timeout=10.0, trust_env=False).json()
+    with Server(settings.server_url) as server:
+        served = server.model()
     source = ScrapeSource([settings.server_url])
     before = _counted(source, served["model_version"], baseline.binner)
     rows = [run.rows[-model.window :] for run in runs]

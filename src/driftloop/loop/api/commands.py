@@ -2,15 +2,17 @@
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import Annotated, Any
 
-import httpx
 import typer
 from rich.console import Console
 
 from driftloop import settings
 from driftloop.errors import DriftloopError
+from driftloop.protocol.client import Client
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -52,15 +54,16 @@ def retrain(
     as_json: AsJson = False,
 ) -> None:
     """Retrain now on the completed runs that the production model does not know."""
-    attempt = ask("POST", "/retrain", {"mode": mode.value})["attempt"]
-    if not wait:
-        _show(attempt, f"retraining of version {attempt['champion']} started", as_json)
-        return
-    while True:
-        decided = [item for item in ask("GET", "/status")["history"] if item["cause"] == attempt["cause"]]
-        if decided:
-            break
-        time.sleep(0.5)
+    with _asking() as retrainer:
+        attempt = retrainer.retrain(mode.value)
+        if not wait:
+            _show(attempt, f"retraining of version {attempt['champion']} started", as_json)
+            return
+        while True:
+            decided = [item for item in retrainer.status()["history"] if item["cause"] == attempt["cause"]]
+            if decided:
+                break
+            time.sleep(0.5)
     text = f"version {decided[-1]['model_version']}: {decided[-1]['decision']} ({decided[-1]['reason']})"
     _show(decided[-1], text, as_json)
     if decided[-1]["decision"] == "failed":
@@ -72,13 +75,15 @@ def promote(
     as_json: AsJson = False,
 ) -> None:
     """Move the alias `production` to a version."""
-    answer = ask("POST", "/promote", {"version": version})
+    with _asking() as retrainer:
+        answer = retrainer.promote(version)
     _show(answer, f"version {version} is in production (before: {answer['from_version'] or 'none'})", as_json)
 
 
 def rollback(as_json: AsJson = False) -> None:
     """Put the version before production back."""
-    answer = ask("POST", "/rollback", {})
+    with _asking() as retrainer:
+        answer = retrainer.rollback()
     _show(answer, f"version {answer['model_version']} is in production again, not {answer['from_version']}", as_json)
 
 
@@ -89,39 +94,18 @@ def events(
     as_json: AsJson = False,
 ) -> None:
     """Print the log of what the loop saw and decided."""
-    while True:
-        answer = ask("GET", f"/events?after={after}")
-        for event in answer["events"]:
+    with _asking() as retrainer:
+        for event in retrainer.follow(after, forever=follow):
             if not kind or event["kind"] == kind:
                 _show(event, _line(event), as_json)
-        after = answer["next"]
-        if answer["events"]:
-            continue
-        if not follow:
-            return
-        time.sleep(1.0)
 
 
-def ask(method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The retrainer's answer; raises DriftloopError where it cannot be reached or refuses."""
+@contextmanager
+def _asking() -> Iterator[Client]:
+    """The running retrainer of the settings."""
     config = settings.load()
-    url = config.retrainer_url.rstrip("/") + path
-    headers = {"Authorization": f"Bearer {config.token}"} if config.token else {}
-    try:
-        answer = httpx.request(method, url, json=body, headers=headers, timeout=60.0, trust_env=False)
-        content: dict[str, Any] = answer.json()
-    except (httpx.HTTPError, ValueError) as error:
-        raise DriftloopError(
-            f"no usable answer from the retrainer: {error or type(error).__name__}",
-            where=url,
-            remedy="start it with `driftloop up`, or set DRIFTLOOP_RETRAINER_URL",
-        ) from error
-    if answer.is_success:
-        return content
-    remedy = "set DRIFTLOOP_TOKEN_FILE to the platform's token" if answer.status_code == 401 else None
-    details = content.get("detail")
-    what = "; ".join(f"{d['field']}: {d['message']}" for d in details) if isinstance(details, list) else str(content)
-    raise DriftloopError(what, where=url, remedy=remedy)
+    with Client(config.retrainer_url, config.token) as retrainer:
+        yield retrainer
 
 
 def _show(value: dict[str, Any], text: str, as_json: bool) -> None:

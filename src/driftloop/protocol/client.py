@@ -1,0 +1,329 @@
+"""The client of the retrainer, for everybody who asks it or tells it something; and what the server says it serves.
+
+Each question is written once, below, and is put by `Client` or, from asyncio, by `AsyncClient`, which share one policy
+(driftloop.protocol.http): what may be sent again is sent again, what must happen once is not. All questions raise
+DriftloopError with words for people.
+"""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Generic, NamedTuple, Self, TypeVar
+
+import httpx
+import msgspec
+
+from driftloop import durable
+from driftloop.errors import DriftloopError, JsonError
+from driftloop.protocol.alerts import Alert, webhook
+from driftloop.protocol.http import (
+    GLANCE,
+    JSON,
+    ONCE,
+    PATIENT,
+    REPORTING,
+    Answer,
+    Patience,
+    async_client,
+    attempts,
+    client,
+)
+
+T = TypeVar("T")
+Event = dict[str, Any]
+
+FOLLOW_S = 1.0
+"""Pause before new events are asked for."""
+START_IT = "start it with `driftloop up`, or set DRIFTLOOP_RETRAINER_URL"
+
+
+class Page(NamedTuple):
+    """Events in order, and the number to ask after next time."""
+
+    events: list[Event]
+    next: int
+
+
+class Question(NamedTuple, Generic[T]):
+    """One request, what is read from its answer, and how often it may be put."""
+
+    method: str
+    path: str
+    read: Callable[[dict[str, Any]], T]
+    body: bytes | None = None
+    patience: Patience = ONCE
+    unreachable: Callable[[str, str, str], DriftloopError] | None = None
+    """What is raised where nobody answers, of (what was said, where, by whom); by default words for people."""
+    refused: Callable[[httpx.Response, str], DriftloopError] | None = None
+    """The same for a refusal, of (the answer, where)."""
+
+
+# The questions.
+
+
+def _status() -> Question[dict[str, Any]]:
+    return Question("GET", "/status", lambda content: content)
+
+
+def _last_event() -> Question[int]:
+    return Question("GET", "/status", lambda content: int(content["last_event"]))
+
+
+def _events(after: int) -> Question[Page]:
+    return Question(
+        "GET", f"/events?after={after}", lambda content: Page(list(content["events"]), int(content["next"]))
+    )
+
+
+def _changed_runs() -> Question[list[str]]:
+    return Question("GET", "/feedback", lambda content: [str(run) for run in content["changed_runs"]])
+
+
+def _post(path: str, body: Any, read: Callable[[dict[str, Any]], T], patience: Patience = ONCE) -> Question[T]:
+    return Question("POST", path, read, msgspec.json.encode(body), patience)
+
+
+def _whole(content: dict[str, Any]) -> dict[str, Any]:
+    return content
+
+
+def _retrain(mode: str) -> Question[dict[str, Any]]:
+    return _post("/retrain", {"mode": mode}, lambda content: dict(content["attempt"]))
+
+
+def _promote(version: str) -> Question[dict[str, Any]]:
+    return _post("/promote", {"version": version}, _whole)
+
+
+def _rollback() -> Question[dict[str, Any]]:
+    return _post("/rollback", {}, _whole)
+
+
+def _feedback(outcomes: Sequence[Mapping[str, Any]]) -> Question[dict[str, Any]]:
+    return _post("/feedback", {"outcomes": outcomes}, _whole, PATIENT)
+
+
+def _alert(alert: Alert) -> Question[list[dict[str, Any]]]:
+    return _post("/alerts", webhook(alert), lambda content: list(content["alerts"]), PATIENT)
+
+
+def _report(event: Event, patience: Patience) -> Question[int]:
+    # Under one id, so that an event that is sent twice is logged once.
+    body = {"time": durable.now(), "id": uuid.uuid4().hex, **event}
+    return _post("/events", body, lambda content: int(content["seq"]), patience)
+
+
+def _model() -> Question[dict[str, Any]]:
+    return Question("GET", "/model", _whole)
+
+
+# Who puts them.
+
+
+class Client:
+    """The retrainer at `url`. Its methods raise DriftloopError where it cannot be reached or refuses."""
+
+    def __init__(self, url: str, token: str = "", **more: Any) -> None:
+        """`more` goes to httpx: a transport for tests."""
+        self._http = client(url, token, **more)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def status(self) -> dict[str, Any]:
+        """Where the loop is, what it works on and what it decided last."""
+        return self.ask(_status())
+
+    def events(self, after: int = 0) -> Page:
+        """The events after number `after`, a page of them."""
+        return self.ask(_events(after))
+
+    def follow(self, after: int = 0, *, forever: bool = False) -> Iterator[Event]:
+        """All events after number `after`, in order; `forever` waits for those that are still to come."""
+        while True:
+            events, after = self.events(after)
+            yield from events
+            if not events:
+                if not forever:
+                    return
+                time.sleep(FOLLOW_S)
+
+    def report(self, event: Event, *, patiently: bool = True) -> bool:
+        """Tell of an event; True once it is on the retrainer's disk.
+
+        False means that the retrainer could not be reached or refused it; what a retrainer misses, it finds out from
+        the registry.
+        """
+        try:
+            self.ask(_report(event, REPORTING if patiently else REPORTING._replace(tries=1)))
+        except DriftloopError:
+            return False
+        return True
+
+    def send_alert(self, alert: Alert) -> list[dict[str, Any]]:
+        """Tell of an alert; what became of it, by cause."""
+        return self.ask(_alert(alert))
+
+    def add_feedback(self, outcomes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Tell the true RUL of answered predictions; how many of them are new."""
+        return self.ask(_feedback(outcomes))
+
+    def changed_runs(self) -> list[str]:
+        """The archived runs since which the labels have changed, as the concept watch knows them."""
+        return self.ask(_changed_runs())
+
+    def retrain(self, mode: str = "warm_start") -> dict[str, Any]:
+        """Start a retraining; the attempt."""
+        return self.ask(_retrain(mode))
+
+    def promote(self, version: str) -> dict[str, Any]:
+        """Put a version into production; `model_version` and `from_version`."""
+        return self.ask(_promote(version))
+
+    def rollback(self) -> dict[str, Any]:
+        """Put the version before production back; `model_version` and `from_version`."""
+        return self.ask(_rollback())
+
+    def ask(self, question: Question[T]) -> T:
+        """The answer to a question of somebody else's."""
+        return put(self._http, question)
+
+
+class AsyncClient:
+    """The same from asyncio, as far as traffic generators ask."""
+
+    def __init__(self, url: str, token: str = "", **more: Any) -> None:
+        self._http = async_client(url, token, **more)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def status(self) -> dict[str, Any]:
+        """Where the loop is, what it works on and what it decided last."""
+        return await self.ask(_status())
+
+    async def last_event(self) -> int:
+        """The number of the newest event."""
+        return await self.ask(_last_event())
+
+    async def events(self, after: int = 0) -> Page:
+        """The events after number `after`, a page of them."""
+        return await self.ask(_events(after))
+
+    async def ask(self, question: Question[T]) -> T:
+        """The answer to a question of somebody else's."""
+        return await put_async(self._http, question)
+
+
+class Server:
+    """The prediction server at `url`, as far as the rest of the platform asks it."""
+
+    def __init__(self, url: str, patience: Patience = GLANCE) -> None:
+        self._http, self._patience = client(url), patience
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def model(self) -> dict[str, Any]:
+        """What it says that it serves; raises DriftloopError."""
+        return put(self._http, _model()._replace(patience=self._patience), "the server")
+
+
+async def served_model(server_url: str) -> dict[str, Any]:
+    """The same from asyncio."""
+    async with async_client(server_url) as http:
+        return await put_async(http, _model(), "the server")
+
+
+# How they are put, and what is made of the answers.
+
+
+def put(http: httpx.Client, question: Question[T], whom: str = "the retrainer") -> T:
+    """The answer to a question; raises DriftloopError."""
+    tries = attempts(question.patience)
+    pause = next(tries)
+    while True:
+        time.sleep(pause)
+        try:
+            answer: Answer = http.request(**_request(question))
+        except httpx.RequestError as error:
+            answer = error
+        try:
+            pause = tries.send(answer)
+        except StopIteration as last:
+            return _read(last.value, question, _where(http.base_url, question), whom)
+
+
+async def put_async(http: httpx.AsyncClient, question: Question[T], whom: str = "the retrainer") -> T:
+    """The same from asyncio."""
+    tries = attempts(question.patience)
+    pause = next(tries)
+    while True:
+        await asyncio.sleep(pause)
+        try:
+            answer: Answer = await http.request(**_request(question))
+        except httpx.RequestError as error:
+            answer = error
+        try:
+            pause = tries.send(answer)
+        except StopIteration as last:
+            return _read(last.value, question, _where(http.base_url, question), whom)
+
+
+def _request(question: Question[Any]) -> dict[str, Any]:
+    return {
+        "method": question.method,
+        "url": question.path,
+        "content": question.body,
+        "headers": JSON if question.body is not None else None,
+        "timeout": question.patience.timeout,
+    }
+
+
+def _where(base: httpx.URL, question: Question[Any]) -> str:
+    return str(base).rstrip("/") + question.path
+
+
+def _read(answer: Answer, question: Question[T], where: str, whom: str) -> T:
+    """What was asked for; raises DriftloopError, saying what is wrong and what to do."""
+    if isinstance(answer, httpx.RequestError):
+        raise (question.unreachable or _unreachable)(f"{answer}" or type(answer).__name__, where, whom) from answer
+    if not answer.is_success:
+        raise (question.refused or _refused)(answer, where)
+    try:
+        return question.read(durable.decode_json(answer.content, dict[str, Any]))
+    except (JsonError, KeyError, TypeError, ValueError) as error:
+        said = str(error) if isinstance(error, JsonError) else f"something is missing in it ({error!r})"
+        raise _unreachable(said, where, whom) from error
+
+
+def _unreachable(said: str, where: str, whom: str) -> DriftloopError:
+    return DriftloopError(f"no usable answer from {whom}: {said}", where=where, remedy=START_IT)
+
+
+def _refused(answer: httpx.Response, where: str) -> DriftloopError:
+    remedy = "set DRIFTLOOP_TOKEN_FILE to the platform's token" if answer.status_code == 401 else None
+    return DriftloopError(detail(answer), where=where, remedy=remedy)
+
+
+def detail(answer: httpx.Response) -> str:
+    """What the body of a refusal says; its beginning where it is none of ours."""
+    try:
+        said = durable.decode_json(answer.content, dict[str, Any])["detail"]
+        if isinstance(said, list):
+            return "; ".join(f"{entry['field']}: {entry['message']}" for entry in said)
+        return str(said)
+    except (JsonError, KeyError, TypeError):
+        return answer.text[:200] or f"answered {answer.status_code} without a word"

@@ -1,0 +1,211 @@
+"""The client of the retrainer: what it asks, what it repeats, and what people are told."""
+
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from driftloop.errors import DriftloopError
+from driftloop.fleet.archive import RunConflict
+from driftloop.fleet.runs import Run
+from driftloop.protocol import archive_client, http
+from driftloop.protocol.alerts import Alert, read_webhook
+from driftloop.protocol.causes import FLEET_CHANGE
+from driftloop.protocol.client import AsyncClient, Client, Server
+from driftloop.protocol.outbox import Outbox
+
+URL, TOKEN = "http://retrainer:8600", "a-token-of-sixteen-or-more"
+Reply = Callable[[httpx.Request], httpx.Response]
+
+
+class Retrainer:
+    """Answers what it is told to, in order; the last answer is given again."""
+
+    def __init__(self, *answers: tuple[int, Any] | Exception) -> None:
+        self.answers, self.requests = list(answers), list[httpx.Request]()
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        status, content = answer
+        return httpx.Response(status, content=content if isinstance(content, bytes) else json.dumps(content).encode())
+
+    @property
+    def asked(self) -> list[str]:
+        return [f"{request.method} {request.url}" for request in self.requests]
+
+
+def client(retrainer: Reply, url: str = URL) -> Client:
+    return Client(url, TOKEN, transport=httpx.MockTransport(retrainer))
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)
+
+
+DOWN = httpx.ConnectError("Connection refused")
+
+
+def test_every_question_goes_where_it_belongs_with_the_token():
+    retrainer = Retrainer(
+        (200, {"state": "idle"}),
+        (200, {"events": [{"seq": 4}], "next": 4}),
+        (200, {"seq": 5}),
+        (200, {"added": 1, "known": 0}),
+        (200, {"changed_runs": ["a"]}),
+        (200, {"attempt": {"cause": "by_hand:1:now"}}),
+        (200, {"model_version": "2", "from_version": "1"}),
+        (200, {"model_version": "1", "from_version": "2"}),
+    )
+    with client(retrainer) as asked:
+        assert asked.status() == {"state": "idle"}
+        assert asked.events(3) == ([{"seq": 4}], 4)
+        assert asked.report({"kind": "verdict"})
+        assert asked.add_feedback([{"true_rul": 5.0, "request_id": "x"}]) == {"added": 1, "known": 0}
+        assert asked.changed_runs() == ["a"]
+        assert asked.retrain("full")["cause"] == "by_hand:1:now"
+        assert asked.promote("2")["from_version"] == "1"
+        assert asked.rollback()["model_version"] == "1"
+    paths = ["/status", "/events?after=3", "/events", "/feedback", "/feedback", "/retrain", "/promote", "/rollback"]
+    assert [line.split(URL)[1] for line in retrainer.asked] == paths
+    assert {request.headers["Authorization"] for request in retrainer.requests} == {f"Bearer {TOKEN}"}
+    assert json.loads(retrainer.requests[5].content) == {"mode": "full"}
+
+
+@pytest.mark.parametrize("url", [URL, f"{URL}/", f"{URL}//", f" {URL} "])
+def test_a_trailing_slash_changes_nothing(url: str):
+    retrainer = Retrainer((200, {"state": "idle"}))
+    client(retrainer, url).status()
+    assert retrainer.asked == [f"GET {URL}/status"]
+
+
+def test_a_path_before_ours_stays():
+    retrainer = Retrainer((200, {"state": "idle"}))
+    client(retrainer, "http://gateway/loop/").status()
+    assert retrainer.asked == ["GET http://gateway/loop/status"]
+
+
+def test_what_is_no_url_is_told():
+    with pytest.raises(DriftloopError, match="is no URL"):
+        Client("http://retrainer:port")
+
+
+def test_no_proxy_of_the_environment_is_asked(monkeypatch: pytest.MonkeyPatch):
+    for name in ("ALL_PROXY", "HTTP_PROXY", "http_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "socks5://127.0.0.1:9")
+    with pytest.raises(DriftloopError, match=r"^http://127\.0\.0\.1:9/status: no usable answer"):
+        Client("http://127.0.0.1:9").status()
+    assert not http.client(URL).trust_env
+    assert not http.async_client(URL).trust_env
+
+
+def test_an_event_is_reported_again_under_one_id_until_it_is_taken():
+    retrainer = Retrainer(DOWN, (503, {"detail": "starting"}), (200, {"seq": 1}))
+    assert client(retrainer).report({"kind": "verdict", "score": 1.5})
+    bodies = [json.loads(request.content) for request in retrainer.requests]
+    assert len(bodies) == 3
+    assert bodies[0] == bodies[1] == bodies[2]
+    assert bodies[0]["id"]
+
+
+@pytest.mark.parametrize(("answer", "tries"), [(DOWN, 5), ((500, b"no"), 5), ((422, {"detail": []}), 1)])
+def test_an_event_that_is_not_taken_ends_nothing(answer: Any, tries: int):
+    retrainer = Retrainer(answer)
+    assert not client(retrainer).report({"kind": "verdict"})
+    assert len(retrainer.requests) == tries
+
+
+def test_what_must_happen_once_is_asked_once():
+    for act in (Client.retrain, Client.rollback, lambda asked: asked.promote("2")):
+        retrainer = Retrainer(DOWN, (200, {}))
+        with pytest.raises(
+            DriftloopError, match=r"no usable answer from the retrainer: Connection refused.*driftloop up"
+        ):
+            act(client(retrainer))
+        assert len(retrainer.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ((401, {"detail": [{"field": "Authorization", "message": "must be a token"}]}), "must be a token.*TOKEN_FILE"),
+        ((409, {"detail": [{"field": "state", "message": "is running"}]}), "state: is running"),
+        ((502, b"<html>caf\xe9"), "<html>caf"),
+        ((500, b""), "answered 500 without a word"),
+        ((500, b'{"detail": [1]}'), "detail"),
+        ((200, b"caf\xe9"), "is not JSON"),
+        ((200, b'{"attempt": "\xe9"}'), "not UTF-8"),
+        ((200, b"[1]"), "Expected `object`"),
+        ((200, b"{}"), "something is missing in it"),
+        ((200, b'{"attempt": 1}'), "something is missing in it"),
+        ((200, b"[" * 100_000), "no usable answer"),
+    ],
+)
+def test_a_refusal_or_an_answer_that_is_none_is_told_to_people(answer: Any, said: str):
+    with pytest.raises(DriftloopError, match=said) as caught:
+        client(Retrainer(answer)).retrain()
+    assert str(caught.value).startswith(f"{URL}/retrain: ")
+
+
+def test_events_are_followed_page_by_page():
+    pages = [(200, {"events": [{"seq": 1}, {"seq": 2}], "next": 2}), (200, {"events": [{"seq": 3}], "next": 3})]
+    retrainer = Retrainer(*pages, (200, {"events": [], "next": 3}))
+    assert [event["seq"] for event in client(retrainer).follow()] == [1, 2, 3]
+    assert [request.url.params["after"] for request in retrainer.requests] == ["0", "2", "3"]
+    retrainer = Retrainer((200, {"events": [], "next": 3}), *pages)
+    waiting = client(retrainer).follow(3, forever=True)
+    assert [next(waiting)["seq"], next(waiting)["seq"]] == [1, 2]
+
+
+def test_an_alert_arrives_as_it_was_sent():
+    alert = Alert(True, FLEET_CHANGE, "3", "2026-01-31T12:00:00.000Z", ["sensor_1"], 500, 1.5, "drift", "cmapss")
+    retrainer = Retrainer((200, {"alerts": [{"cause": "fleet_change:3", "result": "queued"}]}))
+    assert client(retrainer).send_alert(alert)[0]["result"] == "queued"
+    assert read_webhook(retrainer.requests[0].content, "cmapss") == [alert]
+
+
+async def test_from_asyncio_the_policy_is_the_same(monkeypatch: pytest.MonkeyPatch):
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr("asyncio.sleep", sleep)
+    retrainer = Retrainer(DOWN, (503, b"starting"), (200, {"added": ["a"], "known": []}))
+    asked = AsyncClient(f"{URL}/", TOKEN, transport=httpx.MockTransport(retrainer))
+    ((body, _),) = archive_client.batches([Run("a", np.ones((2, 24)))])
+    assert await asked.ask(archive_client.post_batch(body)) == {"added": ["a"], "known": []}
+    assert pauses == [0.0, 0.5, 1.0]
+    refuses = AsyncClient(URL, TOKEN, transport=httpx.MockTransport(Retrainer((409, {"detail": "known"}))))
+    with pytest.raises(RunConflict, match="known"):
+        await refuses.ask(archive_client.post_batch(body))
+    await asked.close()
+    await refuses.close()
+
+
+def test_a_server_that_is_not_there_is_told_apart_from_the_retrainer():
+    with (
+        Server("http://127.0.0.1:9/") as server,
+        pytest.raises(DriftloopError, match="no usable answer from the server"),
+    ):
+        server.model()
+
+
+def test_the_outbox_keeps_what_may_be_taken_later_and_gives_up_what_is_refused(caplog: pytest.LogCaptureFixture):
+    retrainer = Retrainer((503, b"no"), (401, b"no"), (429, b"no"), DOWN, (422, b"no"))
+    outbox = Outbox(TOKEN, transport=httpx.MockTransport(retrainer))
+    outbox.event(f"{URL}/", {"kind": "verdict"})
+    with caplog.at_level(logging.ERROR):
+        assert [outbox.deliver() for _ in range(5)] == [False] * 4 + [True]
+    assert outbox.dropped == 1
+    assert "is given up" in caplog.text
+    assert set(retrainer.asked) == {f"POST {URL}/events"}
+    outbox.put("http://retrainer:port/alerts", {})
+    assert not outbox.deliver()
