@@ -72,6 +72,9 @@ class Settings(BaseSettings):
         True, validation_alias="ENABLE_RETRAINING", description="false: the loop stops at the alert"
     )
     min_new_engines: int = Field(20, gt=0, description="new completed runs that a retraining needs")
+    supersede_pause_s: float = Field(
+        60.0, ge=0, description="time to look at what is about to happen before a concept drift supersedes all labels"
+    )
     old_tolerance: float = Field(0.15, ge=0, description="share by which RMSE on old engines may grow")
     cool_down_s: float = Field(30.0, ge=0, description="pause after a retraining before the next may start")
     recovery_timeout_s: float = Field(300.0, gt=0, description="time for the watch to confirm, then rollback")
@@ -119,6 +122,15 @@ class Settings(BaseSettings):
     def model(self) -> str:
         """Name of the registered model: the `model_name` setting, or the one that follows from the fleet's name."""
         return self.model_name or ("rul-lstm" if self.schema.name == "cmapss" else f"rul-{self.schema.name}")
+
+    @property
+    def new_units(self) -> int:
+        """New completed runs that a retraining needs: `min_new_engines`, or, where that is not set and the fleet is not
+        C-MAPSS, the sum of the fleet's least numbers.
+        """
+        if "min_new_engines" in self.model_fields_set or self.schema.name == "cmapss":
+            return self.min_new_engines
+        return sum(self.schema.least.values())
 
     @cached_property
     def token(self) -> str:

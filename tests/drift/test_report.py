@@ -10,7 +10,7 @@ from driftloop.drift.report import push, served_rows, training_rows
 from driftloop.errors import DriftloopError
 from driftloop.fleet.archive import open_archive
 from driftloop.fleet.runs import Run
-from driftloop.fleets.cmapss.schema import COLUMNS
+from driftloop.fleets.cmapss.schema import COLUMNS, SCHEMA
 from driftloop.model.bundle import ManifestEntry
 
 RESULT = {"model_version": "3", "rows": 10, "psi": {"sensor_2": 0.5, "sensor_3": 0.0}, "drifted": ["sensor_2"]}
@@ -50,7 +50,7 @@ def test_an_empty_log_is_said_with_its_folder(tmp_path: Path):
 
 
 def test_domains_have_their_share_of_the_training_rows(tmp_path: Path):
-    archive = open_archive(tmp_path)
+    archive = open_archive(tmp_path, SCHEMA)
     runs = [Run(f"eng-{i}", np.full((100, 24), float(i))) for i in range(3)]
     archive.add_all(runs)
     roles = ("train", "train", "gate")

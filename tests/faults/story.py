@@ -16,6 +16,7 @@ from driftloop import durable
 from driftloop.embedded import guard
 from driftloop.fleet.archive import open_archive
 from driftloop.fleet.runs import Run
+from driftloop.fleets.cmapss.schema import SCHEMA
 from driftloop.model.registry import PRODUCTION
 from driftloop_bench.experiment.traffic import Record, failed
 from live_platform import LONG_S, Platform, Traffic
@@ -147,7 +148,7 @@ class Story:
             found += answer["events"]
 
     def _check_archive(self) -> None:
-        archive = open_archive(self.platform.settings.archive_location)
+        archive = open_archive(self.platform.settings.archive_location, SCHEMA)
         for run_id, sha256 in self.acknowledged.items():
             assert archive.read(run_id).sha256 == sha256
 

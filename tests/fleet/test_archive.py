@@ -12,6 +12,7 @@ from hypothesis.extra.numpy import arrays
 from driftloop.errors import DataError
 from driftloop.fleet.archive import Archive, RunConflict, open_archive
 from driftloop.fleet.runs import Run
+from driftloop.fleets.cmapss.schema import SCHEMA
 
 
 def run(run_id: str = "eng-0123456789", cycles: int = 5, first: float = 0.0) -> Run:
@@ -44,9 +45,9 @@ def s3() -> Iterator[str]:
 @pytest.fixture(params=["folder", "s3"])
 def archive(request: pytest.FixtureRequest, tmp_path: Path) -> Archive:
     if request.param == "folder":
-        return open_archive(tmp_path / "archive")
+        return open_archive(tmp_path / "archive", SCHEMA)
     request.getfixturevalue("s3")
-    return open_archive(f"s3://archive/{tmp_path.name}")
+    return open_archive(f"s3://archive/{tmp_path.name}", SCHEMA)
 
 
 def test_a_run_is_read_back_as_it_was_added(archive: Archive) -> None:
@@ -84,7 +85,7 @@ def test_many_runs_are_added_and_read_in_order(archive: Archive) -> None:
 
 
 def test_no_run_is_stored_unless_all_may_be(archive: Archive) -> None:
-    archive.add(run("eng-b"))
+    archive.add(run("eng-b", first=4.0))
     for bad in (Run("eng-c", np.full((3, 24), np.nan)), run("eng-b", first=9.0), run("eng-a", first=9.0)):
         with pytest.raises(DataError):
             archive.add_all([run("eng-a"), bad])
@@ -100,7 +101,7 @@ def test_a_run_that_is_not_there_is_an_error_for_people(archive: Archive) -> Non
 @pytest.mark.parametrize("run_id", ["", ".hidden", "a/b", "..", "a b", "a\n", "-x", "é", "x" * 129])
 def test_ids_that_are_no_safe_file_names_are_refused(tmp_path: Path, run_id: str) -> None:
     with pytest.raises(DataError, match="run id"):
-        open_archive(tmp_path).add(run(run_id))
+        open_archive(tmp_path, SCHEMA).add(run(run_id))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -117,7 +118,7 @@ def test_only_lives_of_finite_rows_that_ended_in_failure_are_archived(tmp_path: 
         (Run("r", rows, remaining=7), "7 cycles left"),
     ):
         with pytest.raises(DataError, match=says) as caught:
-            open_archive(tmp_path).add(bad)
+            open_archive(tmp_path, SCHEMA).add(bad)
         assert caught.value.where == "run r"
         assert caught.value.remedy
 
@@ -131,19 +132,19 @@ def test_only_lives_of_finite_rows_that_ended_in_failure_are_archived(tmp_path: 
     )
 )
 def test_every_valid_run_survives_the_archive_bit_by_bit(tmp_path_factory: pytest.TempPathFactory, rows) -> None:
-    archive = open_archive(tmp_path_factory.mktemp("archive"))
+    archive = open_archive(tmp_path_factory.mktemp("archive"), SCHEMA)
     archive.add(Run("r", rows))
     assert archive.read("r").rows.tobytes() == rows.tobytes()
 
 
 def test_an_archived_run_is_a_file_that_numpy_reads(tmp_path: Path) -> None:
-    open_archive(tmp_path).add(run())
+    open_archive(tmp_path, SCHEMA).add(run())
     assert np.array_equal(np.load(tmp_path / "eng-0123456789.npy"), run().rows)
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty", "label", "other", "text"])
 def test_a_damaged_object_is_refused_with_its_name_and_a_remedy(tmp_path: Path, damage: str) -> None:
-    archive = open_archive(tmp_path)
+    archive = open_archive(tmp_path, SCHEMA)
     archive.add_all([run("eng-a"), run("eng-b", first=4.0)])
     path = tmp_path / "eng-a.npy"
     content = path.read_bytes()
@@ -166,14 +167,14 @@ def test_a_damaged_object_is_refused_with_its_name_and_a_remedy(tmp_path: Path, 
 
 
 def test_what_a_killed_writer_left_is_passed_over(tmp_path: Path) -> None:
-    archive = open_archive(tmp_path)
+    archive = open_archive(tmp_path, SCHEMA)
     archive.add(run())
     (tmp_path / ".eng-x.npy.abc").write_bytes(b"half")
     assert archive.run_ids() == ["eng-0123456789"]
 
 
 def test_nothing_but_the_objects_is_left_in_the_folder(tmp_path: Path) -> None:
-    open_archive(tmp_path).add_all([run("eng-a"), run("eng-b")])
+    open_archive(tmp_path, SCHEMA).add_all([run("eng-a"), run("eng-b", first=4.0)])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["eng-a.npy", "eng-b.npy"]
 
 
@@ -194,24 +195,24 @@ def test_of_many_writers_of_one_new_id_one_wins_and_the_others_learn_it(archive:
 def test_a_folder_that_cannot_be_written_is_an_error_for_people(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match=r"cannot be (written|listed)"):
-        open_archive(tmp_path / "file" / "archive").add(run())
+        open_archive(tmp_path / "file" / "archive", SCHEMA).add(run())
 
 
 @pytest.mark.parametrize("location", ["", "http://host/x", "s3://", "s3:///prefix"])
 def test_a_location_that_is_no_archive_is_refused(location: str) -> None:
     with pytest.raises(DataError, match=r"not an archive|names no bucket"):
-        open_archive(location)
+        open_archive(location, SCHEMA)
 
 
 @pytest.mark.usefixtures("s3")
 def test_a_bucket_that_does_not_exist_is_an_error_for_people() -> None:
     with pytest.raises(DataError, match=r"s3://nowhere/x/.*NoSuchBucket.*AWS_ENDPOINT_URL"):
-        open_archive("s3://nowhere/x").run_ids()
+        open_archive("s3://nowhere/x", SCHEMA).run_ids()
 
 
 @pytest.mark.usefixtures("s3")
 def test_prefixes_of_one_bucket_are_archives_of_their_own() -> None:
-    outer, inner = open_archive("s3://archive/plants"), open_archive("s3://archive/plants/a")
+    outer, inner = open_archive("s3://archive/plants", SCHEMA), open_archive("s3://archive/plants/a", SCHEMA)
     inner.add(run("eng-a"))
     outer.add(run("eng-b"))
     assert (outer.run_ids(), inner.run_ids()) == (["eng-b"], ["eng-a"])
@@ -221,7 +222,7 @@ def test_prefixes_of_one_bucket_are_archives_of_their_own() -> None:
 def test_a_store_without_conditional_writes_still_never_replaces_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     from botocore.exceptions import ClientError
 
-    archive = open_archive("s3://archive/old-store")
+    archive = open_archive("s3://archive/old-store", SCHEMA)
     client = archive._store._client  # type: ignore[attr-defined]
     put = client.put_object
 
@@ -241,14 +242,14 @@ def test_a_missing_boto3_is_an_error_for_people(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setitem(sys.modules, "boto3", None)
     with pytest.raises(DataError, match="needs boto3"):
-        open_archive("s3://archive/x")
+        open_archive("s3://archive/x", SCHEMA)
 
 
 @pytest.mark.usefixtures("s3")
 def test_a_write_that_met_another_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     from botocore.exceptions import ClientError
 
-    archive = open_archive("s3://archive/busy")
+    archive = open_archive("s3://archive/busy", SCHEMA)
     client = archive._store._client  # type: ignore[attr-defined]
     put, conflicts = client.put_object, iter([True, True])
 
@@ -265,4 +266,4 @@ def test_a_write_that_met_another_is_tried_again(monkeypatch: pytest.MonkeyPatch
 def test_a_bad_endpoint_is_an_error_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "not a url")
     with pytest.raises(DataError, match="AWS_ENDPOINT_URL"):
-        open_archive("s3://archive/x")
+        open_archive("s3://archive/x", SCHEMA)

@@ -16,6 +16,7 @@ from driftloop.fleet.commands import archive_app
 from driftloop.fleet.runs import Run
 from driftloop.fleets.cmapss import files
 from driftloop.fleets.cmapss.commands import data_app
+from driftloop.fleets.cmapss.schema import SCHEMA
 from driftloop.protocol import archive_client
 from driftloop.settings import Settings
 
@@ -28,7 +29,7 @@ class Retrainer:
     """Stands in for the retrainer's archive endpoints; `failures` answers come before the first good one."""
 
     def __init__(self, folder: Path) -> None:
-        self.archive = open_archive(folder)
+        self.archive = open_archive(folder, SCHEMA)
         self.calls: list[int] = []
         self.failures: list[tuple[int, Any]] = []
         outer = self
@@ -41,6 +42,8 @@ class Retrainer:
                     self._answer(401, {"detail": "token"})
                 elif outer.failures:
                     self._answer(*outer.failures.pop(0))
+                elif json.loads(body).get("only_check"):
+                    self._answer(200, {"added": [], "known": []})
                 else:
                     runs = [Run(run["run_id"], np.array(run["rows"])) for run in json.loads(body)["runs"]]
                     new = outer.archive.add_all(runs)

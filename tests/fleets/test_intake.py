@@ -4,13 +4,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from driftloop import fleets
 from driftloop.errors import DataError
 from driftloop.fleet.archive import open_archive
-from driftloop.fleet.intake import read_completed
+from driftloop.fleet.intake import read_files
 from driftloop.fleet.runs import Run
+from driftloop.fleets.cmapss.schema import SCHEMA
 from driftloop.fleets.cmapss.source import engine_id
 
 ROWS = np.arange(72, dtype=np.float64).reshape(3, 24)
+
+
+def read_completed(path: Path, prefix: str | None = None) -> list[Run]:
+    """The runs of one file of C-MAPSS's form."""
+    return read_files([path], SCHEMA, own=fleets.reader(SCHEMA), prefix=prefix).runs
 
 
 def test_units_of_a_train_file_get_the_ids_that_the_fleet_has(fleet_folder: Path) -> None:
@@ -37,7 +44,7 @@ def test_a_numpy_file_is_one_run_named_as_the_file(tmp_path: Path) -> None:
 
 
 def test_objects_of_an_archive_can_be_added_to_another_and_are_checked(tmp_path: Path) -> None:
-    open_archive(tmp_path).add(Run("eng-a", ROWS))
+    open_archive(tmp_path, SCHEMA).add(Run("eng-a", ROWS))
     path = tmp_path / "eng-a.npy"
     assert read_completed(path)[0].sha256 == Run("eng-a", ROWS).sha256
     content = path.read_bytes()

@@ -42,12 +42,12 @@ CREATED = "2001-01-01T00:00:00.000Z"
 
 def archive(folder: Path, run_id: str, rows: material.Rows) -> None:
     """Add a run to the archive in `folder`."""
-    open_archive(folder).add(Run(run_id, rows))
+    open_archive(folder, SCHEMA).add(Run(run_id, rows))
 
 
 def archived(folder: Path, run_id: str) -> material.Rows:
     """The rows of a run in the archive in `folder`."""
-    return open_archive(folder).read(run_id).rows
+    return open_archive(folder, SCHEMA).read(run_id).rows
 
 
 COLUMNS = SCHEMA.columns

@@ -30,8 +30,14 @@ class FakeArchive:
 
     ids: list[str] = field(default_factory=list)
 
-    def run_ids(self) -> list[str]:
+    def failed_ids(self) -> list[str]:
         return sorted(self.ids)
+
+    def total(self) -> int:
+        return len(self.ids)
+
+    def roles(self) -> dict[str, str]:
+        return {}
 
 
 class FakeRegistry:

@@ -9,6 +9,7 @@ import pytest
 from driftloop.drift import outcomes
 from driftloop.fleet.archive import open_archive
 from driftloop.fleet.runs import Run
+from driftloop.fleets.cmapss.schema import SCHEMA
 from driftloop.loop.events import EventLog
 from driftloop.loop.feedback import FeedbackLog, Outcome
 from driftloop.loop.judge.concept import ConceptWatch
@@ -59,7 +60,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 class World:
     def __init__(self, folder: Path, trained: Path) -> None:
-        self.folder, self.archive, self.registry = folder, open_archive(folder / "archive"), Registry(trained)
+        self.folder, self.archive, self.registry = folder, open_archive(folder / "archive", SCHEMA), Registry(trained)
         self.archive.add_all(fleet(per_role=10))
         self.retrainer = Retrainer()
         self.restart()

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from driftloop.errors import DataError
+from driftloop.fleet import roles
 from driftloop.fleet.runs import Run
+from driftloop.fleet.schema import LEAST
 from driftloop.fleets.cmapss.schema import SCHEMA
 from driftloop.loop import dataset
 from driftloop.loop.judge import plan
@@ -77,12 +79,26 @@ def test_runs_that_the_archive_lost_are_named():
     assert plan.make(old[1:], manifest_of(old), SCHEMA).missing == ["eng-a0"]
 
 
-def test_too_few_new_engines_are_told_by_number_and_role():
-    assert plan.lacking([f"eng-{i}" for i in range(200)], 20) is None
-    few = plan.lacking(["eng-1", "eng-2"], 20)
+def test_too_few_new_engines_are_told_by_number():
+    assert plan.lacking([f"eng-{i}" for i in range(200)], 20, SCHEMA.least) is None
+    few = plan.lacking(["eng-1", "eng-2"], 20, SCHEMA.least)
     assert few is not None
     assert few.startswith("2 new completed runs, 20 are needed")
-    assert "in role gate, 3 are needed" in few
+
+
+def test_enough_new_engines_whose_hash_gives_a_role_too_few_are_dealt():
+    units = [f"cell-{i}" for i in range(11)]
+    assert roles.lacking(map(roles.role_of, units), LEAST)
+    assert plan.lacking(units, 11, LEAST) is None
+
+
+def test_roles_that_are_fixed_stand_against_dealing():
+    units = [f"cell-{i}" for i in range(11)]
+    found = plan.lacking(units, 11, LEAST, dict.fromkeys(units, "train"))
+    assert found == (
+        "0 of them in role early_stop, 1 are needed; 0 of them in role calibrate, 2 are needed; "
+        "0 of them in role gate, 3 are needed"
+    )
 
 
 def test_a_plan_written_is_the_plan_read(tmp_path):

@@ -12,7 +12,7 @@ from driftloop.errors import BundleError, DataError
 from driftloop.fleet.archive import Archive, open_archive
 from driftloop.fleet.roles import with_role
 from driftloop.fleet.runs import Run, windows
-from driftloop.fleets.cmapss.schema import RUL_CAP
+from driftloop.fleets.cmapss.schema import RUL_CAP, SCHEMA
 from driftloop.model import answers, bundle
 from driftloop.model.bundle import BASELINE, CHECKPOINT, MODEL, ManifestEntry, read_metadata, write_metadata
 from driftloop.training import build
@@ -23,7 +23,7 @@ CREATED = "2026-01-01T00:00:00.000Z"
 
 @pytest.fixture
 def archive(old_runs: list[Run], tmp_path: Path) -> Archive:
-    found = open_archive(tmp_path / "archive")
+    found = open_archive(tmp_path / "archive", SCHEMA)
     found.add_all(old_runs)
     return found
 
@@ -126,12 +126,12 @@ def test_a_rebuilt_baseline_has_the_same_bytes(champion: Path, archive: Archive)
 
 
 def test_a_baseline_is_not_rebuilt_from_other_data(champion: Path, old_runs: list[Run], tmp_path: Path) -> None:
-    other = open_archive(tmp_path / "other")
+    other = open_archive(tmp_path / "other", SCHEMA)
     other.add_all([Run(run.run_id, run.rows + 1.0) for run in old_runs])
     with pytest.raises(DataError, match="not what the manifest says"):
         build.rebuild_baseline(champion, other)
     with pytest.raises(DataError, match="no such run"):
-        build.rebuild_baseline(champion, open_archive(tmp_path / "empty"))
+        build.rebuild_baseline(champion, open_archive(tmp_path / "empty", SCHEMA))
 
 
 def test_a_baseline_can_be_rebuilt_where_it_is_missing(champion: Path, archive: Archive, tmp_path: Path) -> None:

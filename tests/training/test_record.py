@@ -13,6 +13,7 @@ from driftloop import cli
 from driftloop.errors import DriftloopError, RegistryUnavailable
 from driftloop.fleet.archive import open_archive
 from driftloop.fleet.runs import Run
+from driftloop.fleets.cmapss.schema import SCHEMA
 from driftloop.model import bundle
 from driftloop.model.bundle import BASELINE, CHECKPOINT, SERVING_FILES, read_metadata
 from driftloop.model.registry import PRODUCTION, Registry
@@ -100,7 +101,7 @@ def test_a_registry_that_is_away_is_reported_as_such(champion: Path) -> None:
 def test_train_promotes_a_champion_and_then_starts_from_it(
     settings: Settings, registry: Registry, old_runs: list[Run], new_runs: list[Run], tmp_path: Path
 ) -> None:
-    archive = open_archive(settings.archive_location)
+    archive = open_archive(settings.archive_location, SCHEMA)
     archive.add_all(old_runs)
     first = call("train", "--promote", "--seed", "3")
     assert (registry.alias(PRODUCTION), first["training"]) == (first["version"], "full")
@@ -118,7 +119,7 @@ def test_train_promotes_a_champion_and_then_starts_from_it(
 def test_train_without_registration_learns_from_the_runs_of_a_manifest(
     champion: Path, old_runs: list[Run], new_runs: list[Run], tmp_path: Path, settings: Settings
 ) -> None:
-    open_archive(tmp_path / "runs").add_all(old_runs + new_runs)
+    open_archive(tmp_path / "runs", SCHEMA).add_all(old_runs + new_runs)
     manifest = tmp_path / "manifest.json"
     manifest.write_text(json.dumps(json.loads((champion / "metadata.json").read_text())["manifest"]))
     answer = call(
@@ -151,7 +152,7 @@ def test_refresh_leaves_an_equal_baseline_alone_and_replaces_another(
 ) -> None:
     with pytest.raises(DriftloopError, match="nothing is in production"):
         call("baseline", "refresh")
-    open_archive(settings.archive_location).add_all(old_runs)
+    open_archive(settings.archive_location, SCHEMA).add_all(old_runs)
     folder = tiny_bundle(tmp_path / "model", runs=old_runs)
     good = (folder / BASELINE).read_bytes()
     (folder / BASELINE).write_bytes(good.replace(b'"min_n": 300', b'"min_n": 301'))
@@ -168,7 +169,7 @@ def test_refresh_leaves_an_equal_baseline_alone_and_replaces_another(
 
 
 def test_people_are_told_the_figures(settings: Settings, old_runs: list[Run]) -> None:
-    open_archive(settings.archive_location).add_all(old_runs)
+    open_archive(settings.archive_location, SCHEMA).add_all(old_runs)
     result = CliRunner().invoke(cli.build(["train"]), ["train"], catch_exceptions=False)
     assert "early-stop RMSE" in result.output
     assert commands.baseline_app.info.help

@@ -17,6 +17,7 @@ from sqlalchemy.exc import IntegrityError
 
 from driftloop.errors import DriftloopError
 from driftloop.fleet.archive import open_archive
+from driftloop.fleets.cmapss.schema import SCHEMA
 from driftloop.settings import Settings
 from driftloop.training import tuning
 from driftloop.training.tuning import Budget
@@ -42,7 +43,7 @@ class Tuning:
         # Judging engines that cannot be read show that nobody reads them.
         archive = folder / "state" / "archive"
         runs = fleet(per_role=6)
-        open_archive(archive).add_all(runs)
+        open_archive(archive, SCHEMA).add_all(runs)
         for run in runs:
             if run.role in ("gate", "live"):
                 (archive / f"{run.run_id}.npy").write_bytes(b"damaged")
@@ -166,7 +167,7 @@ def test_the_result_is_files_that_train_and_people_can_use(tuned: Tuning, tmp_pa
     best = json.loads((out / "best_config.json").read_text())
     assert best["steps"] == 24
     # Without the damaged engines: training reads the whole archive.
-    open_archive(tmp_path / "archive").add_all(fleet(per_role=6))
+    open_archive(tmp_path / "archive", SCHEMA).add_all(fleet(per_role=6))
     done = subprocess.run(
         [*COMMAND[:3], "train", "--config", str(out / "best_config.json"), "--no-register", "--json",
          "--runs-dir", str(tmp_path / "archive"), "--output", str(tmp_path / "bundle")],
@@ -215,7 +216,7 @@ def test_a_worker_that_comes_too_late_to_make_the_tables_uses_those_of_the_other
 
 
 def test_only_engines_that_are_learnt_from_are_read(tmp_path: Path) -> None:
-    archive = open_archive(tmp_path)
+    archive = open_archive(tmp_path, SCHEMA)
     archive.add_all(fleet())
     read: list[str] = []
     archive.read_all = lambda ids=None: read.extend(ids) or []  # type: ignore[method-assign,func-returns-value]

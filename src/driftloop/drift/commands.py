@@ -128,7 +128,10 @@ def report(
     weights = dict(zip((domain.domain for domain in baseline.domains), baseline.weights, strict=True))
     current = made.served_rows(configured.state_dir / "inference", version or model.version, rows)
     reference = made.training_rows(
-        open_archive(configured.archive_location), read_metadata(model.folder).manifest, weights, rows
+        open_archive(configured.archive_location, configured.schema),
+        read_metadata(model.folder).manifest,
+        weights,
+        rows,
     )
     result = made.make_report(current, reference, to, version=version or model.version, threshold=threshold)
     if configured.pushgateway_url:

@@ -1,89 +1,78 @@
 """The archive: completed runs-to-failure, kept for good in a folder or an S3 bucket; what retraining learns from.
 
-Each run is one object, `<run id>.npy`: a NumPy file of the rows (float64 `[cycles, 24]`, which `numpy.load`
-reads), followed by one line of JSON with the run's id and the SHA-256 of its rows, checked at every read.
+Each run is one object, `<run id>.npy` (`driftloop.fleet.objects`). Beside the runs there are numbered records,
+`roles-000001.json` with the roles that were dealt and `withdrawn-000001.json` with runs that are not to be learnt from.
 Objects are written once and never changed or deleted, so any number of writers and readers may share an archive.
+
+Rows that are archived already are the same run, whatever id they come under. Two writers that bring the same rows
+under two ids at once both find out afterwards; of such twins the first by name stays, and the others are withdrawn.
 """
 
-import errno
-import io
-import json
-import os
-import re
-import tempfile
-import time
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
-import numpy as np
+import msgspec
 
+from driftloop import durable
 from driftloop.errors import DataError
+from driftloop.fleet import roles
+from driftloop.fleet.objects import (
+    LABEL_BYTES,
+    Label,
+    check_fleet,
+    check_run,
+    decode,
+    encode,
+    is_run_id,
+    label_of,
+    read_label,
+)
 from driftloop.fleet.runs import Run
-from driftloop.fleets.cmapss.schema import COLUMNS, N_COLUMNS
+from driftloop.fleet.schema import Schema
+from driftloop.fleet.stores import Store, open_store
 
 _SUFFIX = ".npy"
-_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_LIMIT = float(np.finfo(np.float32).max)
-_RESTORE = "restore this object from a backup, or delete it and add the run again"
+_DAMAGED = "restore this object from a backup"
 
 
 class RunConflict(DataError):
-    """A run whose id is in the archive already, with other rows."""
+    """A run whose id is in the archive already, with other rows, or whose rows were withdrawn."""
 
 
-def check_run(run: Run) -> None:
-    """Raise DataError, naming the field, unless `run` can be archived.
+class Kept(NamedTuple):
+    """What became of a run: the id under which its rows are archived, and whether that is new."""
 
-    Its id must do for a file name, its rows must be `[cycles >= 2, 24]`, finite and within float32, and it must
-    have run to failure.
-    """
-    if not _RUN_ID.fullmatch(run.run_id):
-        what = f"the run id {run.run_id[:80]!r} must be 1 to 128 letters, digits, points, dashes or underscores"
-        raise DataError(what, remedy="give the run another id, such as eng-0123456789")
-    where = f"run {run.run_id}"
-    if run.rows.ndim != 2 or run.rows.shape[1] != N_COLUMNS or len(run.rows) < 2:
-        what = f"rows have the shape {list(run.rows.shape)}, not [cycles, {N_COLUMNS}] with at least 2 cycles"
-        raise DataError(what, where=where, remedy=f"send all {N_COLUMNS} columns of every cycle")
-    if run.remaining:
-        what = f"the engine had {run.remaining} cycles left; only completed runs-to-failure can be archived"
-        raise DataError(what, where=where, remedy="add the run when the engine has failed")
-    bad = ~(np.abs(run.rows) <= _LIMIT)
-    if bad.any():
-        row, column = (int(i) for i in np.argwhere(bad)[0])
-        what = f"rows[{row}][{column}] ({COLUMNS[column]}) is {run.rows[row, column]}, not a finite float32"
-        raise DataError(what, where=where, remedy="send the measured value, or leave the run out")
+    run_id: str
+    is_new: bool
 
 
-class Store(Protocol):
-    """Where objects are: put once, never overwritten."""
+class Withdrawal(msgspec.Struct, frozen=True):
+    """One record of runs that are never learnt from again."""
 
-    def put_new(self, objects: Sequence[tuple[str, bytes]]) -> list[bool]:
-        """Store each object whose name is free; for each, True if it was stored and False if the name is taken."""
-        ...
-
-    def get(self, name: str) -> bytes | None:
-        """An object's bytes, or None where there is none of that name."""
-        ...
-
-    def names(self) -> list[str]:
-        """The names of all objects, sorted."""
-        ...
-
-    def where(self, name: str) -> str:
-        """The full name of an object, for people."""
-        ...
+    time: str
+    reason: str
+    runs: list[str]
 
 
 class Archive:
-    """Append-only set of completed runs; `open_archive` makes one."""
+    """Append-only set of completed runs of one fleet; `open_archive` makes one."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, schema: Schema) -> None:
+        self._store, self.schema = store, schema
+        self._lock = threading.RLock()
+        # What was read of objects that never change.
+        self._labels: dict[str, Label | None] = {}
+        self._roles: dict[str, str] = {}
+        self._withdrawn: dict[str, Withdrawal] = {}
+        self._records: set[str] = set()
+
+    # Adding.
 
     def add(self, run: Run) -> bool:
-        """Archive one run: True if it is new, False if it was there already, row for row.
+        """Archive one run: True if it is new, False if its rows were there already.
 
         When this returns, the run is on disk. Raises DataError for a run that `check_run` refuses and RunConflict
         for an id that is taken by other rows.
@@ -92,237 +81,252 @@ class Archive:
 
     def add_all(self, runs: Sequence[Run]) -> list[bool]:
         """Archive many runs as `add` does; no run is stored unless every one of them may be."""
-        unique: dict[str, Run] = {}
+        return [kept.is_new for kept in self.keep(runs)]
+
+    def keep(self, runs: Sequence[Run]) -> list[Kept]:
+        """Archive many runs as `add_all` does, and say under which id the rows of each are archived."""
         for run in runs:
-            check_run(run)
-            if unique.setdefault(run.run_id, run).sha256 != run.sha256:
-                raise RunConflict("is given twice with different rows", where=f"run {run.run_id}")
-        known = set(self.run_ids()) & unique.keys()
-        for run_id in known:
-            self._check_same(unique[run_id])
-        fresh = [run for run_id, run in unique.items() if run_id not in known]
-        stored = self._store.put_new([(run.run_id + _SUFFIX, _encode(run)) for run in fresh])
-        added = {run.run_id for run, is_new in zip(fresh, stored, strict=True) if is_new}
-        for run in fresh:
-            if run.run_id not in added:  # another writer was faster
-                self._check_same(run)
-        answers = []
-        for run in runs:
-            answers.append(run.run_id in added)
-            added.discard(run.run_id)  # a run given twice in one call is new the first time only
-        return answers
+            check_run(run, self.schema)
+        with self._lock:
+            labels = self._read_labels()
+            under = self._by_rows(labels)
+            fresh: dict[str, Run] = {}
+            answers: list[Kept] = []
+            for run in runs:
+                if run.run_id in fresh or run.run_id in labels:
+                    _check_same(run, fresh.get(run.run_id) or self._read(run.run_id), given_twice=run.run_id in fresh)
+                    gone = run.run_id in self._withdrawn
+                    answers.append(Kept(under.get(run.sha256, run.run_id) if gone else run.run_id, False))
+                elif run.sha256 in under:
+                    same = under[run.sha256]
+                    _check_same(run, fresh.get(same) or self._read(same))
+                    answers.append(Kept(same, False))
+                else:
+                    fresh[run.run_id] = run
+                    under[run.sha256] = run.run_id
+                    answers.append(Kept(run.run_id, True))
+            for answer in answers:
+                self._refuse_withdrawn(answer.run_id)
+            objects = [(run_id + _SUFFIX, encode(run, self.schema)) for run_id, run in fresh.items()]
+            stored = dict(zip(fresh, self._store.put_new(objects), strict=True))
+            for run_id, is_new in stored.items():
+                if is_new:
+                    self._labels[run_id] = label_of(fresh[run_id], self.schema)
+                else:  # another writer was faster
+                    _check_same(fresh[run_id], self._read(run_id))
+            stays = self._settle_twins(fresh) if fresh else {}
+        return [
+            Kept(stays.get(kept.run_id, kept.run_id), kept.is_new and stored[kept.run_id] and kept.run_id not in stays)
+            for kept in answers
+        ]
+
+    def archived_as(self, sha256: Iterable[str]) -> dict[str, str]:
+        """The ids under which rows with these sums are archived; what is not archived is left out."""
+        with self._lock:
+            under = self._by_rows(self._read_labels())
+        return {rows: under[rows] for rows in sha256 if rows in under}
+
+    # Reading.
 
     def run_ids(self) -> list[str]:
-        """The ids of all archived runs, sorted."""
-        return [name.removesuffix(_SUFFIX) for name in self._store.names() if name.endswith(_SUFFIX)]
+        """The ids of all archived runs but the withdrawn ones, sorted."""
+        names = self._look()
+        return [run_id for run_id in _runs(names) if run_id not in self._withdrawn]
+
+    def failed_ids(self) -> list[str]:
+        """The ids of all archived runs that have labels: neither withdrawn nor censored; sorted."""
+        with self._lock:
+            labels = self._read_labels()
+            censored = {run_id for run_id, label in labels.items() if label is not None and label.censored}
+            return [run_id for run_id in sorted(labels) if run_id not in censored and run_id not in self._withdrawn]
+
+    def total(self) -> int:
+        """How many runs were ever archived, withdrawn ones among them: a number that only grows."""
+        return len(_runs(self._store.names()))
 
     def read(self, run_id: str) -> Run:
-        """One run; raises DataError where it is missing or damaged, naming the object and what to do."""
-        name = run_id + _SUFFIX
-        content = self._store.get(name) if _RUN_ID.fullmatch(run_id) else None
-        if content is None:
-            raise DataError("there is no such run in the archive", where=self._store.where(name))
-        return decode(run_id, content, self._store.where(name))
+        """One run, also a withdrawn one; raises DataError where it is missing, damaged or another fleet's."""
+        self._look()
+        return self._read(run_id)
 
     def read_all(self, ids: Iterable[str] | None = None) -> list[Run]:
-        """The runs with `ids`, in their order, by default all of them sorted by id; raises DataError as `read` does."""
-        wanted = self.run_ids() if ids is None else list(ids)
+        """The runs with `ids`, in their order, by default all of `run_ids`; raises DataError as `read` does."""
+        known = self.run_ids()
+        wanted = known if ids is None else list(ids)
         with ThreadPoolExecutor(max_workers=8) as pool:
-            return list(pool.map(self.read, wanted))
+            return list(pool.map(self._read, wanted))
 
-    def _check_same(self, run: Run) -> None:
-        if self.read(run.run_id).sha256 != run.sha256:
+    # Roles.
+
+    def roles(self) -> dict[str, str]:
+        """The roles that were dealt; for any other run its id decides (`roles.role_of`)."""
+        self._look()
+        return dict(self._roles)
+
+    def roles_of(self, run_ids: Iterable[str]) -> dict[str, str]:
+        """The role of each run: the one that was dealt, or else the hash's."""
+        dealt = self.roles()
+        return {run_id: dealt.get(run_id) or roles.role_of(run_id) for run_id in run_ids}
+
+    def deal(
+        self,
+        run_ids: Collection[str],
+        *,
+        known: Mapping[str, str] | None = None,
+        least: Mapping[str, int] | None = None,
+        always: bool = False,
+    ) -> dict[str, str]:
+        """The role of each of `run_ids`, dealt where the hash gives too few units to one (`roles.deal`).
+
+        What was dealt is written down, so that everybody reads it from here and it never changes; of two writers at
+        once the first one's roles hold. `known` are roles that models were trained with, `least` the numbers that are
+        needed, by default the fleet's. With `always` the roles are written down also where the hash does.
+        """
+        needed = self.schema.least if least is None else least
+        while True:
+            names = self._look()
+            fixed = {**(known or {}), **self._roles}
+            dealt = roles.deal(run_ids, needed, fixed)
+            new = {run_id: role for run_id, role in dealt.items() if run_id not in fixed}
+            if not new or not (always or any(role != roles.role_of(run_id) for run_id, role in new.items())):
+                return dealt
+            if self._put_record("roles", names, new):
+                return dealt
+
+    # Taking back.
+
+    def withdraw(self, run_ids: Collection[str], reason: str) -> list[str]:
+        """Write down that these runs are never to be learnt from again; returns those for which that is new.
+
+        Raises DataError naming a run that is not archived; nothing is written then.
+        """
+        while True:
+            names = self._look()
+            unknown = sorted(set(run_ids) - set(_runs(names)))
+            if unknown:
+                raise DataError("there is no such run in the archive", where=self._store.where(unknown[0] + _SUFFIX))
+            new = sorted(set(run_ids) - self._withdrawn.keys())
+            if not new:
+                return []
+            record = Withdrawal(durable.now(), reason, new)
+            if self._put_record("withdrawn", names, msgspec.to_builtins(record)):
+                return new
+
+    def withdrawn(self) -> dict[str, Withdrawal]:
+        """The withdrawn runs, each with the record that says so."""
+        self._look()
+        return dict(self._withdrawn)
+
+    # Parts.
+
+    def _look(self) -> list[str]:
+        """The names of all objects, after records that are new were read."""
+        names = self._store.names()
+        with self._lock:
+            for name in names:
+                if name not in self._records and name.endswith(".json"):
+                    self._read_record(name)
+        return names
+
+    def _read_record(self, name: str) -> None:
+        kind, where = name.partition("-")[0], self._store.where(name)
+        content = self._store.get(name) or b""
+        if kind == "roles":
+            for run_id, role in durable.decode_json(content, dict[str, str], where=where, remedy=_DAMAGED).items():
+                self._roles.setdefault(run_id, role)
+        elif kind == "withdrawn":
+            record = durable.decode_json(content, Withdrawal, where=where, remedy=_DAMAGED)
+            for run_id in record.runs:
+                self._withdrawn.setdefault(run_id, record)
+        self._records.add(name)
+
+    def _put_record(self, kind: str, names: Sequence[str], content: Any) -> bool:
+        """Write the next numbered record; False where another writer took the number, who must be read first."""
+        last = max((name for name in names if name.startswith(f"{kind}-") and name.endswith(".json")), default="-0")
+        number = 1 + int(last.rpartition("-")[2].removesuffix(".json"))
+        return self._store.put_new([(f"{kind}-{number:06d}.json", msgspec.json.encode(content, order="sorted"))])[0]
+
+    def _read(self, run_id: str) -> Run:
+        name = run_id + _SUFFIX
+        content = self._store.get(name) if is_run_id(run_id) else None
+        if content is None:
+            raise DataError("there is no such run in the archive", where=self._store.where(name))
+        run = decode(run_id, content, self._store.where(name), self.schema)
+        return roles.assign([run], self._roles)[0]
+
+    def _read_labels(self) -> dict[str, Label | None]:
+        """The labels of all archived runs, None for a damaged one; raises DataError for a run of another fleet."""
+        ids = _runs(self._look())
+        new = [run_id for run_id in ids if run_id not in self._labels]
+        with ThreadPoolExecutor(max_workers=8) as pool:
+            tails = pool.map(lambda run_id: self._store.tail(run_id + _SUFFIX, LABEL_BYTES), new)
+            for run_id, tail in zip(new, tails, strict=True):
+                label = read_label(run_id, tail or b"")
+                if label is not None:
+                    check_fleet(label, self._store.where(run_id + _SUFFIX), self.schema)
+                self._labels[run_id] = label
+        return self._labels
+
+    def _by_rows(self, labels: Mapping[str, Label | None]) -> dict[str, str]:
+        """The run that has each set of rows: one that was not withdrawn, where there is one."""
+        found: dict[str, str] = {}
+        for run_id in sorted(labels, key=lambda name: (name in self._withdrawn, name)):
+            label = labels[run_id]
+            if label is not None:
+                found.setdefault(label.sha256, run_id)
+        return found
+
+    def _settle_twins(self, fresh: Mapping[str, Run]) -> dict[str, str]:
+        """Withdraw what another writer has archived under another id meanwhile; for each of `fresh` that went, what
+        stays.
+        """
+        by_rows: dict[str, list[str]] = {}
+        for run_id, label in self._read_labels().items():
+            if label is not None and run_id not in self._withdrawn:
+                by_rows.setdefault(label.sha256, []).append(run_id)
+        stays = {}
+        for run in fresh.values():
+            first, *others = sorted(by_rows.get(run.sha256, [])) or [run.run_id]
+            if others:
+                self.withdraw(others, f"the same rows as run {first}")
+            if run.run_id in others:
+                stays[run.run_id] = first
+        return stays
+
+    def _refuse_withdrawn(self, run_id: str) -> None:
+        record = self._withdrawn.get(run_id)
+        if record is not None:
             raise RunConflict(
-                "is in the archive already with other rows; an archived run never changes",
-                where=f"run {run.run_id}",
-                remedy="give the run another id, or use another archive for another fleet",
+                f"was withdrawn at {record.time} ({record.reason}) and is never learnt from again",
+                where=f"run {run_id}",
+                remedy="leave these rows out",
             )
 
 
-def open_archive(location: str | Path) -> Archive:
-    """The archive in a folder (made at the first `add`) or at `s3://bucket/prefix`.
-
-    S3 is configured by the standard variables (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL and so
-    on). Raises DataError for a location that cannot be one.
-    """
-    text = str(location)
-    if text.startswith("s3://"):
-        bucket, _, prefix = text.removeprefix("s3://").partition("/")
-        if not bucket:
-            raise DataError("names no bucket", where=text, remedy="write it as s3://bucket/prefix")
-        return Archive(_BucketStore(bucket, prefix.strip("/")))
-    if "://" in text or not text:
-        raise DataError("is not an archive", where=text or "archive", remedy="give a folder or s3://bucket/prefix")
-    return Archive(_FolderStore(Path(text)))
+def open_archive(location: str | Path, schema: Schema) -> Archive:
+    """The archive of a fleet in a folder (made at the first `add`) or at `s3://bucket/prefix` (`stores.open_store`)."""
+    return Archive(open_store(location), schema)
 
 
-def decode(run_id: str, content: bytes, where: str) -> Run:
-    """The run in an archived object's bytes; raises DataError where they are not what was written for `run_id`."""
-    buffer = io.BytesIO(content)
-    try:
-        run = Run(run_id, np.load(buffer, allow_pickle=False))
-        label = json.loads(buffer.read())
-        intact = run.rows.dtype == np.float64 and label == {"run_id": run_id, "sha256": run.sha256}
-    except (ValueError, EOFError, OSError, AttributeError, MemoryError):
-        intact = False
-    if not intact:
-        raise DataError("the archived run is damaged: its rows do not match its checksum", where=where, remedy=_RESTORE)
-    return run
-
-
-def _encode(run: Run) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, np.ascontiguousarray(run.rows, dtype="<f8"), allow_pickle=False)
-    buffer.write(b"\n" + json.dumps({"run_id": run.run_id, "sha256": run.sha256}).encode() + b"\n")
-    return buffer.getvalue()
-
-
-class _FolderStore:
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def put_new(self, objects: Sequence[tuple[str, bytes]]) -> list[bool]:
-        if not objects:
-            return []
-        temporary: list[str] = []
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            # All bytes reach the disk under temporary names before any name is taken.
-            for name, content in objects:
-                handle, path = tempfile.mkstemp(dir=self._folder, prefix=f".{name}.")
-                temporary.append(path)
-                with os.fdopen(handle, "wb") as file:
-                    os.fchmod(handle, 0o644)
-                    file.write(content)
-                    file.flush()
-                    os.fsync(handle)
-            stored = [self._link(path, self._folder / name) for path, (name, _) in zip(temporary, objects, strict=True)]
-            self._sync()
-        except OSError as error:
-            remedy = "free some space" if error.errno == errno.ENOSPC else "make the archive's folder writable"
-            what = f"the runs cannot be written: {error.strerror}"
-            raise DataError(what, where=str(self._folder), remedy=remedy) from error
-        finally:
-            for path in temporary:
-                Path(path).unlink(missing_ok=True)
-        return stored
-
-    def get(self, name: str) -> bytes | None:
-        try:
-            return (self._folder / name).read_bytes()
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise DataError(f"cannot be read: {error.strerror}", where=self.where(name)) from error
-
-    def names(self) -> list[str]:
-        try:
-            return sorted(path.name for path in self._folder.iterdir() if not path.name.startswith("."))
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise DataError(f"cannot be listed: {error.strerror}", where=str(self._folder)) from error
-
-    def where(self, name: str) -> str:
-        return str(self._folder / name)
-
-    @staticmethod
-    def _link(temporary: str, path: Path) -> bool:
-        # Unlike a rename, a link never replaces what another writer has put there meanwhile.
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            return False
-        return True
-
-    def _sync(self) -> None:
-        handle = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-class _BucketStore:
-    def __init__(self, bucket: str, prefix: str) -> None:
-        try:
-            import boto3
-            from botocore.config import Config
-        except ImportError as error:
-            remedy = "pip install 'driftloop[data]'"
-            raise DataError("an S3 archive needs boto3", where=f"s3://{bucket}/{prefix}", remedy=remedy) from error
-        # Some S3 stores do not know the checksums that boto3 adds by default since 1.36.
-        config = Config(
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-            retries={"mode": "standard", "max_attempts": 5},
-            connect_timeout=5,
-            read_timeout=30,
+def _check_same(run: Run, known: Run, *, given_twice: bool = False) -> None:
+    """Raise RunConflict where a run contradicts the one that has its id or its rows."""
+    where = f"run {run.run_id}"
+    if known.sha256 != run.sha256 and given_twice:
+        raise RunConflict("is given twice with different rows", where=where)
+    if known.sha256 != run.sha256:
+        raise RunConflict(
+            "is in the archive already with other rows; an archived run never changes",
+            where=where,
+            remedy="give the run another id, or use another archive for another fleet",
         )
-        self._bucket, self._prefix = bucket, f"{prefix}/" if prefix else ""
-        try:
-            self._client = boto3.client("s3", config=config)
-        except Exception as error:
-            raise self._error("cannot be opened", "", error) from error
-
-    def put_new(self, objects: Sequence[tuple[str, bytes]]) -> list[bool]:
-        with ThreadPoolExecutor(max_workers=8) as pool:
-            return list(pool.map(self._put, objects))
-
-    def get(self, name: str) -> bytes | None:
-        try:
-            answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + name)
-            content: bytes = answer["Body"].read()
-        except Exception as error:
-            if _code(error) in ("NoSuchKey", "404"):
-                return None
-            raise self._error("cannot be read", name, error) from error
-        return content
-
-    def names(self) -> list[str]:
-        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix)
-        try:
-            keys = [entry["Key"].removeprefix(self._prefix) for page in pages for entry in page.get("Contents", ())]
-        except Exception as error:
-            raise self._error("cannot be listed", "", error) from error
-        return sorted(key for key in keys if "/" not in key)
-
-    def where(self, name: str) -> str:
-        return f"s3://{self._bucket}/{self._prefix}{name}"
-
-    def _put(self, entry: tuple[str, bytes], pauses_s: tuple[float, ...] = (0.1, 0.3, 1.0)) -> bool:
-        name, content = entry
-        try:
-            return self._put_if_free(name, content)
-        except Exception as error:
-            if not pauses_s or _code(error) not in ("ConditionalRequestConflict", "409"):
-                raise self._error("cannot be written", name, error) from error
-        # Two writers were under way with this name at once; S3 asks both to try again.
-        time.sleep(pauses_s[0])
-        return self._put(entry, pauses_s[1:])
-
-    def _put_if_free(self, name: str, content: bytes) -> bool:
-        key = self._prefix + name
-        try:
-            self._client.put_object(Bucket=self._bucket, Key=key, Body=content, IfNoneMatch="*")
-        except Exception as error:
-            if _code(error) in ("PreconditionFailed", "412"):
-                return False
-            if _code(error) not in ("NotImplemented", "501"):
-                raise
-            # A store without conditional writes: two writers of one new id could meet between these calls, so that
-            # what is stored is compared afterwards.
-            if self.get(name) is not None:
-                return False
-            self._client.put_object(Bucket=self._bucket, Key=key, Body=content)
-            return self.get(name) == content
-        return True
-
-    def _error(self, what: str, name: str, error: Exception) -> DataError:
-        remedy = "check AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, and that the bucket exists"
-        return DataError(f"{what}: {error}", where=self.where(name), remedy=remedy)
+    if known.censored != run.censored:
+        ends = ("failed", "was taken out before it failed")
+        raise RunConflict(
+            f"{ends[run.censored]}, but the same rows are there as run {known.run_id}, which {ends[known.censored]}",
+            where=where,
+            remedy="an archived run never changes: where it is wrong, it can be withdrawn (driftloop archive withdraw)",
+        )
 
 
-def _code(error: Exception) -> str:
-    response: dict[str, Any] = getattr(error, "response", {})
-    return str(response.get("Error", {}).get("Code", ""))
+def _runs(names: Iterable[str]) -> list[str]:
+    return [name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)]

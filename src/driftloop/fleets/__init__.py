@@ -2,7 +2,7 @@
 
 import importlib
 import os
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,6 +11,7 @@ from driftloop.fleet import fleet_file
 from driftloop.fleet.schema import Schema
 
 if TYPE_CHECKING:
+    from driftloop.fleet.intake import Reader
     from driftloop.settings import Settings
 
 _HERE = Path(__file__).parent
@@ -40,6 +41,18 @@ def load(name_or_path: str | os.PathLike[str]) -> Schema:
         what = f"the name {schema.name!r} is a built-in fleet's, which has other columns or another end"
         raise FleetError(what, where=str(path), remedy="give this fleet another name", key=("name",))
     return schema
+
+
+def reader(schema: Schema, *, failed: bool = False, censored: bool = False) -> "Reader | None":
+    """What reads files that only this fleet has, such as NASA's text; None for a fleet whose files are tables.
+
+    `failed` and `censored` are what somebody says of all units in the files.
+    """
+    if schema.name != "cmapss":
+        return None
+    from driftloop.fleets.cmapss.intake import read_text
+
+    return partial(read_text, failed=failed, censored=censored)
 
 
 @cache

@@ -8,6 +8,7 @@ import numpy as np
 
 from driftloop import durable
 from driftloop.errors import DataError, JsonError
+from driftloop.fleet import roles
 from driftloop.fleet.runs import Run
 from driftloop.loop.judge.plan import Plan, StuckSensor
 from driftloop.model.bundle import ManifestEntry
@@ -22,6 +23,7 @@ class _Stored(msgspec.Struct):
     excluded: list[StuckSensor]
     missing: list[str]
     superseded: list[str]
+    censored: list[str] = []
 
 
 def write(plan: Plan, folder: Path) -> None:
@@ -34,6 +36,7 @@ def write(plan: Plan, folder: Path) -> None:
         plan.excluded,
         plan.missing,
         [run.run_id for run in plan.superseded],
+        [run.run_id for run in plan.superseded if run.censored],
     )
     rows: dict[str, Any] = {run.run_id: run.rows for run in [*plan.old, *plan.new, *plan.superseded]}
     with (folder / _ROWS).open("wb") as file:
@@ -46,17 +49,19 @@ def read(folder: Path) -> Plan:
     try:
         stored = durable.read_json(folder / _PLAN, _Stored)
         rows = durable.read_arrays(folder / _ROWS)
-        runs = {run_id: Run(run_id, rows[run_id]) for run_id in [*stored.old, *stored.new, *stored.superseded]}
+        names, censored = [*stored.old, *stored.new, *stored.superseded], set(stored.censored)
+        runs = {run_id: Run(run_id, rows[run_id], censored=run_id in censored) for run_id in names}
     except (OSError, ValueError, KeyError, DataError, JsonError) as error:
         raise DataError(f"the data of a retraining cannot be read: {error}", where=str(folder)) from error
     for entry in stored.manifest:
         if entry.run_id not in runs or runs[entry.run_id].sha256 != entry.sha256:
             raise DataError(f"run {entry.run_id} is damaged", where=str(folder))
+    by_id = {run.run_id: run for run in roles.assign(runs.values(), {e.run_id: e.role for e in stored.manifest})}
     return Plan(
-        [runs[run_id] for run_id in stored.old],
-        [runs[run_id] for run_id in stored.new],
+        [by_id[run_id] for run_id in stored.old],
+        [by_id[run_id] for run_id in stored.new],
         stored.manifest,
         stored.excluded,
         stored.missing,
-        [runs[run_id] for run_id in stored.superseded],
+        [by_id[run_id] for run_id in stored.superseded],
     )

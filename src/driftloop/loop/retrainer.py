@@ -21,6 +21,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+import msgspec
+
 from driftloop import durable
 from driftloop.drift.verdict import WITHOUT_DRIFT
 from driftloop.errors import DriftloopError, RegistryUnavailable
@@ -61,8 +63,16 @@ log = logging.getLogger(__name__)
 class Archive(Protocol):
     """What the retrainer asks of the archive."""
 
-    def run_ids(self) -> list[str]:
-        """The ids of all archived runs."""
+    def failed_ids(self) -> list[str]:
+        """The ids of the archived runs that have labels: neither withdrawn nor censored."""
+        ...
+
+    def total(self) -> int:
+        """How many runs were ever archived."""
+        ...
+
+    def roles(self) -> dict[str, str]:
+        """The roles that were dealt."""
         ...
 
 
@@ -224,7 +234,7 @@ class Retrainer:
             champion = self.registry.alias(PRODUCTION)
             if champion is None:
                 raise Busy("nothing is in production", remedy="train and promote a first model: driftloop train")
-            missing = plan.lacking(self._new_runs(champion), self.settings.min_new_engines)
+            missing = self._lacking(self._new_runs(champion))
             if missing is not None:
                 raise Busy(missing, remedy="add completed runs: driftloop archive add FILE")
             now = durable.now()
@@ -241,7 +251,7 @@ class Retrainer:
             replaced = promotion.promote(self.registry, version, reason="by hand", cause=cause, report=self._append)
             if before != version:
                 with self._lock:
-                    self._state.reopen(version, f"version {version} was promoted again", len(self.archive.run_ids()))
+                    self._state.reopen(version, f"version {version} was promoted again", self.archive.total())
                     self._save()
         self._poke()
         return replaced
@@ -280,12 +290,21 @@ class Retrainer:
                 "history": [state.plain(item) for item in current.history],
                 "cooling_down_s": round(max(0.0, current.not_before - self._clock()), 1),
                 "last_event": self.events.last,
+                **self._about_to(),
             }
 
     @property
     def ready(self) -> bool:
         """Whether the registry has been seen and what an earlier retrainer left has been put in order."""
         return self._recovered
+
+    def known_roles(self) -> dict[str, str]:
+        """The roles that the production model was trained with."""
+        champion = self.registry.alias(PRODUCTION)
+        if champion is None:
+            return {}
+        self._new_runs(champion)
+        return {entry.run_id: entry.role for entry in self._manifests[champion]}
 
     def totals(self) -> dict[str, state.Total]:
         """All retrainings so far, by decision."""
@@ -313,10 +332,11 @@ class Retrainer:
                 self._refuse(attempt.cause, attempt.champion, f"version {champion} is in production")
                 self._save()
             return 0.0
-        missing = plan.lacking(self._runs_for(attempt), self.settings.min_new_engines)
+        missing = self._lacking(self._runs_for(attempt))
+        pause = self._pause_before(attempt) if missing is None else 0.0
         with self._lock:
-            if attempt not in self._state.queue:
-                return 0.0
+            if pause or attempt not in self._state.queue:
+                return pause
             self._state.queue.remove(attempt)
             if missing is None:
                 self._start(attempt)
@@ -347,13 +367,15 @@ class Retrainer:
                 self._finish("superseded", f"version {champion} is in production", None, cool_down=False)
             return 0.0
         # Runs that a pipeline has already found unusable are no reason to start another one.
-        if len(self.archive.run_ids()) <= attempt.archived:
+        if self.archive.total() <= attempt.archived:
             return None
-        if plan.lacking(self._runs_for(attempt), self.settings.min_new_engines) is None:
+        if self._lacking(self._runs_for(attempt)) is not None:
+            return None
+        pause = self._pause_before(attempt)
+        if not pause:
             with self._lock:
                 self._start(attempt)
-            return 0.0
-        return None
+        return pause
 
     def _running(self) -> float | None:
         outcome = self._backend.poll()
@@ -438,7 +460,7 @@ class Retrainer:
             now = durable.now()
             resumed = attempt.run != "" and self._state.phase == "running"
             attempt.run = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
-            attempt.archived = len(self.archive.run_ids())
+            attempt.archived = self.archive.total()
             attempt.started_at, attempt.step = now, None
             attempt.challenger = attempt.promoted_at = attempt.waiting_for = None
             self._state.attempt, self._state.phase = attempt, "running"
@@ -561,7 +583,7 @@ class Retrainer:
         duration = None
         if attempt is not None and attempt.started_at is not None:
             duration = round(self._clock() - durable.parse_time(attempt.started_at).timestamp(), 3)
-        archived = attempt.archived if attempt is not None and attempt.run else len(self.archive.run_ids())
+        archived = attempt.archived if attempt is not None and attempt.run else self.archive.total()
         return Decision(cause, decision, reason, durable.now(), archived, version, duration)
 
     def _admit(self, why: Cause, champion: str, *, first: bool) -> str:
@@ -578,7 +600,7 @@ class Retrainer:
         if settled is not None and settled.decision == promotion.PROMOTED:
             return "duplicate"
         stands = settled is not None and settled.decision not in UNDECIDED
-        if settled is not None and stands and len(self.archive.run_ids()) <= settled.archived:
+        if settled is not None and stands and self.archive.total() <= settled.archived:
             if first:
                 self._refuse(cause, champion, f"{settled.decision} before ({settled.reason}) and no new runs since")
             return "refused"
@@ -626,7 +648,7 @@ class Retrainer:
         if champion not in self._manifests:
             folder = self.registry.fetch(champion, self._folder / "bundles" / champion)
             self._manifests = {champion: read_metadata(folder).manifest}
-        return plan.new_run_ids(self.archive.run_ids(), self._manifests[champion])
+        return plan.new_run_ids(self.archive.failed_ids(), self._manifests[champion])
 
     def _runs_for(self, attempt: Attempt) -> list[str]:
         """The runs that a retraining would learn anew from."""
@@ -635,6 +657,36 @@ class Retrainer:
             return new
         changed = set(self._changed_runs())
         return [run_id for run_id in new if run_id in changed]
+
+    def _lacking(self, new: list[str]) -> str | None:
+        return plan.lacking(new, self.settings.new_units, self.settings.schema.least, self.archive.roles())
+
+    def _pause_before(self, attempt: Attempt) -> float:
+        """Seconds until a retraining may supersede all labels, having said that it will; 0 for any other.
+
+        Whoever sees that the runs are wrong can withdraw them meanwhile: without them the alert ends.
+        """
+        if attempt.why.kind != causes.CONCEPT:
+            return 0.0
+        with self._lock:
+            if attempt.announced_at is msgspec.UNSET:
+                evidence = self._runs_for(attempt)
+                entries = self._manifests[attempt.champion]
+                labels = sum(not entry.superseded and entry.run_id not in evidence for entry in entries)
+                attempt.announced_at = durable.now()
+                self._save()
+                self.events.append(
+                    "about_to_supersede",
+                    model_version=attempt.champion,
+                    cause=attempt.cause,
+                    labels=labels,
+                    count=len(evidence),
+                    runs=evidence[:100],
+                    seconds=self.settings.supersede_pause_s,
+                    reason=_announcement(labels, evidence),
+                )
+            announced = durable.parse_time(attempt.announced_at).timestamp()
+        return max(0.0, announced + self.settings.supersede_pause_s - self._clock())
 
     def _forget(self) -> None:
         retention.prune_versions(self.registry, self.settings.keep_versions)
@@ -647,6 +699,18 @@ class Retrainer:
         if not self._recovered or self._state.phase == "running":
             what = "a retraining is running" if self._recovered else f"the retrainer is starting ({self.blocked})"
             raise Busy(what, remedy="wait for it: driftloop status")
+
+    def _about_to(self) -> dict[str, str]:
+        """What is about to happen to all labels, in words; nothing where nothing is."""
+        pending = [
+            *self._state.queue[:1],
+            *([self._state.attempt] if self._state.phase == "waiting_for_labels" else []),
+        ]
+        announced = next(
+            (item for item in pending if item is not None and item.announced_at is not msgspec.UNSET), None
+        )
+        event = self.events.find("about_to_supersede", cause=announced.cause) if announced is not None else None
+        return {"about_to": str(event["reason"])} if event is not None else {}
 
     def _is_switched_off(self, attempt: Attempt) -> bool:
         return not (self.settings.enable_retraining or attempt.by_hand)
@@ -670,3 +734,11 @@ class Retrainer:
 
     def _poke(self) -> None:
         self._wake.set()
+
+
+def _announcement(labels: int, evidence: list[str]) -> str:
+    shown = ", ".join(evidence[:5]) + (", ..." if len(evidence) > 5 else "")
+    return (
+        f"about to supersede {labels} labels because of {len(evidence)} runs ({shown}); "
+        "driftloop archive withdraw takes wrong ones back"
+    )

@@ -39,6 +39,8 @@ class Attempt(msgspec.Struct):
     challenger: str | None = None
     promoted_at: str | None = None
     waiting_for: str | None = None
+    announced_at: str | msgspec.UnsetType = msgspec.UNSET
+    """When it was said that it will supersede all labels."""
 
     @property
     def why(self) -> Cause:

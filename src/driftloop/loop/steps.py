@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from driftloop import durable, settings
 from driftloop.errors import DriftloopError, RegistryUnavailable
+from driftloop.fleet.archive import Archive, open_archive
 from driftloop.loop.judge import promotion
 from driftloop.model.bundle import CHECKPOINT, SERVING_FILES, read_metadata
 from driftloop.model.registry import CHALLENGER, Registry
@@ -90,16 +91,17 @@ def collect(run: str, cause: str, champion: str, dataset: str, bundle: str) -> N
     Raises DriftloopError where too few new runs can be used, having reported `waiting_for_labels`.
     """
     with _step("collect", run, cause) as step:
-        from driftloop.fleet.archive import open_archive
         from driftloop.loop import dataset as data
-        from driftloop.loop.judge import plan
+        from driftloop.loop.judge import plan, withdrawal
 
         files = (*SERVING_FILES, CHECKPOINT)
         changed = _changed_runs(step.settings) if causes.parse(cause).changes_labels else None
         folder = step.patiently(lambda: step.registry.fetch(champion, Path(bundle), files))
-        archived = open_archive(step.settings.archive_location).read_all()
+        archive = _archive(step)
+        archived, withdrawn = archive.read_all(), archive.withdrawn()
         known = read_metadata(folder)
-        made = plan.make(archived, known.manifest, known.schema, changed)
+        restored = step.patiently(lambda: withdrawal.restored(step.registry, known, withdrawn))
+        made = plan.make(archived, known.manifest, known.schema, changed, withdrawn=withdrawn, restored=restored)
         if made.excluded:
             step.report(
                 {
@@ -110,12 +112,13 @@ def collect(run: str, cause: str, champion: str, dataset: str, bundle: str) -> N
                     "count": len(made.excluded),
                 }
             )
-        missing = plan.lacking([run.run_id for run in made.new], step.settings.min_new_engines)
+        new = [run.run_id for run in made.new]
+        missing = plan.lacking(new, step.settings.new_units, step.settings.schema.least, archive.roles())
         if missing is not None:
             left_out = f" ({len(made.excluded)} left out for a stuck sensor)" if made.excluded else ""
             step.report({"kind": "waiting_for_labels", "model_version": champion, "reason": missing + left_out})
             raise DriftloopError(missing + left_out, where="archive", remedy="add completed runs")
-        data.write(made, Path(dataset))
+        data.write(plan.with_roles(made, archive.deal(new)), Path(dataset))
 
 
 def train(run: str, cause: str, champion: str, mode: str, dataset: str, champion_bundle: str, bundle: str) -> str:
@@ -151,6 +154,13 @@ def evaluate(run: str, cause: str, champion: str, version: str, dataset: str, ch
         from driftloop.loop.judge import evaluation, gate
 
         plan = data.read(Path(dataset))
+        gone = sorted(_archive(step).withdrawn().keys() & {run.run_id for run in [*plan.old, *plan.new]})
+        if gone:
+            reason = f"run {gone[0]} and {len(gone) - 1} others that it learnt from were withdrawn meanwhile"
+            step.patiently(lambda: promotion.decide(step.registry, version, promotion.REJECTED, reason, cause))
+            step.report({"kind": "rejected", "model_version": version, "reason": reason})
+            step.patiently(lambda: promotion.repair(step.registry))
+            return promotion.REJECTED
         new = evaluation.evaluate(Path(champion_bundle), Path(bundle), plan.new)
         if new is None:
             raise DriftloopError("no new engine has the gate role", where="archive", remedy="add completed runs")
@@ -191,6 +201,10 @@ def promote(run: str, cause: str, version: str) -> None:
             )
         else:
             step.report({"kind": "serving_confirmed", "model_version": version, "time": confirmed})
+
+
+def _archive(step: Step) -> Archive:
+    return open_archive(step.settings.archive_location, step.settings.schema)
 
 
 def _changed_runs(config: Settings) -> list[str]:

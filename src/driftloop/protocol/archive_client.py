@@ -1,6 +1,6 @@
 """Sending completed runs to the retrainer, which archives them, and asking it what it has."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,29 +24,49 @@ class Posted:
 
     added: list[str] = field(default_factory=list)
     known: list[str] = field(default_factory=list)
+    same_as: dict[str, str] = field(default_factory=dict)
+    """For known runs that came under another id, the one under which their rows are archived."""
 
 
 def post_runs(
-    runs: Sequence[Run], url: str, token: str = "", progress: Callable[[int, int], None] | None = None
+    runs: Sequence[Run],
+    url: str,
+    token: str = "",
+    progress: Callable[[int, int], None] | None = None,
+    confirmed: Collection[str] = (),
 ) -> Posted:
     """Send completed runs to `POST /archive/runs` in batches; returns when all of them are archived.
 
-    `progress` is called with the runs archived so far and in all. A call that gets no answer is repeated, which
-    is safe, since a run is archived once. Raises RunConflict for an id that is taken by other rows, DataError for
-    a run that is refused, and DriftloopError where the retrainer cannot be reached; the batches before stay
-    archived, and all runs may simply be sent again.
+    Where there are several batches, all are looked at before the first is archived. `progress` is called with the runs
+    archived so far and in all; `confirmed` are the ids of runs of which somebody knows that the unit failed. A call
+    that gets no answer is repeated, which is safe, since a run is archived once. Raises RunConflict for an id that is
+    taken by other rows, DataError for a run that is refused, and DriftloopError where the retrainer cannot be reached;
+    the batches before stay archived, and all runs may simply be sent again.
     """
     posted = Posted()
     with _client(url, token) as http:
-        for body, count in batches(runs):
+        if sum(1 for _ in batches(runs, confirmed)) > 1:
+            for body, _ in batches(runs, confirmed, only_check=True):
+                _ask(http, "POST", "/archive/runs", body)
+        for body, count in batches(runs, confirmed):
             answer = _ask(http, "POST", "/archive/runs", body)
             posted.added += answer.get("added", [])
             posted.known += answer.get("known", [])
+            posted.same_as |= answer.get("same_as", {})
             if progress is not None:
                 progress(len(posted.added) + len(posted.known), len(runs))
             if count > len(answer.get("added", [])) + len(answer.get("known", [])):
                 raise DriftloopError(f"acknowledged fewer than the {count} runs that were sent", where=url)
     return posted
+
+
+def withdraw_runs(
+    run_ids: Sequence[str], sha256: Sequence[str], reason: str, url: str, token: str = ""
+) -> dict[str, Any]:
+    """Take runs back, by id or by the SHA-256 of their rows; returns what `POST /archive/withdraw` answers."""
+    body = msgspec.json.encode({"runs": list(run_ids), "sha256": list(sha256), "reason": reason})
+    with _client(url, token) as http:
+        return _ask(http, "POST", "/archive/withdraw", body)
 
 
 def archived_runs(url: str, token: str = "") -> list[dict[str, Any]]:
@@ -56,17 +76,27 @@ def archived_runs(url: str, token: str = "") -> list[dict[str, Any]]:
     return listed
 
 
-def batches(runs: Sequence[Run]) -> Iterator[tuple[bytes, int]]:
+def batches(
+    runs: Sequence[Run], confirmed: Collection[str] = (), *, only_check: bool = False
+) -> Iterator[tuple[bytes, int]]:
     """Bodies of `POST /archive/runs`, each about 2 MiB at most, and the number of runs in each."""
+    end = b'],"only_check":true}' if only_check else b"]}"
     parts: list[bytes] = []
     for run in runs:
-        part = msgspec.json.encode({"run_id": run.run_id, "rows": run.rows.tolist()})
+        part = msgspec.json.encode(
+            {
+                "run_id": run.run_id,
+                "rows": run.rows.tolist(),  # a missing value becomes null
+                **({"censored": True} if run.censored else {}),
+                **({"confirmed": True} if run.run_id in confirmed else {}),
+            }
+        )
         if parts and sum(map(len, parts)) + len(part) > _BATCH_BYTES:
-            yield b'{"runs":[' + b",".join(parts) + b"]}", len(parts)
+            yield b'{"runs":[' + b",".join(parts) + end, len(parts)
             parts = []
         parts.append(part)
     if parts:
-        yield b'{"runs":[' + b",".join(parts) + b"]}", len(parts)
+        yield b'{"runs":[' + b",".join(parts) + end, len(parts)
 
 
 def post_batch(body: bytes, first_pause_s: float = _FIRST_PAUSE_S) -> Question[dict[str, Any]]:

@@ -48,7 +48,12 @@ def extended_manifest(known: Sequence[ManifestEntry], runs: Sequence[Run]) -> li
     ids = {entry.run_id for entry in known}
     domain = 1 + max((entry.domain for entry in known), default=-1)
     new = sorted((run for run in runs if run.run_id not in ids), key=lambda run: run.run_id)
-    return [*known, *(ManifestEntry(run.run_id, run.sha256, run.role, domain, len(run.rows)) for run in new)]
+    return [*known, *(entry_of(run, domain) for run in new)]
+
+
+def entry_of(run: Run, domain: int) -> ManifestEntry:
+    """The entry of a new run; one that is censored has no label that could hold."""
+    return ManifestEntry(run.run_id, run.sha256, run.role, domain, len(run.rows), superseded=run.censored)
 
 
 def check_runs(runs: Sequence[Run], manifest: Sequence[ManifestEntry], where: str) -> None:

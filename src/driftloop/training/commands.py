@@ -16,7 +16,8 @@ from rich.console import Console
 
 from driftloop import durable, fleets, settings
 from driftloop.errors import DataError, DriftloopError, JsonError
-from driftloop.fleet.archive import open_archive
+from driftloop.fleet import roles
+from driftloop.fleet.archive import Archive, open_archive
 from driftloop.model import bundle
 from driftloop.model.bundle import BASELINE, CHECKPOINT, METADATA, SERVING_FILES, ManifestEntry
 from driftloop.model.registry import PRODUCTION, Registry
@@ -67,7 +68,7 @@ def train(
 
     with tempfile.TemporaryDirectory(prefix="driftloop-") as temporary:
         champion = None if no_register else _production(configured, Path(temporary) / "champion")
-        runs, entries = _learn_from(runs_dir or configured.archive_location, manifest, champion)
+        runs, entries = _learn_from(runs_dir or configured.archive_location, manifest, champion, configured)
         if mode is Mode.warm_start and champion is None:
             raise DriftloopError("there is no production model to start from", remedy="train with --mode full")
         config = replace(_config(config_file, champion, mode), seed=seed, old_tolerance=configured.old_tolerance)
@@ -115,7 +116,9 @@ def refresh(
         champion = _production(configured, Path(temporary) / "bundle")
         if champion is None:
             raise DriftloopError("nothing is in production", remedy="driftloop train --promote")
-        content = build.rebuild_baseline(champion.folder, open_archive(runs_dir or configured.archive_location))
+        content = build.rebuild_baseline(
+            champion.folder, open_archive(runs_dir or configured.archive_location, configured.schema)
+        )
         same, version = content == (champion.folder / BASELINE).read_bytes(), champion.version
         if output is not None:
             durable.write_atomically(output, content)
@@ -176,25 +179,43 @@ def _production(configured: Settings, folder: Path) -> _Champion | None:
 
 
 def _learn_from(
-    location: str, manifest: Path | None, champion: _Champion | None
+    location: str, manifest: Path | None, champion: _Champion | None, configured: Settings
 ) -> "tuple[list[Run], list[ManifestEntry]]":
-    """The runs of a manifest; without one, all of the archive, new ones being a domain next to the champion's."""
+    """The runs of a manifest; without one, all of the archive, new ones being a domain next to the champion's.
+
+    Where the new ones are too few for a hash, their roles are dealt, and written into the archive.
+    """
     from driftloop.training import build
 
-    archive = open_archive(location)
+    archive = open_archive(location, configured.schema)
     if manifest is not None:
         entries = _read_manifest(manifest)
         runs = archive.read_all(entry.run_id for entry in entries)
         build.check_runs(runs, entries, location)
-        return runs, entries
+        return roles.assign(runs, {entry.run_id: entry.role for entry in entries}), entries
     runs = archive.read_all()
     if not runs:
         raise DataError(
             "holds no completed runs", where=location, remedy="driftloop archive add FILE, or POST /archive/runs"
         )
-    known = bundle.read_metadata(champion.folder).manifest if champion is not None else []
-    ids = {run.run_id for run in runs}
-    return runs, build.extended_manifest([entry for entry in known if entry.run_id in ids], runs)
+    known = _known(archive, champion, configured) if champion is not None else []
+    new = {run.run_id for run in runs if not run.censored} - {entry.run_id for entry in known}
+    runs = roles.assign(runs, archive.deal(sorted(new)))
+    return runs, build.extended_manifest(known, runs)
+
+
+def _known(archive: Archive, champion: _Champion, configured: Settings) -> list[ManifestEntry]:
+    """The champion's manifest without runs that are withdrawn or gone; labels that these had superseded hold again."""
+    from driftloop.loop.judge import withdrawal
+
+    metadata, ids = bundle.read_metadata(champion.folder), set(archive.run_ids())
+    with Registry(configured.mlflow_url, configured.model) as registry:
+        restored = withdrawal.restored(registry, metadata, archive.withdrawn())
+    return [
+        msgspec.structs.replace(entry, superseded=entry.superseded and entry.run_id not in restored)
+        for entry in metadata.manifest
+        if entry.run_id in ids
+    ]
 
 
 def _read_manifest(path: Path) -> list[ManifestEntry]:

@@ -72,7 +72,7 @@ def _work(
     from driftloop.training import tuning
     from driftloop.training.trial_runs import TrialRuns
 
-    learn = tuning.learning_runs(open_archive(runs_dir or configured.archive_location))
+    learn = tuning.learning_runs(open_archive(runs_dir or configured.archive_location, configured.schema))
     with TrialRuns(configured.mlflow_url, f"{configured.model}-tuning") as runs:
         runs.experiment()
         opened = tuning.open_study(configured, study, runs)
@@ -96,7 +96,8 @@ def _drive(
 
     # Made, and agreed on, before several processes would do so at once.
     opened = tuning.open_study(configured, study)
-    tuning.agree(opened, tuning.learning_runs(open_archive(runs_dir or configured.archive_location)), budget)
+    archive = open_archive(runs_dir or configured.archive_location, configured.schema)
+    tuning.agree(opened, tuning.learning_runs(archive), budget)
     command = [
         sys.executable, "-m", "driftloop.cli", "tune", "--worker", "--study", study, "--trials", str(trials),
         "--folds", str(budget.folds), "--seed", str(budget.seed), "--runs-dir", runs_dir,

@@ -26,7 +26,6 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError
 from driftloop import durable
 from driftloop.errors import DataError, DriftloopError, RegistryUnavailable
 from driftloop.fleet.archive import Archive
-from driftloop.fleet.roles import role_of
 from driftloop.fleet.runs import Run
 from driftloop.fleet.schema import Schema
 from driftloop.settings import Settings
@@ -71,7 +70,8 @@ def database_url(settings: Settings) -> str:
 
 def learning_runs(archive: Archive) -> list[Run]:
     """The archived runs that a training learns from; those of other roles are not read. DataError where none is."""
-    ids = [run_id for run_id in archive.run_ids() if role_of(run_id) in LEARNING_ROLES]
+    roles = archive.roles_of(archive.failed_ids())
+    ids = [run_id for run_id, role in roles.items() if role in LEARNING_ROLES]
     if not ids:
         raise DataError("holds no completed runs to learn from", where="archive", remedy="driftloop archive add FILE")
     return archive.read_all(ids)

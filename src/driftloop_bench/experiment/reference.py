@@ -56,9 +56,7 @@ def train_reference(
         return target
     with tempfile.TemporaryDirectory(dir=_made(folder)) as temporary:
         runs_folder, manifest_file = Path(temporary) / "runs", Path(temporary) / "manifest.json"
-        archive = open_archive(str(runs_folder))
-        for run in _runs_of(manifest_of, subsets, settings):
-            archive.add(run)
+        open_archive(runs_folder, settings.schema).add_all(list(_runs_of(manifest_of, subsets, settings)))
         manifest_file.write_bytes(manifest)
         output = Path(temporary) / "bundle"
         command = [

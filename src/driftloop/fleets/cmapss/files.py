@@ -44,8 +44,9 @@ SHA256 = {
 """The 13 files of the data set and their SHA-256; the readme is kept with the data but never read."""
 
 _FILE_COLUMNS = ("unit", "cycle", *COLUMNS)
-_RESTORE = "restore the file with `driftloop data pull` or `dvc pull`"
-_CORRECT = "correct this line, or restore the file with `driftloop data pull` or `dvc pull`"
+RESTORE = "restore the file with `driftloop data pull` or `dvc pull`"
+CORRECT = "correct this line, or restore the file with `driftloop data pull` or `dvc pull`"
+"""Remedies for NASA's own files; who has files of the same form is told something else (`intake`)."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def verify(folder: Path) -> None:
         raise faults[0]
     if faults:
         what = "; ".join(f"{Path(fault.where or '').name}: {fault.what}" for fault in faults)
-        raise DataError(f"{len(faults)} of {len(SHA256)} files are bad: {what}", where=str(folder), remedy=_RESTORE)
+        raise DataError(f"{len(faults)} of {len(SHA256)} files are bad: {what}", where=str(folder), remedy=RESTORE)
 
 
 def read_bytes(path: Path) -> bytes:
@@ -85,11 +86,11 @@ def read_bytes(path: Path) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", where=str(path), remedy=_RESTORE) from error
+        raise DataError(f"cannot be read: {error.strerror}", where=str(path), remedy=RESTORE) from error
     found, expected = hashlib.sha256(content).hexdigest(), SHA256[path.name]
     if found != expected:
         what = f"is not NASA's file: SHA-256 {found[:12]}… ({len(content)} bytes), expected {expected[:12]}…"
-        raise DataError(what, where=str(path), remedy=_RESTORE)
+        raise DataError(what, where=str(path), remedy=RESTORE)
     return content
 
 
@@ -112,7 +113,7 @@ def read_subset(folder: Path, subset: str, splits: tuple[Split, ...] = SPLITS, *
         remaining = parse_rul(content[where.name], str(where))
         if len(remaining) != len(test):
             what = f"has {len(remaining)} labels for the {len(test)} engines of test_{subset}.txt"
-            raise DataError(what, where=str(where), remedy=_RESTORE)
+            raise DataError(what, where=str(where), remedy=RESTORE)
     return Subset(train, test, remaining)
 
 
@@ -135,11 +136,11 @@ def parse_series(content: bytes, where: str) -> list[tuple[int, NDArray[np.float
     again = np.setdiff1d(starts, starts[np.unique(units[starts], return_index=True)[1]])
     if len(again) and (not len(wrong) or again[0] <= wrong[0]):
         what = f"unit {units[again[0]]:g} appears again after other units; an engine's lines must be together"
-        raise DataError(what, where=f"{where}:{again[0] + 1}", remedy=_CORRECT)
+        raise DataError(what, where=f"{where}:{again[0] + 1}", remedy=CORRECT)
     if len(wrong):
         at = wrong[0]
         what = f"unit {units[at]:g} has cycle {cycles[at]:g} where cycle {expected[at]:g} must follow"
-        raise DataError(what, where=f"{where}:{at + 1}", remedy=_CORRECT)
+        raise DataError(what, where=f"{where}:{at + 1}", remedy=CORRECT)
     blocks = np.split(table[:, 2:], starts[1:])
     return [(int(units[start]), np.ascontiguousarray(rows)) for start, rows in zip(starts, blocks, strict=True)]
 
@@ -157,7 +158,7 @@ def _numbered(content: bytes, where: str) -> list[NDArray[np.float64]]:
     for position, (unit, _) in enumerate(series, start=1):
         if unit != position:
             what = f"unit {unit} stands where unit {position} is expected; units are numbered from 1 without gaps"
-            raise DataError(what, where=where, remedy=_RESTORE)
+            raise DataError(what, where=where, remedy=RESTORE)
     return [rows for _, rows in series]
 
 
@@ -165,7 +166,7 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", where=str(path), remedy=_RESTORE) from error
+        raise DataError(f"cannot be read: {error.strerror}", where=str(path), remedy=RESTORE) from error
 
 
 def _table(content: bytes, where: str, columns: tuple[str, ...]) -> NDArray[np.float64]:
@@ -174,14 +175,14 @@ def _table(content: bytes, where: str, columns: tuple[str, ...]) -> NDArray[np.f
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise DataError("is not UTF-8 text", where=f"{where}:{line}", remedy=_RESTORE) from None
+        raise DataError("is not UTF-8 text", where=f"{where}:{line}", remedy=RESTORE) from None
     if not text:
-        raise DataError("is empty", where=where, remedy=_RESTORE)
+        raise DataError("is empty", where=where, remedy=RESTORE)
     lines = text.split("\n")
     if lines.pop():
         # Without it a last number that lost its final digits would pass as a number.
         what = "ends in the middle of a line; the file was cut short"
-        raise DataError(what, where=f"{where}:{len(lines) + 1}", remedy=_RESTORE)
+        raise DataError(what, where=f"{where}:{len(lines) + 1}", remedy=RESTORE)
     if not lines[0].strip():
         raise _first_fault(lines, where, columns)
     try:
@@ -200,13 +201,13 @@ def _first_fault(lines: list[str], where: str, columns: tuple[str, ...]) -> Data
         if len(cells) != len(columns):
             missing = f"; {columns[len(cells)]} is missing" if len(cells) < len(columns) else ""
             what = f"has {len(cells)} columns instead of {len(columns)}{missing}"
-            return DataError(what, where=f"{where}:{number}", remedy=_CORRECT)
+            return DataError(what, where=f"{where}:{number}", remedy=CORRECT)
         for name, cell in zip(columns, cells, strict=True):
             try:
                 np.loadtxt([cell], comments=None)
             except ValueError:
-                return DataError(f"{name} is {cell[:40]!r}, not a number", where=f"{where}:{number}", remedy=_CORRECT)
-    return DataError("is not a table of numbers separated by spaces", where=where, remedy=_RESTORE)
+                return DataError(f"{name} is {cell[:40]!r}, not a number", where=f"{where}:{number}", remedy=CORRECT)
+    return DataError("is not a table of numbers separated by spaces", where=where, remedy=RESTORE)
 
 
 def _no_count(column: NDArray[np.float64], first: int) -> NDArray[np.bool_]:
@@ -224,4 +225,4 @@ def _refuse_first(
 ) -> None:
     if bad.any():
         at = int(np.flatnonzero(bad)[0])
-        raise DataError(say(table[at]), where=f"{where}:{at + 1}", remedy=_CORRECT)
+        raise DataError(say(table[at]), where=f"{where}:{at + 1}", remedy=CORRECT)

@@ -1,7 +1,8 @@
 """The bodies of the retrainer's requests: read with a bound, decoded once, refused with the name of the field."""
 
 import re
-from typing import Annotated, Any, TypeVar
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -11,9 +12,9 @@ from fastapi.responses import JSONResponse
 
 from driftloop import durable
 from driftloop.errors import DataError, DriftloopError, RegistryUnavailable
-from driftloop.fleet.archive import check_run
+from driftloop.fleet.objects import RUN_ID, check_run
 from driftloop.fleet.runs import Run
-from driftloop.fleets.cmapss.schema import N_COLUMNS
+from driftloop.fleet.schema import Schema
 from driftloop.loop import state
 from driftloop.loop.retrainer import Busy
 
@@ -39,17 +40,59 @@ class Problem(Exception):
         self.status, self.field, self.message = status, field, message
 
 
-class PostedRun(msgspec.Struct, forbid_unknown_fields=True):
-    """A completed run: its id, and 24 numbers per cycle, first cycle first."""
+class _PostedRun(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A run: its id, and how it ended."""
 
     run_id: str
+    censored: bool = False
+    """The unit was taken out before it failed."""
+    confirmed: bool = False
+    """Somebody knows that the unit failed, whatever its rows look like."""
+
+
+class PostedRun(_PostedRun, forbid_unknown_fields=True, kw_only=True):
+    """A completed run: its id, and its rows, first step first."""
+
     rows: list[list[float]]
+
+
+class PostedGappyRun(_PostedRun, forbid_unknown_fields=True, kw_only=True):
+    """A completed run whose values may be missing (null)."""
+
+    rows: list[list[float | None]]
 
 
 class PostedRuns(msgspec.Struct, forbid_unknown_fields=True):
     """The body of POST /archive/runs."""
 
     runs: Annotated[list[PostedRun], msgspec.Meta(min_length=1, max_length=MAX_RUNS)]
+    only_check: bool = False
+    """Say what would be refused, and archive nothing."""
+
+
+class PostedGappyRuns(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of POST /archive/runs for a fleet whose values may be missing."""
+
+    runs: Annotated[list[PostedGappyRun], msgspec.Meta(min_length=1, max_length=MAX_RUNS)]
+    only_check: bool = False
+
+
+class PostedUnits(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of POST /archive/roles: units whose roles must be known before their runs are archived."""
+
+    run_ids: Annotated[
+        list[Annotated[str, msgspec.Meta(pattern=RUN_ID)]], msgspec.Meta(min_length=1, max_length=10_000)
+    ]
+    least: dict[Literal["train", "early_stop", "calibrate", "gate", "live"], Annotated[int, msgspec.Meta(ge=0)]] = {}
+    """Least units in a role, where the fleet's numbers do not do."""
+
+
+class PostedWithdrawal(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of POST /archive/withdraw: runs by id or by the SHA-256 of their rows, and why."""
+
+    runs: list[str] = []
+    sha256: list[str] = []
+    reason: Annotated[str, msgspec.Meta(max_length=500)] = ""
 
 
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
@@ -127,24 +170,42 @@ def decode(body: bytes, kind: type[T]) -> T:
         raise Problem(422, "body", "is nested too deeply") from error
 
 
-def _run(posted: PostedRun, field: str) -> Run:
+class Arrived(NamedTuple):
+    """The runs of POST /archive/runs, and of which somebody says that they failed."""
+
+    runs: list[Run]
+    confirmed: frozenset[str]
+    only_check: bool
+
+
+def posted_runs(schema: Schema) -> type[PostedRuns] | type[PostedGappyRuns]:
+    """What the body of POST /archive/runs is for a fleet."""
+    return PostedGappyRuns if any(channel.missing == "hold" for channel in schema.channels) else PostedRuns
+
+
+def runs(body: bytes, schema: Schema) -> Arrived:
+    """The runs of POST /archive/runs, each one that the archive will take; Problem naming the field."""
+    posted: PostedRuns | PostedGappyRuns = decode(body, posted_runs(schema))
+    arrived: Sequence[PostedRun | PostedGappyRun] = posted.runs
+    found = [_run(one, f"runs[{i}]", schema) for i, one in enumerate(arrived)]
+    return Arrived(found, frozenset(one.run_id for one in arrived if one.confirmed), posted.only_check)
+
+
+def _run(posted: PostedRun | PostedGappyRun, field: str, schema: Schema) -> Run:
     """A posted run that the archive will take; Problem naming the field."""
-    for i, row in enumerate(posted.rows):
-        if len(row) != N_COLUMNS:
-            raise Problem(422, f"{field}.rows[{i}]", f"has {len(row)} numbers, not {N_COLUMNS}")
-    run = Run(posted.run_id, np.array(posted.rows, dtype=np.float64).reshape(-1, N_COLUMNS))
+    given: Sequence[Sequence[float | None]] = posted.rows
+    for i, row in enumerate(given):
+        if len(row) != schema.n_columns:
+            raise Problem(422, f"{field}.rows[{i}]", f"has {len(row)} numbers, not {schema.n_columns}")
+    rows = np.array(given, dtype=np.float64).reshape(-1, schema.n_columns)
+    run = Run(posted.run_id, rows, censored=posted.censored)
     try:
-        check_run(run)
+        check_run(run, schema)
     except DataError as error:
         cell = re.match(r"rows(\[\d+\])*", error.what)
         part = cell.group() if cell else "run_id" if "run id" in error.what else "rows"
         raise Problem(422, f"{field}.{part}", error.what) from error
     return run
-
-
-def runs(body: bytes) -> list[Run]:
-    """The runs of POST /archive/runs, each one that the archive will take; Problem naming the field."""
-    return [_run(posted, f"runs[{i}]") for i, posted in enumerate(decode(body, PostedRuns).runs)]
 
 
 def event(body: bytes) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from prometheus_client.registry import Collector
 
 from driftloop.errors import DriftloopError
 from driftloop.fleet.archive import Archive
-from driftloop.fleet.roles import ROLES, role_of
+from driftloop.fleet.roles import ROLES
 from driftloop.loop.events import Event
 from driftloop.loop.judge.concept import VERDICTS, ConceptWatch
 from driftloop.loop.retrainer import Retrainer
@@ -110,7 +110,7 @@ class Metrics(Collector):
         if decided is not None:
             yield from _gate(decided)
         try:
-            roles = Counter(role_of(run_id) for run_id in self._archive.run_ids())
+            roles = Counter(self._archive.roles_of(self._archive.run_ids()).values())
         except DriftloopError:
             return
         runs = GaugeMetricFamily("driftloop_archive_runs", "completed runs in the archive, by role", labels=["role"])

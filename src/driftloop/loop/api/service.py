@@ -8,7 +8,8 @@ import fcntl
 import hmac
 import os
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,13 +20,14 @@ from fastapi.concurrency import run_in_threadpool
 from driftloop import __version__
 from driftloop.errors import DataError, DriftloopError
 from driftloop.fleet.archive import Archive, RunConflict, open_archive
-from driftloop.fleet.roles import role_of
 from driftloop.loop import state
 from driftloop.loop.api import answered, bodies
+from driftloop.loop.api.doors import Doors
 from driftloop.loop.api.metrics import Metrics
 from driftloop.loop.events import PAGE, EventLog
 from driftloop.loop.feedback import Conflict, FeedbackLog
 from driftloop.loop.jobs.local import Backend, LocalBackend
+from driftloop.loop.judge import withdrawal
 from driftloop.loop.judge.concept import ConceptWatch
 from driftloop.loop.retrainer import Retrainer
 from driftloop.model.registry import Registry
@@ -41,7 +43,8 @@ class Service:
         self.settings = settings
         self._lock = _lock(folder)
         self.registry = Registry(settings.mlflow_url, settings.model)
-        self.archive: Archive = open_archive(settings.archive_location)
+        self.archive: Archive = open_archive(settings.archive_location, settings.schema)
+        self.doors = Doors(self.archive)
         self.events = EventLog(folder / "events", settings.keep_events)
         self.feedback = FeedbackLog(folder / "feedback")
         self.concept = ConceptWatch(folder / "concept", self.registry, self.archive, self.feedback, self.events)
@@ -81,20 +84,79 @@ class Service:
 
     def add_runs(self, body: bytes) -> dict[str, Any]:
         """Archive completed runs, all or none, and tell the loop."""
-        runs = bodies.runs(body)
+        arrived = bodies.runs(body, self.archive.schema)
         try:
-            added = self.archive.add_all(runs)
+            self._refuse_doubtful(arrived)
+            if arrived.only_check:
+                return {"added": [], "known": []}
+            kept = self.archive.keep(arrived.runs)
         except RunConflict as error:
             raise bodies.Problem(409, "runs", str(error)) from error
         except DataError as error:
             raise bodies.Problem(503, "archive", str(error)) from error
-        self.feedback.add_runs(run.run_id for run in runs)
-        new = [run.run_id for run, is_new in zip(runs, added, strict=True) if is_new]
-        known = [run.run_id for run, is_new in zip(runs, added, strict=True) if not is_new]
+        self.feedback.add_runs(one.run_id for one, run in zip(kept, arrived.runs, strict=True) if not run.censored)
+        pairs = list(zip(arrived.runs, kept, strict=True))
+        new = [run.run_id for run, one in pairs if one.is_new]
+        known = [run.run_id for run, one in pairs if not one.is_new]
+        same = {run.run_id: one.run_id for run, one in pairs if one.run_id != run.run_id}
         if new:
-            self.events.append("runs_archived", count=len(new), roles=_roles(new))
+            self.events.append("runs_archived", count=len(new), roles=_counts(self.archive.roles_of(new).values()))
         self.retrainer.on_runs(new)
-        return {"added": new, "known": known}
+        answer: dict[str, Any] = {"added": new, "known": known}
+        if same:
+            answer["same_as"] = same
+        return answer
+
+    def deal_roles(self, body: bytes) -> dict[str, Any]:
+        """Deal and write down the roles of units, whose runs need not be archived yet."""
+        posted = bodies.decode(body, bodies.PostedUnits)
+        least = self.archive.schema.least | {str(role): number for role, number in posted.least.items()}
+        try:
+            known = self.retrainer.known_roles()
+            return {"roles": self.archive.deal(posted.run_ids, known=known, least=least, always=True)}
+        except DataError as error:
+            raise bodies.Problem(503, "archive", str(error)) from error
+
+    def withdraw(self, body: bytes) -> dict[str, Any]:
+        """Take runs back, and say which versions have learnt from them."""
+        posted = bodies.decode(body, bodies.PostedWithdrawal)
+        found = self.archive.archived_as(posted.sha256)
+        missing = [rows for rows in posted.sha256 if rows not in found]
+        chosen = sorted({*posted.runs, *found.values()})
+        if not chosen:
+            raise bodies.Problem(422, "runs", "none of these runs is archived" if missing else "names no run")
+        try:
+            gone = self.archive.withdraw(chosen, posted.reason)
+        except DataError as error:
+            raise bodies.Problem(422, "runs", str(error)) from error
+        affected = withdrawal.affected(self.registry, chosen)
+        if gone:
+            self.events.append(
+                "runs_withdrawn",
+                count=len(gone),
+                runs=gone[:100],
+                reason=posted.reason or None,
+                versions=list(affected.versions),
+            )
+            self.concept.on_withdrawn()
+        return {"withdrawn": gone, "before": sorted(set(chosen) - set(gone)), **affected.plain()}
+
+    def _refuse_doubtful(self, arrived: bodies.Arrived) -> None:
+        """Raise Problem where runs do not look like ones that have failed, and nobody says that they did."""
+        doubts = self.doors.doubts(arrived.runs, arrived.confirmed)
+        if not doubts:
+            return
+        self.events.append("runs_refused", count=len(doubts), runs=[doubt.run_id for doubt in doubts[:100]])
+        first, unit = doubts[0], self.archive.schema.unit
+        at = [run.run_id for run in arrived.runs].index(first.run_id)
+        more = f"; {len(doubts) - 1} more of {len(arrived.runs)} runs are doubtful too" if len(doubts) > 1 else ""
+        raise bodies.Problem(
+            422,
+            f"runs[{at}]",
+            f"run {first.run_id} does not look like a {unit} that has failed: {first.reason}{more} (if they did fail, "
+            'say so: "confirmed": true, or `driftloop archive add --failed`; if they were taken out before, '
+            '"censored": true, or `--censored`)',
+        )
 
     def add_feedback(self, body: bytes) -> dict[str, Any]:
         """Take true RULs of answered predictions, all or none; on disk when this returns."""
@@ -228,7 +290,10 @@ def _add_posts(app: FastAPI, service: Service) -> None:
         return {"model_version": now, "from_version": gone}
 
     post("/alerts", alerts.Webhook, bodies.MAX_SMALL_BODY, service.take_alerts, "Alertmanager's webhook, version 4")
-    post("/archive/runs", bodies.PostedRuns, config.max_archive_bytes, service.add_runs, "Archive completed runs")
+    posted_runs = bodies.posted_runs(config.schema)
+    post("/archive/runs", posted_runs, config.max_archive_bytes, service.add_runs, "Archive completed runs")
+    post("/archive/roles", bodies.PostedUnits, config.max_archive_bytes, service.deal_roles, "Deal the roles of units")
+    post("/archive/withdraw", bodies.PostedWithdrawal, bodies.MAX_SMALL_BODY, service.withdraw, "Take runs back")
     post("/feedback", bodies.PostedFeedback, bodies.MAX_SMALL_BODY, service.add_feedback, "Tell the true RUL")
     post("/events", None, bodies.MAX_SMALL_BODY, service.add_event, "Report an event")
     post("/retrain", bodies.RetrainRequest, bodies.MAX_SMALL_BODY, retrain, "Retrain by hand")
@@ -241,10 +306,29 @@ def _add_gets(app: FastAPI, service: Service) -> None:
     def archived() -> dict[str, Any]:
         """The archived runs, sorted by id."""
         try:
-            ids = service.archive.run_ids()
+            roles = service.archive.roles_of(service.archive.run_ids())
         except DataError as error:
             raise bodies.Problem(503, "archive", str(error)) from error
-        return {"runs": [{"run_id": run_id, "role": role_of(run_id)} for run_id in ids]}
+        return {"runs": [{"run_id": run_id, "role": role} for run_id, role in roles.items()]}
+
+    @app.get("/archive/roles", responses=bodies.UNAVAILABLE)
+    def dealt() -> dict[str, Any]:
+        """The roles that were dealt; of any other unit the hash of its id decides."""
+        try:
+            return {"roles": service.archive.roles()}
+        except DataError as error:
+            raise bodies.Problem(503, "archive", str(error)) from error
+
+    @app.get("/archive/withdrawn", responses=bodies.UNAVAILABLE)
+    def withdrawn() -> dict[str, Any]:
+        """The runs that were taken back, when and why."""
+        try:
+            gone = service.archive.withdrawn()
+        except DataError as error:
+            raise bodies.Problem(503, "archive", str(error)) from error
+        return {
+            "runs": [{"run_id": name, "time": one.time, "reason": one.reason} for name, one in sorted(gone.items())]
+        }
 
     @app.get("/events", responses={422: bodies.PROBLEM})
     def events(
@@ -284,9 +368,9 @@ def _add_gets(app: FastAPI, service: Service) -> None:
         return {"status": "ready"}
 
 
-def _roles(run_ids: list[str]) -> dict[str, int]:
-    roles = [role_of(run_id) for run_id in run_ids]
-    return {role: roles.count(role) for role in sorted(set(roles))}
+def _counts(roles: Iterable[str]) -> dict[str, int]:
+    counts = Counter(roles)
+    return {role: counts[role] for role in sorted(counts)}
 
 
 def _lock(folder: Path) -> int:

@@ -151,7 +151,14 @@ class ConceptWatch:
 
     def changed_runs(self) -> list[str]:
         """The archived runs for which the labels have changed, in the order of arrival; none without an alert."""
-        return self._feedback.runs_since(self.change.since) if self.change is not None else []
+        if self.change is None:
+            return []
+        gone = self._archive.withdrawn()
+        return [run_id for run_id in self._feedback.runs_since(self.change.since) if run_id not in gone]
+
+    def on_withdrawn(self) -> None:
+        """Judge anew at the next look: runs that were taken back say nothing any more."""
+        self._seen = None
 
     def status(self) -> dict[str, Any]:
         """The report as plain JSON."""
@@ -171,15 +178,17 @@ class ConceptWatch:
         self._tables, self._counts = {}, {}
         self._version = model.version
         # A log that is younger than the archive, or a crash between the two.
-        self._feedback.add_runs(self._archive.run_ids())
+        self._feedback.add_runs(self._archive.failed_ids())
 
     def _live(self) -> list[str]:
         """The newest completed engines that this version does not know, in the order of arrival."""
         assert self._version is not None
+        gone = self._archive.withdrawn()
         found = [
             engine
             for engine in self._feedback.engines()
             if engine not in self._manifest
+            and engine not in gone
             and (self._feedback.has_run(engine) or self._feedback.outcomes(engine, self._version))
         ]
         return found[-outcomes.MOST :]
