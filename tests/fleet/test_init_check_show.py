@@ -97,7 +97,7 @@ def test_init_takes_no_built_in_name(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 def guessed(*paths: Path) -> guess.Guess:
-    found = guess.guess(tables.expand(paths))
+    found = guess.guess(paths)
     assert fleet_file.parse(guess_text(found).encode(), "guessed") == found.schema
     return found
 

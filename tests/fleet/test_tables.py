@@ -178,7 +178,7 @@ def test_parquet_is_read_like_text(tmp_path: Path) -> None:
         (b"\x89HDF\r\n", "is an HDF5 file"),
         (bytes(range(256)) * 20, "is no text (write its table as CSV or Parquet)"),
         (TWO.encode("utf-32"), "is UTF-32 text (save it as UTF-8)"),
-        (TWO.partition("\n")[2], "pumps.csv:1: has no header: the first of its 5 columns is 'a' (put a line"),
+        (TWO.partition("\n")[2].replace("\n", ",7\n"), "pumps.csv:1: has no header: the first of its 6 columns is 'a'"),
         (TWO.replace("load,", "lode,"), "has no column 'load' (is it 'lode'?); there are pump, hour, lode"),
         (TWO.replace("load,", "hour,"), "pumps.csv:1: has 2 columns called 'hour' (give each"),
         (TWO.replace("b,2,2,,31", "b,2,2,,31,7"), "pumps.csv:5: has 6 cells instead of 5 (correct or remove this"),
@@ -209,16 +209,37 @@ def test_every_problem_of_a_file_is_told_once_and_counted(write: Write) -> None:
         ":3: hour is 'two', not a number (write a number, or nothing where it is missing)",
         ":3: vibration is 'bad', not a number; 1 more like this (write a number, or nothing where it is missing)",
     ]
-    with pytest.raises(DataError, match="1 other problems, see `driftloop fleet check`"):
+    with pytest.raises(DataError, match="1 other problem, see `driftloop fleet check`"):
         read([write(content)], schema())
 
 
 def test_what_does_not_fit_into_memory_is_refused_with_its_size(write: Write) -> None:
-    content = TWO.splitlines()[0] + "\n" + "".join(f"a,{at},1,2,3\n" for at in range(50_000))
+    content = TWO.splitlines()[0] + "\n" + "".join(f"a,{at},1,2,3\n" for at in range(20_001))
     with pytest.raises(
         DataError, match=r"the rows up to here take 0.00 GiB as numbers, and 0.00 GiB may be used \(split"
     ):
         read([write(content)], schema(), limit_bytes=1_000_000)
+
+
+def test_columns_without_a_header_are_taken_in_the_order_of_the_fleet_file(write: Write) -> None:
+    found = read([write(TWO.partition("\n")[2])], schema())
+    same(found, a=A, b=B)
+    assert notes(found) == ["there is no header: the 5 columns are taken in the order of the fleet file"]
+    assert found.units[0].where.endswith("pumps.csv:1")
+
+
+def test_what_else_lies_in_a_folder_is_left_alone(write: Write) -> None:
+    folder = write(TWO).parent
+    write("a b\nc\nd e f\ng h i j\n", "README.txt")
+    write("site,country\nnorth,1\n", "sites.csv")
+    found = read([folder], schema())
+    same(found, a=A, b=B)
+    assert [str(finding).rpartition("/")[2] for finding in found.findings] == [
+        "README.txt: is left alone: it is no table: its lines have different numbers of cells",
+        "sites.csv: is left alone: it has none of the columns of pumps",
+    ]
+    with pytest.raises(DataError, match=r"sites.csv: has no column 'pump', 'hour'"):
+        read([folder / "pumps.csv", folder / "sites.csv"], schema())
 
 
 # Units and files

@@ -78,6 +78,11 @@ def locate(sheet: Sheet, schema: Schema) -> Located:
     return Located(wanted, unit, time, channels, compared, ended, flagged, left_out)
 
 
+def is_foreign(sheet: Sheet, schema: Schema) -> bool:
+    """Whether a sheet has no sensor of a fleet: a table of something else that lies beside the data."""
+    return all(_position(sheet, (channel.header, channel.name)) is None for channel in schema.sensors)
+
+
 def _position(sheet: Sheet, spellings: Sequence[str]) -> int | None:
     """Where a header is: spelt the same, or but for case and spaces; raises DataError where it is there twice."""
     for same in (str.strip, lambda text: "".join(text.casefold().split())):

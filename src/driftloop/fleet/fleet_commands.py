@@ -44,7 +44,7 @@ def init(
     """Guess the fleet file of some data, and write it with comments for a person to look over."""
     if to.exists() and not force:
         raise DriftloopError("is there already", where=str(to), remedy="choose another with --to, or add --force")
-    guessed = guess.guess(tables.expand(data), name)
+    guessed = guess.guess(data, name)
     schema = guessed.schema
     if schema.name in fleets.BUILTIN:
         schema = msgspec.structs.replace(schema, name=f"my-{schema.name}")

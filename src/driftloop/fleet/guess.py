@@ -72,8 +72,9 @@ class Guess:
 
 
 def guess(paths: Sequence[Path], name: str | None = None) -> Guess:
-    """The fleet that files seem to hold; raises DataError where they are no tables, or have no sensor."""
-    data = inventory.take(paths)
+    """The fleet that files and folders seem to hold; raises DataError where they are no tables, or have no sensor."""
+    files = tables.expand(paths)
+    data = inventory.take(files, [path for path in files if path not in paths])
     comments: dict[str, str] = {}
     left_out: dict[str, str] = {}
     free = list(data.columns)

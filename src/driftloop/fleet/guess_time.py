@@ -91,7 +91,8 @@ def _counter(column: Column, units: NDArray[np.int64]) -> Clocked:
 
 def _advise(comment: str, time: Time, values: NDArray[np.float64], units: NDArray[np.int64]) -> str:
     lives = [np.ptp(values[units == unit]) / time.width for unit in np.unique(units)[:200]]
-    median = float(np.nanmedian(lives)) if lives else 0.0
+    told = [life for life in lives if np.isfinite(life)]
+    median = float(np.median(told)) if told else 0.0
     if median > _LONG:
         comment += f"\nHalf of all lives have {median:.0f} steps and more: a longer `every` makes training quicker."
     return comment

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from driftloop.errors import DataError
 from driftloop.fleet import cells
 from driftloop.fleet.columns import unit_names
-from driftloop.fleet.sheets import Sheet, open_sheet, repaired
+from driftloop.fleet.sheets import NoTable, Sheet, open_sheet, repaired
 
 MOST_ROWS = 200_000
 """Rows that a guess looks at."""
@@ -87,19 +88,31 @@ class Inventory:
         return len(self.file)
 
 
-def take(paths: Sequence[Path]) -> Inventory:
-    """The columns of files that have the same headers; others are tables beside them. Raises DataError for no table."""
-    sheets = [open_sheet(path) for path in paths]
+def take(paths: Sequence[Path], strays: Sequence[Path] = ()) -> Inventory:
+    """The columns of files that have the same headers; others are tables beside them.
+
+    Raises DataError for a file that is no table; those among `strays` are left alone then.
+    """
+    sheets = []
+    for path in paths:
+        try:
+            sheets.append(open_sheet(path))
+        except NoTable:
+            if path not in strays:
+                raise
+    if not sheets:
+        raise DataError("there are no tables", where=str(paths[0].parent), remedy="name files of rows with a header")
     groups: dict[frozenset[str], list[Sheet]] = {}
     for sheet in sheets:
-        groups.setdefault(frozenset(sheet.headers), []).append(sheet)
+        groups.setdefault(frozenset(header.casefold() for header in sheet.headers), []).append(sheet)
     main = max(groups.values(), key=lambda group: sum(sheet.path.stat().st_size for sheet in group))
     others = [sheet for sheet in sheets if sheet not in main]
     known = {sheet.path.resolve() for sheet in sheets}
     for folder in dict.fromkeys(sheet.path.parent for sheet in main):
         for path in sorted(folder.glob("*units*.csv")):
             if path.resolve() not in known:
-                others.append(open_sheet(path))
+                with suppress(DataError):
+                    others.append(open_sheet(path))
     columns, file, whole = _columns(main, MOST_ROWS)
     beside = {sheet.path: _columns([sheet], 10_000)[0] for sheet in others}
     return Inventory(columns, file, [sheet.path for sheet in main], beside, whole)
@@ -114,7 +127,8 @@ def _columns(sheets: Sequence[Sheet], most: int) -> tuple[list[Column], NDArray[
         if len(file) >= most:
             whole = False
             break
-        positions = [sheet.headers.index(header) for header in headers]
+        spelt = [header.casefold() for header in sheet.headers]
+        positions = [spelt.index(header.casefold()) for header in headers]
         for chunk in sheet.chunks(positions):
             for header, found in zip(headers, chunk.columns, strict=True):
                 texts[header].extend(_texts(found, sheet))

@@ -52,6 +52,10 @@ _MAGIC = (
 )
 
 
+class NoTable(DataError):
+    """A file that holds no table at all; in a folder it may lie beside those that do."""
+
+
 @dataclass(frozen=True)
 class Chunk:
     """Some rows of the chosen columns."""
@@ -91,8 +95,11 @@ class Sheet:
         return (Chunk(rows, cells) for rows, cells in parquet.chunks(self.path, names, CHUNK))
 
 
-def open_sheet(path: Path) -> Sheet:
-    """Find out what a file's table looks like; raises DataError where it is none, or cannot be told."""
+def open_sheet(path: Path, assumed: Sequence[str] = ()) -> Sheet:
+    """Find out what a file's table looks like; raises DataError where it is none, or cannot be told.
+
+    A file without a header whose columns are as many as those `assumed` has these, in their order.
+    """
     try:
         with path.open("rb") as raw:
             head = raw.read(64)
@@ -102,14 +109,14 @@ def open_sheet(path: Path) -> Sheet:
         return Sheet(path, parquet.headers(path), parquet=True)
     for magic, what, remedy in _MAGIC:
         if head.startswith(magic):
-            raise DataError(what, where=str(path), remedy=remedy)
-    return _text_sheet(path)
+            raise NoTable(what, where=str(path), remedy=remedy)
+    return _text_sheet(path, assumed)
 
 
 # Text
 
 
-def _text_sheet(path: Path) -> Sheet:
+def _text_sheet(path: Path, assumed: Sequence[str]) -> Sheet:
     encoding = _encoding(path)
     sample: list[str] = []
     with _lines(path, encoding) as lines:
@@ -120,15 +127,22 @@ def _text_sheet(path: Path) -> Sheet:
             if size > _SAMPLE:
                 break
     if not any(line.strip() for line in sample):
-        raise DataError("is empty", where=str(path))
+        raise NoTable("is empty", where=str(path))
     told = re.fullmatch(r"sep=(.)", sample[0].strip())
     start = 1 if told else 0
     shown = [("" if _is_comment(line) else line) for line in sample[start:]]
     delimiter = told[1] if told else _delimiter(shown, str(path))
     rows = [(at + start, cells) for at, cells in _parsed(shown, delimiter)]
     width = Counter(len(cells) for _, cells in rows).most_common(1)[0][0]
-    at, headers, body = _header(rows, width, sample, delimiter, path)
+    found = _header(rows, width, sample, delimiter)
+    if found is None and len(assumed) == width:
+        found = 0, tuple(assumed), rows
+    if found is None:
+        raise _no_header(rows, width, path)
+    at, headers, body = found
     notes = [f"the {at} lines before the header are left out"] if at - start > 0 and shown[0].strip() else []
+    if body is rows:
+        notes.append(f"there is no header: the {width} columns are taken in the order of the fleet file")
     units: dict[str, str] = {}
     before = body[0][0] if body else len(sample)
     if len(body) > 1 and _has_no_number(body[0][1]) and not _has_no_number(body[1][1]):
@@ -164,7 +178,7 @@ def _encoding(path: Path) -> str:
     if even > len(head) / 4 and odd < even / 4:
         return "utf-16-be"
     if sum(head.count(sign) for sign in _CONTROL) > 16 + len(head) / 50:
-        raise DataError("is no text", where=str(path), remedy="write its table as CSV or Parquet")
+        raise NoTable("is no text", where=str(path), remedy="write its table as CSV or Parquet")
     return "utf-8"
 
 
@@ -238,7 +252,7 @@ def _delimiter(lines: Sequence[str], where: str) -> str:
     if all(_is_number(line) for line in shown[1:]):  # one column alone
         return ","
     remedy = "save it as CSV with one header and the same number of cells in every line"
-    raise DataError("is no table: its lines have different numbers of cells", where=where, remedy=remedy)
+    raise NoTable("is no table: its lines have different numbers of cells", where=where, remedy=remedy)
 
 
 def _is_number(cell: str) -> bool:
@@ -270,10 +284,8 @@ def _parsed(lines: Sequence[str], delimiter: str) -> list[tuple[int, list[str]]]
 Rows = list[tuple[int, list[str]]]
 
 
-def _header(
-    rows: Rows, width: int, sample: Sequence[str], delimiter: str, path: Path
-) -> tuple[int, tuple[str, ...], Rows]:
-    """Lines before the header, the header, and the rows after it."""
+def _header(rows: Rows, width: int, sample: Sequence[str], delimiter: str) -> tuple[int, tuple[str, ...], Rows] | None:
+    """Lines before the header, the header, and the rows after it; None where there is no header."""
     first = next(at for at, (_, cells) in enumerate(rows) if len(cells) == width)
     above = rows[first - 1][1] if first else []
     if (len(above) == width - 1 or (len(above) == width + 1 and not above[-1].strip())) and _has_no_number(above):
@@ -286,10 +298,15 @@ def _header(
         parsed = _parsed([comment], delimiter)
         if parsed and len(parsed[0][1]) == width and not _is_numeric(parsed[0][1]):
             return before, tuple(parsed[0][1]), rows[first:]
+    return None
+
+
+def _no_header(rows: Rows, width: int, path: Path) -> DataError:
+    before, cells = next(row for row in rows if len(row[1]) == width)
     shown = ",".join(f"column_{at + 1}" for at in range(min(width, 3)))
     what = f"has no header: the first of its {width} columns is {cells[0].strip()[:20]!r}"
     remedy = f"put a line with the columns' names first, such as {shown}; NASA's C-MAPSS files are the fleet cmapss"
-    raise DataError(what, where=f"{path}:{before + 1}", remedy=remedy)
+    return DataError(what, where=f"{path}:{before + 1}", remedy=remedy)
 
 
 def _is_numeric(cells: Sequence[str]) -> bool:

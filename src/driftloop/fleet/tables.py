@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from driftloop.errors import DataError
 from driftloop.fleet import lives, names
-from driftloop.fleet.columns import Columns, Cut, locate, side_table
+from driftloop.fleet.columns import Columns, Cut, is_foreign, locate, side_table
 from driftloop.fleet.findings import Findings
 from driftloop.fleet.runs import Run
 from driftloop.fleet.schema import Schema
-from driftloop.fleet.sheets import SUFFIXES, Sheet, open_sheet
+from driftloop.fleet.sheets import SUFFIXES, NoTable, Sheet, open_sheet
 from driftloop.fleet.times import Clock
 
 _MUCH = 0.3
@@ -71,7 +71,8 @@ def read(paths: Iterable[Path], schema: Schema, *, per_file: bool = False, limit
     if problems:
         first = problems[0]
         more = f"; {first.more} more like this" if first.more else ""
-        others = f"; {len(problems) - 1} other problems, see `driftloop fleet check`" if len(problems) > 1 else ""
+        count = len(problems) - 1
+        others = f"; {count} other problem{'s' * (count > 1)}, see `driftloop fleet check`" if count else ""
         raise DataError(f"{first.what}{more}{others}", where=first.where, remedy=first.remedy)
     return reading
 
@@ -83,19 +84,36 @@ def examine(
     findings = Findings()
     gathered = _Gathered(schema, findings, per_file, limit_bytes or _free_bytes())
     beside: dict[str, bool] | None = None
-    for path in expand(paths):
+    given = list(paths)
+    for path in expand(given):
         try:
             if path.name == schema.censored.file:
                 continue
-            sheet = open_sheet(path)
+            sheet = open_sheet(path, _order(schema))
+            if path not in given and is_foreign(sheet, schema):
+                findings.add("warning", str(path), f"is left alone: it has none of the columns of {schema.name}")
+                continue
             for note in sheet.notes:
                 findings.add("note", str(path), note)
             if schema.censored.file is not None:
                 beside = {**(beside or {}), **_beside(path.parent / schema.censored.file, schema)}
             gathered.add(sheet)
+        except NoTable as error:
+            if path in given:
+                findings.add_error(error)
+            else:
+                findings.add("warning", str(path), f"is left alone: it {error.what}")
         except DataError as error:
             findings.add_error(error)
     return gathered.reading(beside)
+
+
+def _order(schema: Schema) -> list[str]:
+    """The columns of a file without a header; none where one of them could not be told from the others."""
+    if schema.end.column is not None or (schema.censored.column is not None and schema.censored.file is None):
+        return []
+    first = [column for column in (schema.unit_column, schema.time.column) if column is not None]
+    return first + [channel.header for channel in schema.channels]
 
 
 def expand(paths: Iterable[Path]) -> list[Path]:
@@ -299,10 +317,10 @@ def _beside(path: Path, schema: Schema) -> dict[str, bool]:
 
 
 def _free_bytes() -> int:
-    """Half of the memory that is free, or 2 GiB where nobody knows."""
+    """A third of the memory that is free, since rows are held twice for a while; 2 GiB where nobody knows."""
     try:
         with Path("/proc/meminfo").open(encoding="ascii") as lines:
             free = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
-        return free * 1024 // 2
+        return free * 1024 // 3
     except (OSError, StopIteration, ValueError):
         return 2 << 30

@@ -26,7 +26,9 @@ def alike(settings: NDArray[np.float64]) -> NDArray[np.int64]:
     """A number for each row `[n, settings]`, the same where settings are alike."""
     if not settings.shape[1]:
         return np.zeros(len(settings), dtype=np.int64)
-    low, high = np.nanmin(settings, axis=0), np.nanmax(settings, axis=0)
+    low = np.min(settings, axis=0, where=np.isfinite(settings), initial=math.inf)
+    high = np.max(settings, axis=0, where=np.isfinite(settings), initial=-math.inf)
+    low = np.where(high >= low, low, 0.0)
     parts = np.nan_to_num(np.round((settings - low) / np.where(high > low, high - low, 1.0) * _PARTS), nan=-1)
     return np.unique(parts, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
@@ -44,10 +46,13 @@ def wear(runs: Sequence[Run], schema: Schema, reference: Sequence[Run]) -> NDArr
     sensors = _levelled(rows[:, schema.n_settings :], alike(rows[:, : schema.n_settings]))
     cuts = np.cumsum([len(run.rows) for run in everything])[:-1]
     shifts = np.array([_shift(part) for part in np.split(sensors, cuts)])
-    usual = np.nanmedian(shifts[: len(known)], axis=0)
-    spread = np.nanmedian(np.abs(shifts[: len(known)] - usual), axis=0)
+    ends = shifts[: len(known)]
+    told = np.isfinite(ends).sum(axis=0) * 2 >= len(known)
+    usual, spread = np.zeros(len(told)), np.zeros(len(told))
+    usual[told] = np.nanmedian(ends[:, told], axis=0)
+    spread[told] = np.nanmedian(np.abs(ends[:, told] - usual[told]), axis=0)
     weight = np.where(np.abs(usual) > spread, usual, 0.0)
-    if not np.nansum(weight**2) > 0:
+    if not np.sum(weight**2) > 0:
         return None
     worn = np.nansum(shifts * weight, axis=1) / np.sum(weight**2)
     worn[np.isnan(shifts).all(axis=1)] = math.nan
@@ -85,7 +90,7 @@ def taken_out(runs: Sequence[Run], schema: Schema, reference: Sequence[Run]) -> 
     On C-MAPSS that names none of the engines that failed, and nine of ten of those with 50 or more cycles left.
     """
     known, worn = wear(reference, schema, reference), wear(runs, schema, reference)
-    if known is None or worn is None:
+    if known is None or worn is None or np.isfinite(known).sum() < LEAST_UNITS:
         return []
     least = _FRACTION * float(np.nanquantile(known, 0.05))
     return [(run, float(value)) for run, value in zip(runs, worn, strict=True) if value < least]
@@ -98,7 +103,7 @@ def unlike(runs: Sequence[Run], schema: Schema) -> tuple[float, float] | None:
     units that were cut off anywhere 10 times and more. None where units end alike, or nobody can tell.
     """
     worn = wear(runs, schema, runs)
-    if worn is None:
+    if worn is None or np.isfinite(worn).sum() < LEAST_UNITS:
         return None
     low, high = (float(value) for value in np.nanquantile(worn, [0.1, 0.9]))
     return (low, high) if high > _UNLIKE * max(low, 0.0) else None
