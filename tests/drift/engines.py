@@ -1,8 +1,13 @@
 """Engines that wear out, without a model: what the drift room's tests judge."""
 
+from pathlib import Path
+
 import numpy as np
 
+from driftloop import durable
 from driftloop.drift.baseline import Baseline, Trace
+from driftloop.drift.source import COUNTER
+from driftloop.model.bundle import BASELINE, SERVING_FILES, Example, Metadata, write_metadata
 
 
 def trace(number: int, domain: int = 0, *, fleet: int = 0, bias: dict[int, float] | None = None) -> Trace:
@@ -54,7 +59,22 @@ def tally(baseline: Baseline, rows: np.ndarray) -> dict[str, np.ndarray]:
 def metrics_text(version: str, counts: dict[str, np.ndarray]) -> str:
     """What a server would answer to a scrape."""
     return "".join(
-        f'driftloop_feature_bin_total{{model_version="{version}",feature="{name}",bin="{i}"}} {count}.0\n'
+        f'{COUNTER}{{fleet="cmapss",model_version="{version}",feature="{name}",bin="{i}"}} {count}.0\n'
         for name, part in counts.items()
         for i, count in enumerate(part)
     )
+
+
+METADATA = Metadata(
+    window=1, regimes=1, manifest=[], example=Example([], [], [], []), data_source="simulated", seed=0,
+    training="full", cap=125,
+)  # fmt: skip
+
+
+def write_bundle(folder: Path, baseline: bytes, metadata: Metadata = METADATA) -> Path:
+    """A bundle of which the watch needs the baseline alone."""
+    for name in SERVING_FILES:
+        durable.write_atomically(folder / name, b"")
+    durable.write_atomically(folder / BASELINE, baseline)
+    write_metadata(folder, metadata)
+    return folder

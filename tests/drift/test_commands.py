@@ -8,16 +8,18 @@ from typer.testing import CliRunner
 from driftloop import durable
 from driftloop.drift.baseline import Baseline, baseline_bytes
 from driftloop.drift.commands import app
-from driftloop.model.bundle import BASELINE
+from driftloop.model.bundle import digest
 
 from .conftest import Loopback
-from .engines import lives, metrics_text, stream, tally, trace
+from .engines import lives, metrics_text, stream, tally, trace, write_bundle
 
 
 @pytest.fixture
 def environment(tmp_path: Path, baseline: Baseline, loopback: Loopback, monkeypatch: pytest.MonkeyPatch) -> Loopback:
     """A server that `loopback` plays, a model known from before, and no registry."""
-    durable.write_atomically(tmp_path / "watch" / "version-1" / BASELINE, baseline_bytes(baseline))
+    bundles = tmp_path / "watch" / "bundles"
+    folder = write_bundle(bundles / "1", baseline_bytes(baseline))
+    durable.write_json(bundles / "last.json", {"version": "1", "digest": digest(folder)})
     monkeypatch.setenv("DRIFTLOOP_STATE_DIR", str(tmp_path))
     monkeypatch.setenv("DRIFTLOOP_MLFLOW_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("DRIFTLOOP_SERVER_URL", loopback.url)

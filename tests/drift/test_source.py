@@ -30,21 +30,25 @@ def newest(window: Window, baseline: Baseline) -> int:
 def test_counts_are_read_from_the_text_format(baseline: Baseline):
     counts = requests(baseline, 100)
     text = "# HELP x y\n# TYPE driftloop_feature_bin_total counter\n" + metrics_text("3", counts) + "other 1\n"
-    assert parse_metrics(text, "3") == reading(counts)
+    assert parse_metrics(text, "3", "cmapss") == reading(counts)
 
 
 def test_counts_of_other_versions_are_not_read(baseline: Baseline):
-    assert parse_metrics(metrics_text("2", requests(baseline, 10)), "3") == {}
+    assert parse_metrics(metrics_text("2", requests(baseline, 10)), "3", "cmapss") == {}
+
+
+def test_counts_of_other_fleets_are_not_read_though_their_versions_have_the_same_number(baseline: Baseline):
+    assert parse_metrics(metrics_text("3", requests(baseline, 10)), "3", "pumps") == {}
 
 
 @pytest.mark.parametrize("labels", ["", 'model_version="1"', 'model_version="1",feature="regime",bin="x"'])
 def test_damaged_metrics_are_refused(labels: str):
     with pytest.raises(SourceUnavailable, match="Prometheus"):
-        parse_metrics(f"driftloop_feature_bin_total{{{labels}}} 1", "1", "http://server")
+        parse_metrics(f"driftloop_feature_bin_total{{{labels}}} 1", "1", "cmapss", "http://server")
 
 
 def test_another_page_has_no_counts():
-    assert parse_metrics("<html>not metrics</html>", "1") == {}
+    assert parse_metrics("<html>not metrics</html>", "1", "cmapss") == {}
 
 
 def test_a_window_holds_the_newest_requests(baseline: Baseline):
@@ -99,7 +103,7 @@ def test_the_same_reading_twice_changes_nothing(baseline: Baseline):
 def test_two_servers_that_swap_at_different_moments_never_mix_versions(baseline: Baseline, loopback: Loopback):
     """Both count the old version to the end; the window of the new one holds its own requests alone."""
     other = Loopback()
-    source = ScrapeSource([loopback.url, other.url])
+    source = ScrapeSource([loopback.url, other.url], "cmapss")
     old, new = Window(baseline.binner, 1000), Window(baseline.binner, 1000)
     try:
         # (old, new) requests that each of the two has counted at each scrape: the first swaps two scrapes earlier.
@@ -134,7 +138,7 @@ def test_bins_that_the_baseline_has_not_are_refused(baseline: Baseline):
 
 def test_one_of_two_servers_down_leaves_the_other(baseline: Baseline, loopback: Loopback):
     loopback.answers["/metrics"] = metrics_text("1", requests(baseline, 5))
-    source = ScrapeSource(["http://127.0.0.1:1", loopback.url])
+    source = ScrapeSource(["http://127.0.0.1:1", loopback.url], "cmapss")
     assert list(source.read("1")) == [loopback.url]
     source.close()
 
@@ -142,7 +146,7 @@ def test_one_of_two_servers_down_leaves_the_other(baseline: Baseline, loopback: 
 def test_no_server_at_all_is_said(loopback: Loopback):
     loopback.status = 500
     for url in ("http://127.0.0.1:1", loopback.url):
-        source = ScrapeSource([url])
+        source = ScrapeSource([url], "cmapss")
         with pytest.raises(SourceUnavailable, match=url):
             source.read("1")
         source.close()
@@ -166,16 +170,16 @@ def vector(instances: dict[str, dict[str, np.ndarray]], version: str) -> str:
 def test_prometheus_gives_the_counters_of_each_replica(baseline: Baseline, loopback: Loopback):
     replicas = {"10.0.0.1:8500": requests(baseline, 80), "10.0.0.2:8500": requests(baseline, 20)}
     loopback.answers["/api/v1/query"] = vector(replicas, "3")
-    source = PrometheusSource(loopback.url)
+    source = PrometheusSource(loopback.url, "cmapss")
     got = source.read("3")
     assert sorted(got) == ["instance=10.0.0.1:8500,job=server", "instance=10.0.0.2:8500,job=server"]
     assert got["instance=10.0.0.2:8500,job=server"] == reading(replicas["10.0.0.2:8500"])
-    assert "model_version%3D%223%22" in loopback.received[0][0]
+    assert "fleet%3D%22cmapss%22%2Cmodel_version%3D%223%22" in loopback.received[0][0]
     source.close()
 
 
 def test_a_replica_that_restarts_behind_prometheus_is_counted_on(baseline: Baseline, loopback: Loopback):
-    source, window = PrometheusSource(loopback.url), Window(baseline.binner, 1000)
+    source, window = PrometheusSource(loopback.url, "cmapss"), Window(baseline.binner, 1000)
     for a, b in ((80, 20), (100, 3), (100, 3)):
         loopback.answers["/api/v1/query"] = vector({"a": requests(baseline, a), "b": requests(baseline, b)}, "3")
         window.add(source.read("3"))
@@ -188,7 +192,7 @@ def test_a_replica_that_restarts_behind_prometheus_is_counted_on(baseline: Basel
 )
 def test_what_prometheus_should_not_answer_is_said(answer: str, loopback: Loopback):
     loopback.answers["/api/v1/query"] = answer
-    source = PrometheusSource(loopback.url)
+    source = PrometheusSource(loopback.url, "cmapss")
     with pytest.raises(SourceUnavailable, match=loopback.url):
         source.read("1")
     source.close()

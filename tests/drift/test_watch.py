@@ -6,19 +6,22 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from msgspec import structs
 
 from driftloop import durable
 from driftloop.drift.baseline import Baseline, baseline_bytes
 from driftloop.drift.exporter import Exporter
-from driftloop.drift.production import Model, Production
+from driftloop.drift.production import Model, follow
 from driftloop.drift.source import SourceUnavailable
 from driftloop.drift.watch import Watch, check_once
 from driftloop.errors import RegistryUnavailable
+from driftloop.fleet.schema import Channel, Schema
 from driftloop.model.bundle import BASELINE, SERVING_FILES
+from driftloop.model.follower import OTHER_FLEET
 from driftloop.protocol.outbox import Outbox
 from driftloop.settings import Settings
 
-from .engines import lives, stream, trace
+from .engines import METADATA, lives, stream, trace, write_bundle
 
 HEALTHY = [trace(i) for i in range(200, 240)]
 OTHER = [trace(i, fleet=1) for i in range(200, 220)]
@@ -38,6 +41,7 @@ class FakeRegistry:
 
     def __init__(self, baseline: Baseline) -> None:
         self.content = baseline_bytes(baseline)
+        self.metadata = METADATA
         self.version: str | None = "1"
         self.up = True
         self.calls = 0
@@ -52,8 +56,7 @@ class FakeRegistry:
     def fetch(self, version: str, folder: Path, files: tuple[str, ...] = SERVING_FILES) -> Path:  # noqa: ARG002
         if not self.up:
             raise RegistryUnavailable("down")
-        durable.write_atomically(folder / BASELINE, self.content)
-        return folder
+        return write_bundle(folder, self.content, self.metadata)
 
 
 class FakeSource:
@@ -96,7 +99,7 @@ class Platform:
     def start(self) -> None:
         """Start, or start again after a crash."""
         self.outbox = Outbox("token-of-sixteen-characters", transport=httpx.MockTransport(self._answer))
-        self.production = Production(self.registry, self.folder, self.clock)
+        self.production = follow(self.registry, self.folder, self.settings.schema, self.clock)
         self.watch = Watch(
             self.settings, self.production, self.source, self.outbox,
             folder=self.folder, exporter=self.exporter, clock=self.clock,
@@ -390,11 +393,22 @@ def test_only_the_newest_bundle_is_kept(platform: Platform):
     platform.turn()
     platform.registry.version = "2"
     platform.turn()
-    assert [path.name for path in platform.folder.glob("version-*")] == ["version-2"]
+    assert [path.name for path in (platform.folder / "bundles").iterdir() if path.is_dir()] == ["2"]
 
 
-def test_a_bundle_that_cannot_be_read_from_disk_is_no_model(tmp_path: Path, baseline: Baseline):
-    registry = FakeRegistry(baseline)
-    registry.up = False
-    durable.write_atomically(tmp_path / "version-1" / BASELINE, b"{")
-    assert Production(registry, tmp_path, Clock()).look() is None
+def test_a_bundle_that_was_damaged_on_disk_is_no_model(platform: Platform):
+    platform.turn()
+    (platform.folder / "bundles" / "1" / BASELINE).write_bytes(b"{")
+    platform.registry.up = False
+    platform.start()
+    assert platform.turn() is None
+
+
+def test_a_version_of_another_fleet_leaves_the_old_one_watched(platform: Platform):
+    platform.turn(HEALTHY, 400)
+    other = Schema(name="other", sensors=(Channel(name="flow"),), use_settings="none")
+    platform.registry.metadata = structs.replace(METADATA, fleet=other)
+    platform.registry.version = "2"
+    assert platform.turn(HEALTHY).verdict == "no_drift"
+    assert platform.events("verdict")[-1]["model_version"] == "1"
+    assert platform.production.refused.kind == OTHER_FLEET

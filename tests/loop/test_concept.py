@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from driftloop import fleets
 from driftloop.drift import outcomes
 from driftloop.fleet.archive import open_archive
 from driftloop.fleet.runs import Run
@@ -74,6 +75,7 @@ class World:
             self.archive,
             self.feedback,
             self.events,  # type: ignore[arg-type]
+            fleets.load("cmapss"),
         )
 
     def look(self) -> str:

@@ -192,7 +192,7 @@ def test_whatever_prometheus_says_is_traffic_or_cannot_be_read(data: st.DataObje
     good = {"status": "success", "data": {"result": [{"metric": metric, "value": [1.5, "7"]}]}}
     content = data.draw(damaged(msgspec.json.encode(good)))
     source = PrometheusSource(
-        "http://prometheus", transport=httpx.MockTransport(lambda _: httpx.Response(200, content=content))
+        "http://prometheus", "cmapss", transport=httpx.MockTransport(lambda _: httpx.Response(200, content=content))
     )
     said = error_of(source.read, "1")
     assert said is None or "prometheus" in said

@@ -1,7 +1,8 @@
 """Tiny bundles that honour the contract, distinguishable by a constant, and a registry of them in memory.
 
-The graph answers rul = 1000 x constant + the newest sensor_1 clipped to 0..900, lower and upper 10 cycles off;
-regime 0 where |setting_1| < 100, else unseen; newest = the newest sensors, clipped.
+The graph answers rul = 1000 x constant + the newest first sensor clipped to 0..900, lower and upper 10 steps off;
+regime 0 where the first setting is within 100 of 0, else unseen; newest = the newest sensors, clipped. A missing value
+is 0 to it.
 """
 
 import shutil
@@ -13,31 +14,56 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from driftloop import fleets
 from driftloop.drift.baseline import FORMAT, Age, Baseline, Domain, FalseAlarms, baseline_bytes
-from driftloop.drift.bins import FEATURES, FeatureBins
+from driftloop.drift.bins import FeatureBins
 from driftloop.drift.calibration import Threshold
 from driftloop.errors import BundleError, RegistryUnavailable
-from driftloop.fleets.cmapss.schema import N_COLUMNS, N_SENSORS, SENSORS, SETTINGS
+from driftloop.fleet.schema import Channel, Schema
 from driftloop.model import bundle
 from driftloop.model.bundle import Example, ManifestEntry, Metadata
 
 WINDOW = 5
 EDGES = [0.0, 10.0, 20.0]
-BINS = [
-    FeatureBins("prediction", "quantile", [1000.0 * k + 500.0 for k in range(1, 6)], 6),
-    *(FeatureBins(name, "quantile", EDGES, 4) for name in (*SETTINGS, *SENSORS)),
-    FeatureBins("regime", "category", [], 2),
-]
+CMAPSS = fleets.load("cmapss")
+N_COLUMNS = CMAPSS.n_columns
+PUMPS = Schema(
+    name="pumps",
+    unit="pump",
+    step="hour",
+    settings=(Channel(name="speed", unit="rpm", missing="refuse"),),
+    sensors=(
+        Channel(name="temperature_c", unit="°C", description="of the bearing", range=(-20.0, 150.0)),
+        Channel(name="flow", unit="l/min"),
+        Channel(name="vibration"),
+    ),
+    use_settings="regimes",
+)
+"""A fleet unlike C-MAPSS: four columns, three of which may be missing."""
 
 
-def row(sensor_1: float = 1.0, setting_1: float = 0.0) -> list[float]:
-    """A row with these two values, the rest 1."""
-    return [setting_1, 1.0, 1.0, sensor_1, *[1.0] * (N_COLUMNS - 4)]
+def bins_of(schema: Schema) -> list[FeatureBins]:
+    """Bins at 0, 10 and 20 for every column."""
+    return [
+        FeatureBins("prediction", "quantile", [1000.0 * k + 500.0 for k in range(1, 6)], 6),
+        *(FeatureBins(name, "quantile", EDGES, 4) for name in schema.columns),
+        FeatureBins("regime", "category", [], 2),
+    ]
 
 
-def model(constant: int, **changes: object) -> onnx.ModelProto:
-    """The graph; `changes` break it: input_name, columns, drop (an output), nan, fixed_batch."""
-    columns = changes.get("columns", N_COLUMNS)
+BINS = bins_of(CMAPSS)
+
+
+def row(sensor_1: float = 1.0, setting_1: float = 0.0, schema: Schema = CMAPSS) -> list[float]:
+    """A row with these values of the first sensor and the first setting, the rest 1."""
+    values = [1.0] * schema.n_columns
+    values[0], values[schema.n_settings] = setting_1, sensor_1
+    return values
+
+
+def model(constant: int, schema: Schema = CMAPSS, **changes: object) -> onnx.ModelProto:
+    """The graph; `changes` break it: input_name, columns, drop (an output), nan, fixed_batch, holds."""
+    columns = changes.get("columns", schema.n_columns)
     input_name = str(changes.get("input_name", "rows"))
 
     def const(name: str, value: object, dtype: type) -> onnx.TensorProto:
@@ -45,9 +71,10 @@ def model(constant: int, **changes: object) -> onnx.ModelProto:
 
     constants = [
         const("last", -1, np.int64),
-        const("three", [3], np.int64),
-        const("four", [4], np.int64),
-        const("end", [24], np.int64),
+        const("three", [schema.n_settings], np.int64),
+        const("four", [schema.n_settings + 1], np.int64),
+        const("end", [schema.n_columns], np.int64),
+        const("nothing", 0, np.float32),
         const("axis", [1], np.int64),
         const("zero", [0], np.int64),
         const("one", [1], np.int64),
@@ -64,7 +91,9 @@ def model(constant: int, **changes: object) -> onnx.ModelProto:
     ]
     node = helper.make_node
     nodes = [
-        node("Gather", [input_name, "last"], ["row"], axis=1),
+        node("Gather", [input_name, "last"], ["row_sent"], axis=1),
+        node("IsNaN", ["row_sent"], ["gone"]),
+        node("Where", ["gone", "nothing" if changes.get("holds", True) else "row_sent", "row_sent"], ["row"]),
         node("Slice", ["row", "three", "four", "axis"], ["s1"]),
         node("Reshape", ["s1", "flat"], ["s1_flat"]),
         node("Clip", ["s1_flat", "low", "high"], ["s1_clipped"]),
@@ -86,7 +115,7 @@ def model(constant: int, **changes: object) -> onnx.ModelProto:
         "lower": helper.make_tensor_value_info("lower", TensorProto.FLOAT, vector),
         "upper": helper.make_tensor_value_info("upper", TensorProto.FLOAT, vector),
         "regime": helper.make_tensor_value_info("regime", TensorProto.INT64, vector),
-        "newest": helper.make_tensor_value_info("newest", TensorProto.FLOAT, ["batch", N_SENSORS]),
+        "newest": helper.make_tensor_value_info("newest", TensorProto.FLOAT, ["batch", schema.n_sensors]),
     }
     graph = helper.make_graph(
         nodes,
@@ -98,13 +127,11 @@ def model(constant: int, **changes: object) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-EACH, TRIANGLE = [0.1] * len(FEATURES), np.tril_indices(len(FEATURES))
-
-
 def baseline(bins: list[FeatureBins] | None = None) -> Baseline:
     """Bins at 0, 10, 20 for everything; the rest says nothing of interest."""
     bins = bins or BINS
     counts = [1] * sum(feature.bins for feature in bins)
+    each, triangle = [0.1] * len(bins), np.tril_indices(len(bins))
     probabilities = {feature.name: [1 / feature.bins] * feature.bins for feature in bins}
     return Baseline(
         format=FORMAT,
@@ -112,7 +139,7 @@ def baseline(bins: list[FeatureBins] | None = None) -> Baseline:
         domains=[Domain(0, 1, 100, probabilities, [Age(0, 100, counts)])],
         weights=[1.0],
         ages=[25],
-        thresholds=[Threshold(100, EACH, EACH, [EACH] * 2, 0.5, [np.eye(len(FEATURES))[TRIANGLE].tolist()] * 2)],
+        thresholds=[Threshold(100, each, each, [each] * 2, 0.5, [np.eye(len(bins))[triangle].tolist()] * 2)],
         min_n=300,
         power=None,
         power_by_n={},
@@ -122,9 +149,9 @@ def baseline(bins: list[FeatureBins] | None = None) -> Baseline:
     )
 
 
-def metadata(constant: int, **changes: object) -> Metadata:
+def metadata(constant: int, schema: Schema = CMAPSS, **changes: object) -> Metadata:
     """Metadata whose example is what the graph answers."""
-    rows = [[row(1.0), row(2.0)], [row(3.0)] * 2]
+    rows = [[row(1.0, schema=schema), row(2.0, schema=schema)], [row(3.0, schema=schema)] * 2]
     values = [1000.0 * constant + 2, 1000.0 * constant + 3]
     whole = {
         "window": WINDOW,
@@ -134,20 +161,28 @@ def metadata(constant: int, **changes: object) -> Metadata:
         "data_source": "simulated",
         "seed": 0,
         "training": "full",
-        "cap": 125,
         "parent_version": None if constant == 1 else str(constant - 1),
         "parameters": {"hidden": 1},
+        "cap": 125 if schema.cap == "auto" else schema.cap,
+        "fleet": None if schema is CMAPSS else schema,
     }
     return Metadata(**{**whole, **changes})  # type: ignore[arg-type]
 
 
-def write(folder: Path, constant: int, *, bins: list[FeatureBins] | None = None, **changes: object) -> Path:
+def write(
+    folder: Path,
+    constant: int,
+    *,
+    schema: Schema = CMAPSS,
+    bins: list[FeatureBins] | None = None,
+    **changes: object,
+) -> Path:
     """A bundle in `folder`; `changes` as for `model`, or fields of the metadata."""
     folder.mkdir(parents=True, exist_ok=True)
     fields = {name: changes.pop(name) for name in list(changes) if name in Metadata.__struct_fields__}
-    (folder / bundle.MODEL).write_bytes(model(constant, **changes).SerializeToString())
-    (folder / bundle.BASELINE).write_bytes(baseline_bytes(baseline(bins)))
-    (folder / bundle.METADATA).write_bytes(msgspec.json.encode(metadata(constant, **fields)))
+    (folder / bundle.MODEL).write_bytes(model(constant, schema, **changes).SerializeToString())
+    (folder / bundle.BASELINE).write_bytes(baseline_bytes(baseline(bins or bins_of(schema))))
+    (folder / bundle.METADATA).write_bytes(msgspec.json.encode(metadata(constant, schema, **fields)))
     return folder
 
 

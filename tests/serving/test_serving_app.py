@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import gzip
 import json
 import socket
 import sys
@@ -18,12 +19,14 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from live_server import running
 from schemathesis import GenerationMode
-from serving_bundles import FakeRegistry, row, write
+from serving_bundles import CMAPSS, PUMPS, FakeRegistry, row, write
 
+from driftloop.fleet.fleet_writer import toml_text
 from driftloop.serving.app import create_app
-from driftloop.serving.openapi import BAD_REQUESTS, REQUESTS
+from driftloop.serving.openapi import bad_requests, requests
 from driftloop.settings import Settings
 
+REQUESTS, BAD_REQUESTS = requests(CMAPSS), bad_requests(CMAPSS)
 JSON = {"Content-Type": "application/json"}
 ROUNDS = hypothesis_settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -42,7 +45,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
 
 
 def metric(client: httpx.Client, line: str) -> float:
-    found = [text for text in client.get("/metrics").text.splitlines() if text.startswith(line + " ")]
+    everything = client.get("/metrics").text.replace('fleet="cmapss",', "")
+    found = [text for text in everything.splitlines() if text.startswith(line + " ")]
     return float(found[0].rpartition(" ")[2]) if found else 0.0
 
 
@@ -104,7 +108,7 @@ def test_the_documented_examples_work(shared: httpx.Client, name: str) -> None:
 
 @pytest.mark.parametrize("name", BAD_REQUESTS)
 def test_the_documented_refusals_are_true(shared: httpx.Client, name: str) -> None:
-    status, body, _ = BAD_REQUESTS[name]
+    status, body = BAD_REQUESTS[name]
     answer = shared.post("/predict", content=body, headers=JSON)
     document = shared.get("/openapi.json").json()
     documented = document["paths"]["/predict"]["post"]["responses"][str(status)]["content"]["application/json"]
@@ -154,6 +158,7 @@ def test_unknown_paths_and_methods_are_refused_in_the_same_form(shared: httpx.Cl
     assert shared.get("/nowhere").json() == {"detail": [{"field": "path", "message": "Not Found"}]}
     answer = shared.get("/predict")
     assert (answer.status_code, answer.headers["Allow"]) == (405, "POST")
+    assert shared.head("/predict").status_code == 405
     assert answer.json() == {"detail": [{"field": "method", "message": "Method Not Allowed"}]}
 
 
@@ -307,7 +312,9 @@ def test_a_model_that_fails_is_a_503_and_the_server_goes_on(registry: FakeRegist
     slot = app.state.parts.slot
     with running(app) as client:
         good = slot.engine
-        slot.engine = type("Failing", (), {"predict": lambda *_: 1 / 0, "version": "x", "digest": ""})()
+        slot.engine = type(
+            "Failing", (), {"predict": lambda *_: 1 / 0, "version": "x", "digest": "", "reader": good.reader}
+        )()
         answer = client.post("/predict", json={"rows": [row()]})
         assert (answer.status_code, answer.json()["detail"][0]["message"]) == (503, "the model could not answer")
         slot.engine = good
@@ -356,3 +363,136 @@ def test_a_server_does_not_look_for_garbage_among_what_stays(
         client.get("/healthz")
         assert gc.get_freeze_count() > 10_000
     assert gc.get_freeze_count() == 0
+
+
+def test_every_get_route_answers_head_too(shared: httpx.Client) -> None:
+    for path in ("/healthz", "/readyz", "/metrics", "/model", "/docs", "/openapi.json"):
+        answer = shared.head(path)
+        assert (answer.status_code, answer.content) == (200, b""), path
+        assert answer.headers["Content-Type"] == shared.get(path).headers["Content-Type"]
+
+
+GZIP = {**JSON, "Content-Encoding": "gzip"}
+
+
+def test_a_gzip_body_is_taken(shared: httpx.Client) -> None:
+    body = json.dumps({"rows": [row(7.0)]}).encode()
+    half = len(body) // 2
+    for packed in (gzip.compress(body), gzip.compress(body[:half]) + gzip.compress(body[half:])):
+        answer = shared.post("/predict", content=packed, headers=GZIP)
+        assert (answer.status_code, answer.json()["rul"]) == (200, 1007.0)
+    plain = shared.post("/predict", content=body, headers={**JSON, "Content-Encoding": "identity"})
+    assert plain.status_code == 200
+
+
+def test_a_gzip_body_is_never_unpacked_beyond_the_limit(shared: httpx.Client) -> None:
+    bomb = gzip.compress(b" " * 50_000_000)
+    assert len(bomb) < 100_000
+    answer = shared.post("/predict", content=bomb, headers=GZIP)
+    assert (answer.status_code, answer.json()["detail"][0]["field"]) == (413, "body")
+    parts = gzip.compress(b"") * 4000
+    assert shared.post("/predict", content=parts, headers=GZIP).json()["detail"][0]["message"].endswith("send one")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "content", "status", "message"),
+    [
+        ("br", b"{}", 415, "is br; send gzip, or the bare JSON"),
+        ("gzip, gzip", b"{}", 415, "is gzip, gzip; send gzip, or the bare JSON"),
+        ("gzip", b"{}", 400, "is no gzip, as Content-Encoding says"),
+        ("gzip", gzip.compress(b"{}" * 99)[:-9], 400, "is gzip that is cut short"),
+        ("gzip", b"", 400, "is empty"),
+    ],
+)
+def test_another_encoding_is_refused_by_its_name(
+    shared: httpx.Client, encoding: str, content: bytes, status: int, message: str
+) -> None:
+    answer = shared.post("/predict", content=content, headers={**JSON, "Content-Encoding": encoding})
+    assert answer.status_code == status
+    assert message in answer.json()["detail"][0]["message"]
+
+
+def test_a_server_whose_only_version_cannot_be_used_is_not_ready_and_says_why(
+    registry: FakeRegistry, serve: Callable[[], "contextmanager[httpx.Client]"]
+) -> None:
+    registry.publish("1", 1, schema=PUMPS)
+    with serve() as client:
+        answer = client.get("/readyz")
+        assert answer.status_code == 503
+        assert "production version 1 cannot be used" in answer.json()["detail"][0]["message"]
+        assert client.get("/healthz").status_code == 200
+        registry.publish("2", 2)
+        until(lambda: client.get("/readyz").status_code == 200)
+        registry.publish("3", 3, nan=True)
+        until(lambda: "refused" in client.get("/readyz").json())
+        ready = client.get("/readyz").json()
+        assert (ready["ready"], ready["model_version"], ready["refused"]["version"]) == (True, "2", "3")
+        assert client.get("/model").json()["refused"]["kind"] == "unusable"
+
+
+# A fleet of four columns, three of which may be missing.
+
+
+@pytest.fixture(scope="module")
+def pumps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    folder = tmp_path_factory.mktemp("pumps")
+    (folder / "fleet.toml").write_text(toml_text(PUMPS), encoding="utf-8")
+    registry = FakeRegistry(folder / "registry")
+    registry.publish("1", 1, schema=PUMPS)
+    settings = Settings(fleet=str(folder / "fleet.toml"), state_dir=folder / "state")
+    with running(create_app(settings, registry)) as client:
+        yield client
+
+
+def test_missing_values_are_held_and_flagged(pumps: httpx.Client) -> None:
+    body = {"rows": [[1, 7, 3, 4]] * 9 + [{"speed": 1, "temperature_c": 7}], "unit_id": "p-1", "step": 10}
+    answer = pumps.post("/predict", json=body).json()
+    assert answer["flags"] == ["held:flow", "held:vibration"]
+    assert (answer["rul"], answer["lower"], answer["upper"]) == (1007.0, 997.0, 1017.0)
+    assert (answer["unit_id"], answer["step"]) == ("p-1", 10)
+    assert not {"engine_id", "cycle"} & set(answer)
+
+
+def test_with_too_much_missing_the_interval_is_the_whole_range(pumps: httpx.Client) -> None:
+    answer = pumps.post("/predict", json={"rows": [[1, 7, None, None]], "engine_id": "p-1"}).json()
+    assert answer["flags"] == ["short_history", "held:flow", "held:vibration", "too_much_missing"]
+    assert (answer["lower"], answer["upper"], answer["engine_id"]) == (0.0, 125.0, "p-1")
+
+
+def test_the_document_speaks_the_words_of_the_fleet(pumps: httpx.Client) -> None:
+    document = pumps.get("/openapi.json").json()
+    assert "pumps, in hours" in document["info"]["description"]
+    row_ = document["components"]["schemas"]["Row"]
+    assert row_["properties"]["temperature_c"]["description"] == "of the bearing, in °C, plausible from -20 to 150"
+    assert row_["required"] == ["speed"]
+    prediction = document["components"]["schemas"]["Prediction"]
+    assert "held:<column>" in prediction["description"]
+    assert "unit_id" in prediction["properties"]
+    content = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]
+    for example in content["examples"].values():
+        assert pumps.post("/predict", json=example["value"]).status_code == 200
+    for status in ("400", "422"):
+        refused = document["paths"]["/predict"]["post"]["responses"][status]["content"]["application/json"]["examples"]
+        assert refused
+    assert "cycle" not in prediction["description"]
+
+
+def test_the_model_page_shows_the_fleet(pumps: httpx.Client) -> None:
+    fleet = pumps.get("/model").json()["fleet"]
+    assert (fleet["name"], fleet["unit"], fleet["step"]) == ("pumps", "pump", "hour")
+    assert fleet["digest"] == PUMPS.digest
+    assert fleet["columns"][1] == {
+        "name": "temperature_c", "kind": "sensor", "unit": "°C", "description": "of the bearing", "may_be_missing": True
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
+def test_another_fleets_server_does_what_its_documentation_says(pumps: httpx.Client, mode: GenerationMode) -> None:
+    document = schemathesis.openapi.from_url(f"{pumps.base_url}/openapi.json")
+
+    @ROUNDS
+    @given(case=document["/predict"]["POST"].as_strategy(generation_mode=mode))
+    def check(case: schemathesis.Case) -> None:
+        case.call_and_validate()
+
+    check()

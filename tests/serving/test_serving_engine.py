@@ -2,16 +2,20 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
-from serving_bundles import BINS, WINDOW, metadata, row, write
+from serving_bundles import BINS, CMAPSS, PUMPS, WINDOW, metadata, row, write
 
 from driftloop.drift.bins import FeatureBins
 from driftloop.errors import BundleError
+from driftloop.fleet.schema import Channel
 from driftloop.model import bundle
 from driftloop.model.bundle import Example
-from driftloop.serving.engine import MOST_AT_ONCE, StubEngine, load
+from driftloop.model.signature import OUTPUTS, UNSEEN_REGIME
+from driftloop.serving.engine import MOST_AT_ONCE, OnnxEngine, StubEngine, load
 
 
 def test_answers_come_in_the_order_of_the_windows_whatever_their_lengths(tmp_path: Path) -> None:
@@ -26,7 +30,7 @@ def test_answers_come_in_the_order_of_the_windows_whatever_their_lengths(tmp_pat
 
 def test_a_regime_that_was_not_seen_is_marked(tmp_path: Path) -> None:
     engine = load(write(tmp_path, 1), "1")
-    assert engine.predict([[row()], [row(setting_1=1e30)]]).regime.tolist() == [0, bundle.UNSEEN_REGIME]
+    assert engine.predict([[row()], [row(setting_1=1e30)]]).regime.tolist() == [0, UNSEEN_REGIME]
 
 
 def test_the_largest_float32_gives_finite_answers(tmp_path: Path) -> None:
@@ -36,12 +40,62 @@ def test_the_largest_float32_gives_finite_answers(tmp_path: Path) -> None:
 
 
 def test_the_stub_answers_125_for_everything() -> None:
-    outputs = StubEngine().predict([[row()], [row()] * 7])
+    outputs = StubEngine(CMAPSS).predict([[row()], [row()] * 7])
     assert (outputs.rul.tolist(), outputs.lower.tolist(), outputs.upper.tolist()) == (
         [125.0] * 2,
         [0.0] * 2,
         [125.0] * 2,
     )
+
+
+def test_the_stub_answers_the_cap_of_its_fleet_or_100_where_that_is_found_by_training() -> None:
+    assert StubEngine(PUMPS).predict([[row(schema=PUMPS)]]).rul.tolist() == [100.0]
+    capped = msgspec.structs.replace(PUMPS, cap=40)
+    assert StubEngine(capped).predict([[[None] * 4]]).upper.tolist() == [40.0]
+
+
+@pytest.fixture
+def pumps(tmp_path: Path) -> OnnxEngine:
+    return load(write(tmp_path, 1, schema=PUMPS), "1")
+
+
+def test_windows_of_any_lengths_share_a_run_where_padding_is_counted(
+    pumps: OnnxEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = []
+
+    class Session:
+        def run(self, _: Any, feed: dict[str, Any], of: Any = pumps._session) -> Any:
+            runs.append(feed["rows"])
+            return of.run(list(OUTPUTS), feed)
+
+    monkeypatch.setattr(pumps, "_session", Session())
+    windows = [[row(float(n), schema=PUMPS)] * (1 + n % 7) for n in range(9)]
+    outputs = pumps.predict(windows)
+    assert outputs.rul.tolist() == [1000.0 + n for n in range(9)]
+    (rows,) = runs
+    assert rows.shape == (9, WINDOW, 4)
+    assert np.isnan(rows[0, :-1]).all(), "what is not there is not a number"
+    assert outputs.missing.tolist() == [0.0] * 9, "padding is not missing"
+
+
+def test_what_is_missing_is_noted_and_a_setting_keeps_its_last_value(tmp_path: Path) -> None:
+    loose = msgspec.structs.replace(PUMPS, settings=(Channel(name="speed"),))
+    engine = load(write(tmp_path, 1, schema=loose), "1")
+    outputs = engine.predict([
+        [[7.0, 1.0, 2.0, 3.0], [None, None, 2.0, 3.0]],
+        [[None, 1.0, 2.0, 3.0]],
+        [[9.0, 1.0, 2.0, 3.0]] * 9 + [[9.0, 1.0, 2.0, None]],
+    ])  # fmt: skip
+    assert np.array_equal(outputs.settings[:, 0], [7.0, np.nan, 9.0], equal_nan=True)
+    assert np.isnan(outputs.sent).tolist() == [[1, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]]
+    assert outputs.missing.tolist() == pytest.approx([2 / 8, 1 / 4, 1 / (4 * WINDOW)])
+
+
+def test_a_graph_that_cannot_do_without_a_value_is_refused(tmp_path: Path) -> None:
+    folder = write(tmp_path, 1, schema=PUMPS, holds=False)
+    with pytest.raises(BundleError, match="not finite"):
+        load(folder, "1")
 
 
 def example(**changes: object) -> Example:
@@ -69,6 +123,7 @@ BROKEN: dict[str, Callable[[Path], object]] = {
         f, 1, bins=[FeatureBins("prediction", "quantile", [2.0, 1.0], 3), *BINS[1:]]
     ),
     "metadata that are a list": lambda f: (f / "metadata.json").write_bytes(b"[]"),
+    "metadata of other columns": lambda f: write(f, 1, fleet=PUMPS),
     "a window of no rows": lambda f: write(f, 1, window=0),
     "another input name": lambda f: write(f, 1, input_name="x"),
     "a fixed batch": lambda f: write(f, 1, fixed_batch=True),

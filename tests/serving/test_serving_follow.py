@@ -5,9 +5,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from serving_bundles import FakeRegistry, write
+from prometheus_client.parser import text_string_to_metric_families
+from serving_bundles import CMAPSS, PUMPS, FakeRegistry, write
 
-from driftloop.serving import follow
+from driftloop.model import follower
 from driftloop.serving.engine import Slot, StubEngine
 from driftloop.serving.follow import Follower
 from driftloop.serving.metrics import Metrics
@@ -18,23 +19,27 @@ class Server:
 
     def __init__(self, registry: FakeRegistry, folder: Path) -> None:
         self.registry, self.folder = registry, folder
-        self.slot, self.metrics = Slot(StubEngine()), Metrics()
-        self.follower = Follower(registry, self.slot, self.metrics, folder, 0.005)
+        self.slot, self.metrics = Slot(StubEngine(CMAPSS)), Metrics(CMAPSS)
+        self.follower = Follower(registry, self.slot, self.metrics, folder, 0.005, CMAPSS)
 
     @property
     def version(self) -> str:
         return self.slot.engine.version
 
-    def metric(self, name: str) -> float:
-        lines = [line for line in self.metrics.render().decode().splitlines() if line.startswith(name + " ")]
-        return float(lines[0].rpartition(" ")[2])
+    def metric(self, name: str, **labels: str) -> float:
+        return sum(
+            sample.value
+            for family in text_string_to_metric_families(self.metrics.render().decode())
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
 
     @property
     def figures(self) -> tuple[float, float, float, float]:
         """Swaps that went well, refused ones, whether one is refused now, whether the registry answers."""
         return (
-            self.metric('driftloop_model_swaps_total{result="ok"}'),
-            self.metric('driftloop_model_swaps_total{result="refused"}'),
+            self.metric("driftloop_model_swaps_total", result="ok"),
+            self.metric("driftloop_model_swaps_total", result="refused"),
             self.metric("driftloop_bundle_refused"),
             self.metric("driftloop_registry_up"),
         )
@@ -70,7 +75,7 @@ def test_a_bad_bundle_leaves_the_old_one_serving_and_is_not_tried_in_a_loop(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 1000.0
-    monkeypatch.setattr(follow.time, "monotonic", lambda: now)
+    monkeypatch.setattr(server.follower.production, "_clock", lambda: now)
     server.registry.publish("1", 1)
     server.follower.step()
     server.registry.publish("2", 2, nan=True)
@@ -255,3 +260,75 @@ def test_an_unforeseen_error_does_not_end_the_following(server: Server, monkeypa
     assert swapped.wait(10)
     server.follower.stop()
     assert server.version == "1"
+
+
+# Versions of another fleet, and what readiness may say.
+
+
+def test_a_version_of_another_fleet_is_refused_and_the_one_before_serves_on(server: Server) -> None:
+    server.registry.publish("1", 1)
+    server.follower.step()
+    server.registry.publish("2", 2, schema=PUMPS)
+    server.follower.step()
+    assert server.version == "1"
+    assert server.metric("driftloop_bundle_refused", reason="other_fleet") == 1
+    assert server.metric("driftloop_bundle_refused", reason="unusable") == 0
+    refused = server.follower.production.refused
+    assert refused is not None
+    assert (refused.version, refused.kind) == ("2", follower.OTHER_FLEET)
+    assert "of the fleet pumps" in refused.reason
+    assert "it has speed, temperature_c, flow, vibration" in refused.reason
+    assert server.follower.production.problem is None, "version 1 serves"
+    server.registry.publish("3", 3)
+    server.follower.step()
+    assert (server.version, server.metric("driftloop_bundle_refused")) == ("3", 0)
+
+
+def test_a_kept_bundle_of_another_fleet_is_not_served_after_a_restart(server: Server) -> None:
+    server.registry.publish("1", 1)
+    server.follower.step()
+    other = follower.Follower(server.registry, server.folder, lambda *_: "loaded", PUMPS)
+    other.restore()
+    assert (other.current, "of the fleet cmapss" in str(other.problem)) == (None, True)
+
+
+def test_nothing_in_production_is_no_problem(server: Server) -> None:
+    server.follower.step()
+    assert server.follower.production.problem is None
+
+
+def test_a_production_version_that_cannot_be_used_is_a_problem_where_nothing_else_is_there(server: Server) -> None:
+    server.registry.publish("1", 1, drop="upper")
+    server.follower.step()
+    assert "production version 1 cannot be used" in str(server.follower.production.problem)
+    server.registry.publish("2", 2)
+    server.follower.step()
+    assert server.follower.production.problem is None
+
+
+@pytest.mark.parametrize("damage", [b"\xff\xfe", b"{", b"[]", b'{"version": 1}'])
+def test_a_damaged_record_of_what_was_good_is_said_while_the_registry_is_away(server: Server, damage: bytes) -> None:
+    server.registry.publish("1", 1)
+    server.follower.step()
+    (server.folder / "last.json").write_bytes(damage)
+    server.registry.down = True
+    restarted = Server(server.registry, server.folder)
+    restarted.follower.restore()
+    restarted.follower.step()
+    assert restarted.version == "stub"
+    assert "the version that was good last cannot be used" in str(restarted.follower.production.problem)
+    server.registry.down = False
+    restarted.follower.step()
+    assert (restarted.version, restarted.follower.production.problem) == ("1", None)
+
+
+def test_the_last_good_version_outlives_any_number_of_refused_ones(server: Server) -> None:
+    server.registry.publish("1", 1)
+    server.follower.step()
+    for number in range(2, 7):
+        server.registry.publish(str(number), number, nan=True)
+        server.follower.step()
+    server.registry.down = True
+    restarted = Server(server.registry, server.folder)
+    restarted.follower.restore()
+    assert restarted.version == "1"

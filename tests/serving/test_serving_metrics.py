@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.parser import text_string_to_metric_families
-from serving_bundles import BINS, row, write
+from serving_bundles import BINS, CMAPSS, PUMPS, row, write
 
 from driftloop.drift.bins import FeatureBins
 from driftloop.serving.engine import OnnxEngine, StubEngine, load
@@ -23,32 +23,36 @@ EMPTY = """\
 # TYPE driftloop_request_seconds histogram
 # HELP driftloop_predictions_total Windows predicted.
 # TYPE driftloop_predictions_total counter
-driftloop_predictions_total{model_version="stub"} 0.0
+driftloop_predictions_total{fleet="cmapss",model_version="stub"} 0.0
 # HELP driftloop_feature_bin_total Predicted windows whose newest row falls into this bin of the model's baseline.
 # TYPE driftloop_feature_bin_total counter
 # HELP driftloop_unseen_regime_total Predicted windows in an operating regime that training has not seen.
 # TYPE driftloop_unseen_regime_total counter
-driftloop_unseen_regime_total{model_version="stub"} 0.0
+driftloop_unseen_regime_total{fleet="cmapss",model_version="stub"} 0.0
 # HELP driftloop_model_info 1 for the model version that is serving, 0 for one that was.
 # TYPE driftloop_model_info gauge
-driftloop_model_info{digest="",model_version="stub"} 1.0
+driftloop_model_info{digest="",fleet="cmapss",model_version="stub"} 1.0
 # HELP driftloop_model_swaps_total Attempts to serve another version.
 # TYPE driftloop_model_swaps_total counter
-driftloop_model_swaps_total{result="ok"} 0.0
-driftloop_model_swaps_total{result="refused"} 0.0
+driftloop_model_swaps_total{fleet="cmapss",result="ok"} 0.0
+driftloop_model_swaps_total{fleet="cmapss",result="refused"} 0.0
+# HELP driftloop_sensor_quality_total Values of newest rows: plausible, missing, or out of their range.
+# TYPE driftloop_sensor_quality_total counter
 # HELP driftloop_bundle_refused 1 while the production version cannot be served and an older one is.
 # TYPE driftloop_bundle_refused gauge
-driftloop_bundle_refused 0.0
+driftloop_bundle_refused{fleet="cmapss",reason="unusable"} 0.0
+driftloop_bundle_refused{fleet="cmapss",reason="other_fleet"} 0.0
 # HELP driftloop_registry_up 1 while the model registry answers.
 # TYPE driftloop_registry_up gauge
-driftloop_registry_up 0.0
+driftloop_registry_up{fleet="cmapss"} 0.0
 # HELP driftloop_inference_log_dropped_total Records for which the inference log had no room.
 # TYPE driftloop_inference_log_dropped_total counter
-driftloop_inference_log_dropped_total 0.0
+driftloop_inference_log_dropped_total{fleet="cmapss"} 0.0
 # HELP driftloop_inference_log_errors_total Records that could not be written to the inference log.
 # TYPE driftloop_inference_log_errors_total counter
-driftloop_inference_log_errors_total 0.0
+driftloop_inference_log_errors_total{fleet="cmapss"} 0.0
 """
+
 
 BUCKETS = ["0.001", "0.002", "0.005", "0.01", "0.02", "0.05", "0.1", "0.2", "0.5", "1.0", "2.0", "5.0", "+Inf"]
 
@@ -59,25 +63,26 @@ def engine(tmp_path: Path) -> OnnxEngine:
 
 
 def lines_of(text: bytes, name: str) -> list[str]:
-    return [line for line in text.decode().splitlines() if line.startswith(name) and not line.startswith("#")]
+    lines = text.decode().replace('fleet="cmapss",', "").splitlines()
+    return [line for line in lines if line.startswith(name) and not line.startswith("#")]
 
 
 def values(text: bytes) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     return {
-        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        (sample.name, tuple(sorted(label for label in sample.labels.items() if label[0] != "fleet"))): sample.value
         for family in text_string_to_metric_families(text.decode())
         for sample in family.samples
     }
 
 
 def test_a_server_without_a_model_says_exactly_this() -> None:
-    metrics = Metrics(CollectorRegistry())
-    metrics.serving(StubEngine())
+    metrics = Metrics(CMAPSS, CollectorRegistry())
+    metrics.serving(StubEngine(CMAPSS))
     assert metrics.render().decode() == EMPTY
 
 
 def test_requests_and_latency_are_counted_exactly() -> None:
-    metrics = Metrics()
+    metrics = Metrics(CMAPSS)
     for seconds, status in ((0.0005, 200), (0.25, 200), (0.25, 422)):
         metrics.requested("1", "/predict", status, seconds)
     text = metrics.render()
@@ -97,7 +102,7 @@ def test_requests_and_latency_are_counted_exactly() -> None:
 
 
 def test_each_window_is_one_observation_of_each_feature_by_its_newest_row(engine: OnnxEngine) -> None:
-    metrics = Metrics()
+    metrics = Metrics(CMAPSS)
     metrics.serving(engine)
     metrics.predicted(engine, engine.predict([[row(15.0), row(-1.0)], [row(-1.0), row(10.0)], [row(15.0)]]))
     metrics.predicted(engine, engine.predict([[row(1e30, setting_1=1e30)]]))
@@ -119,9 +124,9 @@ def test_each_window_is_one_observation_of_each_feature_by_its_newest_row(engine
 
 
 def test_only_the_serving_version_has_the_info_1(tmp_path: Path, engine: OnnxEngine) -> None:
-    metrics = Metrics()
+    metrics = Metrics(CMAPSS)
     other = load(write(tmp_path / "2", 2), "2")
-    for one in (StubEngine(), engine, other, engine):
+    for one in (StubEngine(CMAPSS), engine, other, engine):
         metrics.serving(one)
     assert lines_of(metrics.render(), "driftloop_model_info") == [
         'driftloop_model_info{digest="",model_version="stub"} 0.0',
@@ -131,7 +136,7 @@ def test_only_the_serving_version_has_the_info_1(tmp_path: Path, engine: OnnxEng
 
 
 def test_series_of_versions_long_gone_are_let_go(tmp_path: Path) -> None:
-    metrics = Metrics()
+    metrics = Metrics(CMAPSS)
     for number in range(1, 6):
         metrics.serving(load(write(tmp_path / str(number), number), str(number)))
     text = metrics.render()
@@ -140,7 +145,7 @@ def test_series_of_versions_long_gone_are_let_go(tmp_path: Path) -> None:
 
 
 def test_a_number_that_means_another_bundle_begins_anew(tmp_path: Path, engine: OnnxEngine) -> None:
-    metrics = Metrics()
+    metrics = Metrics(CMAPSS)
     metrics.serving(engine)
     metrics.predicted(engine, engine.predict([[row()]]))
     metrics.flush()
@@ -151,8 +156,29 @@ def test_a_number_that_means_another_bundle_begins_anew(tmp_path: Path, engine: 
     ]
 
 
+def test_missing_and_implausible_values_are_counted_by_sensor(tmp_path: Path) -> None:
+    engine = load(write(tmp_path / "1", 1, schema=PUMPS), "1")
+    metrics = Metrics(PUMPS)
+    metrics.serving(engine)
+    quality = "driftloop_sensor_quality_total"
+    assert len(lines_of(metrics.render(), quality)) == 4 * 3, "there before the first request"
+    assert 'fleet="pumps"' in lines_of(metrics.render(), quality)[0]
+    metrics.predicted(
+        engine, engine.predict([[[1, 20, 3, 4], [1, 151, None, None]], [[1, -20.5, 3, 4]], [[1, 150, 3, None]]])
+    )
+    found = {
+        (labels["feature"], labels["quality"]): value
+        for (name, pairs), value in values(metrics.render()).items()
+        if name == quality and (labels := dict(pairs)) and value
+    }
+    assert found == {
+        ("speed", "ok"): 3, ("temperature_c", "ok"): 1, ("temperature_c", "out_of_range"): 2,
+        ("flow", "ok"): 2, ("flow", "missing"): 1, ("vibration", "ok"): 1, ("vibration", "missing"): 2,
+    }  # fmt: skip
+
+
 def test_a_queue_that_nobody_empties_stays_bounded(engine: OnnxEngine) -> None:
-    metrics = Metrics()
+    metrics = Metrics(CMAPSS)
     outputs = engine.predict([[row()]])
     for _ in range(10_000):
         metrics.predicted(engine, outputs)
@@ -165,10 +191,11 @@ def test_a_queue_that_nobody_empties_stays_bounded(engine: OnnxEngine) -> None:
 WORKER = """
 import sys
 from pathlib import Path
+from driftloop import fleets
 from driftloop.drift.bins import FeatureBins
 from driftloop.serving.engine import load
 from driftloop.serving.metrics import Metrics
-metrics = Metrics(multiprocess_dir=sys.argv[1])
+metrics = Metrics(fleets.load("cmapss"), multiprocess_dir=sys.argv[1])
 row = [0.0, 1.0, 1.0, 5.0] + [1.0] * 20
 for line in sys.stdin:
     what, value = line.split()

@@ -158,7 +158,7 @@ def test_the_registry_over_http_is_followed_and_survived(start: Callable[..., Pr
         server.until(lambda: server.version == "1")
         registry.production = "2"  # type: ignore[attr-defined]
         server.until(lambda: server.version == "2")
-    server.until(lambda: "driftloop_registry_up 0.0" in server.client.get("/metrics").text)
+    server.until(lambda: 'driftloop_registry_up{fleet="cmapss"} 0.0' in server.client.get("/metrics").text)
     assert server.client.post("/predict", json={"rows": [row(5.0)]}).json()["rul"] == 2005.0
     assert server.end() == 0
     # The registry is still down: the version that served last goes on.
@@ -234,6 +234,6 @@ def test_a_killed_worker_is_replaced_and_its_counts_stay(start: Callable[..., Pr
     server.client.close()
     server.client = httpx.Client(base_url=server.client.base_url, trust_env=False, timeout=30)
     os.kill(workers[0], signal.SIGKILL)
-    server.until(lambda: "driftloop_registry_up 0.0" in server.client.get("/metrics").text)
+    server.until(lambda: 'driftloop_registry_up{fleet="cmapss"} 0.0' in server.client.get("/metrics").text)
     assert counted() == 20
     assert server.end() == 0

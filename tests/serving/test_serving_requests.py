@@ -4,15 +4,19 @@ import json
 import math
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from serving_bundles import row
+from serving_bundles import CMAPSS, PUMPS, row
 
-from driftloop.serving.requests import FLOAT32_MAX, BadRequest, Limits, decode
+from driftloop.fleet.schema import Channel, Schema
+from driftloop.serving.reader import Reader
+from driftloop.serving.requests import FLOAT32_MAX, BadRequest, Limits, spans
 
 LIMITS = Limits(max_batch=3, max_cycles=4, max_body_bytes=10_000)
 NUMBERS = [1.0] * 23
+decode = Reader(CMAPSS).decode
 
 
 def refused(body: bytes | Any) -> tuple[int, list[tuple[str, str]]]:
@@ -178,3 +182,100 @@ def test_any_body_is_taken_or_refused_with_a_field(body: bytes) -> None:
         numbers = [number for window in windows for row in window.rows for number in row]
         assert all(-FLOAT32_MAX <= number <= FLOAT32_MAX for number in numbers)
         assert all(len(row) == 24 for window in windows for row in window.rows)
+
+
+# A fleet whose values may be missing: speed (a setting, always there), temperature_c, flow, vibration.
+
+of_pumps = Reader(PUMPS).decode
+
+
+def pumps_refused(body: bytes | Any) -> list[tuple[str, str]]:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    with pytest.raises(BadRequest) as caught:
+        of_pumps(content, LIMITS)
+    return [(problem.field, problem.message) for problem in caught.value.problems]
+
+
+def test_rows_by_name_are_the_rows_in_order_for_any_fleet() -> None:
+    named = dict(zip(reversed(CMAPSS.columns), reversed(row(5.0)), strict=True))
+    [window], many = decode(json.dumps({"rows": [row(4.0), named]}).encode(), LIMITS)
+    assert not many
+    assert [list(one) for one in window.rows] == [row(4.0), row(5.0)]
+    windows, many = decode(json.dumps({"windows": [{"rows": [named]}] * 2}).encode(), LIMITS)
+    assert many
+    assert [list(one.rows[0]) for one in windows] == [row(5.0)] * 2
+
+
+def test_a_column_that_is_left_out_of_a_named_row_is_missing() -> None:
+    [window], _ = of_pumps(b'{"rows": [{"speed": 1, "flow": 2.5}, {"vibration": null, "speed": 2}]}', LIMITS)
+    assert [list(one) for one in window.rows] == [[1, None, 2.5, None], [2, None, None, None]]
+
+
+@pytest.mark.parametrize("literal", ["null", "NaN"])
+def test_null_and_nan_are_missing_values_where_the_fleet_holds(literal: str) -> None:
+    body = f'{{"rows": [[1, 2, {literal}, 4]]}}'.encode()
+    assert [list(one) for one in of_pumps(body, LIMITS)[0][0].rows] == [[1, 2, None, 4]]
+    batch = b'{"windows": [' + body + b"," + body + b"]}"
+    windows, many = of_pumps(batch, LIMITS)
+    assert (many, len(windows)) == (True, 2)
+
+
+@pytest.mark.parametrize(
+    ("rows", "problems"),
+    [
+        ([[1, 2, 3]], [("rows[0]", "has 3 values; a row has 4: speed, temperature_c, flow, vibration")]),
+        ([[None, 2, 3, 4]], [("rows[0][0]", "speed (rpm) is null; a number is needed")]),
+        ([[1, "n/a", 3, 4]], [("rows[0][1]", "temperature_c (°C) is the string 'n/a'; a number or null is needed")]),
+        ([[1, 1e39, 3, 4]], [("rows[0][1]", "temperature_c (°C) is beyond the range of float32 (±3.4028235e38)")]),
+        ([{"speed": 1, "Flow": 2}], [("rows[0].Flow", "is no column of this fleet; did you mean flow?")]),
+        ([{"speed": 1, "flwo": 2}], [("rows[0].flwo", "is no column of this fleet; did you mean flow?")]),
+        (
+            [{"speed": 1, "x": 2}],
+            [("rows[0].x", "is no column of this fleet; its columns are speed, temperature_c, flow, vibration")],
+        ),
+        ([{"flow": 1}], [("rows[0].speed", "is missing; a number in rpm is needed")]),
+        ([{"speed": 1, "flow": "x"}], [("rows[0].flow", "flow (l/min) is the string 'x'; a number or null is needed")]),
+        ([5], [("rows[0]", "is a number; a list of 4 numbers is needed")]),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_row_is_said_with_the_columns_name_and_unit(
+    rows: Any, problems: list[tuple[str, str]]
+) -> None:
+    assert pumps_refused({"rows": rows}) == problems
+
+
+def test_a_window_without_any_value_is_refused() -> None:
+    everything = Reader(msgspec.structs.replace(PUMPS, settings=(Channel(name="speed"),)))
+    for rows in ([[None] * 4] * 2, [{}], [{}, [None] * 4]):
+        with pytest.raises(BadRequest) as caught:
+            everything.decode(json.dumps({"rows": rows}).encode(), LIMITS)
+        assert caught.value.status == 422
+        assert [one.field for one in caught.value.problems] == ["rows"]
+        assert "has no value at all" in caught.value.problems[0].message
+
+
+def test_unit_and_step_have_a_name_each_that_fits_any_fleet() -> None:
+    [window], _ = of_pumps(b'{"rows": [[1, 2, 3, 4]], "unit_id": "p-1", "step": 7}', LIMITS)
+    assert (window.engine_id, window.cycle) == ("p-1", 7)
+    [window], _ = of_pumps(b'{"rows": [[1, 2, 3, 4]], "engine_id": "p-1", "cycle": 7}', LIMITS)
+    assert (window.engine_id, window.cycle, window.unit_id) == ("p-1", 7, None)
+    [window], _ = of_pumps(b'{"rows": [[1, 2, 3, 4]], "engine_id": "e", "unit_id": "p-1"}', LIMITS)
+    assert window.engine_id == "p-1"
+
+
+def test_an_infinite_value_is_never_a_missing_one() -> None:
+    assert pumps_refused(b'{"rows": [[1, Infinity, NaN, 4]]}') == [
+        ("rows[0][1]", "temperature_c (\u00b0C) is beyond the range of float32 (\u00b13.4028235e38)")
+    ]
+
+
+def test_columns_named_like_words_of_python_are_columns() -> None:
+    odd = Schema(name="odd", sensors=(Channel(name="class"), Channel(name="rows")), use_settings="none")
+    [window], _ = Reader(odd).decode(b'{"rows": [{"class": 1, "rows": 2}]}', LIMITS)
+    assert list(window.rows[0]) == [1, 2]
+
+
+def test_many_names_are_said_in_few_words() -> None:
+    assert spans([f"s_{n}" for n in range(1, 4)], "..") == ["s_1..3"]
+    assert spans(["a_1", "a_3", "b2", "c"], "..") == ["a_1", "a_3", "b2", "c"]
+    assert spans([f"x{n}y" for n in range(9)], "..", most=2) == ["x0y", "x1y", "and 7 more"]

@@ -42,9 +42,12 @@ class Binner:
     """Puts rows into bins; made once per model version, then cheap for batches of any size."""
 
     def __init__(self, features: Sequence[FeatureBins]) -> None:
-        """Raises BundleError where `features` are not FEATURES in order, or an edge is out of order."""
-        if tuple(feature.name for feature in features) != FEATURES:
-            raise BundleError(f"the bins are of {[f.name for f in features]}, not of {list(FEATURES)}")
+        """`features`: the prediction, the columns in order, the regime. Raises BundleError where they are not, or an
+        edge is out of order."""
+        self.names = tuple(feature.name for feature in features)
+        """Of the features, in order."""
+        if len(self.names) < 2 or (self.names[0], self.names[-1]) != (PREDICTION, REGIME):
+            raise BundleError(f"the bins are of {list(self.names)}, not of {PREDICTION}, the columns and {REGIME}")
         for feature in features:
             _check(feature)
         self.features = tuple(features)
@@ -63,15 +66,16 @@ class Binner:
     def indices(
         self, prediction: ArrayLike, settings: ArrayLike, newest: ArrayLike, regime: ArrayLike
     ) -> NDArray[np.int64]:
-        """The bin of each feature, `[n, F]`, for predictions `[n]` in cycles, raw settings `[n, 3]`,
-        regime-normalised sensors `[n, 21]` and regimes `[n]` (-1: unseen)."""
-        prediction = np.asarray(prediction, dtype=np.float32)
-        index = np.empty((len(prediction), len(FEATURES)), dtype=np.int64)
-        values = np.empty((len(prediction), len(FEATURES) - 1), dtype=np.float32)
+        """The bin of each feature, `[n, F]`, for predictions `[n]` in cycles, raw settings
+        `[n, settings]`, normalised sensors `[n, sensors]` and regimes `[n]` (-1: unseen)."""
+        prediction, settings = np.asarray(prediction, dtype=np.float32), np.asarray(settings)
+        index = np.empty((len(prediction), len(self.names)), dtype=np.int64)
+        values = np.empty((len(prediction), len(self.names) - 1), dtype=np.float32)
+        first = 1 + settings.shape[1]
         values[:, 0] = prediction
         with np.errstate(over="ignore"):
-            values[:, 1 : 1 + len(SETTINGS)] = settings
-        values[:, 1 + len(SETTINGS) :] = newest
+            values[:, 1:first] = settings
+        values[:, first:] = newest
         # NaN compares false with every edge: it lands in the first bin.
         (values[:, :, None] > self._edges).sum(axis=2, out=index[:, :-1])
         category = np.asarray(regime)
@@ -88,14 +92,14 @@ class Binner:
     def split(self, flat: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
         """Flat counts `[total]` as one array of counts per feature."""
         parts = np.split(flat, self.offsets[1:])
-        return dict(zip(FEATURES, parts, strict=True))
+        return dict(zip(self.names, parts, strict=True))
 
     def join(self, counts: dict[str, NDArray[np.int64]]) -> NDArray[np.int64]:
         """Counts per feature as one flat array `[total]`; raises BundleError where they are not on these bins."""
         for feature in self.features:
             if len(counts.get(feature.name, ())) != feature.bins:
                 raise BundleError(f"counts of {feature.name} are not over the baseline's {feature.bins} bins")
-        return np.concatenate([np.asarray(counts[name], dtype=np.int64) for name in FEATURES])
+        return np.concatenate([np.asarray(counts[name], dtype=np.int64) for name in self.names])
 
 
 def numeric_bins(name: str, values: ArrayLike, weights: ArrayLike | None = None) -> FeatureBins:

@@ -14,7 +14,7 @@ from rich.table import Table
 from driftloop import settings
 from driftloop.drift.baseline import read_baseline
 from driftloop.drift.exporter import Exporter
-from driftloop.drift.production import Production
+from driftloop.drift.production import Production, follow
 from driftloop.drift.source import PrometheusSource, ScrapeSource, Source
 from driftloop.drift.verdict import DRIFT, FLEET_AGE, NO_DRIFT, Verdict
 from driftloop.drift.watch import Watch, check_once
@@ -51,7 +51,7 @@ def watch(
     exporter = Exporter()
     if metrics_port:
         try:
-            exporter.serve(metrics_port, metrics_host)
+            exporter.serve(metrics_port, configured.schema.name, metrics_host)
         except OSError as error:
             raise DriftloopError(
                 f"port {metrics_port} cannot be opened: {error.strerror}", remedy="choose another --metrics-port"
@@ -171,13 +171,13 @@ def _show(version: str, verdict: Verdict) -> None:
 
 def _production(configured: Settings) -> Production:
     registry = Registry(configured.mlflow_url, configured.model, timeout_s=1.0)
-    return Production(registry, _folder(configured))
+    return follow(registry, _folder(configured), configured.schema)
 
 
 def _source(configured: Settings, servers: list[str] | None) -> Source:
     if configured.prometheus_url and not servers:
-        return PrometheusSource(configured.prometheus_url)
-    return ScrapeSource(servers or [configured.server_url])
+        return PrometheusSource(configured.prometheus_url, configured.schema.name)
+    return ScrapeSource(servers or [configured.server_url], configured.schema.name)
 
 
 def _folder(configured: Settings) -> Path:

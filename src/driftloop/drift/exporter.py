@@ -5,6 +5,7 @@ import time
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
 from driftloop.drift.verdict import DRIFT, FLEET_AGE, NO_DRIFT, NOT_ENOUGH_DATA, Verdict
+from driftloop.exposition import OfFleet
 from driftloop.protocol.alerts import Alert
 
 _VERDICTS = (DRIFT, NO_DRIFT, FLEET_AGE, NOT_ENOUGH_DATA)
@@ -52,9 +53,9 @@ class Exporter:
         self._registry_up = Gauge("driftloop_drift_registry_up", "1 while the registry answers.", registry=own)
         self._dropped = Gauge("driftloop_drift_messages_dropped", "Alerts and events given up.", registry=own)
 
-    def serve(self, port: int, host: str = "127.0.0.1") -> None:
-        """Answer scrapes from a thread."""
-        start_http_server(port, addr=host, registry=self.registry)
+    def serve(self, port: int, fleet: str, host: str = "127.0.0.1") -> None:
+        """Answer scrapes from a thread; every series carries the fleet's name."""
+        start_http_server(port, addr=host, registry=OfFleet(self.registry, fleet))
 
     def alarmed(self, alert: Alert) -> None:
         """An alert was raised."""

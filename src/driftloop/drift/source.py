@@ -17,10 +17,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from driftloop.drift.bins import Binner
 from driftloop.durable import decode_json
 from driftloop.errors import BundleError, DriftloopError, JsonError
+from driftloop.exposition import FLEET
 from driftloop.protocol.http import Patience, client
 
 COUNTER = "driftloop_feature_bin_total"
-_IDENTITY = frozenset({"__name__", "model_version", "feature", "bin"})
+_IDENTITY = frozenset({"__name__", FLEET, "model_version", "feature", "bin"})
 
 Bins = dict[tuple[str, int], int]
 Reading = dict[str, Bins]
@@ -43,10 +44,10 @@ class Source(Protocol):
 
 
 class ScrapeSource:
-    """The /metrics of one or several servers."""
+    """The /metrics of one or several servers of a fleet."""
 
-    def __init__(self, urls: Sequence[str], *, timeout_s: float = 2.0) -> None:
-        self.urls = tuple(url.rstrip("/") for url in urls)
+    def __init__(self, urls: Sequence[str], fleet: str, *, timeout_s: float = 2.0) -> None:
+        self.urls, self._fleet = tuple(url.rstrip("/") for url in urls), fleet
         self._http = client(patience=Patience(timeout_s, timeout_s))
 
     def read(self, version: str) -> Reading:
@@ -55,7 +56,7 @@ class ScrapeSource:
         error: SourceUnavailable | None = None
         for url in self.urls:
             try:
-                reading[url] = parse_metrics(_get(self._http, f"{url}/metrics").text, version, url)
+                reading[url] = parse_metrics(_get(self._http, f"{url}/metrics").text, version, self._fleet, url)
             except SourceUnavailable as failed:
                 error = failed
         if error is not None and not reading:
@@ -68,20 +69,22 @@ class ScrapeSource:
 
 
 class PrometheusSource:
-    """Prometheus' HTTP API, one instant query per reading.
+    """Prometheus' HTTP API, one instant query per reading; several fleets may share it, and their version numbers.
 
     Asked are the raw counters of each server rather than increase(): that extrapolates to fractions of requests,
     and a sum over servers hides the restart of one. All bins of a server come from one scrape of it.
     Source of the format: https://prometheus.io/docs/prometheus/latest/querying/api/
     """
 
-    def __init__(self, url: str, *, timeout_s: float = 5.0, transport: httpx.BaseTransport | None = None) -> None:
-        self.url = url.rstrip("/")
+    def __init__(
+        self, url: str, fleet: str, *, timeout_s: float = 5.0, transport: httpx.BaseTransport | None = None
+    ) -> None:
+        self.url, self._fleet = url.rstrip("/"), fleet
         self._http = client(patience=Patience(timeout_s, timeout_s), transport=transport)
 
     def read(self, version: str) -> Reading:
         """The counters of every server that Prometheus knows; raises SourceUnavailable."""
-        query = f'{COUNTER}{{model_version="{version}"}}'
+        query = f'{COUNTER}{{{FLEET}="{self._fleet}",model_version="{version}"}}'
         answer = _get(self._http, f"{self.url}/api/v1/query", {"query": query})
         try:
             body = decode_json(answer.content, dict[str, Any])
@@ -161,15 +164,15 @@ class Window:
         return self._binner.join(parts)
 
 
-def parse_metrics(text: str, version: str, where: str = "metrics") -> Bins:
-    """The counts of a model version in Prometheus' text format; raises SourceUnavailable for any other text."""
+def parse_metrics(text: str, version: str, fleet: str, where: str = "metrics") -> Bins:
+    """The counts of a model version of a fleet in Prometheus' text format; raises SourceUnavailable for other text."""
     # Only the lines that matter are parsed: a scrape has several times as many.
     lines = "\n".join(line for line in text.splitlines() if line.startswith(COUNTER + "{"))
     bins: Bins = {}
     try:
         for family in text_string_to_metric_families(lines + "\n"):
             for sample in family.samples:
-                if sample.labels["model_version"] == version:
+                if sample.labels["model_version"] == version and sample.labels.get(FLEET, fleet) == fleet:
                     key = (sample.labels["feature"], int(sample.labels["bin"]))
                     bins[key] = bins.get(key, 0) + round(sample.value)
     except (ValueError, KeyError, IndexError) as error:

@@ -1,6 +1,7 @@
 """The fleets that driftloop brings along, and how any fleet is found: by name, or by the path of its file."""
 
 import importlib
+import json
 import os
 from functools import cache, partial
 from pathlib import Path
@@ -53,6 +54,14 @@ def reader(schema: Schema, *, failed: bool = False, censored: bool = False) -> "
     from driftloop.fleets.cmapss.intake import read_text
 
     return partial(read_text, failed=failed, censored=censored)
+
+
+def example_row(schema: Schema) -> list[float] | None:
+    """A row of a built-in fleet, for documentation; None of any other."""
+    if schema.name not in BUILTIN:
+        return None
+    row: list[float] = json.loads((_HERE / schema.name / "example.json").read_text(encoding="utf-8"))
+    return row
 
 
 @cache

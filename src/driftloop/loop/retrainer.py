@@ -32,6 +32,7 @@ from driftloop.loop.jobs.local import Backend, Job
 from driftloop.loop.judge import gate, plan, promotion, retention
 from driftloop.loop.state import Attempt, Decision, Mode
 from driftloop.model.bundle import ManifestEntry, read_metadata
+from driftloop.model.follower import Bundles
 from driftloop.model.registry import PRODUCTION, Registry, Version
 from driftloop.protocol import causes
 from driftloop.protocol.alerts import Alert
@@ -106,6 +107,7 @@ class Retrainer:
         self._recovered = False
         self._started = clock()
         self._arrived = 0.0
+        self._bundles = Bundles(registry, folder / "bundles", keep=1)
         self._manifests: dict[str, list[ManifestEntry]] = {}
         self.blocked: str | None = "starting"
         """What the next move waits for, in words; None where nothing is in the way."""
@@ -646,8 +648,9 @@ class Retrainer:
 
     def _new_runs(self, champion: str) -> list[str]:
         if champion not in self._manifests:
-            folder = self.registry.fetch(champion, self._folder / "bundles" / champion)
-            self._manifests = {champion: read_metadata(folder).manifest}
+            with self._bundles.alone():
+                self._manifests = {champion: read_metadata(self._bundles.fetch(champion)).manifest}
+                self._bundles.prune()
         return plan.new_run_ids(self.archive.failed_ids(), self._manifests[champion])
 
     def _runs_for(self, attempt: Attempt) -> list[str]:
@@ -693,7 +696,6 @@ class Retrainer:
         attempt = self._state.attempt
         in_use = attempt.run if attempt is not None else None
         retention.prune_folders(self._folder / "pipelines", retention.KEEP_RUNS, in_use=in_use)
-        retention.prune_folders(self._folder / "bundles", 1)
 
     def _not_while_running(self) -> None:
         if not self._recovered or self._state.phase == "running":

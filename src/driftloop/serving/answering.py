@@ -10,7 +10,10 @@ from driftloop.model.signature import UNSEEN_REGIME
 from driftloop.serving.engine import Engine, Outputs, Slot
 from driftloop.serving.inference_log import InferenceLog
 from driftloop.serving.metrics import Metrics
-from driftloop.serving.requests import Prediction, Window
+from driftloop.serving.requests import Prediction, UnitPrediction, Window
+
+MOST_MISSING = 0.3
+"""Share of a window's values; beyond it an answer says nothing: its interval is the whole range."""
 
 
 class Answered(NamedTuple):
@@ -42,13 +45,19 @@ def _predictions(engine: Engine, windows: Sequence[Window], outputs: Outputs) ->
     values = np.stack([outputs.rul, outputs.lower, outputs.upper], axis=1).astype(np.float64)
     finite = np.logical_and.reduce(np.isfinite(values), axis=1)
     if not finite.all():
-        values[~finite] = (0.0, 0.0, engine.metadata.cap if engine.metadata else 0.0)
+        values[~finite] = (0.0, 0.0, engine.cap)
+    form = engine.reader.form
+    gaps: dict[int, list[str]] = {}
+    if form.holds:
+        gaps = _gaps(outputs, form.schema.columns)
+        values[outputs.missing > MOST_MISSING, 1:] = (0.0, engine.cap)
     # A ten-thousandth of a cycle is more than any model knows, and half the digits of a float32.
     rounded = np.round(values, 4).tolist()
     stub = engine.metadata is None
-    predictions = []
-    for window, (rul, lower, upper), regime, good in zip(
-        windows, rounded, outputs.regime.tolist(), finite.tolist(), strict=True
+    kind = UnitPrediction if form.synonyms else Prediction
+    predictions: list[Prediction] = []
+    for position, (window, (rul, lower, upper), regime, good) in enumerate(
+        zip(windows, rounded, outputs.regime.tolist(), finite.tolist(), strict=True)
     ):
         flags = []
         if stub:
@@ -59,8 +68,10 @@ def _predictions(engine: Engine, windows: Sequence[Window], outputs: Outputs) ->
             flags.append("short_history")
         if not good:
             flags.append("no_finite_answer")
+        if position in gaps:
+            flags += gaps[position]
         predictions.append(
-            Prediction(
+            kind(
                 rul=rul,
                 lower=lower,
                 upper=upper,
@@ -72,4 +83,26 @@ def _predictions(engine: Engine, windows: Sequence[Window], outputs: Outputs) ->
                 cycle=UNSET if window.cycle is None else int(window.cycle),
             )
         )
+    if form.synonyms:
+        for window, prediction in zip(windows, predictions, strict=True):
+            _as_named(window, prediction)
     return predictions
+
+
+def _gaps(outputs: Outputs, columns: Sequence[str]) -> dict[int, list[str]]:
+    """The flags of windows that lack values, by their position."""
+    flags: dict[int, list[str]] = {}
+    for position, column in np.argwhere(np.isnan(outputs.sent)).tolist():
+        flags.setdefault(position, []).append(f"held:{columns[column]}")
+    for position in np.flatnonzero(outputs.missing > MOST_MISSING).tolist():
+        flags.setdefault(position, []).append("too_much_missing")
+    return flags
+
+
+def _as_named(window: Window, prediction: Prediction) -> None:
+    """Give unit and step back under the names by which they came."""
+    assert isinstance(prediction, UnitPrediction)
+    if window.unit_id is not None:
+        prediction.unit_id, prediction.engine_id = window.unit_id, UNSET
+    if window.step is not None:
+        prediction.step, prediction.cycle = int(window.step), UNSET

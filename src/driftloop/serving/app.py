@@ -13,14 +13,15 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from driftloop import __version__
+from driftloop.model.follower import Source
 from driftloop.model.registry import Registry
 from driftloop.serving import metrics, openapi
 from driftloop.serving.answering import Answerer
 from driftloop.serving.batching import Batcher
 from driftloop.serving.engine import MOST_AT_ONCE, Slot, StubEngine
-from driftloop.serving.follow import Follower, Source
+from driftloop.serving.follow import Follower
 from driftloop.serving.inference_log import InferenceLog
-from driftloop.serving.requests import Limits, Problem
+from driftloop.serving.requests import Form, Limits, Problem
 from driftloop.serving.routes import VERSION_KEY, Health, ModelInfo, Parts, Readiness, refusal, router
 from driftloop.settings import Settings, load
 
@@ -42,7 +43,8 @@ def create_app(settings: Settings | None = None, source: Source | None = None) -
     folder = metrics.multiprocess_dir()
     if folder is not None:
         metrics.forget_dead_workers(folder)
-    slot, counted = Slot(StubEngine()), metrics.Metrics(multiprocess_dir=folder)
+    schema = settings.schema
+    slot, counted = Slot(StubEngine(schema)), metrics.Metrics(schema, multiprocess_dir=folder)
     counted.serving(slot.engine)
     inference_log = InferenceLog(
         settings.state_dir / "inference",
@@ -53,10 +55,11 @@ def create_app(settings: Settings | None = None, source: Source | None = None) -
     )
     answerer = Answerer(slot, counted, inference_log)
     limits = Limits(settings.max_batch, settings.max_cycles, settings.max_body_bytes)
-    parts = Parts(slot, Batcher(answerer, most_at_once=MOST_AT_ONCE, most_waiting=MOST_WAITING), counted, limits)
     source = source or Registry(settings.mlflow_url, settings.model)
     bundles = settings.state_dir / "serving" / "bundles"
-    follower = Follower(source, slot, counted, bundles, settings.follow_interval_s)
+    follower = Follower(source, slot, counted, bundles, settings.follow_interval_s, schema)
+    batcher = Batcher(answerer, most_at_once=MOST_AT_ONCE, most_waiting=MOST_WAITING)
+    parts = Parts(slot, batcher, counted, limits, follower)
 
     @asynccontextmanager
     async def running(_: FastAPI) -> AsyncIterator[None]:
@@ -82,7 +85,7 @@ def create_app(settings: Settings | None = None, source: Source | None = None) -
     app = FastAPI(
         title="driftloop",
         version=__version__,
-        description="Remaining useful life of turbofan engines from raw sensor rows.",
+        description=openapi.described(schema),
         lifespan=running,
         docs_url=None,
         redoc_url=None,
@@ -91,7 +94,7 @@ def create_app(settings: Settings | None = None, source: Source | None = None) -
     app.state.parts = parts
     app.include_router(router)
     app.add_middleware(Observed, parts=parts)
-    openapi.install(app, limits, Health, Readiness, ModelInfo)
+    openapi.install(app, limits, Form(schema), Health, Readiness, ModelInfo)
     return app
 
 
@@ -106,6 +109,9 @@ class Observed:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["method"] == "HEAD":
+            # Answered like GET; the HTTP server leaves the body away.
+            scope = {**scope, "method": "GET"}
         started, status = perf_counter(), 500
 
         async def noting(message: Message) -> None:

@@ -7,48 +7,47 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 import onnxruntime as ort
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from driftloop.drift.baseline import read_bins
-from driftloop.drift.bins import Binner
+from driftloop.drift.bins import PREDICTION, REGIME, Binner
 from driftloop.durable import now
 from driftloop.errors import BundleError
-from driftloop.fleets.cmapss.schema import N_COLUMNS, N_SENSORS, N_SETTINGS, RUL_CAP
+from driftloop.fleet.schema import Schema
 from driftloop.model import bundle
 from driftloop.model.bundle import Metadata
-from driftloop.model.signature import UNSEEN_REGIME
+from driftloop.model.signature import INPUT, OUTPUTS, SIGNATURE, UNSEEN_REGIME
+from driftloop.serving.reader import Reader
+from driftloop.serving.requests import Rows
 
 STUB_VERSION = "stub"
 MOST_AT_ONCE = 64
 """Windows in one run of the graph: larger batches are no faster and would keep short requests waiting."""
 EXAMPLE_TOLERANCE = 1e-3
-"""Cycles by which an answer may differ from the one that the exporter recorded."""
+"""Steps by which an answer may differ from the one that the exporter recorded."""
 
-_INPUT = "rows"
-_OUTPUTS = ["rul", "lower", "upper", "regime", "newest"]
-_OUTPUT_SHAPES = {
-    "rul": ("tensor(float)", 1),
-    "lower": ("tensor(float)", 1),
-    "upper": ("tensor(float)", 1),
-    "regime": ("tensor(int64)", 1),
-    "newest": ("tensor(float)", 2),
-}
+_TENSORS = {"float32": "tensor(float)", "int64": "tensor(int64)"}
+STUB_CAP = 100
+"""Steps that the stub answers where a fleet's cap is found by its first training only."""
 
-Rows = Sequence[Sequence[float | None]]
 Float32 = NDArray[np.float32]
 
 
 class Outputs(NamedTuple):
-    """What a model says of n windows: the graph's outputs (driftloop.model.bundle) and the newest row's settings."""
+    """What a model says of n windows: the graph's outputs (driftloop.model.signature), and what was sent."""
 
     rul: Float32
     lower: Float32
     upper: Float32
     regime: NDArray[np.int64]
     newest: Float32
-    """`[n, 21]`, regime-normalised."""
+    """`[n, sensors]`, normalised."""
     settings: Float32
-    """`[n, 3]`."""
+    """`[n, settings]` of the newest row; where one is missing, its last value, NaN where there is none."""
+    sent: Float32
+    """`[n, columns]`, the newest row with NaN for what is missing; `[n, 0]` of a fleet whose values are not judged."""
+    missing: Float32
+    """`[n]`, share of the values that are missing from the rows that the model looks at."""
 
 
 class Engine(Protocol):
@@ -58,11 +57,16 @@ class Engine(Protocol):
     digest: str
     loaded_at: str
     window: int
+    cap: float
     metadata: Metadata | None
     binner: Binner | None
+    reader: Reader
+    """Reads requests with the rows that this engine takes."""
+    judged: bool
+    """Whether values may be missing or out of a range, so that they are counted."""
 
     def predict(self, windows: Sequence[Rows]) -> Outputs:
-        """Answers for `windows`, each `[cycles >= 1][24]`, in their order."""
+        """Answers for `windows`, each `[steps >= 1][columns]`, in their order."""
 
 
 class Slot:
@@ -72,23 +76,31 @@ class Slot:
         self.engine = engine
 
 
+def stub_cap(schema: Schema) -> float:
+    """What the stub answers, in steps."""
+    return float(STUB_CAP if schema.cap == "auto" else schema.cap)
+
+
 class StubEngine:
-    """Serves until a model is registered: RUL 125 for everything, with the widest interval, marked as a stub."""
+    """Serves until a model is registered: the cap for everything, with the widest interval, marked as a stub."""
 
     version, digest, window = STUB_VERSION, "", 1
     metadata: Metadata | None = None
     binner: Binner | None = None
 
-    def __init__(self) -> None:
-        self.loaded_at = now()
+    def __init__(self, schema: Schema) -> None:
+        self.loaded_at, self.reader = now(), Reader(schema)
+        self.cap = stub_cap(schema)
+        self._rows = _Rows(schema)
+        self.judged = self._rows.judged
 
     def predict(self, windows: Sequence[Rows]) -> Outputs:
-        """RUL 125, interval 0 to 125."""
+        """The cap, with an interval from 0 to it."""
         n = len(windows)
-        cap = np.full(n, RUL_CAP, dtype=np.float32)
-        settings = np.array([rows[-1][:N_SETTINGS] for rows in windows], dtype=np.float32)
-        unseen = np.full(n, UNSEEN_REGIME, dtype=np.int64)
-        return Outputs(cap, np.zeros_like(cap), cap, unseen, np.zeros((n, N_SENSORS), dtype=np.float32), settings)
+        cap = np.full(n, self.cap, dtype=np.float32)
+        newest = np.zeros((n, self._rows.schema.n_sensors), dtype=np.float32)
+        sent = self._rows.sent(self._rows.array([rows[-1:] for rows in windows], 1), np.ones(n))
+        return Outputs(cap, np.zeros_like(cap), cap, np.full(n, UNSEEN_REGIME, dtype=np.int64), newest, *sent)
 
 
 class OnnxEngine:
@@ -100,18 +112,18 @@ class OnnxEngine:
         self.version, self.digest, self.loaded_at = version, digest, now()
         self.metadata: Metadata | None = metadata
         self.binner: Binner | None = binner
-        self.window = metadata.window
+        self.window, self.cap = metadata.window, float(metadata.cap)
+        self.reader = Reader(metadata.schema)
+        self._rows = _Rows(metadata.schema)
+        self.judged = self._rows.judged
         self._session = session
 
     def predict(self, windows: Sequence[Rows]) -> Outputs:
-        """One run of the graph per length of history, and per `MOST_AT_ONCE` windows."""
+        """One run of the graph per `MOST_AT_ONCE` windows; of a fleet that does not count padding, of one length."""
         seen = [rows[-self.window :] for rows in windows]
-        by_length: dict[int, list[int]] = {}
-        for index, rows in enumerate(seen):
-            by_length.setdefault(len(rows), []).append(index)
         pieces = [
-            (part, self._run(_array([seen[index] for index in part], length)))
-            for length, indices in by_length.items()
+            (part, self._run([seen[index] for index in part]))
+            for indices in self._together(seen)
             for part in (indices[i : i + MOST_AT_ONCE] for i in range(0, len(indices), MOST_AT_ONCE))
         ]
         if len(pieces) == 1:
@@ -119,9 +131,57 @@ class OnnxEngine:
         order = np.argsort(np.concatenate([part for part, _ in pieces]))
         return Outputs(*(np.concatenate(column)[order] for column in zip(*(out for _, out in pieces), strict=True)))
 
-    def _run(self, rows: Float32) -> Outputs:
-        rul, lower, upper, regime, newest = self._session.run(_OUTPUTS, {_INPUT: rows})
-        return Outputs(rul, lower, upper, regime, newest, rows[:, -1, :N_SETTINGS].copy())
+    def _together(self, windows: list[Rows]) -> list[list[int]]:
+        """Which windows may share a run."""
+        if self._rows.counted:
+            return [list(range(len(windows)))]
+        by_length: dict[int, list[int]] = {}
+        for index, rows in enumerate(windows):
+            by_length.setdefault(len(rows), []).append(index)
+        return list(by_length.values())
+
+    def _run(self, windows: list[Rows]) -> Outputs:
+        lengths = [len(rows) for rows in windows]
+        rows = self._rows.array(windows, max(lengths))
+        rul, lower, upper, regime, newest = self._session.run(OUTPUTS, {INPUT: rows})
+        return Outputs(rul, lower, upper, regime, newest, *self._rows.sent(rows, lengths))
+
+
+class _Rows:
+    """Windows of one fleet as arrays, and what is noted of them."""
+
+    def __init__(self, schema: Schema) -> None:
+        self.schema = schema
+        self.counted = schema.padding == "counted"
+        self._holds = any(channel.missing == "hold" for channel in schema.channels)
+        self.judged = self._holds or any(channel.range is not None for channel in schema.channels)
+
+    def array(self, windows: list[Rows], length: int) -> Float32:
+        """`[n, length, columns]`; None is NaN, and rows of NaN stand before a window with fewer rows."""
+        columns = self.schema.n_columns
+        if self.counted:
+            nothing = (None,) * columns
+            windows = [rows if len(rows) == length else [*[nothing] * (length - len(rows)), *rows] for rows in windows]
+        # fromiter over the flattened lists is half as slow as np.array on nested ones.
+        numbers = chain.from_iterable(chain.from_iterable(windows))
+        count = len(windows) * length * columns
+        return np.fromiter(numbers, dtype=np.float32, count=count).reshape(len(windows), length, columns)
+
+    def sent(self, rows: Float32, lengths: ArrayLike) -> tuple[Float32, Float32, Float32]:
+        """`settings`, `sent` and `missing` of Outputs for `rows` `[n, steps, columns]` with `lengths` `[n]` of them."""
+        n, steps, columns = rows.shape
+        newest = rows[:, -1]
+        settings = newest[:, : self.schema.n_settings].copy()
+        sent = newest.copy() if self.judged else newest[:, :0]
+        if not self._holds:
+            return settings, sent, np.zeros(n, dtype=np.float32)
+        gone = np.isnan(rows)
+        given = np.asarray(lengths)
+        share = (gone.sum(axis=(1, 2)) - (steps - given) * columns) / (given * columns)
+        for window, column in np.argwhere(np.isnan(settings)):
+            known = rows[window, ~gone[window, :, column], column]
+            settings[window, column] = known[-1] if len(known) else np.nan
+        return settings, sent, share.astype(np.float32)
 
 
 def load(folder: Path, version: str, expected_digest: str | None = None) -> OnnxEngine:
@@ -137,20 +197,16 @@ def load(folder: Path, version: str, expected_digest: str | None = None) -> Onnx
     metadata = bundle.read_metadata(folder)
     if metadata.window < 1:
         raise BundleError(f"window is {metadata.window}; at least 1 is needed", where=str(folder / bundle.METADATA))
-    bins = read_bins(folder)
+    binner = Binner(read_bins(folder))
+    watched = (PREDICTION, *metadata.schema.columns, REGIME)
+    if binner.names != watched:
+        raise BundleError(f"the bins are of {list(binner.names)}, not of {list(watched)}", where=str(folder))
     path = folder / bundle.MODEL
     session = _session(path)
-    _check_graph(session, path)
-    engine = OnnxEngine(version, found, session, metadata, Binner(bins))
+    _check_graph(session, metadata.schema, path)
+    engine = OnnxEngine(version, found, session, metadata, binner)
     _check_answers(engine, metadata, path)
     return engine
-
-
-def _array(windows: Sequence[Rows], length: int) -> Float32:
-    # fromiter over the flattened lists is half as slow as np.array on nested ones.
-    numbers = chain.from_iterable(chain.from_iterable(windows))
-    count = len(windows) * length * N_COLUMNS
-    return np.fromiter(numbers, dtype=np.float32, count=count).reshape(len(windows), length, N_COLUMNS)
 
 
 def _session(path: Path) -> ort.InferenceSession:
@@ -165,44 +221,39 @@ def _session(path: Path) -> ort.InferenceSession:
         raise BundleError(f"is no model that ONNX Runtime can load: {error}", where=str(path)) from error
 
 
-def _check_graph(session: ort.InferenceSession, path: Path) -> None:
+def _check_graph(session: ort.InferenceSession, schema: Schema, path: Path) -> None:
     inputs = session.get_inputs()
-    if [one.name for one in inputs] != [_INPUT]:
-        raise BundleError(f"takes {[one.name for one in inputs]}; a graph takes {_INPUT} alone", where=str(path))
+    if [one.name for one in inputs] != [INPUT]:
+        raise BundleError(f"takes {[one.name for one in inputs]}; a graph takes {INPUT} alone", where=str(path))
     shape = inputs[0].shape
-    if inputs[0].type != "tensor(float)" or len(shape) != 3 or shape[2] != N_COLUMNS:
-        raise BundleError(f"rows is {inputs[0].type} {shape}, not float [batch, cycles, {N_COLUMNS}]", where=str(path))
+    if inputs[0].type != "tensor(float)" or len(shape) != 3 or shape[2] != schema.n_columns:
+        wanted = f"float [batch, {schema.step}s, {schema.n_columns}]"
+        raise BundleError(f"{INPUT} is {inputs[0].type} {shape}, not {wanted}", where=str(path))
     if any(isinstance(size, int) for size in shape[:2]):
-        raise BundleError(f"rows has shape {shape}; batch and cycles must be free", where=str(path))
+        raise BundleError(f"{INPUT} has shape {shape}; batch and {schema.step}s must be free", where=str(path))
     outputs = {one.name: one for one in session.get_outputs()}
-    for name, (kind, rank) in _OUTPUT_SHAPES.items():
-        if name not in outputs:
-            raise BundleError(f"gives {sorted(outputs)}; {name} is missing", where=str(path))
-        got = outputs[name]
+    for output in SIGNATURE:
+        if output.name not in outputs:
+            raise BundleError(f"gives {sorted(outputs)}; {output.name} is missing", where=str(path))
+        got, kind, rank = outputs[output.name], _TENSORS[output.dtype], 2 if output.per_sensor else 1
         if got.type != kind or len(got.shape) != rank:
-            raise BundleError(f"gives {name} as {got.type} {got.shape}, not {kind} of rank {rank}", where=str(path))
+            raise BundleError(
+                f"gives {output.name} as {got.type} {got.shape}, not {kind} of rank {rank}", where=str(path)
+            )
 
 
 def _check_answers(engine: OnnxEngine, metadata: Metadata, path: Path) -> None:
-    example = metadata.example
-    n = len(example.rows)
-    if not n or any(not rows or {len(row) for row in rows} != {N_COLUMNS} for rows in example.rows):
+    example, schema = metadata.example, metadata.schema
+    n, columns = len(example.rows), schema.n_columns
+    if not n or any(not rows or {len(row) for row in rows} != {columns} for rows in example.rows):
         raise BundleError("has no usable example", where=str(path.with_name(bundle.METADATA)))
-    far = 1e30
-    # One cycle, more cycles than the window, and numbers that no engine sends.
-    probes: list[Rows] = [
-        [[far] * N_COLUMNS],
-        [[-far] * N_COLUMNS],
-        [[0.0] * N_COLUMNS] * (engine.window + 1),
-        [*example.rows[0], [far, -far] * (N_COLUMNS // 2)],
-    ]
     try:
         answers = engine.predict(example.rows)
-        probed = engine.predict(probes)
+        probed = engine.predict(_probes(example.rows[0], engine.window, schema))
     except Exception as error:
         raise BundleError(f"fails on its example: {error}", where=str(path)) from error
-    shapes = [answers.rul.shape, answers.lower.shape, answers.upper.shape, answers.regime.shape, answers.newest.shape]
-    if shapes != [(n,)] * 4 + [(n, N_SENSORS)]:
+    shapes = [getattr(answers, output.name).shape for output in SIGNATURE]
+    if shapes != [(n, schema.n_sensors) if output.per_sensor else (n,) for output in SIGNATURE]:
         raise BundleError(f"answers {n} windows with shapes {shapes}", where=str(path))
     for name in ("rul", "lower", "upper"):
         wanted, got = np.array(getattr(example, name), dtype=np.float64), getattr(answers, name)
@@ -212,3 +263,19 @@ def _check_answers(engine: OnnxEngine, metadata: Metadata, path: Path) -> None:
     for name in ("rul", "lower", "upper", "newest"):
         if not (np.all(np.isfinite(getattr(answers, name))) and np.all(np.isfinite(getattr(probed, name)))):
             raise BundleError(f"gives values of {name} that are not finite", where=str(path))
+
+
+def _probes(example: Rows, window: int, schema: Schema) -> list[Rows]:
+    """One row, more rows than the window, numbers that no unit sends, and every column missing where it may be."""
+    far, columns = 1e30, schema.n_columns
+    probes: list[Rows] = [
+        [[far] * columns],
+        [[-far] * columns],
+        [[0.0] * columns] * (window + 1),
+        [*example, [(far, -far)[column % 2] for column in range(columns)]],
+    ]
+    holding = [channel.missing == "hold" for channel in schema.channels]
+    if any(holding):
+        bare = [None if holds else 0.0 for holds in holding]
+        probes += [[bare], [*example, bare]]
+    return probes

@@ -19,8 +19,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from driftloop.durable import now
-from driftloop.serving.requests import Prediction, Window
+from driftloop.durable import NOT_JSON, now
+from driftloop.serving.requests import Prediction, Row, Window
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ _WORKERS = 64
 
 
 class Record(msgspec.Struct):
-    """One prediction: `row` is the newest row as sent (24), `newest` its regime-normalised sensors (21)."""
+    """One prediction: `row` is the newest row as sent, null for what was missing, `newest` its normalised sensors."""
 
     time: str
     model_version: str
@@ -43,7 +43,7 @@ class Record(msgspec.Struct):
     upper: float
     regime: int
     flags: list[str]
-    row: list[float]
+    row: Row
     newest: list[float]
 
 
@@ -184,7 +184,7 @@ def read_records(folder: Path) -> Iterator[Record]:
             # A file may be rotated between the listing and the reading.
             with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
                 for line in file:
-                    with contextlib.suppress(msgspec.DecodeError):
+                    with contextlib.suppress(*NOT_JSON):
                         yield decoder.decode(line)
 
 

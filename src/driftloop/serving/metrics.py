@@ -17,10 +17,13 @@ import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from driftloop.exposition import render
+from driftloop.fleet.schema import Schema
+from driftloop.model.follower import OTHER_FLEET, UNUSABLE
 from driftloop.model.signature import UNSEEN_REGIME
 from driftloop.serving.engine import Engine, Outputs
 
-CONTENT_TYPE = prometheus_client.CONTENT_TYPE_LATEST
+QUALITIES = ("ok", "missing", "out_of_range")
 _FLUSH_S = 0.1
 _MOST_WAITING = 4096
 """Batches; beyond this, the one that adds counts them itself, so that memory stays bounded."""
@@ -40,10 +43,15 @@ class _Request(NamedTuple):
 
 
 class Metrics:
-    """Counts in `registry` (its own one by default); `multiprocess_dir` is where several workers' values meet."""
+    """Counts in `registry` (its own one by default); `multiprocess_dir` is where several workers' values meet.
 
-    def __init__(self, registry: CollectorRegistry | None = None, multiprocess_dir: str | None = None) -> None:
-        self._registry = registry or CollectorRegistry()
+    Every series carries the name of the fleet `schema`.
+    """
+
+    def __init__(
+        self, schema: Schema, registry: CollectorRegistry | None = None, multiprocess_dir: str | None = None
+    ) -> None:
+        self._schema, self._registry = schema, registry or CollectorRegistry()
         self._multiprocess_dir = multiprocess_dir
         own = self._registry
         self._requests = Counter(
@@ -77,9 +85,16 @@ class Metrics:
             registry=own,
         )
         self._swaps = Counter("driftloop_model_swaps", "Attempts to serve another version.", ["result"], registry=own)
+        self._quality = Counter(
+            "driftloop_sensor_quality",
+            "Values of newest rows: plausible, missing, or out of their range.",
+            ["model_version", "feature", "quality"],
+            registry=own,
+        )
         self._refused = Gauge(
             "driftloop_bundle_refused",
             "1 while the production version cannot be served and an older one is.",
+            ["reason"],
             multiprocess_mode="livemax",
             registry=own,
         )
@@ -104,6 +119,8 @@ class Metrics:
         self._thread = threading.Thread(target=self._work, name="metrics", daemon=True)
         for result in ("ok", "refused"):
             self._swaps.labels(result)
+        self.bundle_refused(None)
+        self._low, self._high = np.array([c.range or (-np.inf, np.inf) for c in schema.channels], dtype=np.float32).T
 
     def start(self) -> None:
         """Start the thread that counts."""
@@ -146,6 +163,8 @@ class Metrics:
             self._predictions.labels(engine.version)
             self._unseen.labels(engine.version)
             self._series_of(engine)
+            for labels in _quality_labels(engine):
+                self._quality.labels(*labels)
             self._info.labels(engine.version, engine.digest).set(1)
             if self._multiprocess_dir is None:
                 for other in self._served[:-_VERSIONS]:
@@ -155,9 +174,10 @@ class Metrics:
         """A swap has ended well or was refused."""
         self._swaps.labels("ok" if ok else "refused").inc()
 
-    def bundle_refused(self, refused: bool) -> None:
-        """Whether the production version is one that cannot be served."""
-        self._refused.set(1 if refused else 0)
+    def bundle_refused(self, reason: str | None) -> None:
+        """Why the production version cannot be served, UNUSABLE or OTHER_FLEET; None where it can."""
+        for one in (UNUSABLE, OTHER_FLEET):
+            self._refused.labels(one).set(1 if one == reason else 0)
 
     def registry_answers(self, up: bool) -> None:
         """Whether the registry answered the last time."""
@@ -178,11 +198,11 @@ class Metrics:
                 # Under the lock, so that a scrape never sees a request in some features and not yet in others.
                 self._count_requests()
                 self._count_outputs()
-                return prometheus_client.generate_latest(self._registry)
+                return render(self._registry, self._schema.name)
         self.flush()
         everybody = CollectorRegistry()
         MultiProcessCollector(everybody, self._multiprocess_dir)  # type: ignore[no-untyped-call]
-        return prometheus_client.generate_latest(everybody)
+        return render(everybody, self._schema.name)
 
     def flush(self) -> None:
         """Count what waits."""
@@ -214,6 +234,7 @@ class Metrics:
 
     def _count(self, engine: Engine, outputs: Outputs) -> None:
         self._predictions.labels(engine.version).inc(len(outputs.rul))
+        self._count_quality(engine, outputs)
         if engine.binner is None:
             return
         unseen = int((outputs.regime == UNSEEN_REGIME).sum())
@@ -223,6 +244,18 @@ class Metrics:
         series = self._series_of(engine)
         for position in np.flatnonzero(counts):
             series[position].inc(int(counts[position]))
+
+    def _count_quality(self, engine: Engine, outputs: Outputs) -> None:
+        if not outputs.sent.shape[1]:
+            return
+        missing = np.isnan(outputs.sent)
+        beyond = (outputs.sent < self._low) | (outputs.sent > self._high)
+        counts = {"missing": missing.sum(axis=0), "out_of_range": beyond.sum(axis=0)}
+        counts["ok"] = len(missing) - counts["missing"] - counts["out_of_range"]
+        for quality, numbers in counts.items():
+            for position in np.flatnonzero(numbers):
+                labels = (engine.version, self._schema.columns[position], quality)
+                self._quality.labels(*labels).inc(int(numbers[position]))
 
     def _series_of(self, engine: Engine) -> list[Counter]:
         """One counter per bin of all features, in the binner's flat order."""
@@ -238,6 +271,8 @@ class Metrics:
         self._bin_series.pop((engine.version, engine.digest), None)
         for labels in _bin_labels(engine):
             self._bins.remove(*labels)
+        for labels in _quality_labels(engine):
+            self._quality.remove(*labels)
         self._served.remove(engine)
 
 
@@ -245,6 +280,12 @@ def _bin_labels(engine: Engine) -> list[tuple[str, str, str]]:
     if engine.binner is None:
         return []
     return [(engine.version, f.name, str(index)) for f in engine.binner.features for index in range(f.bins)]
+
+
+def _quality_labels(engine: Engine) -> list[tuple[str, str, str]]:
+    if engine.binner is None or not engine.judged:
+        return []
+    return [(engine.version, name, quality) for name in engine.reader.form.schema.columns for quality in QUALITIES]
 
 
 def multiprocess_dir() -> str | None:

@@ -1,4 +1,4 @@
-"""The documentation of the interface, from the same types that decode and check requests."""
+"""The documentation of the interface, from the same types that decode and check requests, in the words of the fleet."""
 
 from typing import Any
 
@@ -6,46 +6,18 @@ import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from driftloop.fleets.cmapss.schema import N_COLUMNS
-from driftloop.serving.requests import Batch, BatchAnswer, Limits, Prediction, Refusal, Window
+from driftloop import fleets
+from driftloop.fleet.schema import Channel, Schema
+from driftloop.serving import problems
+from driftloop.serving.engine import stub_cap
+from driftloop.serving.requests import BatchAnswer, Form, Limits, Prediction, Refusal, UnitPrediction
 
 _REF = "#/components/schemas/{name}"
 
-ROW = [-0.0007, -0.0004, 100.0, 518.67, 641.82, 1589.7, 1400.6, 14.62, 21.61, 554.36, 2388.06, 9046.19]
-ROW += [1.3, 47.47, 521.66, 2388.02, 8138.62, 8.4195, 0.03, 392.0, 2388.0, 100.0, 39.06, 23.419]
-"""A turbofan at sea level in its first cycle."""
 
-REQUESTS: dict[str, Any] = {
-    "one window": {
-        "summary": "One window: an engine's newest rows, oldest first",
-        "value": {"rows": [ROW] * 3, "engine_id": "eng-17", "cycle": 3},
-    },
-    "a new engine": {"summary": "A single row: a short history is padded", "value": {"rows": [ROW]}},
-    "a batch": {
-        "summary": "Several windows at once, answered by one model version",
-        "value": {"windows": [{"rows": [ROW] * 2, "engine_id": "eng-17"}, {"rows": [ROW], "engine_id": "eng-18"}]},
-    },
-}
-
-BAD_REQUESTS: dict[str, tuple[int, bytes, str]] = {
-    "not JSON": (400, b"rows=1", "is not JSON: Expecting value: line 1 column 1 (char 0)"),
-    "a missing column": (
-        422,
-        msgspec.json.encode({"rows": [ROW, ROW[:-1]]}),
-        f"has 23 values; a row has {N_COLUMNS}: setting_1 to 3, sensor_1 to 21",
-    ),
-    "not a number": (
-        422,
-        msgspec.json.encode({"rows": [[*ROW[:5], "n/a", *ROW[6:]]]}),
-        "sensor_3 is the string 'n/a'; a number is needed",
-    ),
-    "no rows": (422, b"{}", "is missing; send rows (one window) or windows (a batch)"),
-}
-"""Status, body and the message that it is answered with."""
-
-_FIELDS = {"not JSON": "body", "a missing column": "rows[1]", "not a number": "rows[0][5]", "no rows": "rows"}
-_PREDICTION = {"rul": 112.3, "lower": 96.1, "upper": 125.0, "regime": 0, "flags": ["short_history"]}
-_PREDICTION |= {"model_version": "7", "request_id": "9f86d081884c7d65"}
+def described(schema: Schema) -> str:
+    """What the whole interface is for."""
+    return f"Remaining useful life of {schema.unit}s, in {schema.step}s, from raw sensor rows (fleet {schema.name})."
 
 
 def documents(schema: str, description: str = "Successful Response") -> dict[str, Any]:
@@ -54,55 +26,145 @@ def documents(schema: str, description: str = "Successful Response") -> dict[str
 
 
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The documentation of the refusals with these statuses, with an example each."""
+    """The documentation of the refusals with these statuses, with an example each where every fleet has the same."""
     return {status: _refusal(status) for status in statuses}
 
 
-PREDICT: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {"oneOf": [{"$ref": _REF.format(name="Window")}, {"$ref": _REF.format(name="Batch")}]},
-                "examples": REQUESTS,
-            }
+def requests(schema: Schema) -> dict[str, Any]:
+    """Examples of requests."""
+    row, unit = example_row(schema), schema.unit
+    name = unit[:3].lower()
+    found: dict[str, Any] = {
+        "one window": {
+            "summary": f"One window: {_a(unit)}'s newest rows, oldest first",
+            "value": {"rows": [row] * 3, "engine_id": f"{name}-17", "cycle": 3},
         },
-    },
-    "responses": {
-        "200": {
-            "description": "A prediction, or one per window of a batch.",
-            "content": {
-                "application/json": {
-                    "schema": {
-                        "oneOf": [{"$ref": _REF.format(name="Prediction")}, {"$ref": _REF.format(name="BatchAnswer")}]
-                    },
-                    "examples": {
-                        "one window": {"value": {**_PREDICTION, "engine_id": "eng-17", "cycle": 3}},
-                        "a batch": {"value": {"predictions": [_PREDICTION, _PREDICTION], "model_version": "7"}},
-                    },
-                }
+        f"a new {unit}": {"summary": "A single row: a short history is padded", "value": {"rows": [row]}},
+        "by name": {
+            "summary": "Rows by the names of their columns",
+            "value": {"rows": [dict(zip(schema.columns, row, strict=True))]},
+        },
+        "a batch": {
+            "summary": "Several windows at once, answered by one model version",
+            "value": {
+                "windows": [{"rows": [row] * 2, "engine_id": f"{name}-17"}, {"rows": [row], "engine_id": f"{name}-18"}]
             },
         },
-    },
-}
+    }
+    if any(channel.missing == "hold" for channel in schema.channels):
+        gaps = [None if channel.missing == "hold" and at else row[at] for at, channel in enumerate(schema.channels)]
+        found["missing values"] = {
+            "summary": "null is a missing value: the last one is held, and the answer says so",
+            "value": {"rows": [row, gaps]},
+        }
+    return found
 
 
-def install(app: FastAPI, limits: Limits, *others: type) -> None:
+def bad_requests(schema: Schema) -> dict[str, tuple[int, bytes]]:
+    """Examples of requests that are refused: status and body."""
+    row, at = example_row(schema), min(5, schema.n_columns - 1)
+    return {
+        "not JSON": (400, b"rows=1"),
+        "a missing column": (422, msgspec.json.encode({"rows": [row, row[:-1]]})),
+        "not a number": (422, msgspec.json.encode({"rows": [[*row[:at], "n/a", *row[at + 1 :]]]})),
+        "no rows": (422, b"{}"),
+    }
+
+
+def example_row(schema: Schema) -> list[float]:
+    """A row of the fleet: the built-in one's own, else the middle of each range."""
+    return fleets.example_row(schema) or [_middle(channel) for channel in schema.channels]
+
+
+def install(app: FastAPI, limits: Limits, form: Form, *others: type) -> None:
     """Make `app` document itself with the schemas of the requests, the answers and `others`."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+            prediction = UnitPrediction if form.synonyms else Prediction
             _, schemas = msgspec.json.schema_components(
-                [Window, Batch, Prediction, BatchAnswer, Refusal, *others], ref_template=_REF
+                [form.window, form.batch, prediction, BatchAnswer, Refusal, *others], ref_template=_REF
             )
+            schemas["Prediction"] = _prediction(schemas.pop(prediction.__name__), form)
             schemas["Window"]["properties"]["rows"]["maxItems"] = limits.max_cycles
             schemas["Batch"]["properties"]["windows"]["maxItems"] = limits.max_batch
             document.setdefault("components", {}).setdefault("schemas", {}).update(schemas)
+            _complete(document["paths"]["/predict"]["post"], form, limits)
             app.openapi_schema = document
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _complete(operation: dict[str, Any], form: Form, limits: Limits) -> None:
+    """Add to the documentation of POST /predict what depends on the fleet."""
+    schema = form.schema
+    operation["description"] = (
+        f"Raw rows of {_a(schema.unit)} in, oldest first; RUL in {schema.step}s with its prediction interval out."
+    )
+    operation["requestBody"] = {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {"oneOf": [{"$ref": _ref("Window")}, {"$ref": _ref("Batch")}]},
+                "examples": requests(schema),
+            }
+        },
+    }
+    cap = stub_cap(schema)
+    answer: dict[str, Any] = {"rul": round(0.8984 * cap, 1), "lower": round(0.7688 * cap, 1), "upper": cap, "regime": 0}
+    answer |= {"flags": ["short_history"], "model_version": "7", "request_id": "9f86d081884c7d65"}
+    named = {**answer, "engine_id": f"{schema.unit[:3].lower()}-17", "cycle": 3}
+    operation["responses"]["200"] = {
+        "description": "A prediction, or one per window of a batch.",
+        "content": {
+            "application/json": {
+                "schema": {"oneOf": [{"$ref": _ref("Prediction")}, {"$ref": _ref("BatchAnswer")}]},
+                "examples": {
+                    "one window": {"value": named},
+                    "a batch": {"value": {"predictions": [answer, answer], "model_version": "7"}},
+                },
+            }
+        },
+    }
+    for name, (status, body) in bad_requests(schema).items():
+        examples = operation["responses"][str(status)]["content"]["application/json"]["examples"]
+        found = problems.explain(body, form, limits).problems
+        examples[name] = {"value": {"detail": [{"field": one.field, "message": one.message} for one in found]}}
+
+
+def _prediction(schema: dict[str, Any], form: Form) -> dict[str, Any]:
+    """The schema of an answer in the words of the fleet, with the flags that it can have."""
+    text = str(Prediction.__doc__ and schema_text(Prediction)).replace("in cycles", f"in {form.schema.step}s")
+    if form.schema.padding == "counted":
+        text = text.replace("; they were padded with the first one", "")
+    if form.holds:
+        text += HOLD_FLAGS
+    properties = {**schema["properties"]}
+    regime = {**properties["regime"], "description": f"-1: seen by no training {form.schema.unit}"}
+    return {**schema, "title": "Prediction", "description": text, "properties": {**properties, "regime": regime}}
+
+
+HOLD_FLAGS = (
+    "\n\nWhere values may be missing: `held:<column>` (the newest value of this column was missing, the last one is"
+    " held), `too_much_missing` (more than 30 % of the values that the model looks at are missing; the interval is the"
+    " whole range)."
+)
+
+
+def schema_text(kind: type[msgspec.Struct]) -> str:
+    """The description that msgspec gives a type."""
+    _, schemas = msgspec.json.schema_components([kind], ref_template=_REF)
+    return str(schemas[kind.__name__]["description"])
+
+
+def _middle(channel: Channel) -> float:
+    return 1.0 if channel.range is None else round((channel.range[0] + channel.range[1]) / 2, 6)
+
+
+def _a(unit: str) -> str:
+    return f"{'an' if unit[0].lower() in 'aeiou' else 'a'} {unit}"
 
 
 def _ref(schema: str) -> str:
@@ -111,12 +173,9 @@ def _ref(schema: str) -> str:
 
 def _refusal(status: int) -> dict[str, Any]:
     examples = {
-        name: {"value": {"detail": [{"field": _FIELDS[name], "message": message}]}}
-        for name, (its_status, _, message) in BAD_REQUESTS.items()
-        if its_status == status
+        field: {"value": {"detail": [{"field": field, "message": message}]}}
+        for field, message in _OTHER_REFUSALS.get(status, [])
     }
-    for field, message in _OTHER_REFUSALS.get(status, []):
-        examples[field] = {"value": {"detail": [{"field": field, "message": message}]}}
     described = documents("Refusal", _DESCRIPTIONS[status])
     described["content"]["application/json"]["examples"] = examples
     return described
@@ -124,7 +183,10 @@ def _refusal(status: int) -> dict[str, Any]:
 
 _OTHER_REFUSALS = {
     413: [("body", "is larger than 8388608 bytes; send fewer windows in one request")],
-    415: [("Content-Type", "is text/plain; send JSON with the header Content-Type: application/json")],
+    415: [
+        ("Content-Type", "is text/plain; send JSON with the header Content-Type: application/json"),
+        ("Content-Encoding", "is br; send gzip, or the bare JSON"),
+    ],
     503: [("server", "2048 windows are waiting (try again later, or start more workers)")],
 }
 """What no short example can provoke, by status: fields and messages."""
@@ -133,7 +195,7 @@ _OTHER_REFUSALS = {
 _DESCRIPTIONS = {
     400: "The body is not JSON.",
     413: "The body is larger than the limit.",
-    415: "The content type is not JSON.",
+    415: "The content type is not JSON, or the encoding is not gzip.",
     422: "A field is not what it must be; the answer names it.",
     503: "Too much is waiting, or the server is not ready; try again after `Retry-After` seconds.",
 }

@@ -1,11 +1,10 @@
 """What a request may be and what an answer is: one set of types for decoding, validation and the documentation.
 
-The fast way is msgspec, straight from bytes to checked windows. Only a body that it refuses is looked at again,
-slowly, to say in which field what is wrong.
+The types of a body are made for a fleet (`Form`): rows with its columns, in an array or by name, with null where a
+value may be missing.
 """
 
-import json
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -13,28 +12,32 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from driftloop.errors import DriftloopError
-from driftloop.fleets.cmapss.schema import COLUMNS, N_COLUMNS
+from driftloop.fleet.schema import Channel, Schema
 
 FLOAT32_MAX = 3.4028235e38
 """The largest number that float32 holds, as numpy and Java print it."""
-_MOST_PROBLEMS = 10
+LONGEST_NAME = 200
 
 Number = Annotated[float, Meta(ge=-FLOAT32_MAX, le=FLOAT32_MAX)]
-Row = Annotated[
-    list[Number], Meta(min_length=N_COLUMNS, max_length=N_COLUMNS, description="setting_1..3, sensor_1..21, raw units")
-]
-Name = Annotated[str, Meta(max_length=200)]
-Cycle = Annotated[float, Meta(ge=0, le=10**9, multiple_of=1)]
+Name = Annotated[str, Meta(max_length=LONGEST_NAME)]
+Step = Annotated[float, Meta(ge=0, le=10**9, multiple_of=1)]
 """A whole number; 3.0 is one in JSON, and what clients with tables of floats send."""
+Row = Sequence[float | None]
+"""Values in the order of the fleet's columns; None is missing."""
+Rows = Sequence[Row]
 
 
 class Window(msgspec.Struct, forbid_unknown_fields=True):
-    """Rows of one engine, one per cycle, oldest first, the newest last."""
+    """Rows of one unit as code sees them; what a body may hold is `Form.window`."""
 
-    rows: Annotated[list[Row], Meta(min_length=1)]
-    engine_id: Name | None = None
-    cycle: Cycle | None = None
-    request_id: Name | None = None
+    rows: Rows
+    engine_id: str | None = None
+    cycle: float | None = None
+    request_id: str | None = None
+    unit_id: str | None = None
+    """Equal to `engine_id` where the request named its unit by this field."""
+    step: float | None = None
+    """Equal to `cycle` where the request named its step by this field."""
 
 
 class Batch(msgspec.Struct, forbid_unknown_fields=True):
@@ -60,6 +63,13 @@ class Prediction(msgspec.Struct, kw_only=True):
     request_id: str
     engine_id: str | UnsetType = UNSET
     cycle: int | UnsetType = UNSET
+
+
+class UnitPrediction(Prediction, kw_only=True):
+    """Remaining useful life in steps after the newest row, with the ends of its prediction interval."""
+
+    unit_id: str | UnsetType = UNSET
+    step: int | UnsetType = UNSET
 
 
 class BatchAnswer(msgspec.Struct):
@@ -99,159 +109,100 @@ class BadRequest(DriftloopError):
         super().__init__("; ".join(f"{problem.field}: {problem.message}" for problem in problems))
 
 
-_window_decoder = msgspec.json.Decoder(Window)
-_batch_decoder = msgspec.json.Decoder(Batch)
+class Form:
+    """What a body may be for one fleet: the types that are decoded and documented."""
+
+    def __init__(self, schema: Schema) -> None:
+        self.schema = schema
+        self.holds = any(channel.missing == "hold" for channel in schema.channels)
+        """Whether values may be missing."""
+        self.synonyms = (schema.unit, schema.step) != ("engine", "cycle")
+        """Whether `unit_id` and `step` are taken for `engine_id` and `cycle`: a fleet of engines and cycles needs no
+        second word."""
+        self.named = _named_row(schema)
+        """A row as an object."""
+        self.window = _window(schema, self.named, self.synonyms)
+        """A window, as `Window` has it."""
+        self.batch = msgspec.defstruct(
+            "Batch",
+            [("windows", Annotated[list[self.window], Meta(min_length=1)])],  # type: ignore[name-defined]
+            forbid_unknown_fields=True,
+            namespace={"__doc__": Batch.__doc__},
+        )
+        """Several windows."""
+        self.fields = self.window.__struct_fields__
 
 
-def decode(body: bytes, limits: Limits) -> tuple[list[Window], bool]:
-    """The windows of a body, and whether it is a batch; raises BadRequest.
-
-    Every number in the result is finite and fits float32, every row has 24 columns.
-    """
-    try:
-        window = _window_decoder.decode(body)
-        if len(window.rows) <= limits.max_cycles:
-            return [window], False
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        try:
-            windows = _batch_decoder.decode(body).windows
-            if len(windows) <= limits.max_batch and all(len(w.rows) <= limits.max_cycles for w in windows):
-                return windows, True
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            pass
-    raise _explain(body, limits)
+def _window(schema: Schema, named: type, synonyms: bool) -> type[Any]:
+    row = _array_row(schema) | named
+    fields: list[tuple[str, Any] | tuple[str, Any, Any]] = [("rows", Annotated[list[row], Meta(min_length=1)])]  # type: ignore[valid-type]
+    fields += [("engine_id", Name | None, None), ("cycle", Step | None, None), ("request_id", Name | None, None)]
+    if synonyms:
+        fields += [("unit_id", Name | None, None), ("step", Step | None, None)]
+    doc = f"Rows of one {schema.unit}, one per {schema.step}, oldest first, the newest last."
+    if synonyms:
+        doc += " `unit_id` and `step` are other names of `engine_id` and `cycle`, and go before them; the answer has"
+        doc += " the name that was sent."
+    return msgspec.defstruct("Window", fields, forbid_unknown_fields=True, namespace={"__doc__": doc})
 
 
-def _explain(body: bytes, limits: Limits) -> BadRequest:
-    if not body.strip():
-        return BadRequest(400, [Problem("body", 'is empty; send JSON such as {"rows": [[24 numbers], ...]}')])
-    try:
-        # Unlike msgspec this reads NaN and Infinity, so that the field that holds one can be named.
-        value = json.loads(body, parse_int=_integer)
-    except RecursionError:
-        return BadRequest(400, [Problem("body", "is nested too deeply")])
-    except UnicodeDecodeError as error:
-        return BadRequest(400, [Problem("body", f"is not UTF-8: {error.reason} at byte {error.start}")])
-    except ValueError as error:
-        return BadRequest(400, [Problem("body", f"is not JSON: {error}")])
-    return BadRequest(422, _body_problems(value, limits)[:_MOST_PROBLEMS] or [_whatever_msgspec_says(body)])
+def _array_row(schema: Schema) -> Any:
+    size, values = schema.n_columns, [_value(channel) for channel in schema.channels]
+    described = ", ".join(spans(schema.columns, "..")) + ", raw units"
+    if len({channel.missing for channel in schema.channels}) == 1:
+        return Annotated[list[values[0]], Meta(min_length=size, max_length=size, description=described)]  # type: ignore[valid-type]
+    return Annotated[tuple[tuple(values)], Meta(description=described)]  # type: ignore[misc]
 
 
-def _integer(digits: str) -> int | float:
-    """Python refuses to read integers of more than 4,300 digits; as a float they are infinite and named as such."""
-    return int(digits) if len(digits) < 400 else float(digits)
+def _named_row(schema: Schema) -> type:
+    # Names of columns may be words of Python, so the fields have names of their own.
+    fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
+    for position, channel in enumerate(schema.channels):
+        kind = Annotated[_value(channel), Meta(description=about(channel))] if about(channel) else _value(channel)
+        name = f"column_{position}"
+        fields.append((name, kind) if channel.missing == "refuse" else (name, kind, None))
+    return msgspec.defstruct(
+        "Row",
+        fields,
+        kw_only=True,
+        forbid_unknown_fields=True,
+        rename={f"column_{position}": name for position, name in enumerate(schema.columns)},
+        namespace={"__doc__": f"One row by the names of its columns, in any order{_leaving_out(schema)}."},
+    )
 
 
-def _body_problems(value: Any, limits: Limits) -> list[Problem]:
-    if not isinstance(value, dict):
-        return [Problem("body", f"is {_kind(value)}; an object with rows or windows is needed")]
-    if "windows" not in value:
-        return _window_problems(value, "", limits)
-    windows = value["windows"]
-    problems = [
-        Problem(_shown(name), "is not known next to windows; it belongs into each window")
-        for name in value
-        if name != "windows"
-    ]
-    if not isinstance(windows, list):
-        return [Problem("windows", f"is {_kind(windows)}; a list of windows is needed"), *problems]
-    if not windows:
-        return [Problem("windows", "is empty; at least one window is needed"), *problems]
-    if len(windows) > limits.max_batch:
-        most = f"has {len(windows)} windows; at most {limits.max_batch} are taken in one request"
-        return [Problem("windows", most), *problems]
-    for index, window in enumerate(windows):
-        if len(problems) >= _MOST_PROBLEMS:
-            break
-        if isinstance(window, dict):
-            problems += _window_problems(window, f"windows[{index}].", limits)
+def _leaving_out(schema: Schema) -> str:
+    return "; what is missing may be left out" if any(c.missing == "hold" for c in schema.channels) else ""
+
+
+def _value(channel: Channel) -> Any:
+    return Number | None if channel.missing == "hold" else Number
+
+
+def about(channel: Channel) -> str:
+    """Unit, description and plausible range of a column, in words; empty where there is none."""
+    parts = [channel.description] if channel.description else []
+    if channel.unit:
+        parts.append(f"in {channel.unit}")
+    if channel.range is not None:
+        parts.append(f"plausible from {channel.range[0]:g} to {channel.range[1]:g}")
+    return ", ".join(parts)
+
+
+def spans(names: Sequence[str], to: str, most: int = 30) -> list[str]:
+    """Names in words: `sensor_1`, `sensor_2`, `sensor_3` are `sensor_1` `to` `3`; what is beyond `most` is counted."""
+    found: list[list[str]] = []
+    for name in names:
+        before = found[-1][-1] if found else ""
+        if (numbered := _numbered(name)) and _numbered(before) == (numbered[0], numbered[1] - 1):
+            found[-1].append(name)
         else:
-            problems.append(Problem(f"windows[{index}]", f"is {_kind(window)}; an object with rows is needed"))
-    return problems
+            found.append([name])
+    said = [f"{run[0]}{to}{(_numbered(run[-1]) or ('', 0))[1]}" if len(run) > 1 else run[0] for run in found]
+    return said if len(said) <= most else [*said[:most], f"and {len(said) - most} more"]
 
 
-def _window_problems(window: dict[str, Any], at: str, limits: Limits) -> list[Problem]:
-    problems = [
-        Problem(at + _shown(name), f"is not known; a window has {', '.join(Window.__struct_fields__)}")
-        for name in window
-        if name not in Window.__struct_fields__
-    ]
-    for name in ("engine_id", "request_id"):
-        text = window.get(name)
-        if text is not None and not isinstance(text, str):
-            problems.append(Problem(at + name, f"is {_kind(text)}; a string is needed"))
-        elif isinstance(text, str) and len(text) > 200:
-            problems.append(Problem(at + name, f"has {len(text)} characters; at most 200 are taken"))
-        elif isinstance(text, str) and not text.isascii() and text != text.encode(errors="replace").decode():
-            problems.append(Problem(at + name, "has half a surrogate pair, which is no character"))
-    cycle = window.get("cycle")
-    if isinstance(cycle, bool) or not isinstance(cycle, int | float | None):
-        problems.append(Problem(at + "cycle", f"is {_kind(cycle)}; a whole number is needed"))
-    elif cycle is not None and not 0 <= cycle <= 10**9:
-        problems.append(Problem(at + "cycle", "is outside of 0 to 1000000000"))
-    elif cycle is not None and cycle != int(cycle):
-        problems.append(Problem(at + "cycle", f"is {cycle}; a whole number is needed"))
-    if "rows" not in window:
-        return [Problem(at + "rows", "is missing; send rows (one window) or windows (a batch)"), *problems]
-    return [*_rows_problems(window["rows"], at + "rows", limits), *problems]
-
-
-def _rows_problems(rows: Any, at: str, limits: Limits) -> list[Problem]:
-    if not isinstance(rows, list):
-        return [Problem(at, f"is {_kind(rows)}; a list of rows is needed")]
-    if not rows:
-        return [Problem(at, "is empty; at least one row is needed")]
-    if len(rows) > limits.max_cycles:
-        return [Problem(at, f"has {len(rows)} rows; at most {limits.max_cycles} are taken in one window")]
-    problems: list[Problem] = []
-    for index, row in enumerate(rows):
-        here = f"{at}[{index}]"
-        if len(problems) >= _MOST_PROBLEMS:
-            break
-        if not isinstance(row, list):
-            problems.append(Problem(here, f"is {_kind(row)}; a list of {N_COLUMNS} numbers is needed"))
-        elif len(row) != N_COLUMNS:
-            problems.append(
-                Problem(here, f"has {len(row)} values; a row has {N_COLUMNS}: setting_1 to 3, sensor_1 to 21")
-            )
-        else:
-            problems += [
-                Problem(f"{here}[{column}]", f"{COLUMNS[column]} {message}")
-                for column, number in enumerate(row)
-                if (message := _number_problem(number))
-            ]
-    return problems
-
-
-def _number_problem(number: Any) -> str | None:
-    if isinstance(number, bool) or not isinstance(number, int | float):
-        return f"is {_kind(number)}; a number is needed"
-    if math.isnan(number):
-        return "is NaN; a finite number is needed"
-    # Ordered comparison: an int may be too large for a float.
-    if not -FLOAT32_MAX <= number <= FLOAT32_MAX:
-        return "is beyond the range of float32 (±3.4028235e38)"
-    return None
-
-
-def _whatever_msgspec_says(body: bytes) -> Problem:
-    try:
-        _batch_decoder.decode(body) if b'"windows"' in body else _window_decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        message, _, path = str(error).partition(" - at `$.")
-        return Problem(path.rstrip("`") or "body", message)
-    return Problem("body", "is ambiguous: a field is given twice")
-
-
-def _kind(value: Any) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "a boolean"
-    if isinstance(value, str):
-        return f"the string {value[:40]!a}"
-    return {dict: "an object", list: "a list", int: "a number", float: "a number"}.get(type(value), "not understood")
-
-
-def _shown(name: str) -> str:
-    return name[:60].encode("ascii", "backslashreplace").decode()
+def _numbered(name: str) -> tuple[str, int] | None:
+    """A name such as `sensor_12` taken apart; None of any other."""
+    stem, _, number = name.rpartition("_")
+    return (stem, int(number)) if stem and number.isdigit() and not number.startswith("0") else None

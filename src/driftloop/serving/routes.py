@@ -2,6 +2,7 @@
 
 import logging
 import os
+import zlib
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from importlib import resources
@@ -13,17 +14,23 @@ from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
+from driftloop import exposition
+from driftloop.fleet.schema import Schema
 from driftloop.model.bundle import Metadata
+from driftloop.model.follower import Refusal as RefusedVersion
 from driftloop.serving import metrics, openapi
 from driftloop.serving.batching import Batcher, Overloaded
 from driftloop.serving.engine import Slot
-from driftloop.serving.requests import BadRequest, BatchAnswer, Limits, Prediction, Problem, Refusal, Window, decode
+from driftloop.serving.follow import Follower
+from driftloop.serving.requests import BadRequest, BatchAnswer, Limits, Prediction, Problem, Refusal, Window
 
 log = logging.getLogger(__name__)
 
 VERSION_KEY = "driftloop.model_version"
 """Where a request's scope keeps the version that answered it."""
 _LONG_BODY = 64 * 1024
+_MOST_PARTS = 16
+"""Streams that one gzip body may be made of: each is looked for in all that follows."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -35,6 +42,7 @@ class Parts:
     batcher: Batcher[Window, Prediction]
     metrics: metrics.Metrics
     limits: Limits
+    follower: Follower
 
 
 class Health(msgspec.Struct):
@@ -43,15 +51,47 @@ class Health(msgspec.Struct):
     status: str
 
 
-class Readiness(msgspec.Struct):
-    """Predictions are answered, by this model version."""
+class Refused(msgspec.Struct):
+    """A production version that is not served: `kind` is `unusable` or `other_fleet`."""
+
+    version: str
+    kind: str
+    reason: str
+
+
+class Readiness(msgspec.Struct, omit_defaults=True):
+    """Predictions are answered, by this model version; `refused` where another one is in production."""
 
     ready: bool
     model_version: str
+    refused: Refused | None = None
+
+
+class ColumnInfo(msgspec.Struct):
+    """One column of a row: a setting or a sensor, and whether its values may be missing."""
+
+    name: str
+    kind: str
+    unit: str
+    description: str
+    may_be_missing: bool
+
+
+class FleetInfo(msgspec.Struct):
+    """What a row is; `digest` tells fleets apart, `columns` are in the order of a row."""
+
+    name: str
+    digest: str
+    unit: str
+    step: str
+    columns: list[ColumnInfo]
 
 
 class ModelInfo(msgspec.Struct):
-    """The model that serves; `metadata` without its training manifest and example, null for the stub."""
+    """The model that serves; `metadata` without its training manifest and example, null for the stub.
+
+    `refused` where another version is in production and cannot be served.
+    """
 
     model_version: str
     loaded_at: str
@@ -60,6 +100,8 @@ class ModelInfo(msgspec.Struct):
     window: int
     parent_version: str | None
     metadata: dict[str, Any] | None
+    fleet: FleetInfo
+    refused: Refused | None
 
 
 class PlainRoute(APIRoute):
@@ -80,12 +122,12 @@ router = APIRouter(route_class=PlainRoute)
 @router.post(
     "/predict",
     summary="Remaining useful life of one window or a batch",
-    openapi_extra=openapi.PREDICT,
     responses=openapi.refusals(400, 413, 415, 422, 503),
 )
 async def predict(request: Request) -> Response:
-    """Raw rows of an engine in, oldest first; RUL in cycles with its prediction interval out."""
+    """Answered by msgspec alone; openapi.install describes it."""
     parts: Parts = request.app.state.parts
+    decode = parts.slot.engine.reader.decode
     try:
         body = await _body(request, parts.limits.max_body_bytes)
         if len(body) <= _LONG_BODY:
@@ -123,11 +165,14 @@ async def healthz(_: Request) -> Response:
     responses={200: openapi.documents("Readiness"), **openapi.refusals(503)},
 )
 async def readyz(request: Request) -> Response:
-    """Ready as soon as anything can be served, be it the stub."""
+    """Ready as soon as a model is served, or the stub where none is in production."""
     parts: Parts = request.app.state.parts
     if not parts.batcher.alive:
         return refusal(503, [Problem("server", "is not answering predictions")])
-    return _json(Readiness(True, parts.slot.engine.version))
+    problem = parts.follower.production.problem
+    if problem is not None:
+        return refusal(503, [Problem("model", problem)])
+    return _json(Readiness(True, parts.slot.engine.version, _refused(parts)))
 
 
 @router.get(
@@ -138,17 +183,18 @@ async def readyz(request: Request) -> Response:
 async def metrics_(request: Request) -> Response:
     """Requests, latency, predictions, and traffic on the bins of the model's baseline."""
     parts: Parts = request.app.state.parts
-    return Response(await run_in_threadpool(parts.metrics.render), headers={"Content-Type": metrics.CONTENT_TYPE})
+    return Response(await run_in_threadpool(parts.metrics.render), headers={"Content-Type": exposition.CONTENT_TYPE})
 
 
 @router.get("/model", summary="The model that serves", responses={200: openapi.documents("ModelInfo")})
 async def model(request: Request) -> Response:
     """Version, digest and where the model comes from."""
-    engine = request.app.state.parts.slot.engine
+    parts: Parts = request.app.state.parts
+    engine = parts.slot.engine
     metadata: Metadata | None = engine.metadata
     shown = None
     if metadata is not None:
-        shown = {k: v for k, v in msgspec.to_builtins(metadata).items() if k not in {"manifest", "example"}}
+        shown = {k: v for k, v in msgspec.to_builtins(metadata).items() if k not in {"manifest", "example", "fleet"}}
     return _json(
         ModelInfo(
             model_version=engine.version,
@@ -158,6 +204,8 @@ async def model(request: Request) -> Response:
             window=engine.window,
             parent_version=metadata.parent_version if metadata else None,
             metadata=shown,
+            fleet=_fleet(engine.reader.form.schema),
+            refused=_refused(parts),
         )
     )
 
@@ -179,9 +227,24 @@ def _json(value: msgspec.Struct) -> Response:
     return Response(_encode(value), media_type="application/json")
 
 
+def _refused(parts: Parts) -> Refused | None:
+    found: RefusedVersion | None = parts.follower.production.refused
+    return Refused(found.version, found.kind, found.reason) if found is not None else None
+
+
+def _fleet(schema: Schema) -> FleetInfo:
+    columns = [
+        ColumnInfo(channel.name, kind, channel.unit, channel.description, channel.missing == "hold")
+        for kind, channels in (("setting", schema.settings), ("sensor", schema.sensors))
+        for channel in channels
+    ]
+    return FleetInfo(schema.name, schema.digest, schema.unit, schema.step, columns)
+
+
 async def _body(request: Request, most: int) -> bytes:
-    """The body, never more than `most` bytes of it; raises BadRequest for a longer one and for another type."""
-    declared = 0
+    """The body, unpacked, never more than `most` bytes of it; raises BadRequest for a longer one, another type or
+    encoding."""
+    declared, packed = 0, False
     for name, value in request.scope["headers"]:
         if name == b"content-length":
             declared = int(value)
@@ -189,6 +252,11 @@ async def _body(request: Request, most: int) -> bytes:
             kind = value[:80].decode("ascii", "replace")
             problem = f"is {kind}; send JSON with the header Content-Type: application/json"
             raise BadRequest(415, [Problem("Content-Type", problem)])
+        elif name == b"content-encoding" and value.strip().lower() not in {b"", b"identity"}:
+            packed = value.strip().lower() in {b"gzip", b"x-gzip"}
+            if not packed:
+                encoding = value[:80].decode("ascii", "replace")
+                raise BadRequest(415, [Problem("Content-Encoding", f"is {encoding}; send gzip, or the bare JSON")])
     pieces: list[bytes] = []
     size = 0
     # Nothing of a body is read that says itself that it is too long.
@@ -202,8 +270,33 @@ async def _body(request: Request, most: int) -> bytes:
             break
         pieces.append(piece)
         if not message.get("more_body", False):
-            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-    raise BadRequest(413, [Problem("body", f"is larger than {most} bytes; send fewer windows in one request")])
+            body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            return await run_in_threadpool(_unpacked, body, most) if packed else body
+    raise _too_large(most)
+
+
+def _unpacked(body: bytes, most: int) -> bytes:
+    """What a gzip body holds; no more than `most` bytes are ever unpacked, however small the body is."""
+    content, parts = b"", 0
+    try:
+        while body:
+            parts += 1
+            if parts > _MOST_PARTS:
+                raise BadRequest(400, [Problem("body", f"is gzip of more than {_MOST_PARTS} parts; send one")])
+            part = zlib.decompressobj(wbits=31)
+            content += part.decompress(body, most + 1 - len(content))
+            if len(content) > most:
+                raise _too_large(most)
+            if not part.eof:
+                raise BadRequest(400, [Problem("body", "is gzip that is cut short")])
+            body = part.unused_data.lstrip(b"\0")
+    except zlib.error as error:
+        raise BadRequest(400, [Problem("body", f"is no gzip, as Content-Encoding says: {error}")]) from None
+    return content
+
+
+def _too_large(most: int) -> BadRequest:
+    return BadRequest(413, [Problem("body", f"is larger than {most} bytes; send fewer windows in one request")])
 
 
 def _is_json(content_type: bytes) -> bool:

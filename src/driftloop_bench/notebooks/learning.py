@@ -222,7 +222,7 @@ def synchronised(settings: Settings, folder: Path, runs: Sequence[Run]) -> pd.Da
         production = registry.version(str(registry.alias(PRODUCTION)))
     with Server(settings.server_url) as server:
         served = server.model()
-    source = ScrapeSource([settings.server_url])
+    source = ScrapeSource([settings.server_url], settings.schema.name)
     before = _counted(source, served["model_version"], baseline.binner)
     rows = [run.rows[-model.window :] for run in runs]
     body = {"windows": [{"rows": part.tolist()} for part in rows]}

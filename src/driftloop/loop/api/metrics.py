@@ -3,10 +3,11 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, SummaryMetricFamily
 from prometheus_client.registry import Collector
 
+from driftloop import exposition
 from driftloop.errors import DriftloopError
 from driftloop.fleet.archive import Archive
 from driftloop.fleet.roles import ROLES
@@ -63,7 +64,7 @@ class Metrics(Collector):
 
     def exposition(self) -> bytes:
         """The metrics in Prometheus' text format."""
-        return generate_latest(self._registry)
+        return exposition.render(self._registry, self._retrainer.settings.schema.name)
 
     def describe(self) -> list[GaugeMetricFamily]:
         """Nothing ahead of time: the names are known only from `collect`."""

@@ -47,7 +47,9 @@ class Service:
         self.doors = Doors(self.archive)
         self.events = EventLog(folder / "events", settings.keep_events)
         self.feedback = FeedbackLog(folder / "feedback")
-        self.concept = ConceptWatch(folder / "concept", self.registry, self.archive, self.feedback, self.events)
+        self.concept = ConceptWatch(
+            folder / "concept", self.registry, self.archive, self.feedback, self.events, settings.schema
+        )
         self.retrainer = Retrainer(
             settings,
             folder,

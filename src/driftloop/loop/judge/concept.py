@@ -25,12 +25,13 @@ from driftloop import durable
 from driftloop.drift import outcomes
 from driftloop.drift.alerts import keep, read_kept
 from driftloop.drift.outcomes import DRIFT, NO_DRIFT, NOT_ENOUGH_DATA, Judgement
-from driftloop.drift.production import Model, Production
+from driftloop.drift.production import Model, follow
 from driftloop.drift.statistics import Floats
 from driftloop.drift.verdict import Verdict, judge
 from driftloop.errors import DriftloopError
 from driftloop.fleet.archive import Archive
 from driftloop.fleet.runs import Run
+from driftloop.fleet.schema import Schema
 from driftloop.fleets.cmapss.schema import N_SETTINGS
 from driftloop.loop.events import EventLog
 from driftloop.loop.feedback import FeedbackLog
@@ -89,10 +90,16 @@ class ConceptWatch:
     """One watch; `look` is one turn, `work` turns until `stop`. State that must survive is in `folder`."""
 
     def __init__(
-        self, folder: Path, registry: Registry, archive: Archive, feedback: FeedbackLog, events: EventLog
+        self,
+        folder: Path,
+        registry: Registry,
+        archive: Archive,
+        feedback: FeedbackLog,
+        events: EventLog,
+        schema: Schema,
     ) -> None:
         self._path, self._archive, self._feedback, self._events = folder / "alarm.json", archive, feedback, events
-        self._production = Production(registry, folder)
+        self._production = follow(registry, folder, schema)
         self._version: str | None = None
         self._model: answers.Model | None = None
         self._manifest: dict[str, ManifestEntry] = {}

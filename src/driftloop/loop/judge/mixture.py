@@ -29,9 +29,9 @@ class TrafficMixture:
     def __init__(self, champion: Path, version: str, settings: Settings) -> None:
         self._champion, self._version = champion, version
         self._source: Source = (
-            PrometheusSource(settings.prometheus_url)
+            PrometheusSource(settings.prometheus_url, settings.schema.name)
             if settings.prometheus_url
-            else ScrapeSource([settings.server_url])
+            else ScrapeSource([settings.server_url], settings.schema.name)
         )
         # A window of one request holds what came between the last two readings.
         self._baseline = read_baseline(champion)

@@ -1,0 +1,94 @@
+"""From the bytes of a body to checked windows.
+
+The fast way is msgspec, straight into the types of the fleet. Only a body that it refuses is looked at again, slowly,
+to say in which field what is wrong (driftloop.serving.problems).
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from driftloop.durable import NOT_JSON
+from driftloop.fleet.schema import Schema
+from driftloop.serving import problems
+from driftloop.serving.requests import BadRequest, Form, Limits, Problem, Row, Window
+
+
+class Reader:
+    """Reads bodies with rows of one fleet."""
+
+    def __init__(self, schema: Schema) -> None:
+        self.form = Form(schema)
+        self._named: Any = self.form.named
+        self._window: Any = msgspec.json.Decoder(self.form.window)
+        self._batch: Any = msgspec.json.Decoder(self.form.batch)
+
+    def decode(self, body: bytes, limits: Limits) -> tuple[list[Window], bool]:
+        """The windows of a body, and whether it is a batch; raises BadRequest.
+
+        Every row in the result has a value or None for each column; values are finite and fit float32.
+        """
+        try:
+            windows, many = self._decode(body)
+        except NOT_JSON:
+            again = self._with_nan(body) if self.form.holds else None
+            if again is None:
+                raise self._refusal(body, limits) from None
+            windows, many = again
+        if (many and len(windows) > limits.max_batch) or any(len(one.rows) > limits.max_cycles for one in windows):
+            raise self._refusal(body, limits)
+        for window in windows:
+            if self._named in map(type, window.rows):
+                window.rows = [self._in_order(row) for row in window.rows]
+        if self.form.holds and not all(_has_value(window.rows) for window in windows):
+            raise self._refusal(body, limits)
+        if self.form.synonyms:
+            for window in windows:
+                _give_one_name(window)
+        return windows, many
+
+    def _decode(self, body: bytes) -> tuple[list[Any], bool]:
+        try:
+            return [self._window.decode(body)], False
+        except NOT_JSON:
+            return self._batch.decode(body).windows, True
+
+    def _with_nan(self, body: bytes) -> tuple[list[Any], bool] | None:
+        """The windows of a body in which NaN stands for missing values, as some writers put it; None for any other."""
+        try:
+            value = problems.parse(body)
+            if isinstance(value, dict) and "windows" in value:
+                batch: Any = msgspec.convert(value, self.form.batch)
+                return batch.windows, True
+            return [msgspec.convert(value, self.form.window)], False
+        except (*NOT_JSON, ValueError):
+            return None
+
+    def _in_order(self, row: Any) -> Row:
+        values: Row = msgspec.structs.astuple(row) if isinstance(row, self._named) else row
+        return values
+
+    def _refusal(self, body: bytes, limits: Limits) -> BadRequest:
+        found = problems.explain(body, self.form, limits)
+        return found if found.problems else BadRequest(found.status, [self._whatever_msgspec_says(body)])
+
+    def _whatever_msgspec_says(self, body: bytes) -> Problem:
+        try:
+            self._batch.decode(body) if b'"windows"' in body else self._window.decode(body)
+        except NOT_JSON as error:
+            message, _, path = str(error).partition(" - at `$.")
+            return Problem(path.rstrip("`") or "body", message)
+        return Problem("body", "is ambiguous: a field is given twice")
+
+
+def _has_value(rows: Iterable[Row]) -> bool:
+    return any(value is not None for row in rows for value in row)
+
+
+def _give_one_name(window: Window) -> None:
+    """Let code find unit and step under one name each."""
+    if window.unit_id is not None:
+        window.engine_id = window.unit_id
+    if window.step is not None:
+        window.cycle = window.step
