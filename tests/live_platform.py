@@ -41,8 +41,9 @@ EVIDENCE_LINES = 25
 class Platform:
     """`driftloop up` on free ports, with its state in `state` and a small simulated fleet."""
 
-    def __init__(self, state: Path, *, engines: int, **variables: str) -> None:
+    def __init__(self, state: Path, *, engines: int, fleets: Sequence[str] = (), **variables: str) -> None:
         self.state = state.resolve()
+        self._fleets = [argument for fleet in fleets for argument in ("--fleet", fleet)]
         names = ("mlflow", "server", "retrainer")
         self.urls = {name: f"http://127.0.0.1:{port}" for name, port in zip(names, free_ports(3), strict=True)}
         own = {f"DRIFTLOOP_{name.upper()}_URL": url for name, url in self.urls.items()}
@@ -111,7 +112,7 @@ class Platform:
         (self.state / "logs").mkdir(parents=True, exist_ok=True)
         with (self.state / "logs" / "up.log").open("ab") as log:
             self.up = subprocess.Popen(
-                [*COMMAND, "up", "--plain"],
+                [*COMMAND, "up", "--plain", *self._fleets],
                 env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                 start_new_session=True,
             )  # fmt: skip

@@ -1,5 +1,6 @@
 """What processes of the platform get of the environment that it was started in."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -61,13 +62,41 @@ def test_a_proxy_is_for_processes_whose_archive_may_be_outside(archive: str, exp
 
 
 def test_a_command_that_a_person_starts_forgets_what_its_libraries_would_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in OTHERS.items():
+    for name, value in {**OTHERS, "NO_PROXY": "", "no_proxy": ""}.items():
         monkeypatch.setenv(name, value)
     environment.forget_others()
-    import os
-
+    assert "127.0.0.1" in os.environ["no_proxy"]
     left = OTHERS.keys() & os.environ.keys()
     assert left == {"PORT", "PYTHONOPTIMIZE", "PYTHONIOENCODING", "KUBERNETES_SERVICE_HOST", "GIT_DIR"} | {
         "http_proxy",
         "ALL_PROXY",
     }
+
+
+def test_no_proxy_is_asked_for_this_machine_nor_for_the_platform() -> None:
+    found = environment.chosen(
+        settings.load(archive="s3://bucket/runs", mlflow_url="http://mlflow.lan:5000"),
+        {"HTTPS_PROXY": "http://proxy:3128", "no_proxy": "example.com, 127.0.0.1", "NO_PROXY": "example.org"},
+    )
+    assert found["no_proxy"] == found["NO_PROXY"] == "example.com,127.0.0.1,example.org,localhost,::1,mlflow.lan"
+
+
+def test_without_a_proxy_nothing_is_said_about_proxies() -> None:
+    found = {"PATH": "/bin"}
+    environment.reach_directly(found, "http://mlflow.lan:5000")
+    assert found == {"PATH": "/bin"}
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("http://127.0.0.1:9000", True),
+        ("http://localhost:9000", True),
+        ("http://[::ffff:127.0.0.1]:9000", True),
+        ("http://192.0.2.1:9000", False),
+        ("http://store.invalid", False),
+        ("", False),
+    ],
+)
+def test_a_store_on_this_machine_is_known_by_its_address(url: str, expected: bool) -> None:
+    assert environment.is_here(url) is expected

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, MutableMapping
 
     from driftloop.settings import Settings
 
@@ -33,6 +35,8 @@ _FAMILIES = (
 )
 _OWN = re.compile("|".join(_FAMILIES))
 _PROXIES = re.compile(r"(https?|all|no)_proxy", re.IGNORECASE)
+_NO_PROXY = ("no_proxy", "NO_PROXY")
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _ALWAYS = {
     "PYTHONUNBUFFERED": "1",
     # Whatever the language of the machine: logs hold names of every alphabet.
@@ -59,6 +63,8 @@ def chosen(settings: Settings | None = None, source: Mapping[str, str] | None = 
     kept = {
         name: value for name, value in given.items() if _OWN.fullmatch(name) or (proxies and _PROXIES.fullmatch(name))
     }
+    if proxies and settings is not None:
+        reach_directly(kept, settings.mlflow_url, settings.server_url, settings.retrainer_url)
     return {**kept, **_ALWAYS, **(variables(settings) if settings is not None else {})}
 
 
@@ -75,6 +81,39 @@ def variables(settings: Settings) -> dict[str, str]:
 
 
 def forget_others() -> None:
-    """Take out of this process's environment what its libraries would read, but was set for other programs."""
+    """Take out of this process's environment what its libraries would read, but was set for other programs.
+
+    Proxies stay, but not for what listens on this machine.
+    """
     for name in [name for name in os.environ if _OTHERS.fullmatch(name)]:
         del os.environ[name]
+    reach_directly(os.environ)
+
+
+def reach_directly(environment: MutableMapping[str, str], *urls: str) -> None:
+    """Add loopback and the hosts of `urls` to those that no library asks a proxy for, where there is a proxy at all."""
+    if not any(_PROXIES.fullmatch(name) for name in environment):
+        return
+    hosts = [host for name in _NO_PROXY for host in environment.get(name, "").split(",") if host.strip()]
+    hosts += [*_LOOPBACK, *(urlsplit(url).hostname or "" for url in urls)]
+    # Libraries differ in which of the two they read.
+    environment.update(dict.fromkeys(_NO_PROXY, ",".join(dict.fromkeys(host.strip() for host in hosts if host))))
+
+
+def is_here(url: str) -> bool:
+    """Whether the host of `url` is this machine: one can only listen on addresses that are its own."""
+    try:
+        host = urlsplit(url).hostname
+        found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM) if host else []
+    except (OSError, ValueError):
+        return False
+    return any(_can_listen(family, address[0]) for family, _, _, _, address in found)
+
+
+def _can_listen(family: int, host: object) -> bool:
+    with socket.socket(family) as probe:
+        try:
+            probe.bind((host, 0))
+        except OSError:
+            return False
+    return True

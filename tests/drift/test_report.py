@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from driftloop.drift.report import push, served_rows, training_rows
+from driftloop.drift.report import LEAST, push, served_rows, training_rows
 from driftloop.errors import DriftloopError
 from driftloop.fleet.archive import open_archive
 from driftloop.fleet.runs import Run
@@ -23,7 +23,7 @@ def log(folder: Path, name: str, records: list[tuple[str, float]]) -> None:
 
 def test_the_newest_rows_of_the_version_are_taken(tmp_path: Path):
     log(tmp_path, "inference-0.jsonl", [("1", 0.0)] + [("2", float(i)) for i in range(5)])
-    rows = served_rows(tmp_path, "2")
+    rows = served_rows(tmp_path, "2", least=1)
     assert rows.shape == (5, len(COLUMNS))
     assert rows[:, 0].tolist() == [0, 1, 2, 3, 4]
 
@@ -32,19 +32,27 @@ def test_a_line_cut_short_is_passed_over(tmp_path: Path):
     log(tmp_path, "inference-0.jsonl", [("2", 1.0)])
     with (tmp_path / "inference-0.jsonl").open("a") as file:
         file.write('{"model_version": "2", "row": [1, 2')
-    assert len(served_rows(tmp_path, "2")) == 1
+    assert len(served_rows(tmp_path, "2", least=1)) == 1
 
 
 def test_more_rows_than_wanted_are_sampled(tmp_path: Path):
     for worker in (0, 1):
         log(tmp_path, f"inference-{worker}.jsonl", [("2", float(i)) for i in range(50)])
-    rows = served_rows(tmp_path, "2", 20)
+    rows = served_rows(tmp_path, "2", 20, least=1)
     assert len(rows) == 20
     assert rows[:, 0].min() >= 30
 
 
+def test_too_few_requests_make_no_report(tmp_path: Path):
+    log(tmp_path, "inference-0.jsonl", [("2", 1.0)] * (LEAST - 1))
+    with pytest.raises(DriftloopError, match="holds 299 requests to model version 2; below 300, chance alone"):
+        served_rows(tmp_path, "2")
+    log(tmp_path, "inference-1.jsonl", [("2", 1.0)])
+    assert len(served_rows(tmp_path, "2")) == LEAST
+
+
 def test_an_empty_log_is_said_with_its_folder(tmp_path: Path):
-    with pytest.raises(DriftloopError, match="no request to model version 2") as raised:
+    with pytest.raises(DriftloopError, match="no requests to model version 2") as raised:
         served_rows(tmp_path, "2")
     assert str(tmp_path) in str(raised.value)
 

@@ -19,6 +19,24 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 ENGINES = 120
 RATE = "50"
+FOLDER = "a stäte %41?#[x]"
+OF_OTHER_PROGRAMS = {
+    "WEB_CONCURRENCY": "2",
+    "PORT": "80",
+    "FORWARDED_ALLOW_IPS": "*",
+    "UVICORN_PORT": "81",
+    "UVICORN_ROOT_PATH": "/elsewhere",
+    "GUNICORN_CMD_ARGS": "--bind=0.0.0.0:1",
+    "MLFLOW_STATIC_PREFIX": "/mlflow",
+    "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",
+    "MLFLOW_BACKEND_STORE_URI": "sqlite:////tmp/elsewhere.db",
+    "MLFLOW_RUN_ID": "0",
+    "PROMETHEUS_MULTIPROC_DIR": "/nowhere",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "PYTHONIOENCODING": "ascii",
+    "http_proxy": "http://127.0.0.1:9",
+    "ALL_PROXY": "socks5://127.0.0.1:9",
+}
 ASKED_FOR = {
     *NAMES,
     "detection_s", "trigger_s", "retrain_s", "rollout_s", "verification_s", "core_recovery_s", "total_s",
@@ -46,8 +64,8 @@ class Demonstration:
 
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Platform:
-    """The module's platform, not started."""
-    return Platform(tmp_path_factory.mktemp("whole") / "state", engines=ENGINES)
+    """The module's platform, not started: in a folder and among variables that people have, and that change nothing."""
+    return Platform(tmp_path_factory.mktemp("whole") / FOLDER, engines=ENGINES, **OF_OTHER_PROGRAMS)
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +114,12 @@ def test_recovery_is_claimed_exactly_where_the_error_is_within_its_bound(demonst
         total = parse_time(metrics["t5"]) - parse_time(metrics["t0"])
         assert metrics["total_s"] == pytest.approx(total.total_seconds(), abs=0.01)
         assert parse_time(metrics["t5"]) > parse_time(metrics["t4"])
+
+
+def test_the_registry_is_in_the_platforms_own_folder(demonstration: Demonstration) -> None:
+    assert (demonstration.platform.state / "mlflow" / "mlflow.db").stat().st_size > 100_000
+    beside = {path.name for path in demonstration.platform.state.parent.iterdir()}
+    assert beside == {FOLDER, "quick"}
 
 
 def test_simulated_data_is_never_shown_as_nasas(demonstration: Demonstration) -> None:

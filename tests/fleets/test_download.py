@@ -1,4 +1,5 @@
 import hashlib
+import importlib.util
 import io
 import threading
 import zipfile
@@ -153,3 +154,18 @@ def test_offline_every_address_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         download.pull(tmp_path / "cmapss", addresses)
     assert all(address in caught.value.what for address in addresses)
+
+
+@pytest.mark.parametrize(
+    ("proxy", "said"), [("socks5://127.0.0.1:9", r"pip install 'httpx\[socks\]'"), ("nonsense://x", "cannot be used")]
+)
+def test_a_proxy_that_cannot_be_used_is_said_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proxy: str, said: str
+) -> None:
+    if proxy.startswith("socks") and importlib.util.find_spec("socksio"):
+        pytest.skip("the package for SOCKS proxies is installed")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    with pytest.raises(DataError, match=said):
+        download.pull(tmp_path / "cmapss", ["http://example.invalid/data.zip"])

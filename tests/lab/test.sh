@@ -250,7 +250,7 @@ stage_faults() {
         driftloop data simulate --out "$state/simulated" --engines 5 --seed 1 >/dev/null
         awk '$1 == 1' "$state/simulated/train_FD003.txt" >"$state/one-more.txt"
     fi
-    driftloop archive add --fleet one-more "$state/one-more.txt" >/dev/null
+    driftloop archive add "$state/one-more.txt" >/dev/null
     before=$(driftloop events --json | jq -s 'length')
     driftloop experiment --results "$results/faults" --timeout-s 420 --no-reference >"$results/faults.log" 2>&1 &
     experiment=$!

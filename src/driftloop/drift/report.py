@@ -5,6 +5,7 @@ It is for people; the verdict and the alerts do not come from it. Importing Evid
 """
 
 import json
+import os
 import time
 import warnings
 from collections import deque
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Gauge, push_to_gateway
 
 from driftloop.durable import NOT_JSON, now, write_atomically, write_json
+from driftloop.environment import reach_directly
 from driftloop.errors import DriftloopError
 from driftloop.fleet.archive import Archive
 from driftloop.fleets.cmapss.schema import COLUMNS
@@ -27,6 +29,8 @@ ROWS = 5000
 """Rows of each side that are compared, at most."""
 THRESHOLD = 0.2
 """PSI from which a column counts as drifted in the report. Evidently's own default, 0.1, is exceeded by chance."""
+LEAST = 300
+"""Served rows below which there is no report: of 100 rows a PSI in ten bins exceeds 0.1 in two of five columns by chance."""
 JOB = "driftloop_drift_report"
 
 Rows = NDArray[np.float64]
@@ -37,10 +41,10 @@ class _Line(msgspec.Struct):
     row: list[float]
 
 
-def served_rows(folder: Path, version: str, most: int = ROWS) -> Rows:
+def served_rows(folder: Path, version: str, most: int = ROWS, *, least: int = LEAST) -> Rows:
     """The newest rows `[n, 24]` that a model version was asked about, from the inference log in `folder`.
 
-    Of each server's log the newest are taken. Raises DriftloopError where there are none.
+    Of each server's log the newest are taken. Raises DriftloopError where there are fewer than `least`.
     """
     decoder = msgspec.json.Decoder(_Line)
     rows: list[list[float]] = []
@@ -55,11 +59,12 @@ def served_rows(folder: Path, version: str, most: int = ROWS) -> Rows:
                 if record.model_version == version and len(record.row) == len(COLUMNS):
                     newest.append(record.row)
         rows += newest
-    if not rows:
+    if len(rows) < least:
         raise DriftloopError(
-            f"the inference log holds no request to model version {version}",
+            f"the inference log holds {len(rows) or 'no'} requests to model version {version}; "
+            f"below {least}, chance alone makes columns differ",
             where=str(folder),
-            remedy="send traffic to the server first",
+            remedy="send more traffic to the server first",
         )
     return _sample(np.asarray(rows, dtype=np.float64), most)
 
@@ -120,6 +125,8 @@ def make_report(current: Rows, reference: Rows, folder: Path, *, version: str, t
 
 def push(result: dict[str, Any], url: str) -> None:
     """Push a report's figures to a Pushgateway; raises DriftloopError where it cannot be reached."""
+    # Proxies named in the environment are for the world outside.
+    reach_directly(os.environ, url)
     registry = CollectorRegistry()
     version = result["model_version"]
     gauge = Gauge("driftloop_report_psi", "PSI of raw columns.", ["model_version", "feature"], registry=registry)

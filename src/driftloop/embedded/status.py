@@ -31,6 +31,8 @@ def collect(state_dir: Path, fleets: Mapping[str, Settings]) -> dict[str, Any]:
     except (FileNotFoundError, JsonError):
         written = {}
     for name, component in written.get("components", {}).items():
+        if component.get("fleet") and component["fleet"] not in fleets:
+            continue
         pid = component.get("pid")
         memory = memory_bytes(pid) if pid else 0
         state = component["state"] if memory or not pid else "down"

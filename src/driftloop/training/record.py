@@ -20,6 +20,7 @@ import msgspec
 
 from driftloop import __version__
 from driftloop.durable import parse_time
+from driftloop.environment import reach_directly
 from driftloop.errors import RegistryUnavailable
 from driftloop.model import bundle
 from driftloop.model.bundle import CHECKPOINT, MODEL, SERVING_FILES, Metadata
@@ -58,6 +59,8 @@ def record(folder: Path, settings: Settings, *, tags: dict[str, str] | None = No
     DVC revision; the model has signature and input example. `tags` are added to the version's own. Raises
     BundleError for an incomplete bundle and RegistryUnavailable where MLflow cannot be reached or refuses.
     """
+    # Proxies named in the environment are for the world outside; MLflow's client would ask them for the registry.
+    reach_directly(os.environ, settings.mlflow_url)
     metadata, digest = bundle.read_metadata(folder), bundle.digest(folder)
     described = _described(metadata, digest)
     client = _mlflow().MlflowClient(tracking_uri=settings.mlflow_url)

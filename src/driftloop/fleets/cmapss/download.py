@@ -97,6 +97,12 @@ def _chunks(url: str) -> Iterator[tuple[bytes, int | None]]:
             length = answer.headers.get("content-length")
             for chunk in answer.iter_bytes(2**18):
                 yield chunk, int(length) if length else None
+    except ImportError as error:
+        # httpx, of a proxy that the environment names.
+        what = "the proxy of ALL_PROXY or HTTPS_PROXY is a SOCKS proxy, which needs a package that is not installed"
+        raise DataError(f"{what}: pip install 'httpx[socks]', or unset the variable") from error
+    except ValueError as error:
+        raise DataError(f"the proxy that the environment names cannot be used: {error}") from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise DataError(f"cannot be reached: {error or type(error).__name__}") from error
 
