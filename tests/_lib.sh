@@ -4,7 +4,7 @@
 # command's output is the evidence where it is not. Needs kubectl, jq, curl and driftloop's .venv (boto3, dvc).
 #
 # Environment: KUBECONFIG; DRIFTLOOP_KUBECTL (kubectl); NAMESPACE_STORAGE, _MLFLOW, _MONITORING, _SERVING, _KUBEFLOW;
-# SUITE_PATIENCE_S, how long to wait at most for what is not so yet: for where it is known to be broken.
+# MODEL_NAME, the registered model; SUITE_PATIENCE_S, how long to wait at most for what is not so yet: for where it is known to be broken.
 set -uo pipefail
 
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -13,7 +13,7 @@ read -ra kubectl <<<"${DRIFTLOOP_KUBECTL:-kubectl}"
 storage=${NAMESPACE_STORAGE:-storage} mlflow=${NAMESPACE_MLFLOW:-mlflow} monitoring=${NAMESPACE_MONITORING:-monitoring}
 serving=${NAMESPACE_SERVING:-serving} kubeflow=${NAMESPACE_KUBEFLOW:-kubeflow}
 namespaces=("$storage" "$mlflow" "$monitoring" "$serving")
-model=rul-lstm
+model=${MODEL_NAME:-rul-lstm}
 scratch=$(mktemp -d)
 counts=${SUITE_COUNTS:-$scratch/counts}
 undo=()

@@ -267,3 +267,16 @@ def test_a_bad_endpoint_is_an_error_for_people(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("AWS_ENDPOINT_URL", "not a url")
     with pytest.raises(DataError, match="AWS_ENDPOINT_URL"):
         open_archive("s3://archive/x", SCHEMA)
+
+
+def test_a_store_on_this_machine_is_reached_without_the_proxy(
+    s3: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert s3
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    archive = open_archive(f"s3://archive/{tmp_path.name}", SCHEMA)
+    assert archive.add(run()) is True
+    assert archive.run_ids() == ["eng-0123456789"]

@@ -40,12 +40,14 @@ TEMPLATE: dict[str, Any] = {
                         "volumeMounts": [
                             {"name": "tmp", "mountPath": "/tmp"},
                             {"name": "token", "mountPath": "/secrets/token"},
+                            {"name": "fleet", "mountPath": "/fleet"},
                         ],
                     }
                 ],
                 "volumes": [
                     {"name": "tmp", "emptyDir": {}},
                     {"name": "token", "secret": {"secretName": "retrainer-token"}},
+                    {"name": "fleet", "configMap": {"name": "driftloop-fleet-abc"}},
                 ],
             },
         }
@@ -107,6 +109,7 @@ def test_every_step_runs_our_image_with_its_environment_and_size(tmp_path: Path)
                 {"secretName": "archive", "keyToEnv": [{"secretKey": "access-key", "envVar": "AWS_ACCESS_KEY_ID"}]}
             ],
             "secretAsVolume": [{"secretName": "retrainer-token", "mountPath": "/secrets/token"}],
+            "configMapAsVolume": [{"configMapName": "driftloop-fleet-abc", "mountPath": "/fleet"}],
         }
     tasks = spec["root"]["dag"]["tasks"]
     assert all(not task.get("cachingOptions") for task in tasks.values())

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
+from driftloop.environment import is_here
 from driftloop.errors import DataError
 
 
@@ -157,6 +158,9 @@ class BucketStore:
         self._bucket, self._prefix = bucket, f"{prefix}/" if prefix else ""
         try:
             self._client = boto3.client("s3", config=config)
+            if is_here(self._client.meta.endpoint_url):
+                # Proxies named in the environment are for the world outside.
+                self._client = boto3.client("s3", config=config.merge(Config(proxies={})))
         except Exception as error:
             raise self._error("cannot be opened", "", error) from error
 

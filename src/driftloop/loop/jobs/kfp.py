@@ -160,6 +160,7 @@ def compile_for(job: dict[str, Any], path: Path) -> None:
     pod = job["spec"]["template"]["spec"]
     [container] = pod["containers"]
     resources = container["resources"]
+    in_configs = {volume["name"]: volume["configMap"] for volume in pod.get("volumes", []) if "configMap" in volume}
     in_secrets = {volume["name"]: volume["secret"] for volume in pod.get("volumes", []) if "secret" in volume}
 
     def fit(task: Any) -> None:
@@ -182,6 +183,11 @@ def compile_for(job: dict[str, Any], path: Path) -> None:
                 {"secretName": in_secrets[mount["name"]]["secretName"], "mountPath": mount["mountPath"]}
                 for mount in container.get("volumeMounts", [])
                 if mount["name"] in in_secrets
+            ],
+            "configMapAsVolume": [
+                {"configMapName": in_configs[mount["name"]]["name"], "mountPath": mount["mountPath"]}
+                for mount in container.get("volumeMounts", [])
+                if mount["name"] in in_configs
             ],
             "imagePullPolicy": container.get("imagePullPolicy", "IfNotPresent"),
         }
