@@ -36,6 +36,8 @@ _SAMPLE = 1 << 18
 _LONGEST = 1 << 20
 """Characters in one line."""
 _SPACES = " "
+_BEGINNINGS = frozenset("#/ \t\xa0")
+"""Signs that a comment's line begins with."""
 _CONTROL = bytes({*range(32)} - {*b"\t\n\r\f"})
 """Signs that no table of text is made of."""
 _MAGIC = (
@@ -228,7 +230,7 @@ def repaired(text: str) -> str:
 
 
 def _is_comment(line: str) -> bool:
-    return line.lstrip().startswith(("#", "//"))
+    return line[:1] in _BEGINNINGS and line.lstrip().startswith(("#", "//"))
 
 
 def _delimiter(lines: Sequence[str], where: str) -> str:

@@ -2,6 +2,9 @@
 
 Every sensor is compared with itself: how far the last rows of a unit lie from its first ones, in the direction and
 measure in which those of most failed units do. 1 is the usual failure, 0 a unit like new.
+
+This is for units that belong together, those of one data set: it names more of those that were taken out than
+`ending` does, which the archive asks, but it also names units that failed in another way, under other conditions.
 """
 
 import math
