@@ -50,7 +50,9 @@ def judged(platform: Platform, version: str, count: int) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """A platform with a champion trained on simulated engines."""
-    with Platform(tmp_path_factory.mktemp("concept") / "state", engines=ENGINES) as running:
+    with Platform(
+        tmp_path_factory.mktemp("concept") / "state", engines=ENGINES, DRIFTLOOP_SUPERSEDE_PAUSE_S="2"
+    ) as running:
         complete(running, engines("first", ENGINES))
         assert running.run("train", "--promote").returncode == 0
         running.wait(lambda: running.served() == "1", "the server to serve version 1")
@@ -82,6 +84,8 @@ def test_half_the_life_at_the_same_readings_leads_to_a_model_that_knows_it(platf
     alert = platform.wait(lambda: platform.of_kind("alert_firing"), "the alert")[0]
     assert (alert["drift"], alert["cause"]) == ("concept", "concept:1")
     assert "bias" in alert["features"]
+    said = platform.wait(lambda: platform.of_kind("about_to_supersede", cause="concept:1"), "the announcement")[0]
+    assert said["reason"].startswith(f"about to supersede {said['labels']} labels because of {said['count']} runs (")
     platform.wait(lambda: platform.of_kind("promoted", cause="concept:1"), "the promotion")
     platform.wait(lambda: platform.of_kind("alert_resolved", cause="concept:1"), "the end of the alert")
     assert platform.production() == "2"

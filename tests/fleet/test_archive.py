@@ -1,5 +1,3 @@
-import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,33 +19,9 @@ def run(run_id: str = "eng-0123456789", cycles: int = 5, first: float = 0.0) -> 
     return Run(run_id, rows)
 
 
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    """The URL of an S3 server with the empty bucket `archive`."""
-    boto3 = pytest.importorskip("boto3")
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    url = f"http://{host}:{port}"
-    with pytest.MonkeyPatch.context() as patch:
-        for name in list(os.environ):
-            if name.startswith("AWS_"):
-                patch.delenv(name)
-        patch.setenv("AWS_ACCESS_KEY_ID", "key")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        patch.setenv("AWS_ENDPOINT_URL", url)
-        boto3.client("s3").create_bucket(Bucket="archive")
-        yield url
-    server.stop()
-
-
-@pytest.fixture(params=["folder", "s3"])
-def archive(request: pytest.FixtureRequest, tmp_path: Path) -> Archive:
-    if request.param == "folder":
-        return open_archive(tmp_path / "archive", SCHEMA)
-    request.getfixturevalue("s3")
-    return open_archive(f"s3://archive/{tmp_path.name}", SCHEMA)
+@pytest.fixture
+def archive(location: str) -> Archive:
+    return open_archive(location, SCHEMA)
 
 
 def test_a_run_is_read_back_as_it_was_added(archive: Archive) -> None:

@@ -1,5 +1,7 @@
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -142,3 +144,57 @@ def test_what_is_superseded_stays_so():
     assert {run.run_id for run in made.old} == {run.run_id for run in changed}
     assert {run.run_id for run in made.superseded} == {run.run_id for run in old}
     assert {run.run_id for run in made.new} == {run.run_id for run in later}
+
+
+def test_withdrawn_runs_leave_the_plan_and_restored_labels_hold_again():
+    old, wrong, later = make_runs("a", 10), make_runs("c", 9), make_runs("d", 6)
+    first = plan.make([*old, *wrong], manifest_of(old), SCHEMA, changed={run.run_id for run in wrong})
+    gone = {run.run_id for run in wrong}
+    made = plan.make([*old, *later], first.manifest, SCHEMA, withdrawn=gone, restored={run.run_id for run in old})
+    assert {run.run_id for run in made.old} == {run.run_id for run in old}
+    assert {run.run_id for run in made.new} == {run.run_id for run in later}
+    assert not gone & {entry.run_id for entry in made.manifest}
+    assert (made.superseded, made.missing) == ([], [])
+
+
+def test_censored_runs_tell_of_inputs_and_have_no_labels(tmp_path):
+    old, new = make_runs("a", 10), make_runs("b", 8)
+    new[3] = replace(new[3], censored=True)
+    made = plan.make([*old, *new], manifest_of(old), SCHEMA)
+    assert [run.run_id for run in made.superseded] == ["eng-b3"]
+    assert "eng-b3" not in [run.run_id for run in made.new]
+    later = plan.make([*old, *new], made.manifest, SCHEMA, restored=["eng-b3"])
+    assert [entry.run_id for entry in later.manifest if entry.superseded] == ["eng-b3"]
+    dataset.write(made, tmp_path)
+    assert dataset.read(tmp_path).superseded[0].censored
+
+
+def test_copies_in_an_archive_from_before_are_learnt_from_once():
+    old, new = make_runs("a", 10), make_runs("b", 8)
+    copies = [Run("eng-x", old[0].rows), Run("eng-y", new[0].rows)]
+    made = plan.make([*old, *new, *copies], manifest_of(old), SCHEMA)
+    assert {run.run_id for run in made.new} == {run.run_id for run in new}
+
+
+def test_dealt_roles_are_in_the_plan_and_survive_the_data_set(tmp_path):
+    old, new = make_runs("a", 10), make_runs("b", 8)
+    dealt = {run.run_id: "gate" for run in new[:3]}
+    made = plan.with_roles(plan.make([*old, *new], manifest_of(old), SCHEMA), dealt)
+    dataset.write(made, tmp_path)
+    for found in (made, dataset.read(tmp_path)):
+        assert {run.run_id: run.role for run in found.new}.items() >= dealt.items()
+        assert {entry.run_id: entry.role for entry in found.manifest}.items() >= dealt.items()
+
+
+def test_a_sensor_is_stuck_by_units_where_each_has_settings_of_its_own():
+    runs = [run for i in range(30) for run in make_runs(f"u{i}-", 1, setting=float(10 * i))]
+    runs[4].rows[:, 3 + 6] = 7.0
+    missing = runs[9].rows
+    missing[:, 3 + 7] = np.nan
+    own = msgspec.structs.replace(
+        SCHEMA,
+        name="own",
+        padding="counted",
+        settings=tuple(msgspec.structs.replace(setting, scale=300.0) for setting in SCHEMA.settings),
+    )
+    assert [stuck.run_id for stuck in plan.stuck_sensors(runs[:10], runs[10:], own)] == ["eng-u4-0"]

@@ -150,6 +150,8 @@ def test_a_concept_drift_waits_for_runs_with_the_new_labels_and_is_decided_by_th
     assert world.settle() == "waiting_for_labels"
     world.changed = NEW[20:]
     world.arrive(60)
+    world.settle()
+    world.clock.now += world.settings.supersede_pause_s
     assert world.settle() == "running"
     assert world.backend.jobs[0].cause == "concept:1"
     world.run(world.promoting)
@@ -157,6 +159,35 @@ def test_a_concept_drift_waits_for_runs_with_the_new_labels_and_is_decided_by_th
     assert world.settle() == "cooling_down"
     assert world.decisions == [("concept:1", "promoted")]
     assert "rolled_back" not in world.kinds
+
+
+def test_before_all_labels_are_superseded_it_is_said_and_wrong_runs_can_be_taken_back(world: World):
+    world.arrive(60)
+    world.changed = NEW[20:]
+    world.alert(drift="concept")
+    assert world.settle() == "idle"
+    (said,) = [event for event in world.events.read() if event["kind"] == "about_to_supersede"]
+    assert (said["labels"], said["count"], said["runs"]) == (len(OLD), 40, sorted(NEW[20:]))
+    assert said["seconds"] == world.settings.supersede_pause_s
+    assert world.loop.status()["about_to"].startswith(f"about to supersede {len(OLD)} labels because of 40 runs (")
+
+    world.clock.now += world.settings.supersede_pause_s - 1
+    world.restart()
+    assert world.settle() == "idle"
+    # The runs are withdrawn: the concept watch ends its alert.
+    world.changed = []
+    world.alert(drift="concept", firing=False)
+    world.clock.now += 10
+    assert world.settle() == "idle"
+    assert world.backend.jobs == []
+    assert "about_to" not in world.loop.status()
+
+
+def test_other_causes_start_without_a_pause(world: World):
+    world.arrive(60)
+    world.alert()
+    assert world.settle() == "running"
+    assert "about_to_supersede" not in world.kinds
 
 
 def test_the_start_event_is_durable_before_the_pipeline_starts(world: World):

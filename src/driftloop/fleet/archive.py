@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from driftloop import durable
-from driftloop.errors import DataError
+from driftloop.errors import DataError, JsonError
 from driftloop.fleet import roles
 from driftloop.fleet.objects import (
     LABEL_BYTES,
@@ -35,7 +35,6 @@ from driftloop.fleet.schema import Schema
 from driftloop.fleet.stores import Store, open_store
 
 _SUFFIX = ".npy"
-_DAMAGED = "restore this object from a backup"
 
 
 class RunConflict(DataError):
@@ -229,15 +228,18 @@ class Archive:
         return names
 
     def _read_record(self, name: str) -> None:
-        kind, where = name.partition("-")[0], self._store.where(name)
-        content = self._store.get(name) or b""
-        if kind == "roles":
-            for run_id, role in durable.decode_json(content, dict[str, str], where=where, remedy=_DAMAGED).items():
-                self._roles.setdefault(run_id, role)
-        elif kind == "withdrawn":
-            record = durable.decode_json(content, Withdrawal, where=where, remedy=_DAMAGED)
-            for run_id in record.runs:
-                self._withdrawn.setdefault(run_id, record)
+        kind, content = name.partition("-")[0], self._store.get(name) or b""
+        try:
+            if kind == "roles":
+                for run_id, role in durable.decode_json(content, dict[str, str]).items():
+                    self._roles.setdefault(run_id, role)
+            elif kind == "withdrawn":
+                record = durable.decode_json(content, Withdrawal)
+                for run_id in record.runs:
+                    self._withdrawn.setdefault(run_id, record)
+        except JsonError as error:
+            where = self._store.where(name)
+            raise DataError(error.what, where=where, remedy="restore this object from a backup") from error
         self._records.add(name)
 
     def _put_record(self, kind: str, names: Sequence[str], content: Any) -> bool:

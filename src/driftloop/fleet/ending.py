@@ -133,8 +133,12 @@ def _cells(settings: NDArray[np.float64]) -> NDArray[np.int64]:
     known = np.where(np.isfinite(settings), settings, 0.0)
     low, span = known.min(axis=0), np.ptp(known, axis=0)
     span = np.where(span < _SPAN * np.maximum(np.abs(known).max(axis=0), 1.0), np.inf, span)
-    cells = np.round((known - low) / span * _CELLS)
-    return np.asarray(np.unique(cells, axis=0, return_inverse=True)[1], np.int64).ravel()
+    cells = np.round((known - low) / span * _CELLS).astype(np.int64)
+    place = np.zeros(len(cells), np.int64)
+    for column in cells.T:
+        # Numbered anew each time, so that no number of settings is too many.
+        place = np.unique(place * (_CELLS + 1) + column, return_inverse=True)[1]
+    return place
 
 
 def _noise(rows: NDArray[np.float64]) -> NDArray[np.float64] | None:
@@ -142,7 +146,8 @@ def _noise(rows: NDArray[np.float64]) -> NDArray[np.float64] | None:
     if len(rows) < 7:
         return None
     bends = np.diff(rows, 2, axis=0) / np.sqrt(6)
-    bound = 4 * np.nanquantile(np.abs(bends), 0.75, axis=0) + 1e-30
+    quantile = np.nanquantile if np.isnan(bends).any() else np.quantile  # the one for gaps is slow
+    bound = 4 * quantile(np.abs(bends), 0.75, axis=0) + 1e-30
     return np.asarray(np.sqrt(_mean(np.clip(bends, -bound, bound) ** 2)), np.float64)
 
 

@@ -676,7 +676,7 @@ class Retrainer:
                 evidence = self._runs_for(attempt)
                 entries = self._manifests[attempt.champion]
                 labels = sum(not entry.superseded and entry.run_id not in evidence for entry in entries)
-                attempt.announced_at = durable.now()
+                attempt.announced_at = durable.format_time(datetime.fromtimestamp(self._clock(), UTC))
                 self._save()
                 self.events.append(
                     "about_to_supersede",

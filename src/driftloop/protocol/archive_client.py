@@ -125,7 +125,7 @@ def _refused(answer: httpx.Response, where: str) -> DriftloopError:
     if answer.status_code in (401, 403):
         return DriftloopError("the token is missing or wrong", where=where, remedy="set DRIFTLOOP_TOKEN_FILE")
     if answer.status_code == 409:
-        return RunConflict(detail(answer), where=where, remedy="give the run another id, or leave it out")
+        return RunConflict(detail(answer), where=where)
     if answer.status_code >= 500:
         what = f"the retrainer answered {answer.status_code} {answer.text[:200]}"
         return DriftloopError(what, where=where, remedy=_REMEDY)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -83,7 +83,7 @@ class PostedUnits(msgspec.Struct, forbid_unknown_fields=True):
     run_ids: Annotated[
         list[Annotated[str, msgspec.Meta(pattern=RUN_ID)]], msgspec.Meta(min_length=1, max_length=10_000)
     ]
-    least: dict[Literal["train", "early_stop", "calibrate", "gate", "live"], Annotated[int, msgspec.Meta(ge=0)]] = {}
+    least: dict[str, Annotated[int, msgspec.Meta(ge=0)]] = {}
     """Least units in a role, where the fleet's numbers do not do."""
 
 

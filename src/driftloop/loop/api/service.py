@@ -20,6 +20,7 @@ from fastapi.concurrency import run_in_threadpool
 from driftloop import __version__
 from driftloop.errors import DataError, DriftloopError
 from driftloop.fleet.archive import Archive, RunConflict, open_archive
+from driftloop.fleet.roles import ROLES
 from driftloop.loop import state
 from driftloop.loop.api import answered, bodies
 from driftloop.loop.api.doors import Doors
@@ -112,7 +113,10 @@ class Service:
     def deal_roles(self, body: bytes) -> dict[str, Any]:
         """Deal and write down the roles of units, whose runs need not be archived yet."""
         posted = bodies.decode(body, bodies.PostedUnits)
-        least = self.archive.schema.least | {str(role): number for role, number in posted.least.items()}
+        unknown = sorted(posted.least.keys() - ROLES.keys())
+        if unknown:
+            raise bodies.Problem(422, "least", f"there is no role {unknown[0][:40]!r}; there are {', '.join(ROLES)}")
+        least = self.archive.schema.least | posted.least
         try:
             known = self.retrainer.known_roles()
             return {"roles": self.archive.deal(posted.run_ids, known=known, least=least, always=True)}
@@ -155,8 +159,8 @@ class Service:
         raise bodies.Problem(
             422,
             f"runs[{at}]",
-            f"run {first.run_id} does not look like a {unit} that has failed: {first.reason}{more} (if they did fail, "
-            'say so: "confirmed": true, or `driftloop archive add --failed`; if they were taken out before, '
+            f"run {first.run_id} does not look like the life of a failed {unit}: {first.reason}{more} (if they did "
+            'fail, say so: "confirmed": true, or `driftloop archive add --failed`; if they were taken out before, '
             '"censored": true, or `--censored`)',
         )
 
