@@ -116,7 +116,7 @@ def read_json(path: Path, kind: Any = Any, *, remedy: str | None = None) -> Any:
         raise
     except OSError as error:
         what = f"cannot be read ({error.strerror or error})"
-        raise JsonError(what, malformed=True, where=str(path), remedy=remedy) from error
+        raise JsonError(what, malformed=False, where=str(path), remedy=remedy) from error
     return decode_json(content, kind, where=str(path), remedy=remedy)
 
 
@@ -125,9 +125,9 @@ def json_error(error: Exception, *, where: str | None = None, remedy: str | None
     if isinstance(error, RecursionError):
         return JsonError("is nested too deeply", malformed=False, where=where, remedy=remedy)
     if isinstance(error, UnicodeError):
-        return JsonError("is not JSON: it is not UTF-8", malformed=True, where=where, remedy=remedy)
+        return JsonError("it is not UTF-8", malformed=True, where=where, remedy=remedy)
     if not isinstance(error, msgspec.ValidationError):
-        return JsonError(f"is not JSON: {error}", malformed=True, where=where, remedy=remedy)
+        return JsonError(str(error), malformed=True, where=where, remedy=remedy)
     # msgspec: Expected `str`, got `int` - at `$.alerts[0].status`
     what, _, path = str(error).partition(" - at ")
     field = path.strip("`").removeprefix("$").removeprefix(".")
@@ -184,7 +184,7 @@ def _line(line: bytes, kind: Any) -> Any:
     except NOT_JSON as error:
         raise json_error(error) from error
     except ValueError as error:
-        raise JsonError(f"is not JSON: {error}", malformed=True) from error
+        raise JsonError(str(error), malformed=True) from error
 
 
 def _sync_folder(folder: Path) -> None:

@@ -10,7 +10,12 @@ class DriftloopError(Exception):
 
 
 class DataError(DriftloopError):
-    """Sensor data (a C-MAPSS file, a run, an archive) that cannot be used as it is."""
+    """Sensor data (a file, a run, an archive) that cannot be used as it is."""
+
+    def __init__(self, what: str, *, where: str | None = None, remedy: str | None = None, field: str = "") -> None:
+        self.field = field
+        """The part of a run that is to blame, where one is: `run_id`, `rows`, `rows[3][7]`."""
+        super().__init__(what, where=where, remedy=remedy)
 
 
 class BundleError(DriftloopError):
@@ -25,13 +30,13 @@ class JsonError(DriftloopError):
     """JSON that cannot be read: no UTF-8, cut short, nested too deeply, or not of the shape it should have."""
 
     def __init__(
-        self, what: str, *, field: str = "", malformed: bool, where: str | None = None, remedy: str | None = None
+        self, message: str, *, field: str = "", malformed: bool, where: str | None = None, remedy: str | None = None
     ) -> None:
-        self.field, self.malformed = field, malformed
-        """The field that is to blame (`alerts[0].startsAt`), empty for the whole; and whether it is no JSON at all
-        rather than JSON of another shape."""
+        self.message, self.field, self.malformed = message, field, malformed
+        """What is wrong; the field that is to blame (`alerts[0].startsAt`), empty for the whole; and whether it is no
+        JSON at all rather than JSON of another shape."""
+        what = f"is not JSON: {message}" if malformed else message
         super().__init__(f"{what}, at {field}" if field else what, where=where, remedy=remedy)
-        self.message = what
 
 
 class FleetError(DriftloopError):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from driftloop.errors import DriftloopError, RegistryUnavailable
 from driftloop.fleet.roles import role_of
-from driftloop.loop.jobs.local import Job, Outcome
+from driftloop.loop.jobs.local import Ended, Job
 from driftloop.model.bundle import SERVING_FILES, Example, ManifestEntry, Metadata, write_metadata
 from driftloop.model.registry import Version
 
@@ -116,7 +116,7 @@ class FakeBackend:
 
     jobs: list[Job] = field(default_factory=list)
     running: bool = False
-    outcome: Outcome | None = None
+    outcome: Ended | None = None
     cleared: int = 0
     script: Callable[[Job], None] | None = None
     outlives: bool = False
@@ -134,9 +134,9 @@ class FakeBackend:
             self.end()
 
     def end(self, *, succeeded: bool = True, error: str | None = None) -> None:
-        self.outcome = Outcome(succeeded, error)
+        self.outcome = Ended(succeeded, error)
 
-    def poll(self) -> Outcome | None:
+    def poll(self) -> Ended | None:
         if self.outcome is not None:
             self.running = False
         return self.outcome

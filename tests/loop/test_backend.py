@@ -10,7 +10,7 @@ import pytest
 from driftloop.environment import variables
 from driftloop.errors import DriftloopError
 from driftloop.loop.jobs.driver import NICENESS
-from driftloop.loop.jobs.local import LOG, Job, LocalBackend, Outcome, end_of_log, failure
+from driftloop.loop.jobs.local import LOG, Ended, Job, LocalBackend, end_of_log, failure
 from driftloop.settings import Settings
 
 TINY = """
@@ -79,13 +79,13 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def end_of(backend: LocalBackend) -> Outcome:
-    found: list[Outcome] = []
+def end_of(backend: LocalBackend) -> Ended:
+    found: list[Ended] = []
     until(lambda: (ended := backend.poll()) is not None and (found.append(ended) or True))
     return found[0]
 
 
-def outcome_of(backend: LocalBackend) -> Outcome:
+def outcome_of(backend: LocalBackend) -> Ended:
     backend.start(Job("r1", "fleet_change:1", "1", "warm_start"))
     return end_of(backend)
 
@@ -100,7 +100,7 @@ def gone(process: int) -> bool:
 
 
 def test_an_approved_challenger_goes_through_the_branch_that_promotes(backend: LocalBackend, tmp_path: Path):
-    assert outcome_of(backend) == Outcome(True)
+    assert outcome_of(backend) == Ended(True)
     assert "Fatal Python error" not in (backend.folder / "r1" / "pipeline.log").read_text()
     ran = steps(tmp_path)
     assert list(ran) == ["collect", "train", "evaluate", "promote"]
@@ -110,7 +110,7 @@ def test_an_approved_challenger_goes_through_the_branch_that_promotes(backend: L
 
 def test_a_rejected_challenger_is_not_promoted(backend: LocalBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("DRIFTLOOP_TINY_DECISION", "rejected")
-    assert outcome_of(backend) == Outcome(True)
+    assert outcome_of(backend) == Ended(True)
     assert list(steps(tmp_path)) == ["collect", "train", "evaluate"]
 
 

@@ -15,7 +15,7 @@ from driftloop.errors import DriftloopError
 from driftloop.loop.api.service import choose_backend
 from driftloop.loop.jobs import kubernetes as backend_job
 from driftloop.loop.jobs.kubernetes import LABEL, JobBackend
-from driftloop.loop.jobs.local import Job, Outcome
+from driftloop.loop.jobs.local import Ended, Job
 from driftloop.settings import Settings
 
 from .fakes import Clock
@@ -72,7 +72,7 @@ def another(template: Path, api: FakeKubernetes, clock: Clock) -> JobBackend:
     return JobBackend(template, client.ApiClient(settings), clock)
 
 
-def look(backend: JobBackend, clock: Clock) -> Outcome | None:
+def look(backend: JobBackend, clock: Clock) -> Ended | None:
     clock.now += 1
     return backend.poll()
 
@@ -94,7 +94,7 @@ def test_a_run_is_a_job_made_from_the_template(backend: JobBackend, api: FakeKub
     }
     assert look(backend, clock) is None
     api.condition(NAME, "Complete")
-    assert look(backend, clock) == Outcome(True)
+    assert look(backend, clock) == Ended(True)
     assert not look(backend, clock).succeeded  # type: ignore[union-attr]
 
 
@@ -170,7 +170,7 @@ def test_a_failed_job_without_a_pod_or_a_log_still_fails(
 ) -> None:
     backend.start(RUN)
     api.condition(NAME, "Failed", "DeadlineExceeded")
-    assert look(backend, clock) == Outcome(False, "the Job failed: DeadlineExceeded; its pod is gone")
+    assert look(backend, clock) == Ended(False, "the Job failed: DeadlineExceeded; its pod is gone")
     backend.start(Job("r2", "fleet_change:1", "1", "full"))
     api.pod("retraining-r2", {"terminated": {"exitCode": 1, "reason": "Error"}})
     api.logs.clear()
@@ -186,13 +186,13 @@ def test_stopping_deletes_the_job_with_its_pod(backend: JobBackend, api: FakeKub
     backend.stop()
     assert api.jobs == {}
     assert api.deletions == [{"name": NAME, "propagationPolicy": "Foreground"}]
-    assert look(backend, clock) == Outcome(False, "the pipeline is not running")
+    assert look(backend, clock) == Ended(False, "the pipeline is not running")
 
 
 def test_a_job_that_is_gone_is_a_failure(backend: JobBackend, api: FakeKubernetes, clock: Clock) -> None:
     backend.start(RUN)
     del api.jobs[NAME]
-    assert look(backend, clock) == Outcome(False, f"the Job {NAME} was deleted while it ran")
+    assert look(backend, clock) == Ended(False, f"the Job {NAME} was deleted while it ran")
 
 
 def test_the_next_retrainer_takes_a_job_over(
@@ -205,7 +205,7 @@ def test_the_next_retrainer_takes_a_job_over(
     assert following.adopt(RUN.run)
     assert look(following, clock) is None
     api.condition(NAME, "Complete")
-    assert look(following, clock) == Outcome(True)
+    assert look(following, clock) == Ended(True)
     assert not following.adopt("another")
     assert not following.adopt("")
 
@@ -233,7 +233,7 @@ def test_jobs_that_do_not_end_are_named(backend: JobBackend, clock: Clock, monke
 def test_a_refused_job_is_the_runs_outcome(backend: JobBackend, api: FakeKubernetes, clock: Clock, status: int) -> None:
     api.errors = [status]
     backend.start(RUN)
-    assert look(backend, clock) == Outcome(
+    assert look(backend, clock) == Ended(
         False, f"the Kubernetes API did not make the Job: {status} the API answers {status}"
     )
 
@@ -262,7 +262,7 @@ def test_an_api_that_cannot_be_used_is_an_error_and_not_an_outcome(
     with pytest.raises(DriftloopError):
         backend.adopt(RUN.run)
     api.condition(NAME, "Complete")
-    assert look(backend, clock) == Outcome(True)
+    assert look(backend, clock) == Ended(True)
 
 
 def test_an_api_that_is_away_is_an_error(template: Path, clock: Clock) -> None:

@@ -12,7 +12,7 @@ pytest.importorskip("kfp")
 from driftloop.errors import DriftloopError
 from driftloop.loop.jobs import kfp as backend_kfp
 from driftloop.loop.jobs.kfp import KfpBackend
-from driftloop.loop.jobs.local import Job, Outcome
+from driftloop.loop.jobs.local import Ended, Job
 
 from .fakes import Clock
 from .kubernetes_api import FakePipelines, serve
@@ -82,7 +82,7 @@ def backend(
     return KfpBackend(template, api.url, clock)
 
 
-def look(backend: KfpBackend, clock: Clock) -> Outcome | None:
+def look(backend: KfpBackend, clock: Clock) -> Ended | None:
     clock.now += 2
     return backend.poll()
 
@@ -129,7 +129,7 @@ def test_a_pipeline_is_uploaded_once_for_its_content(
 
 
 def test_a_run_is_started_followed_and_ends(backend: KfpBackend, api: FakePipelines, clock: Clock) -> None:
-    assert look(backend, clock) == Outcome(False, "the pipeline is not running")
+    assert look(backend, clock) == Ended(False, "the pipeline is not running")
     backend.start(RUN)
     [run] = api.runs.values()
     assert run["display_name"] == RUN.run
@@ -144,7 +144,7 @@ def test_a_run_is_started_followed_and_ends(backend: KfpBackend, api: FakePipeli
         run["state"] = state
         assert look(backend, clock) is None
     run["state"] = "SUCCEEDED"
-    assert look(backend, clock) == Outcome(True)
+    assert look(backend, clock) == Ended(True)
 
 
 def test_a_failed_run_says_which_step_failed(backend: KfpBackend, api: FakePipelines, clock: Clock) -> None:
@@ -157,7 +157,7 @@ def test_a_failed_run_says_which_step_failed(backend: KfpBackend, api: FakePipel
             {"display_name": "train", "state": "FAILED", "error": {"code": 13, "message": "OOMKilled"}},
         ]
     }
-    assert look(backend, clock) == Outcome(False, "step train: OOMKilled\nthe run ended as FAILED")
+    assert look(backend, clock) == Ended(False, "step train: OOMKilled\nthe run ended as FAILED")
 
 
 def test_stopping_and_clearing_terminate(backend: KfpBackend, api: FakePipelines) -> None:
@@ -180,7 +180,7 @@ def test_the_next_retrainer_takes_a_run_over(
     assert following.adopt(RUN.run)
     assert not KfpBackend(template, api.url, clock).adopt("another")
     api.runs["run0"]["state"] = "SUCCEEDED"
-    assert look(following, clock) == Outcome(True)
+    assert look(following, clock) == Ended(True)
 
 
 def test_a_refusal_at_the_start_is_the_outcome_and_later_an_error(

@@ -15,7 +15,7 @@ from hypothesis import settings as hypothesis_settings
 from driftloop.drift.outcomes import Figure, Judgement
 from driftloop.errors import DriftloopError
 from driftloop.loop.api import service
-from driftloop.loop.judge.concept import Report
+from driftloop.loop.judge.concept import Truth
 from driftloop.settings import Settings
 
 from .fakes import FakeBackend, FakeRegistry
@@ -259,7 +259,7 @@ def test_the_metrics_of_live_errors_are_exact(up: Up):
     judged = Judgement(verdict="no_drift", engines=20, least=8, window=20, reference=27, score=0.4, figures=figures)
     up.parts.concept.stop()
     up.parts._watcher.join()
-    up.parts.concept.report = Report("3", judged, "no_drift")
+    up.parts.concept.report = Truth("3", judged, "no_drift")
     lines = up.http.get("/metrics").text.replace('fleet="cmapss",', "").splitlines()
     assert [line for line in lines if line.startswith(("driftloop_live", "driftloop_concept"))] == [
         'driftloop_concept_verdict{model_version="3",verdict="drift"} 0.0',

@@ -21,8 +21,7 @@ from driftloop.fleet.runs import Run
 from driftloop.loop import dataset, state
 from driftloop.loop.events import EventLog
 from driftloop.loop.feedback import FeedbackLog, Outcome
-from driftloop.loop.jobs.local import RESULT, write_outcome
-from driftloop.loop.jobs.local import Outcome as Ended
+from driftloop.loop.jobs.local import RESULT, Ended, write_ended
 from driftloop.loop.judge import concept
 from driftloop.loop.judge.plan import Plan
 from driftloop.model.bundle import METADATA, Example, ManifestEntry, Metadata, read_metadata, write_metadata
@@ -98,7 +97,7 @@ READERS: list[tuple[str, Callable[[Path], object], Callable[[Path], object]]] = 
     ("plan.json", write_dataset, lambda path: dataset.read(path.parent)),
     ("rows.npz", write_dataset, lambda path: dataset.read(path.parent)),
     ("training.json", lambda path: durable.write_json(path, {"steps": 5, "seed": 3}), configuration.read),
-    (RESULT, lambda path: write_outcome(path.parent, Ended(False, "why")), lambda path: durable.read_json(path, Ended)),
+    (RESULT, lambda path: write_ended(path.parent, Ended(False, "why")), lambda path: durable.read_json(path, Ended)),
 ]  # fmt: skip
 
 

@@ -50,7 +50,7 @@ def check_run(run: Run, schema: Schema) -> None:
     """
     if not is_run_id(run.run_id):
         what = f"the run id {run.run_id[:80]!r} must be 1 to 128 letters, digits, points, dashes or underscores"
-        raise DataError(what, remedy="give the run another id, such as eng-0123456789")
+        raise DataError(what, remedy="give the run another id, such as eng-0123456789", field="run_id")
     where, steps = f"run {run.run_id}", f"{schema.step}s"
     # A row that repeats the one before it says nothing new only where short histories are padded so.
     least = 2 if schema.padding == "repeated" else 1
@@ -67,7 +67,8 @@ def check_run(run: Run, schema: Schema) -> None:
         row, column = (int(i) for i in np.argwhere(bad)[0])
         name, value = schema.columns[column], run.rows[row, column]
         what = f"rows[{row}][{column}] ({name}) is {value}, not a finite float32"
-        raise DataError(what, where=where, remedy="send the measured value, or leave the run out")
+        cell = f"rows[{row}][{column}]"
+        raise DataError(what, where=where, remedy="send the measured value, or leave the run out", field=cell)
 
 
 def encode(run: Run, schema: Schema) -> bytes:

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from driftloop import durable
-
-Event = dict[str, Any]
+from driftloop.protocol.events import Event, EventKind
 
 PAGE = 1000
 """Events in one answer."""
@@ -55,7 +54,7 @@ class EventLog:
         """Number of the newest event; 0 before the first."""
         return self._seq
 
-    def append(self, kind: str, /, **detail: Any) -> Event:
+    def append(self, kind: EventKind, /, **detail: Any) -> Event:
         """Add an event and return it once it is on disk; a `detail` of None is left out.
 
         `time` may be given by a reporter; an `id` seen before is not added again (a report that was sent twice).
@@ -91,7 +90,7 @@ class EventLog:
         with self._lock:
             return list(self._newest)[-limit:]
 
-    def find(self, kind: str, /, **detail: Any) -> Event | None:
+    def find(self, kind: EventKind, /, **detail: Any) -> Event | None:
         """The newest recent event of a kind with these details; None where there is none."""
         with self._lock:
             for event in reversed(self._newest):

@@ -27,7 +27,7 @@ from driftloop import durable
 from driftloop.drift.verdict import WITHOUT_DRIFT
 from driftloop.errors import DriftloopError, RegistryUnavailable
 from driftloop.loop import state
-from driftloop.loop.events import Event, EventLog
+from driftloop.loop.events import EventLog
 from driftloop.loop.jobs.local import Backend, Job
 from driftloop.loop.judge import gate, plan, promotion, retention
 from driftloop.loop.state import Attempt, Decision, Mode
@@ -37,6 +37,7 @@ from driftloop.model.registry import PRODUCTION, Registry, Version
 from driftloop.protocol import causes
 from driftloop.protocol.alerts import Alert
 from driftloop.protocol.causes import Cause
+from driftloop.protocol.events import Event, EventKind
 from driftloop.settings import Settings
 
 MAX_FAILURES = 3
@@ -624,7 +625,7 @@ class Retrainer:
     def _refuse(self, cause: str, version: str, reason: str) -> None:
         self.events.append("retraining_refused", model_version=version, cause=cause, reason=reason)
 
-    def _tell(self, attempt: Attempt, kind: str, version: str, **detail: Any) -> None:
+    def _tell(self, attempt: Attempt, kind: EventKind, version: str, **detail: Any) -> None:
         self.events.append(kind, model_version=version, cause=attempt.cause, run=attempt.run, **detail)
 
     def _append(self, event: dict[str, Any]) -> None:
@@ -632,7 +633,8 @@ class Retrainer:
 
     def _reason(self, version: str) -> str:
         event = self.events.find("gate_decided", model_version=version)
-        return "; ".join(event["reasons"]) if event is not None else "approved by the gate"
+        reasons = event.get("reasons") if event is not None else None
+        return "; ".join(map(str, reasons)) if isinstance(reasons, list) else "approved by the gate"
 
     def _still_arriving(self, attempt: Attempt) -> float:
         """Seconds to wait for the rest of a fleet's runs; 0 where they have settled."""

@@ -17,6 +17,7 @@ import msgspec
 from driftloop import durable
 from driftloop.errors import DriftloopError, JsonError
 from driftloop.protocol.alerts import Alert, webhook
+from driftloop.protocol.events import Event
 from driftloop.protocol.http import (
     GLANCE,
     JSON,
@@ -31,7 +32,6 @@ from driftloop.protocol.http import (
 )
 
 T = TypeVar("T")
-Event = dict[str, Any]
 
 FOLLOW_S = 1.0
 """Pause before new events are asked for."""
@@ -115,7 +115,7 @@ def _report(event: Event, patience: Patience) -> Question[int]:
 
 
 def _model() -> Question[dict[str, Any]]:
-    return Question("GET", "/model", _whole)
+    return Question("GET", "/model", _whole, unreachable=_server_unreachable)
 
 
 # Who puts them.
@@ -306,11 +306,16 @@ def _read(answer: Answer, question: Question[T], where: str, whom: str) -> T:
         return question.read(durable.decode_json(answer.content, dict[str, Any]))
     except (JsonError, KeyError, TypeError, ValueError) as error:
         said = str(error) if isinstance(error, JsonError) else f"something is missing in it ({error!r})"
-        raise _unreachable(said, where, whom) from error
+        raise (question.unreachable or _unreachable)(said, where, whom) from error
 
 
 def _unreachable(said: str, where: str, whom: str) -> DriftloopError:
     return DriftloopError(f"no usable answer from {whom}: {said}", where=where, remedy=START_IT)
+
+
+def _server_unreachable(said: str, where: str, whom: str) -> DriftloopError:
+    what = f"no usable answer from {whom}: {said}"
+    return DriftloopError(what, where=where, remedy="is the platform up? See `driftloop status`")
 
 
 def _refused(answer: httpx.Response, where: str) -> DriftloopError:

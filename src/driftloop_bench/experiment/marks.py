@@ -8,7 +8,6 @@ missing, with a reason, and so is every mark that depends on it.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from driftloop.drift.verdict import WITHOUT_DRIFT
 from driftloop.durable import parse_time
 from driftloop.model.accuracy import engine_bootstrap, paired_engine_bootstrap
+from driftloop.protocol.events import Event
 from driftloop_bench.experiment.traffic import Record
 
 NAMES = ("t0", "t1", "t2", "t_rt", "t4", "t5")
@@ -27,8 +27,6 @@ STEP = 50
 """Answers between two evaluations of the T5 condition."""
 ONE_SIDED_95 = 0.90
 """Two-sided level whose upper end is the one-sided upper 95 % bound."""
-
-Event = dict[str, Any]
 
 
 @dataclass

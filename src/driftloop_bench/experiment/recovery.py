@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from driftloop import durable
 from driftloop.model.accuracy import rmse
+from driftloop.protocol.events import Event
 from driftloop_bench.experiment.marks import (
     MIN_ANSWERS,
     NAMES,
     RATIO_LIMIT,
-    Event,
     Marks,
     Prefix,
     answers_after,

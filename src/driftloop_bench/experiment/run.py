@@ -18,8 +18,9 @@ from driftloop.fleet.roles import with_role
 from driftloop.fleet.runs import Run
 from driftloop.fleets.cmapss.source import load_fleet
 from driftloop.protocol.archive_client import batches
+from driftloop.protocol.events import Event
 from driftloop.settings import Settings
-from driftloop_bench.experiment.marks import NAMES, Event, Marks, event_time, find_marks, is_no_drift
+from driftloop_bench.experiment.marks import NAMES, Marks, event_time, find_marks, is_no_drift
 from driftloop_bench.experiment.platform import Platform
 from driftloop_bench.experiment.traffic import (
     AgingFleet,

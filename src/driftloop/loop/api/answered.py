@@ -9,13 +9,14 @@ from pathlib import Path
 
 from driftloop.loop.api import bodies
 from driftloop.loop.feedback import Outcome
+from driftloop.protocol.problems import refusal
 from driftloop.serving.inference_log import Record, read_records
 
 _SEND_IT = "send the prediction as POST /predict answered it"
 
 
 def outcomes(body: bytes, inference_log: Path) -> list[Outcome]:
-    """The outcomes of a body; Problem naming the field where one names no prediction, or one that is not known."""
+    """The outcomes of a body; Refusal naming the field where one names no prediction, or one that is not known."""
     posted = bodies.decode(body, bodies.PostedFeedback).outcomes
     answers = _look_up(posted, inference_log)
     return [_outcome(one, answers, f"outcomes[{i}]") for i, one in enumerate(posted)]
@@ -26,21 +27,19 @@ def _outcome(posted: bodies.PostedOutcome, answers: dict[object, Record], field:
     if found is None:
         wanted = _wanted(posted)
         if wanted is None:
-            raise bodies.Problem(422, field, f"names no prediction; {_SEND_IT}, or request_id, or engine_id and cycle")
+            raise refusal(422, field, f"names no prediction; {_SEND_IT}, or request_id, or engine_id and cycle")
         found = answers.get(wanted)
         if found is None:
-            raise bodies.Problem(422, field, f"no such prediction is in this machine's inference log; {_SEND_IT}")
+            raise refusal(422, field, f"no such prediction is in this machine's inference log; {_SEND_IT}")
     if found.lower > found.upper:
-        raise bodies.Problem(422, f"{field}.prediction.lower", f"{found.lower:g} is above upper, {found.upper:g}")
+        raise refusal(422, f"{field}.prediction.lower", f"{found.lower:g} is above upper, {found.upper:g}")
     engine = posted.engine_id or found.engine_id
     if not engine:
-        raise bodies.Problem(
-            422, f"{field}.engine_id", "is missing, in the prediction too: engines are what is counted"
-        )
+        raise refusal(422, f"{field}.engine_id", "is missing, in the prediction too: engines are what is counted")
     cycle = posted.cycle if posted.cycle is not None else found.cycle
     key = f"cycle {cycle}" if cycle is not None else posted.request_id or found.request_id
     if key is None:
-        raise bodies.Problem(422, f"{field}.cycle", "is missing, and request_id too: without them nothing counts once")
+        raise refusal(422, f"{field}.cycle", "is missing, and request_id too: without them nothing counts once")
     return Outcome(engine, key, found.model_version, found.rul, found.lower, found.upper, posted.true_rul)
 
 

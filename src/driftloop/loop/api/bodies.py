@@ -11,12 +11,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from driftloop import durable
-from driftloop.errors import DataError, DriftloopError, RegistryUnavailable
+from driftloop.errors import DataError, DriftloopError, JsonError, RegistryUnavailable
 from driftloop.fleet.objects import RUN_ID, check_run
 from driftloop.fleet.runs import Run
 from driftloop.fleet.schema import Schema
 from driftloop.loop import state
 from driftloop.loop.retrainer import Busy
+from driftloop.protocol import problems
+from driftloop.protocol.problems import Problem, Refusal, refusal
 
 MAX_SMALL_BODY = 256 * 1024
 """Bytes of every body but an archive's."""
@@ -30,14 +32,6 @@ _TEXTS = ("cause", "id", "run", "model_version")
 _LONGEST = 500
 
 T = TypeVar("T")
-
-
-class Problem(Exception):
-    """An answer that says what is wrong, and with which field."""
-
-    def __init__(self, status: int, field: str, message: str) -> None:
-        super().__init__(message)
-        self.status, self.field, self.message = status, field, message
 
 
 class _PostedRun(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -148,26 +142,21 @@ async def read(request: Request, limit: int) -> bytes:
     """The body, but no more than `limit` bytes of it."""
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > limit:
-        raise Problem(413, "body", f"has {announced} bytes, {limit} are allowed")
+        raise refusal(413, "body", f"has {announced} bytes, {limit} are allowed")
     body = bytearray()
     async for piece in request.stream():
         body += piece
         if len(body) > limit:
-            raise Problem(413, "body", f"has more than {limit} bytes")
+            raise refusal(413, "body", f"has more than {limit} bytes")
     return bytes(body)
 
 
 def decode(body: bytes, kind: type[T]) -> T:
-    """The body as `kind`; Problem naming the field."""
+    """The body as `kind`; Refusal naming the field."""
     try:
-        return msgspec.json.decode(body, type=kind)
-    except msgspec.ValidationError as error:
-        what, _, path = str(error).partition(" - at ")
-        raise Problem(422, path.strip("`").removeprefix("$.") or "body", what) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Problem(400, "body", f"is not JSON: {error}") from error
-    except RecursionError as error:
-        raise Problem(422, "body", "is nested too deeply") from error
+        return durable.decode_json(body, kind)
+    except JsonError as error:
+        raise problems.of_json(error) from error
 
 
 class Arrived(NamedTuple):
@@ -184,7 +173,7 @@ def posted_runs(schema: Schema) -> type[PostedRuns] | type[PostedGappyRuns]:
 
 
 def runs(body: bytes, schema: Schema) -> Arrived:
-    """The runs of POST /archive/runs, each one that the archive will take; Problem naming the field."""
+    """The runs of POST /archive/runs, each one that the archive will take; Refusal naming the field."""
     posted: PostedRuns | PostedGappyRuns = decode(body, posted_runs(schema))
     arrived: Sequence[PostedRun | PostedGappyRun] = posted.runs
     found = [_run(one, f"runs[{i}]", schema) for i, one in enumerate(arrived)]
@@ -192,38 +181,36 @@ def runs(body: bytes, schema: Schema) -> Arrived:
 
 
 def _run(posted: PostedRun | PostedGappyRun, field: str, schema: Schema) -> Run:
-    """A posted run that the archive will take; Problem naming the field."""
+    """A posted run that the archive will take; Refusal naming the field."""
     given: Sequence[Sequence[float | None]] = posted.rows
     for i, row in enumerate(given):
         if len(row) != schema.n_columns:
-            raise Problem(422, f"{field}.rows[{i}]", f"has {len(row)} numbers, not {schema.n_columns}")
+            raise refusal(422, f"{field}.rows[{i}]", f"has {len(row)} numbers, not {schema.n_columns}")
     rows = np.array(given, dtype=np.float64).reshape(-1, schema.n_columns)
     run = Run(posted.run_id, rows, censored=posted.censored)
     try:
         check_run(run, schema)
     except DataError as error:
-        cell = re.match(r"rows(\[\d+\])*", error.what)
-        part = cell.group() if cell else "run_id" if "run id" in error.what else "rows"
-        raise Problem(422, f"{field}.{part}", error.what) from error
+        raise refusal(422, f"{field}.{error.field or 'rows'}", error.what) from error
     return run
 
 
 def event(body: bytes) -> dict[str, Any]:
-    """The event of POST /events, its `kind` and its time checked; Problem naming the field."""
+    """The event of POST /events, its `kind` and its time checked; Refusal naming the field."""
     found = decode(body, dict[str, Any])
     kind = found.get("kind")
     if not isinstance(kind, str) or not _KIND.fullmatch(kind):
-        raise Problem(422, "kind", "must be a word of lower-case letters and underscores")
+        raise refusal(422, "kind", "must be a word of lower-case letters and underscores")
     if "seq" in found:
-        raise Problem(422, "seq", "is given by the log")
+        raise refusal(422, "seq", "is given by the log")
     for name in _TEXTS:
         if found.get(name) is not None and (not isinstance(found[name], str) or len(found[name]) > _LONGEST):
-            raise Problem(422, name, f"must be text of at most {_LONGEST} characters")
+            raise refusal(422, name, f"must be text of at most {_LONGEST} characters")
     if "time" in found:
         try:
             found["time"] = durable.format_time(durable.parse_time(found["time"]))
         except (ValueError, TypeError, OverflowError, AttributeError) as error:
-            raise Problem(422, "time", "must be an RFC 3339 time with a time zone") from error
+            raise refusal(422, "time", "must be an RFC 3339 time with a time zone") from error
     return found
 
 
@@ -246,54 +233,32 @@ def schema_of(body: Any) -> dict[str, Any]:
     return resolved
 
 
-PROBLEM: dict[str, Any] = {
-    "description": "What is wrong, and with which field",
-    "content": {
-        "application/json": {
-            "schema": {
-                "type": "object",
-                "required": ["detail"],
-                "properties": {
-                    "detail": {
-                        "type": "array",
-                        "items": {
-                            "type": "object",
-                            "required": ["field", "message"],
-                            "properties": {"field": {"type": "string"}, "message": {"type": "string"}},
-                        },
-                    }
-                },
-            }
-        }
-    },
-}
-RESPONSES: dict[int | str, dict[str, Any]] = dict.fromkeys((400, 401, 404, 409, 413, 422, 503), PROBLEM)
-UNAVAILABLE: dict[int | str, dict[str, Any]] = {503: PROBLEM}
+RESPONSES: dict[int | str, dict[str, Any]] = dict.fromkeys((400, 401, 404, 409, 413, 422, 503), problems.RESPONSE)
+UNAVAILABLE: dict[int | str, dict[str, Any]] = {503: problems.RESPONSE}
 
 
 def handle_errors(app: FastAPI) -> None:
-    """Answer every expected error in the one form that PROBLEM describes."""
+    """Answer every expected error in the one form that `problems` describes."""
 
-    def answer(status: int, field: str, message: str) -> JSONResponse:
-        return JSONResponse({"detail": [{"field": field, "message": message}]}, status_code=status)
+    def answer(error: Refusal) -> JSONResponse:
+        return JSONResponse(problems.content(error.problems), status_code=error.status)
 
-    @app.exception_handler(Problem)
-    async def _(_: Request, error: Problem) -> JSONResponse:
-        return answer(error.status, error.field, error.message)
+    @app.exception_handler(Refusal)
+    async def _(_: Request, error: Refusal) -> JSONResponse:
+        return answer(error)
 
     @app.exception_handler(RegistryUnavailable)
     async def _(_: Request, error: RegistryUnavailable) -> JSONResponse:
-        return answer(503, "registry", str(error))
+        return answer(refusal(503, "registry", str(error)))
 
     @app.exception_handler(Busy)
     async def _(_: Request, error: Busy) -> JSONResponse:
-        return answer(409, "state", str(error))
+        return answer(refusal(409, "state", str(error)))
 
     @app.exception_handler(DriftloopError)
     async def _(_: Request, error: DriftloopError) -> JSONResponse:
-        return answer(409, "version", str(error))
+        return answer(refusal(409, "version", str(error)))
 
     @app.exception_handler(RequestValidationError)
     async def _(_: Request, error: RequestValidationError) -> JSONResponse:
-        details = [{"field": str(e["loc"][-1]), "message": str(e["msg"])} for e in error.errors()]
-        return JSONResponse({"detail": details}, status_code=422)
+        return answer(Refusal(422, [Problem(str(e["loc"][-1]), str(e["msg"])) for e in error.errors()]))

@@ -11,41 +11,11 @@ from driftloop import exposition
 from driftloop.errors import DriftloopError
 from driftloop.fleet.archive import Archive
 from driftloop.fleet.roles import ROLES
-from driftloop.loop.events import Event
 from driftloop.loop.judge.concept import VERDICTS, ConceptWatch
 from driftloop.loop.retrainer import Retrainer
 from driftloop.loop.state import PHASES
+from driftloop.protocol.events import KINDS, Event
 
-KINDS = frozenset(
-    (
-        "alert_firing",
-        "alert_resolved",
-        "verdict",
-        "runs_archived",
-        "feedback_received",
-        "concept_verdict",
-        "runs_excluded",
-        "retraining_started",
-        "retraining_adopted",
-        "retraining_in_full",
-        "waiting_for_labels",
-        "pipeline_started",
-        "step_started",
-        "step_finished",
-        "challenger_registered",
-        "gate_decided",
-        "promoted",
-        "rejected",
-        "serving_confirmed",
-        "serving_not_confirmed",
-        "recovery_verified",
-        "recovery_timeout",
-        "rolled_back",
-        "retraining_failed",
-        "retraining_refused",
-    )
-)
-"""The kinds of events that get a series of their own; whatever else is reported counts as `other`."""
 FIGURES = {
     "rmse": "RMSE of completed engines, cycles.",
     "bias": "Mean of predicted minus true RUL of completed engines, cycles.",
@@ -92,7 +62,7 @@ class Metrics(Collector):
         yield retrainings
         events = CounterMetricFamily("driftloop_loop_events", "events logged since the start", labels=["kind"])
         # Every series begins at 0, so that its first event is not lost on a rate.
-        counts = Counter(dict.fromkeys(KINDS, 0))
+        counts: Counter[str] = Counter(dict.fromkeys(KINDS, 0))
         for kind, count in self._retrainer.events.counts.copy().items():
             counts[kind if kind in KINDS else "other"] += count
         for kind, count in sorted(counts.items()):
@@ -101,7 +71,7 @@ class Metrics(Collector):
         yield from self._truth()
         log = self._retrainer.events
         started = log.find("pipeline_started")
-        if started is not None:
+        if started is not None and isinstance(started.get("seconds"), int | float):
             yield GaugeMetricFamily(
                 "driftloop_pipeline_start_seconds",
                 "from the start of the last retraining to its pipeline's first step",

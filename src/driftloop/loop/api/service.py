@@ -32,7 +32,8 @@ from driftloop.loop.judge import withdrawal
 from driftloop.loop.judge.concept import ConceptWatch
 from driftloop.loop.retrainer import Retrainer
 from driftloop.model.registry import Registry
-from driftloop.protocol import alerts
+from driftloop.protocol import alerts, problems
+from driftloop.protocol.problems import refusal
 from driftloop.settings import Settings, load
 
 
@@ -94,9 +95,9 @@ class Service:
                 return {"added": [], "known": []}
             kept = self.archive.keep(arrived.runs)
         except RunConflict as error:
-            raise bodies.Problem(409, "runs", str(error)) from error
+            raise refusal(409, "runs", str(error)) from error
         except DataError as error:
-            raise bodies.Problem(503, "archive", str(error)) from error
+            raise refusal(503, "archive", str(error)) from error
         self.feedback.add_runs(one.run_id for one, run in zip(kept, arrived.runs, strict=True) if not run.censored)
         pairs = list(zip(arrived.runs, kept, strict=True))
         new = [run.run_id for run, one in pairs if one.is_new]
@@ -121,7 +122,7 @@ class Service:
             known = self.retrainer.known_roles()
             return {"roles": self.archive.deal(posted.run_ids, known=known, least=least, always=True)}
         except DataError as error:
-            raise bodies.Problem(503, "archive", str(error)) from error
+            raise refusal(503, "archive", str(error)) from error
 
     def withdraw(self, body: bytes) -> dict[str, Any]:
         """Take runs back, and say which versions have learnt from them."""
@@ -130,11 +131,11 @@ class Service:
         missing = [rows for rows in posted.sha256 if rows not in found]
         chosen = sorted({*posted.runs, *found.values()})
         if not chosen:
-            raise bodies.Problem(422, "runs", "none of these runs is archived" if missing else "names no run")
+            raise refusal(422, "runs", "none of these runs is archived" if missing else "names no run")
         try:
             gone = self.archive.withdraw(chosen, posted.reason)
         except DataError as error:
-            raise bodies.Problem(422, "runs", str(error)) from error
+            raise refusal(422, "runs", str(error)) from error
         affected = withdrawal.affected(self.registry, chosen)
         if gone:
             self.events.append(
@@ -156,7 +157,7 @@ class Service:
         first, unit = doubts[0], self.archive.schema.unit
         at = [run.run_id for run in arrived.runs].index(first.run_id)
         more = f"; {len(doubts) - 1} more of {len(arrived.runs)} runs are doubtful too" if len(doubts) > 1 else ""
-        raise bodies.Problem(
+        raise refusal(
             422,
             f"runs[{at}]",
             f"run {first.run_id} does not look like the life of a failed {unit}: {first.reason}{more} (if they did "
@@ -170,7 +171,7 @@ class Service:
         try:
             new = self.feedback.add(found)
         except Conflict as error:
-            raise bodies.Problem(409, "outcomes", str(error)) from error
+            raise refusal(409, "outcomes", str(error)) from error
         if new:
             self.events.append("feedback_received", count=new, engines=len({one.engine_id for one in found}))
         return {"added": new, "known": len(found) - new}
@@ -192,7 +193,7 @@ class Service:
         try:
             found = alerts.read_webhook(body, self.settings.schema.name)
         except alerts.Unusable as error:
-            raise bodies.Problem(422, error.where or "body", error.what) from error
+            raise refusal(422, error.where or "body", error.what) from error
         return {"alerts": [{"cause": str(alert.cause), "result": self.retrainer.on_alert(alert)} for alert in found]}
 
 
@@ -257,7 +258,7 @@ def _add_posts(app: FastAPI, service: Service) -> None:
     def authorised(request: Request) -> None:
         given = request.headers.get("authorization", "").encode()
         if config.token and not hmac.compare_digest(given, f"Bearer {config.token}".encode()):
-            raise bodies.Problem(401, "Authorization", "must be `Bearer ` and the platform's token")
+            raise refusal(401, "Authorization", "must be `Bearer ` and the platform's token")
 
     def post(path: str, body: Any, limit: int, act: Callable[[bytes], Any], about: str) -> None:
         async def endpoint(request: Request) -> Any:
@@ -314,7 +315,7 @@ def _add_gets(app: FastAPI, service: Service) -> None:
         try:
             roles = service.archive.roles_of(service.archive.run_ids())
         except DataError as error:
-            raise bodies.Problem(503, "archive", str(error)) from error
+            raise refusal(503, "archive", str(error)) from error
         return {"runs": [{"run_id": run_id, "role": role} for run_id, role in roles.items()]}
 
     @app.get("/archive/roles", responses=bodies.UNAVAILABLE)
@@ -323,7 +324,7 @@ def _add_gets(app: FastAPI, service: Service) -> None:
         try:
             return {"roles": service.archive.roles()}
         except DataError as error:
-            raise bodies.Problem(503, "archive", str(error)) from error
+            raise refusal(503, "archive", str(error)) from error
 
     @app.get("/archive/withdrawn", responses=bodies.UNAVAILABLE)
     def withdrawn() -> dict[str, Any]:
@@ -331,12 +332,12 @@ def _add_gets(app: FastAPI, service: Service) -> None:
         try:
             gone = service.archive.withdrawn()
         except DataError as error:
-            raise bodies.Problem(503, "archive", str(error)) from error
+            raise refusal(503, "archive", str(error)) from error
         return {
             "runs": [{"run_id": name, "time": one.time, "reason": one.reason} for name, one in sorted(gone.items())]
         }
 
-    @app.get("/events", responses={422: bodies.PROBLEM})
+    @app.get("/events", responses={422: problems.RESPONSE})
     def events(
         after: Annotated[int, Query(ge=0, le=2**53, description="number of the newest event you have")] = 0,
     ) -> dict[str, Any]:
@@ -363,14 +364,14 @@ def _add_gets(app: FastAPI, service: Service) -> None:
     def healthz() -> dict[str, str]:
         """Whether the worker is alive."""
         if not service.alive:
-            raise bodies.Problem(503, "worker", "has ended")
+            raise refusal(503, "worker", "has ended")
         return {"status": "ok"}
 
     @app.get("/readyz", responses=bodies.UNAVAILABLE)
     def readyz() -> dict[str, str]:
         """Whether the registry has been reached and what an earlier retrainer left is in order."""
         if not service.retrainer.ready:
-            raise bodies.Problem(503, "registry", service.retrainer.blocked or "starting")
+            raise refusal(503, "registry", service.retrainer.blocked or "starting")
         return {"status": "ready"}
 
 

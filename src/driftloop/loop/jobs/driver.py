@@ -14,7 +14,7 @@ import traceback
 from pathlib import Path
 
 from driftloop.durable import decode_json
-from driftloop.loop.jobs.local import LOG, Job, Outcome, end_of_log, failure, plain, write_outcome
+from driftloop.loop.jobs.local import LOG, Ended, Job, end_of_log, failure, plain, write_ended
 
 NICENESS = 10
 """Serving goes before training where both want the processor."""
@@ -39,10 +39,10 @@ def main(folder: Path) -> int:
         # Whatever went wrong in the pipeline is an outcome, and its evidence is the log.
         sys.stdout.flush()
         trace = traceback.format_exc(limit=-1).strip().splitlines()[-1]
-        write_outcome(run, failure(plain(trace), end_of_log(run)))
+        write_ended(run, failure(plain(trace), end_of_log(run)))
         traceback.print_exc()
         return 1
-    write_outcome(run, Outcome(True))
+    write_ended(run, Ended(True))
     return 0
 
 

@@ -21,7 +21,7 @@ from kfp import Client
 from driftloop.errors import DriftloopError
 from driftloop.loop.jobs import pipeline
 from driftloop.loop.jobs.kubernetes import read_template
-from driftloop.loop.jobs.local import Job, Outcome
+from driftloop.loop.jobs.local import Ended, Job
 
 EXPERIMENT = "driftloop"
 POLL_S = 1.0
@@ -80,10 +80,10 @@ class KfpBackend:
         except DriftloopError as error:
             self._refused = f"the run was not started: {error}"
 
-    def poll(self) -> Outcome | None:
+    def poll(self) -> Ended | None:
         """None while the run goes on; looks at most once a second."""
         if self._run is None:
-            return Outcome(False, self._refused or "the pipeline is not running")
+            return Ended(False, self._refused or "the pipeline is not running")
         if self._clock() < self._next_look:
             return None
         self._next_look = self._clock() + POLL_S
@@ -92,7 +92,7 @@ class KfpBackend:
         if run.state in _GOES_ON:
             return None
         self._run = None
-        return Outcome(True) if run.state == "SUCCEEDED" else Outcome(False, describe(run))
+        return Ended(True) if run.state == "SUCCEEDED" else Ended(False, describe(run))
 
     def stop(self) -> None:
         """Terminate the run."""

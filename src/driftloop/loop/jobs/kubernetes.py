@@ -18,7 +18,7 @@ from kubernetes.client.exceptions import ApiException
 
 from driftloop.durable import decode_json
 from driftloop.errors import DriftloopError, JsonError
-from driftloop.loop.jobs.local import LOG_BYTES, Job, Outcome, failure
+from driftloop.loop.jobs.local import LOG_BYTES, Ended, Job, failure
 
 LABEL = "driftloop/pipeline"
 """Label of every Job and pod of a pipeline; its value is the run."""
@@ -78,20 +78,20 @@ class JobBackend:
             # It may have been made all the same: `poll` finds out.
             self._refused = f"the Kubernetes API could not be reached: {error}"
 
-    def poll(self) -> Outcome | None:
+    def poll(self) -> Ended | None:
         """None while the Job goes on; looks at most every half second."""
         if self._name is None:
-            return Outcome(False, "the pipeline is not running")
+            return Ended(False, "the pipeline is not running")
         if self._clock() < self._next_look:
             return None
         self._next_look = self._clock() + POLL_S
         job = self._read(self._name)
         if job is None:
-            outcome = Outcome(False, self._refused or f"the Job {self._name} was deleted while it ran")
+            outcome = Ended(False, self._refused or f"the Job {self._name} was deleted while it ran")
         else:
             ended = {item.type: item for item in job.status.conditions or [] if item.status == "True"}
             if "Complete" in ended:
-                outcome = Outcome(True)
+                outcome = Ended(True)
             elif "Failed" in ended:
                 outcome = self._failure(ended["Failed"])
             else:
@@ -159,7 +159,7 @@ class JobBackend:
             absent=None,
         )
 
-    def _failure(self, condition: Any) -> Outcome:
+    def _failure(self, condition: Any) -> Ended:
         """Why the Job failed, with the end of its pod's log where it has one."""
         how = f"the Job failed: {condition.message or condition.reason}"
         pods = self._ask(
@@ -170,7 +170,7 @@ class JobBackend:
             )
         )
         if not pods:
-            return Outcome(False, f"{how}; its pod is gone")
+            return Ended(False, f"{how}; its pod is gone")
         pod = max(pods, key=lambda each: each.metadata.creation_timestamp)
         return failure(f"{how}; {describe(pod)}", self._log(pod.metadata.name))
 

@@ -42,7 +42,7 @@ class Job(msgspec.Struct, frozen=True):
     mode: Mode
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class Ended(msgspec.Struct, frozen=True):
     """How a pipeline run ended; what it decided stands in the registry."""
 
     succeeded: bool
@@ -58,7 +58,7 @@ class Backend(Protocol):
     def start(self, job: Job) -> None:
         """Start a run and return."""
 
-    def poll(self) -> Outcome | None:
+    def poll(self) -> Ended | None:
         """None while the run goes on."""
 
     def stop(self) -> None:
@@ -122,17 +122,17 @@ class LocalBackend:
                     raise
         self._run = self.folder / job.run
 
-    def poll(self) -> Outcome | None:
+    def poll(self) -> Ended | None:
         """None while the driver lives; then what it left, or the end of its log."""
         if self._driver is None or self._run is None:
-            return Outcome(False, "the pipeline is not running")
+            return Ended(False, "the pipeline is not running")
         code = self._driver.poll()
         if code is None:
             return None
         run = self._run
         self.stop()
         try:
-            return durable.read_json(run / RESULT, Outcome)
+            return durable.read_json(run / RESULT, Ended)
         except (FileNotFoundError, JsonError):
             how = f"was killed by signal {-code}" if code < 0 else f"exited with code {code}"
             return failure(f"the pipeline {how}", end_of_log(run))
@@ -163,7 +163,7 @@ class LocalBackend:
             _kill_group(group)
 
 
-def failure(how: str, log: str) -> Outcome:
+def failure(how: str, log: str) -> Ended:
     """The outcome of a run that failed: first the error of its own step where the log has it, or `how` it ended.
 
     The end of the log follows as evidence.
@@ -171,7 +171,7 @@ def failure(how: str, log: str) -> Outcome:
     lines = [line.rstrip() for line in plain(log).splitlines() if line.strip()]
     own = own_error(lines)
     evidence = "\n".join(lines[-_EVIDENCE_LINES:])[-_EVIDENCE_CHARACTERS:]
-    return Outcome(False, "\n".join(part for part in (own, how, evidence) if part))
+    return Ended(False, "\n".join(part for part in (own, how, evidence) if part))
 
 
 def own_error(lines: list[str]) -> str | None:
@@ -203,7 +203,7 @@ def plain(text: str) -> str:
     return _COLOURS.sub("", text)
 
 
-def write_outcome(run: Path, outcome: Outcome) -> None:
+def write_ended(run: Path, outcome: Ended) -> None:
     """What the driver leaves behind."""
     durable.write_json(run / RESULT, msgspec.to_builtins(outcome))
 

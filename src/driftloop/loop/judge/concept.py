@@ -47,7 +47,7 @@ from driftloop.protocol.causes import CONCEPT, Cause
 INPUT_DRIFT = "input_drift"
 """The verdict where errors are out of control and the inputs have changed too."""
 VERDICTS = (DRIFT, NO_DRIFT, NOT_ENOUGH_DATA, INPUT_DRIFT)
-REFERENCE_ROLES = frozenset({"calibrate", "gate"})
+WITNESS_ROLES = frozenset({"calibrate", "gate"})
 """Engines that no weight was fitted on and no epoch chosen on."""
 ENDS_BELOW = 0.8
 """Score below which an alert ends: lower than where it begins, or one near its limit would flutter."""
@@ -76,7 +76,7 @@ class Change(msgspec.Struct):
             raise ValueError(str(error)) from error
 
 
-class Report(msgspec.Struct, frozen=True):
+class Truth(msgspec.Struct, frozen=True):
     """What is known of the production model's truth."""
 
     model_version: str | None = None
@@ -108,7 +108,7 @@ class ConceptWatch:
         self._seen: tuple[str | None, int, bool] | None = None
         self._stopping = threading.Event()
         self.change = read_kept(self._path, Change)
-        self.report = Report()
+        self.report = Truth()
 
     # The worker.
 
@@ -121,11 +121,11 @@ class ConceptWatch:
             try:
                 self.look(retrainer)
             except DriftloopError as error:
-                self.report = Report(self._version, reason=str(error))
+                self.report = Truth(self._version, reason=str(error))
             except Exception as error:
                 # Concept drift must still be found after one engine that cannot be judged, and it must be said.
                 log.exception("a look of the concept watch failed")
-                self.report = Report(self._version, reason=f"{type(error).__name__}: {error}")
+                self.report = Truth(self._version, reason=f"{type(error).__name__}: {error}")
 
     def stop(self) -> None:
         """End `work`."""
@@ -200,14 +200,12 @@ class ConceptWatch:
         ]
         return found[-outcomes.MOST :]
 
-    def _judge(self, model: Model, engines: Sequence[str], inputs_fire: bool) -> Report | None:
+    def _judge(self, model: Model, engines: Sequence[str], inputs_fire: bool) -> Truth | None:
         """The report on the newest engines; None where the loop became busy or the watch is to stop."""
         if len(engines) < outcomes.LEAST:
             few = outcomes.judge([], [])
-            return Report(model.version, msgspec.structs.replace(few, engines=len(engines), window=len(engines)))
-        reference = [
-            entry for entry in self._manifest.values() if entry.role in REFERENCE_ROLES and not entry.superseded
-        ]
+            return Truth(model.version, msgspec.structs.replace(few, engines=len(engines), window=len(engines)))
+        reference = [entry for entry in self._manifest.values() if entry.role in WITNESS_ROLES and not entry.superseded]
         for run_id in [*engines, *(entry.run_id for entry in reference)]:
             if self._stopping.is_set():
                 return None
@@ -225,7 +223,7 @@ class ConceptWatch:
             inputs = self._inputs(model, engines[-judgement.window :])
             if inputs_fire or (inputs is not None and inputs.verdict == DRIFT):
                 verdict = INPUT_DRIFT
-        return Report(model.version, judgement, verdict)
+        return Truth(model.version, judgement, verdict)
 
     def _answer(self, model: Model, run: Run) -> None:
         """Ask the model about one run, at the cycles that the gate asks for, and count its rows."""
@@ -254,7 +252,7 @@ class ConceptWatch:
 
     # What becomes of it.
 
-    def _decide(self, report: Report, engines: Sequence[str], retrainer: Retrainer) -> None:
+    def _decide(self, report: Truth, engines: Sequence[str], retrainer: Retrainer) -> None:
         judgement = report.judgement
         if judgement is None or report.model_version is None:
             return
@@ -280,7 +278,7 @@ class ConceptWatch:
         if change is not None:
             retrainer.on_alert(_alert(change, None))
 
-    def _tell(self, report: Report) -> None:
+    def _tell(self, report: Truth) -> None:
         """Log the verdict where it has changed."""
         said = (self.report.model_version, self.report.verdict)
         self.report = report

@@ -7,13 +7,13 @@ follows, and what is written after it `repair` writes again. Every decision is a
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from driftloop import durable
 from driftloop.errors import DriftloopError
 from driftloop.model.registry import CHALLENGER, PREVIOUS, PRODUCTION, Registry, Version
+from driftloop.protocol.events import Event
 
-Report = Callable[[dict[str, Any]], object]
+Tell = Callable[[Event], object]
 """Takes an event to the log: `EventLog.append` in the retrainer, an HTTP call in a pipeline step."""
 
 APPROVED, PROMOTED, REJECTED, ROLLED_BACK, ABANDONED = "approved", "promoted", "rejected", "rolled_back", "abandoned"
@@ -47,7 +47,7 @@ def promote(
     *,
     reason: str,
     cause: str | None,
-    report: Report,
+    report: Tell,
     champion: str | None = None,
 ) -> str | None:
     """Make `version` the production model; returns the version it replaced.
@@ -88,7 +88,7 @@ def promote(
     return replaced
 
 
-def rollback(registry: Registry, *, reason: str, cause: str | None, report: Report) -> tuple[str, str]:
+def rollback(registry: Registry, *, reason: str, cause: str | None, report: Tell) -> tuple[str, str]:
     """Put the version before production back; returns (version rolled back, version now in production).
 
     Raises DriftloopError where there is no version to go back to, and as `promote` does.

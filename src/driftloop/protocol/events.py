@@ -1,0 +1,39 @@
+"""The kinds of events: what the watch, the pipeline's steps and the loop itself write into the retrainer's log."""
+
+from typing import Any, Literal, get_args
+
+Event = dict[str, Any]
+"""A JSON object with `seq`, `time`, `kind`, and where they apply `model_version` and `cause`."""
+
+EventKind = Literal[
+    "alert_firing",
+    "alert_resolved",
+    "verdict",
+    "runs_archived",
+    "runs_withdrawn",
+    "runs_refused",
+    "about_to_supersede",
+    "feedback_received",
+    "concept_verdict",
+    "runs_excluded",
+    "retraining_started",
+    "retraining_adopted",
+    "retraining_in_full",
+    "waiting_for_labels",
+    "pipeline_started",
+    "step_started",
+    "step_finished",
+    "challenger_registered",
+    "gate_decided",
+    "promoted",
+    "rejected",
+    "serving_confirmed",
+    "serving_not_confirmed",
+    "recovery_verified",
+    "recovery_timeout",
+    "rolled_back",
+    "retraining_failed",
+    "retraining_refused",
+]
+KINDS: frozenset[EventKind] = frozenset(get_args(EventKind))
+"""Each has a series of its own in the metrics; whatever else is reported counts as `other`."""
