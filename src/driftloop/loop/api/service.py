@@ -116,7 +116,7 @@ class Service:
         posted = bodies.decode(body, bodies.PostedUnits)
         unknown = sorted(posted.least.keys() - ROLES.keys())
         if unknown:
-            raise bodies.Problem(422, "least", f"there is no role {unknown[0][:40]!r}; there are {', '.join(ROLES)}")
+            raise refusal(422, "least", f"there is no role {unknown[0][:40]!r}; there are {', '.join(ROLES)}")
         least = self.archive.schema.least | posted.least
         try:
             known = self.retrainer.known_roles()
