@@ -7,11 +7,11 @@ from driftloop.errors import JsonError
 from driftloop.loop.events import EventLog
 from driftloop.protocol import problems
 from driftloop.protocol.events import KINDS
-from driftloop.protocol.problems import Problem, Refusal, refusal
+from driftloop.protocol.problems import Problem, RequestRefused, refusal
 
 
 def test_a_refusal_has_the_one_form():
-    error = Refusal(422, [Problem("rows[0]", "is null"), Problem("cycle", "is -1")])
+    error = RequestRefused(422, [Problem("rows[0]", "is null"), Problem("cycle", "is -1")])
     assert str(error) == "rows[0]: is null; cycle: is -1"
     assert problems.content(error.problems) == {
         "detail": [{"field": "rows[0]", "message": "is null"}, {"field": "cycle", "message": "is -1"}]

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from serving_bundles import CMAPSS, PUMPS, row
 
 from driftloop.fleet.schema import Channel, Schema
+from driftloop.protocol.problems import RequestRefused
 from driftloop.serving.reader import Reader
-from driftloop.serving.requests import FLOAT32_MAX, BadRequest, Limits, spans
+from driftloop.serving.requests import FLOAT32_MAX, Limits, spans
 
 LIMITS = Limits(max_batch=3, max_cycles=4, max_body_bytes=10_000)
 NUMBERS = [1.0] * 23
@@ -21,7 +22,7 @@ decode = Reader(CMAPSS).decode
 
 def refused(body: bytes | Any) -> tuple[int, list[tuple[str, str]]]:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    with pytest.raises(BadRequest) as caught:
+    with pytest.raises(RequestRefused) as caught:
         decode(content, LIMITS)
     return caught.value.status, [(problem.field, problem.message) for problem in caught.value.problems]
 
@@ -171,7 +172,7 @@ def test_any_body_is_taken_or_refused_with_a_field(body: bytes) -> None:
     windows, refusal = [], None
     try:
         windows, _ = decode(body, LIMITS)
-    except BadRequest as error:
+    except RequestRefused as error:
         refusal = error
     if refusal is not None:
         assert refusal.status in {400, 422}
@@ -191,7 +192,7 @@ of_pumps = Reader(PUMPS).decode
 
 def pumps_refused(body: bytes | Any) -> list[tuple[str, str]]:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    with pytest.raises(BadRequest) as caught:
+    with pytest.raises(RequestRefused) as caught:
         of_pumps(content, LIMITS)
     return [(problem.field, problem.message) for problem in caught.value.problems]
 
@@ -247,7 +248,7 @@ def test_what_is_wrong_with_a_row_is_said_with_the_columns_name_and_unit(
 def test_a_window_without_any_value_is_refused() -> None:
     everything = Reader(msgspec.structs.replace(PUMPS, settings=(Channel(name="speed"),)))
     for rows in ([[None] * 4] * 2, [{}], [{}, [None] * 4]):
-        with pytest.raises(BadRequest) as caught:
+        with pytest.raises(RequestRefused) as caught:
             everything.decode(json.dumps({"rows": rows}).encode(), LIMITS)
         assert caught.value.status == 422
         assert [one.field for one in caught.value.problems] == ["rows"]

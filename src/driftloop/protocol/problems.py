@@ -9,14 +9,20 @@ from driftloop.errors import DriftloopError, JsonError
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """What is wrong, and with which field."""
+    """What is wrong with which field."""
 
     field: str
     """Such as `windows[3].rows`, or `body` for the whole."""
     message: str
 
 
-class Refusal(DriftloopError):
+class Refusal(msgspec.Struct):
+    """The body of every 4xx and 5xx answer."""
+
+    detail: list[Problem]
+
+
+class RequestRefused(DriftloopError):
     """A request that cannot be answered: the HTTP status, and what is wrong with it, one problem at least."""
 
     def __init__(self, status: int, problems: Sequence[Problem]) -> None:
@@ -24,12 +30,12 @@ class Refusal(DriftloopError):
         super().__init__("; ".join(f"{problem.field}: {problem.message}" for problem in problems))
 
 
-def refusal(status: int, field: str, message: str) -> Refusal:
+def refusal(status: int, field: str, message: str) -> RequestRefused:
     """A refusal for one reason."""
-    return Refusal(status, [Problem(field, message)])
+    return RequestRefused(status, [Problem(field, message)])
 
 
-def of_json(error: JsonError) -> Refusal:
+def of_json(error: JsonError) -> RequestRefused:
     """The refusal of a body that cannot be read: 400 where it is no JSON, 422 where it is JSON of another shape."""
     if error.malformed:
         return refusal(400, "body", f"is not JSON: {error.message}")
@@ -38,7 +44,8 @@ def of_json(error: JsonError) -> Refusal:
 
 def content(problems: Sequence[Problem]) -> dict[str, Any]:
     """The body of the answer, as plain JSON."""
-    return {"detail": [{"field": problem.field, "message": problem.message} for problem in problems]}
+    found: dict[str, Any] = msgspec.to_builtins(Refusal(list(problems)))
+    return found
 
 
 RESPONSE: dict[str, Any] = {

@@ -15,13 +15,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from driftloop import __version__
 from driftloop.model.follower import Source
 from driftloop.model.registry import Registry
+from driftloop.protocol.problems import Problem
 from driftloop.serving import metrics, openapi
 from driftloop.serving.answering import Answerer
 from driftloop.serving.batching import Batcher
 from driftloop.serving.engine import MOST_AT_ONCE, Slot, StubEngine
 from driftloop.serving.follow import Follower
 from driftloop.serving.inference_log import InferenceLog
-from driftloop.serving.requests import Form, Limits, Problem
+from driftloop.serving.requests import Form, Limits
 from driftloop.serving.routes import VERSION_KEY, Health, ModelInfo, Parts, Readiness, refusal, router
 from driftloop.settings import Settings, load
 

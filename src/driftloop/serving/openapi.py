@@ -8,9 +8,10 @@ from fastapi.openapi.utils import get_openapi
 
 from driftloop import fleets
 from driftloop.fleet.schema import Channel, Schema
+from driftloop.protocol.problems import Refusal
 from driftloop.serving import problems
 from driftloop.serving.engine import stub_cap
-from driftloop.serving.requests import BatchAnswer, Form, Limits, Prediction, Refusal, UnitPrediction
+from driftloop.serving.requests import BatchAnswer, Form, Limits, Prediction, UnitPrediction
 
 _REF = "#/components/schemas/{name}"
 

@@ -6,7 +6,8 @@ import math
 from typing import Any
 
 from driftloop.fleet.schema import Channel, Schema
-from driftloop.serving.requests import FLOAT32_MAX, LONGEST_NAME, BadRequest, Form, Limits, Problem, spans
+from driftloop.protocol.problems import Problem, RequestRefused
+from driftloop.serving.requests import FLOAT32_MAX, LONGEST_NAME, Form, Limits, spans
 
 _MOST_PROBLEMS = 10
 
@@ -16,21 +17,21 @@ def parse(body: bytes) -> Any:
     return json.loads(body, parse_int=_integer, parse_constant=lambda word: None if word == "NaN" else float(word))
 
 
-def explain(body: bytes, form: Form, limits: Limits) -> BadRequest:
+def explain(body: bytes, form: Form, limits: Limits) -> RequestRefused:
     """What is wrong with a body that is not taken; without problems where nothing is found."""
     if not body.strip():
         example = f'{{"rows": [[{form.schema.n_columns} numbers], ...]}}'
-        return BadRequest(400, [Problem("body", f"is empty; send JSON such as {example}")])
+        return RequestRefused(400, [Problem("body", f"is empty; send JSON such as {example}")])
     try:
         # Unlike msgspec this reads NaN and Infinity, so that the field that holds one can be named.
         value = json.loads(body, parse_int=_integer)
     except RecursionError:
-        return BadRequest(400, [Problem("body", "is nested too deeply")])
+        return RequestRefused(400, [Problem("body", "is nested too deeply")])
     except UnicodeDecodeError as error:
-        return BadRequest(400, [Problem("body", f"is not UTF-8: {error.reason} at byte {error.start}")])
+        return RequestRefused(400, [Problem("body", f"is not UTF-8: {error.reason} at byte {error.start}")])
     except ValueError as error:
-        return BadRequest(400, [Problem("body", f"is not JSON: {error}")])
-    return BadRequest(422, _body_problems(value, form, limits)[:_MOST_PROBLEMS])
+        return RequestRefused(400, [Problem("body", f"is not JSON: {error}")])
+    return RequestRefused(422, _body_problems(value, form, limits)[:_MOST_PROBLEMS])
 
 
 def _integer(digits: str) -> int | float:

@@ -11,8 +11,9 @@ import msgspec
 
 from driftloop.durable import NOT_JSON
 from driftloop.fleet.schema import Schema
+from driftloop.protocol.problems import Problem, RequestRefused
 from driftloop.serving import problems
-from driftloop.serving.requests import BadRequest, Form, Limits, Problem, Row, Window
+from driftloop.serving.requests import Form, Limits, Row, Window
 
 
 class Reader:
@@ -25,7 +26,7 @@ class Reader:
         self._batch: Any = msgspec.json.Decoder(self.form.batch)
 
     def decode(self, body: bytes, limits: Limits) -> tuple[list[Window], bool]:
-        """The windows of a body, and whether it is a batch; raises BadRequest.
+        """The windows of a body, and whether it is a batch; raises RequestRefused.
 
         Every row in the result has a value or None for each column; values are finite and fit float32.
         """
@@ -69,9 +70,9 @@ class Reader:
         values: Row = msgspec.structs.astuple(row) if isinstance(row, self._named) else row
         return values
 
-    def _refusal(self, body: bytes, limits: Limits) -> BadRequest:
+    def _refusal(self, body: bytes, limits: Limits) -> RequestRefused:
         found = problems.explain(body, self.form, limits)
-        return found if found.problems else BadRequest(found.status, [self._whatever_msgspec_says(body)])
+        return found if found.problems else RequestRefused(found.status, [self._whatever_msgspec_says(body)])
 
     def _whatever_msgspec_says(self, body: bytes) -> Problem:
         try:

@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from driftloop.errors import DriftloopError
 from driftloop.fleet.schema import Channel, Schema
 
 FLOAT32_MAX = 3.4028235e38
@@ -79,19 +78,6 @@ class BatchAnswer(msgspec.Struct):
     model_version: str
 
 
-class Problem(msgspec.Struct, frozen=True):
-    """What is wrong with which field."""
-
-    field: str
-    message: str
-
-
-class Refusal(msgspec.Struct):
-    """The body of every 4xx and 5xx answer."""
-
-    detail: list[Problem]
-
-
 @dataclass(frozen=True)
 class Limits:
     """The largest request that is taken."""
@@ -99,14 +85,6 @@ class Limits:
     max_batch: int
     max_cycles: int
     max_body_bytes: int
-
-
-class BadRequest(DriftloopError):
-    """A request that cannot be answered; `status` is the HTTP status, `problems` name the fields."""
-
-    def __init__(self, status: int, problems: list[Problem]) -> None:
-        self.status, self.problems = status, problems
-        super().__init__("; ".join(f"{problem.field}: {problem.message}" for problem in problems))
 
 
 class Form:

@@ -18,11 +18,12 @@ from driftloop import exposition
 from driftloop.fleet.schema import Schema
 from driftloop.model.bundle import Metadata
 from driftloop.model.follower import Refusal as RefusedVersion
+from driftloop.protocol.problems import Problem, Refusal, RequestRefused
 from driftloop.serving import metrics, openapi
 from driftloop.serving.batching import Batcher, Overloaded
 from driftloop.serving.engine import Slot
 from driftloop.serving.follow import Follower
-from driftloop.serving.requests import BadRequest, BatchAnswer, Limits, Prediction, Problem, Refusal, Window
+from driftloop.serving.requests import BatchAnswer, Limits, Prediction, Window
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +139,7 @@ async def predict(request: Request) -> Response:
             if window.request_id is None:
                 window.request_id = os.urandom(8).hex()
         predictions = await parts.batcher.ask(windows)
-    except BadRequest as error:
+    except RequestRefused as error:
         return refusal(error.status, error.problems)
     except Overloaded as error:
         return refusal(503, [Problem("server", str(error))])
@@ -242,7 +243,7 @@ def _fleet(schema: Schema) -> FleetInfo:
 
 
 async def _body(request: Request, most: int) -> bytes:
-    """The body, unpacked, never more than `most` bytes of it; raises BadRequest for a longer one, another type or
+    """The body, unpacked, never more than `most` bytes of it; raises RequestRefused for a longer one, another type or
     encoding."""
     declared, packed = 0, False
     for name, value in request.scope["headers"]:
@@ -251,12 +252,12 @@ async def _body(request: Request, most: int) -> bytes:
         elif name == b"content-type" and not _is_json(value):
             kind = value[:80].decode("ascii", "replace")
             problem = f"is {kind}; send JSON with the header Content-Type: application/json"
-            raise BadRequest(415, [Problem("Content-Type", problem)])
+            raise RequestRefused(415, [Problem("Content-Type", problem)])
         elif name == b"content-encoding" and value.strip().lower() not in {b"", b"identity"}:
             packed = value.strip().lower() in {b"gzip", b"x-gzip"}
             if not packed:
                 encoding = value[:80].decode("ascii", "replace")
-                raise BadRequest(415, [Problem("Content-Encoding", f"is {encoding}; send gzip, or the bare JSON")])
+                raise RequestRefused(415, [Problem("Content-Encoding", f"is {encoding}; send gzip, or the bare JSON")])
     pieces: list[bytes] = []
     size = 0
     # Nothing of a body is read that says itself that it is too long.
@@ -282,21 +283,21 @@ def _unpacked(body: bytes, most: int) -> bytes:
         while body:
             parts += 1
             if parts > _MOST_PARTS:
-                raise BadRequest(400, [Problem("body", f"is gzip of more than {_MOST_PARTS} parts; send one")])
+                raise RequestRefused(400, [Problem("body", f"is gzip of more than {_MOST_PARTS} parts; send one")])
             part = zlib.decompressobj(wbits=31)
             content += part.decompress(body, most + 1 - len(content))
             if len(content) > most:
                 raise _too_large(most)
             if not part.eof:
-                raise BadRequest(400, [Problem("body", "is gzip that is cut short")])
+                raise RequestRefused(400, [Problem("body", "is gzip that is cut short")])
             body = part.unused_data.lstrip(b"\0")
     except zlib.error as error:
-        raise BadRequest(400, [Problem("body", f"is no gzip, as Content-Encoding says: {error}")]) from None
+        raise RequestRefused(400, [Problem("body", f"is no gzip, as Content-Encoding says: {error}")]) from None
     return content
 
 
-def _too_large(most: int) -> BadRequest:
-    return BadRequest(413, [Problem("body", f"is larger than {most} bytes; send fewer windows in one request")])
+def _too_large(most: int) -> RequestRefused:
+    return RequestRefused(413, [Problem("body", f"is larger than {most} bytes; send fewer windows in one request")])
 
 
 def _is_json(content_type: bytes) -> bool:

@@ -16,7 +16,7 @@ _SEND_IT = "send the prediction as POST /predict answered it"
 
 
 def outcomes(body: bytes, inference_log: Path) -> list[Outcome]:
-    """The outcomes of a body; Refusal naming the field where one names no prediction, or one that is not known."""
+    """The outcomes of a body; RequestRefused naming the field where one names no prediction, or an unknown one."""
     posted = bodies.decode(body, bodies.PostedFeedback).outcomes
     answers = _look_up(posted, inference_log)
     return [_outcome(one, answers, f"outcomes[{i}]") for i, one in enumerate(posted)]

@@ -18,7 +18,7 @@ from driftloop.fleet.schema import Schema
 from driftloop.loop import state
 from driftloop.loop.retrainer import Busy
 from driftloop.protocol import problems
-from driftloop.protocol.problems import Problem, Refusal, refusal
+from driftloop.protocol.problems import Problem, RequestRefused, refusal
 
 MAX_SMALL_BODY = 256 * 1024
 """Bytes of every body but an archive's."""
@@ -152,7 +152,7 @@ async def read(request: Request, limit: int) -> bytes:
 
 
 def decode(body: bytes, kind: type[T]) -> T:
-    """The body as `kind`; Refusal naming the field."""
+    """The body as `kind`; RequestRefused naming the field."""
     try:
         return durable.decode_json(body, kind)
     except JsonError as error:
@@ -173,7 +173,7 @@ def posted_runs(schema: Schema) -> type[PostedRuns] | type[PostedGappyRuns]:
 
 
 def runs(body: bytes, schema: Schema) -> Arrived:
-    """The runs of POST /archive/runs, each one that the archive will take; Refusal naming the field."""
+    """The runs of POST /archive/runs, each one that the archive will take; RequestRefused naming the field."""
     posted: PostedRuns | PostedGappyRuns = decode(body, posted_runs(schema))
     arrived: Sequence[PostedRun | PostedGappyRun] = posted.runs
     found = [_run(one, f"runs[{i}]", schema) for i, one in enumerate(arrived)]
@@ -181,7 +181,7 @@ def runs(body: bytes, schema: Schema) -> Arrived:
 
 
 def _run(posted: PostedRun | PostedGappyRun, field: str, schema: Schema) -> Run:
-    """A posted run that the archive will take; Refusal naming the field."""
+    """A posted run that the archive will take; RequestRefused naming the field."""
     given: Sequence[Sequence[float | None]] = posted.rows
     for i, row in enumerate(given):
         if len(row) != schema.n_columns:
@@ -196,7 +196,7 @@ def _run(posted: PostedRun | PostedGappyRun, field: str, schema: Schema) -> Run:
 
 
 def event(body: bytes) -> dict[str, Any]:
-    """The event of POST /events, its `kind` and its time checked; Refusal naming the field."""
+    """The event of POST /events, its `kind` and its time checked; RequestRefused naming the field."""
     found = decode(body, dict[str, Any])
     kind = found.get("kind")
     if not isinstance(kind, str) or not _KIND.fullmatch(kind):
@@ -240,11 +240,11 @@ UNAVAILABLE: dict[int | str, dict[str, Any]] = {503: problems.RESPONSE}
 def handle_errors(app: FastAPI) -> None:
     """Answer every expected error in the one form that `problems` describes."""
 
-    def answer(error: Refusal) -> JSONResponse:
+    def answer(error: RequestRefused) -> JSONResponse:
         return JSONResponse(problems.content(error.problems), status_code=error.status)
 
-    @app.exception_handler(Refusal)
-    async def _(_: Request, error: Refusal) -> JSONResponse:
+    @app.exception_handler(RequestRefused)
+    async def _(_: Request, error: RequestRefused) -> JSONResponse:
         return answer(error)
 
     @app.exception_handler(RegistryUnavailable)
@@ -261,4 +261,4 @@ def handle_errors(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def _(_: Request, error: RequestValidationError) -> JSONResponse:
-        return answer(Refusal(422, [Problem(str(e["loc"][-1]), str(e["msg"])) for e in error.errors()]))
+        return answer(RequestRefused(422, [Problem(str(e["loc"][-1]), str(e["msg"])) for e in error.errors()]))
