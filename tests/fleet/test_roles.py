@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftloop.fleet.roles import ROLES, assign, deal, lacking, role_of, with_role
+from driftloop.fleet.roles import ROLES, assign, deal, from_nothing, lacking, role_of, with_role
 from driftloop.fleet.runs import Run
 from driftloop.fleet.schema import LEAST
 from driftloop.fleets.cmapss.source import engine_id
@@ -99,6 +99,11 @@ def test_few_units_move_and_the_rest_keep_the_hash() -> None:
     roles = deal(units, LEAST, {})
     moved = [unit for unit in units if roles[unit] != role_of(unit)]
     assert len(moved) == sum(LEAST[role] - n for role, n in lacking(map(role_of, units), LEAST).items())
+
+
+def test_a_training_from_nothing_needs_one_of_each_that_it_learns_from() -> None:
+    least = from_nothing({"train": 4, "early_stop": 0, "gate": 1})
+    assert least == {"train": 4, "early_stop": 1, "calibrate": 1, "gate": 1}
 
 
 def test_a_run_has_the_role_that_it_was_dealt() -> None:

@@ -99,6 +99,8 @@ def _in_words(status: dict[str, Any], prefix: str) -> str:
         if verdict := status.get("last_verdict"):
             parts.append(f"last verdict {verdict.get('verdict')} (n={verdict.get('n')}, score {verdict.get('score')})")
         parts.append(_truth(loop.get("concept") or {}))
+        if about_to := loop.get("about_to"):
+            parts.append(str(about_to))
     else:
         parts.append("retrainer does not answer")
     return prefix + " · ".join(parts)

@@ -45,6 +45,11 @@ def lacking(roles: Iterable[str], least: Mapping[str, int]) -> dict[str, int]:
     return {role: counts[role] for role, number in least.items() if counts[role] < number}
 
 
+def from_nothing(least: Mapping[str, int]) -> dict[str, int]:
+    """The least numbers of a training that has no older units: whatever a training needs, at least one of each."""
+    return {**least, **{role: max(1, least.get(role, 0)) for role in ("train", "early_stop", "calibrate")}}
+
+
 def deal(run_ids: Collection[str], least: Mapping[str, int], known: Mapping[str, str]) -> dict[str, str]:
     """The role of each of `run_ids`: the one in `known`, else the hash's, else one that had too few units.
 

@@ -16,7 +16,7 @@ import copy
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,6 +26,7 @@ import msgspec
 from driftloop import durable
 from driftloop.drift.verdict import WITHOUT_DRIFT
 from driftloop.errors import DriftloopError, RegistryUnavailable
+from driftloop.fleet import roles
 from driftloop.loop import state
 from driftloop.loop.events import EventLog
 from driftloop.loop.jobs.local import Backend, Job
@@ -237,7 +238,7 @@ class Retrainer:
             champion = self.registry.alias(PRODUCTION)
             if champion is None:
                 raise Busy("nothing is in production", remedy="train and promote a first model: driftloop train")
-            missing = self._lacking(self._new_runs(champion))
+            missing = self._lacking(self._new_runs(champion), self.settings.schema.least)
             if missing is not None:
                 raise Busy(missing, remedy="add completed runs: driftloop archive add FILE")
             now = durable.now()
@@ -335,7 +336,7 @@ class Retrainer:
                 self._refuse(attempt.cause, attempt.champion, f"version {champion} is in production")
                 self._save()
             return 0.0
-        missing = self._lacking(self._runs_for(attempt))
+        missing = self._lacking_for(attempt)
         pause = self._pause_before(attempt) if missing is None else 0.0
         with self._lock:
             if pause or attempt not in self._state.queue:
@@ -372,7 +373,7 @@ class Retrainer:
         # Runs that a pipeline has already found unusable are no reason to start another one.
         if self.archive.total() <= attempt.archived:
             return None
-        if self._lacking(self._runs_for(attempt)) is not None:
+        if self._lacking_for(attempt) is not None:
             return None
         pause = self._pause_before(attempt)
         if not pause:
@@ -663,15 +664,21 @@ class Retrainer:
         changed = set(self._changed_runs())
         return [run_id for run_id in new if run_id in changed]
 
-    def _lacking(self, new: list[str]) -> str | None:
-        return plan.lacking(new, self.settings.new_units, self.settings.schema.least, self.archive.roles())
+    def _lacking_for(self, attempt: Attempt) -> str | None:
+        # After a concept drift nothing older is learnt from.
+        least = self.settings.schema.least
+        least = roles.from_nothing(least) if attempt.why.changes_labels else least
+        return self._lacking(self._runs_for(attempt), least)
+
+    def _lacking(self, new: list[str], least: Mapping[str, int]) -> str | None:
+        return plan.lacking(new, self.settings.new_units, least, self.archive.roles())
 
     def _pause_before(self, attempt: Attempt) -> float:
         """Seconds until a retraining may supersede all labels, having said that it will; 0 for any other.
 
         Whoever sees that the runs are wrong can withdraw them meanwhile: without them the alert ends.
         """
-        if attempt.why.kind != causes.CONCEPT:
+        if not attempt.why.changes_labels:
             return 0.0
         with self._lock:
             if attempt.announced_at is msgspec.UNSET:

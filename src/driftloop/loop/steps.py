@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from driftloop import durable, settings
 from driftloop.errors import DriftloopError, RegistryUnavailable
+from driftloop.fleet import roles
 from driftloop.fleet.archive import Archive, open_archive
 from driftloop.loop.judge import promotion
 from driftloop.model.bundle import CHECKPOINT, SERVING_FILES, read_metadata
@@ -113,12 +114,13 @@ def collect(run: str, cause: str, champion: str, dataset: str, bundle: str) -> N
                 }
             )
         new = [run.run_id for run in made.new]
-        missing = plan.lacking(new, step.settings.new_units, step.settings.schema.least, archive.roles())
+        least = known.schema.least if made.old else roles.from_nothing(known.schema.least)
+        missing = plan.lacking(new, step.settings.new_units, least, archive.roles())
         if missing is not None:
             left_out = f" ({len(made.excluded)} left out for a stuck sensor)" if made.excluded else ""
             step.report({"kind": "waiting_for_labels", "model_version": champion, "reason": missing + left_out})
             raise DriftloopError(missing + left_out, where="archive", remedy="add completed runs")
-        data.write(plan.with_roles(made, archive.deal(new)), Path(dataset))
+        data.write(plan.with_roles(made, archive.deal(new, least=least)), Path(dataset))
 
 
 def train(run: str, cause: str, champion: str, mode: str, dataset: str, champion_bundle: str, bundle: str) -> str:

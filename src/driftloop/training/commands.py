@@ -200,7 +200,9 @@ def _learn_from(
         )
     known = _known(archive, champion, configured) if champion is not None else []
     new = {run.run_id for run in runs if not run.censored} - {entry.run_id for entry in known}
-    runs = roles.assign(runs, archive.deal(sorted(new)))
+    holds = any(not entry.superseded for entry in known)
+    least = configured.schema.least if holds else roles.from_nothing(configured.schema.least)
+    runs = roles.assign(runs, archive.deal(sorted(new), least=least))
     return runs, build.extended_manifest(known, runs)
 
 
