@@ -67,6 +67,10 @@ def add(
         typer.echo(json.dumps({"added": posted.added, "known": posted.known, **same}))
         return
     typer.echo(f"{len(posted.added)} runs archived, {len(posted.known)} were there already.")
+    taken_out = len(set(posted.added) & {run.run_id for run in runs if run.censored})
+    if taken_out:
+        unit = configured.schema.unit
+        typer.echo(f"{taken_out} of them never reach their end: they count as taken out before the {unit} failed.")
     if posted.same_as:
         given, known = next(iter(posted.same_as.items()))
         typer.echo(f"{len(posted.same_as)} of them are there under other ids: {given} is {known}, for one.")
