@@ -1,70 +1,25 @@
 """What the rendered manifests promise, checked without a cluster: confinement, sizes, and who may speak to whom."""
 
-import os
 import re
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
+from rendered import Manifest, pods, render, skip_without_ansible
 
 from driftloop.settings import Settings
 
-ROOT = Path(__file__).parents[2]
-ANSIBLE = ROOT / ".venv-ansible" / "bin" / "ansible-playbook"
 UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 # What the machine of 16 GB keeps for itself, Kubernetes and Kubeflow Pipelines.
 MEMORY_REQUESTS, MEMORY_LIMITS = 4 * 2**30, 13 * 2**30
 PULLED = {"grafana", "kube-state-metrics"}
 SEES_THE_MACHINE = {"node-exporter"}
-WORKLOADS = {"Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob"}
-
-Manifest = dict[str, Any]
-
-pytestmark = pytest.mark.skipif(not ANSIBLE.exists(), reason="scripts/setup-ansible.sh has not been run")
+pytestmark = skip_without_ansible
 
 
 @pytest.fixture(scope="module")
 def manifests(tmp_path_factory: pytest.TempPathFactory) -> list[Manifest]:
     """Every object that the playbooks apply, but for the secrets."""
-    out = tmp_path_factory.mktemp("manifests") / "manifests.yml"
-    done = subprocess.run(
-        [str(ANSIBLE), "tests/platform/render.yml", "-e", f"out={out}"],
-        cwd=ROOT,
-        env={**os.environ, "DRIFTLOOP_CONFIG_DIR": str(out.parent / "config")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
-    found = [each for each in yaml.safe_load_all(out.read_text()) if each]
-    assert len(found) > 60
-    return found
-
-
-def pods(manifests: list[Manifest]) -> Iterator[tuple[str, str, Manifest, Manifest]]:
-    """(name, namespace, labels, pod spec) of everything that makes pods."""
-    for each in [*manifests, *(pipeline_of(each) for each in manifests if "job.yml" in each.get("data", {}))]:
-        spec = each.get("spec", {})
-        if each["kind"] == "CronJob":
-            spec = spec["jobTemplate"]["spec"]
-        template = spec.get("template") if each["kind"] in WORKLOADS else None
-        if template is not None:
-            yield (
-                each["metadata"]["name"],
-                each["metadata"]["namespace"],
-                template["metadata"]["labels"],
-                template["spec"],
-            )
-
-
-def pipeline_of(config: Manifest) -> Manifest:
-    """The Job that the retrainer will make from the template in a ConfigMap."""
-    job: Manifest = yaml.safe_load(config["data"]["job.yml"])
-    job["metadata"]["name"] = job["metadata"]["labels"]["app.kubernetes.io/name"]
-    return job
+    return render(tmp_path_factory.mktemp("manifests"))
 
 
 def size(text: str) -> int:

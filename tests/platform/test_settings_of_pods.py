@@ -1,0 +1,167 @@
+"""Every setting reaches every pod that it matters to: each is set there, or left out for a reason."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rendered import Manifest, pods, render, skip_without_ansible
+
+from driftloop import fleets
+from driftloop.settings import Settings
+
+pytestmark = skip_without_ansible
+
+OURS = {
+    "driftloop-server", "driftloop-watch", "driftloop-retrainer", "driftloop-pipeline", "driftloop-tuner-rul",
+    "drift-report", "baseline-mirror",
+}  # fmt: skip
+
+DEFAULT = {
+    # Nothing that differs between platforms: how a process works, at the value that is right on any of them.
+    "study_grace_s", "follow_interval_s", "max_batch", "max_cycles", "max_body_bytes", "inference_log_bytes",
+    "inference_log_files", "watch_interval_s", "watch_window", "min_new_engines", "old_tolerance", "cool_down_s",
+    "recovery_timeout_s", "supersede_pause_s", "step_timeout_s", "keep_versions", "keep_events", "max_archive_bytes",
+    # The data of C-MAPSS, of which no pod reads more than what is archived.
+    "cmapss_dir", "raw_dir", "cmapss_url", "simulator_seed", "simulator_engines",
+}  # fmt: skip
+
+NOT_ASKED = {
+    "archive": {
+        "driftloop-server": "serves bundles, and never reads runs",
+        "driftloop-watch": "judges by the bundle's baseline",
+        "baseline-mirror": "copies the bundle's baseline",
+    },
+    "server_url": {
+        "driftloop-server": "is it",
+        "drift-report": "reads the inference log",
+        "baseline-mirror": "asks the registry alone",
+        "driftloop-tuner-rul": "tries no version out",
+    },
+    "retrainer_url": {
+        "driftloop-server": "tells nobody",
+        "driftloop-retrainer": "is it",
+        "drift-report": "tells nobody",
+        "baseline-mirror": "tells nobody",
+        "driftloop-tuner-rul": "tells nobody",
+    },
+    "prometheus_url": {
+        "driftloop-server": "is scraped",
+        "drift-report": "reads the inference log",
+        "baseline-mirror": "judges no traffic",
+        "driftloop-tuner-rul": "judges no traffic",
+    },
+    "alertmanager_url": dict.fromkeys(OURS - {"driftloop-watch"}, "only the watch raises alerts"),
+    "study_database": dict.fromkeys(OURS - {"driftloop-tuner-rul"}, "only workers of a study use it"),
+    "pushgateway_url": dict.fromkeys(OURS - {"drift-report"}, "only the report pushes figures"),
+    "token_file": {
+        "driftloop-server": "changes nothing",
+        "drift-report": "changes nothing",
+        "baseline-mirror": "changes nothing that asks for it",
+        "driftloop-tuner-rul": "changes nothing",
+    },
+    "enable_retraining": dict.fromkeys(OURS - {"driftloop-retrainer"}, "only the retrainer retrains"),
+    "pipeline_backend": dict.fromkeys(OURS - {"driftloop-retrainer"}, "only the retrainer starts pipelines"),
+    "pipeline_job": dict.fromkeys(OURS - {"driftloop-retrainer"}, "only the retrainer starts pipelines"),
+    "kfp_url": dict.fromkeys(OURS - {"driftloop-retrainer"}, "only the retrainer starts pipelines"),
+}
+
+FLEET = """
+name = "pumps"
+[[sensors]]
+name = "pressure"
+[[sensors]]
+name = "flow"
+"""
+
+
+@pytest.fixture(scope="module")
+def fleet_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fleet that is not C-MAPSS."""
+    path = tmp_path_factory.mktemp("fleet") / "fleet.toml"
+    path.write_text(FLEET)
+    return path
+
+
+@pytest.fixture(scope="module")
+def of_pumps(fleet_file: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Manifest]:
+    """Every object of a platform for that fleet, with its pipelines on Kubeflow."""
+    return render(tmp_path_factory.mktemp("manifests"), fleet_file=str(fleet_file), pipeline_backend="kfp")
+
+
+def ours(manifests: list[Manifest]) -> dict[str, Manifest]:
+    """The pods that run driftloop, by name."""
+    found = {
+        _name(name): pod for name, _, _, pod in pods(manifests) if _environment(pod).keys() & {"DRIFTLOOP_MLFLOW_URL"}
+    }
+    assert found.keys() == OURS
+    return found
+
+
+def _name(name: str) -> str:
+    return "baseline-mirror" if name.startswith("baseline-mirror") else name
+
+
+def _environment(pod: Manifest) -> dict[str, Any]:
+    [container] = pod["containers"]
+    return {each["name"]: each.get("value", each.get("valueFrom")) for each in container.get("env", [])}
+
+
+def _variable(field: str) -> str:
+    alias = Settings.model_fields[field].validation_alias
+    return alias if isinstance(alias, str) else f"DRIFTLOOP_{field.upper()}"
+
+
+def test_every_setting_is_set_for_a_pod_or_left_out_for_a_reason(of_pumps: list[Manifest]) -> None:
+    for name, pod in ours(of_pumps).items():
+        environment = _environment(pod)
+        for field in Settings.model_fields:
+            is_set, reason = _variable(field) in environment, field in DEFAULT or name in NOT_ASKED.get(field, {})
+            assert is_set is not reason, (
+                f"{name}: {field} is {'set, and listed' if is_set else 'neither set nor listed'}"
+            )
+
+
+def test_no_pod_is_told_what_is_no_setting(of_pumps: list[Manifest]) -> None:
+    known = {_variable(field) for field in Settings.model_fields}
+    for name, pod in ours(of_pumps).items():
+        told = {variable for variable in _environment(pod) if variable.startswith(("DRIFTLOOP_", "CMAPSS", "ENABLE"))}
+        assert told <= known, name
+
+
+def test_every_pod_reads_the_same_fleet_and_follows_the_same_model(of_pumps: list[Manifest], fleet_file: Path) -> None:
+    [config] = [
+        each
+        for each in _unique(of_pumps)
+        if "fleet.toml" in each.get("data", {}) and each["metadata"]["namespace"] == "serving"
+    ]
+    assert config["data"]["fleet.toml"].strip() == FLEET.strip()
+    for name, pod in ours(of_pumps).items():
+        environment = _environment(pod)
+        assert environment["DRIFTLOOP_FLEET"] == "/fleet/fleet.toml", name
+        assert environment["DRIFTLOOP_MODEL_NAME"] == "rul-pumps", name
+        assert {"name": "fleet", "mountPath": "/fleet", "readOnly": True} in pod["containers"][0]["volumeMounts"], name
+        assert {"name": "fleet", "configMap": {"name": config["metadata"]["name"]}} in pod["volumes"], name
+    assert Settings(fleet=str(fleet_file)).model == "rul-pumps"
+
+
+def test_steps_on_kubeflow_find_the_fleet_in_their_namespace(of_pumps: list[Manifest]) -> None:
+    found = [each for each in _unique(of_pumps) if "fleet.toml" in each.get("data", {})]
+    assert {each["metadata"]["namespace"] for each in found} == {"serving", "kubeflow"}
+    assert len({each["metadata"]["name"] for each in found}) == 1
+
+
+def test_a_fleet_without_a_name_has_its_folders(tmp_path: Path) -> None:
+    (tmp_path / "filters").mkdir()
+    path = tmp_path / "filters" / "fleet.toml"
+    path.write_text('[[sensors]]\nname = "pressure"\n')
+    manifests = render(tmp_path, fleet_file=str(path))
+    [config] = _unique([each for each in manifests if "fleet.toml" in each.get("data", {})])
+    (tmp_path / "fleet.toml").write_text(config["data"]["fleet.toml"])
+    assert fleets.load(tmp_path / "fleet.toml").name == fleets.load(path).name == "filters"
+    assert _environment(ours(manifests)["driftloop-server"])["DRIFTLOOP_MODEL_NAME"] == "rul-filters"
+
+
+def _unique(manifests: list[Manifest]) -> list[Manifest]:
+    """Each object once: the parts of a namespace are rendered for every component in it."""
+    return list({json.dumps(each, sort_keys=True): each for each in manifests}.values())
