@@ -15,6 +15,7 @@ import pytest
 import yaml
 from prometheus_client.registry import CollectorRegistry
 
+from driftloop import fleets
 from driftloop.drift import report
 from driftloop.drift.exporter import Exporter
 from driftloop.loop.api import metrics as loop_metrics
@@ -84,7 +85,7 @@ def series_of(registry: CollectorRegistry) -> set[str]:
 def exported(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """Every series that our own processes export, read from their registries."""
     server = CollectorRegistry()
-    Metrics(server)
+    Metrics(fleets.load("cmapss"), server)
     figures = {"rmse_champion": 20.0, "rmse_challenger": 12.0, "difference": -8.0, "lower": -9.0, "upper": -7.0}
     events: dict[str, dict[str, Any]] = {
         "pipeline_started": {"seconds": 3.0},
