@@ -100,7 +100,7 @@ def exported(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     figure = SimpleNamespace(value=1.0, lower=0.0, upper=2.0)
     judged = SimpleNamespace(window=10, figures=dict.fromkeys(loop_metrics.FIGURES, figure))
     concept = SimpleNamespace(report=SimpleNamespace(model_version="1", verdict="stable", judgement=judged))
-    loop.register(loop_metrics.Metrics(retrainer, SimpleNamespace(run_ids=list), concept))  # type: ignore[arg-type]
+    loop.register(loop_metrics.Metrics(retrainer, SimpleNamespace(run_ids=list, roles_of=lambda _: {}), concept))  # type: ignore[arg-type]
     pushed: list[CollectorRegistry] = []
     monkeypatch.setattr(report, "push_to_gateway", lambda *_, registry, **__: pushed.append(registry))
     report.push({"model_version": "1", "psi": {"s1": 0.1}, "drifted": [], "rows": 1}, "http://nowhere")
