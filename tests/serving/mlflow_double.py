@@ -20,6 +20,8 @@ class Mlflow(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.folder = folder
         self.production: str | None = None
+        self.prefix = ""
+        """The path below which it serves, such as `/mlflow`."""
 
     @property
     def url(self) -> str:
@@ -33,8 +35,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         parts = urlsplit(self.path)
         artifacts = "/api/2.0/mlflow-artifacts/artifacts/"
-        if parts.path.startswith(artifacts):
-            self._answer((self.server.folder / parts.path.removeprefix(artifacts)).read_bytes())
+        if not parts.path.startswith(f"{self.server.prefix}/api/"):
+            self.send_error(404)
+        elif artifacts in parts.path:
+            self._answer((self.server.folder / parts.path.partition(artifacts)[2]).read_bytes())
         elif parts.path.endswith("/registered-models/get"):
             version = self.server.production
             aliases = [{"alias": "production", "version": version}] if version else []

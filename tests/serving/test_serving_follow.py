@@ -5,10 +5,12 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from mlflow_double import mlflow
 from prometheus_client.parser import text_string_to_metric_families
 from serving_bundles import CMAPSS, PUMPS, FakeRegistry, write
 
 from driftloop.model import follower
+from driftloop.model.registry import Registry
 from driftloop.serving.engine import Slot, StubEngine
 from driftloop.serving.follow import Follower
 from driftloop.serving.metrics import Metrics
@@ -332,3 +334,13 @@ def test_the_last_good_version_outlives_any_number_of_refused_ones(server: Serve
     restarted = Server(server.registry, server.folder)
     restarted.follower.restore()
     assert restarted.version == "1"
+
+
+@pytest.mark.parametrize(("prefix", "end"), [("", "/"), ("/mlflow", ""), ("/mlflow", "/"), ("/a/b", "//")])
+def test_a_registry_below_a_path_or_with_a_slash_behind_is_followed(tmp_path: Path, prefix: str, end: str) -> None:
+    write(tmp_path / "registry" / "1", 1)
+    with mlflow(tmp_path / "registry") as double:
+        double.prefix, double.production = prefix, "1"
+        with Registry(double.url + prefix + end, "rul-lstm") as registry:
+            production = follower.Follower(registry, tmp_path / "bundles", lambda _, version: version)
+            assert production.look() == "1", production.problem

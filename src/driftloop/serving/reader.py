@@ -37,9 +37,11 @@ class Reader:
             if again is None:
                 raise self._refusal(body, limits) from None
             windows, many = again
-        if (many and len(windows) > limits.max_batch) or any(len(one.rows) > limits.max_cycles for one in windows):
+        if many and len(windows) > limits.max_batch:
             raise self._refusal(body, limits)
         for window in windows:
+            if len(window.rows) > limits.max_cycles:
+                raise self._refusal(body, limits)
             if self._named in map(type, window.rows):
                 window.rows = [self._in_order(row) for row in window.rows]
         if self.form.holds and not all(_has_value(window.rows) for window in windows):
