@@ -2,6 +2,7 @@
 
 import json
 import random
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -13,7 +14,7 @@ from driftloop.durable import format_time, parse_time
 from driftloop.protocol.alerts import Alert, Unusable, alertmanager_alerts, read_webhook, summary, webhook
 from driftloop.protocol.causes import FLEET_CHANGE, SENSOR_FAULT, Cause
 
-TIMES = st.datetimes(timezones=st.timezones()).map(format_time)
+TIMES = st.datetimes(datetime(1970, 1, 2), datetime(2200, 1, 1), timezones=st.timezones()).map(format_time)
 NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,63}", fullmatch=True)
 NUMBERS = st.none() | st.integers(0, 10**9) | st.floats(allow_nan=False, allow_infinity=False)
 SINCE = "2026-01-31T12:00:00.000Z"

@@ -1,3 +1,5 @@
+from datetime import datetime
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,7 +10,7 @@ from driftloop.protocol import causes
 from driftloop.protocol.causes import BY_HAND, CONCEPT, FLEET_CHANGE, SENSOR_FAULT, Cause
 
 VERSIONS = st.integers(0, 10**18 - 1).map(str)
-TIMES = st.datetimes(timezones=st.timezones()).map(format_time)
+TIMES = st.datetimes(datetime(1970, 1, 2), datetime(2200, 1, 1), timezones=st.timezones()).map(format_time)
 CAUSES = st.builds(Cause, st.sampled_from([FLEET_CHANGE, SENSOR_FAULT, CONCEPT]), VERSIONS) | st.builds(
     causes.by_hand, VERSIONS, st.none() | TIMES
 )

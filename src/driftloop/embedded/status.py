@@ -12,6 +12,7 @@ from driftloop import durable
 from driftloop.embedded.processes import memory_bytes
 from driftloop.embedded.supervisor import STATUS
 from driftloop.errors import JsonError
+from driftloop.protocol.http import GLANCE, client
 from driftloop.settings import Settings
 
 RECENT = 200
@@ -136,14 +137,12 @@ def answers(url: str) -> bool:
 def _get(url: str) -> dict[str, Any] | None:
     try:
         answer = _http().get(url, timeout=2.0)
-        content = answer.json() if answer.is_success else None
-    except (httpx.HTTPError, ValueError):
+        return durable.decode_json(answer.content, dict[str, Any]) if answer.is_success else None
+    except (httpx.HTTPError, httpx.InvalidURL, JsonError):
         return None
-    return content if isinstance(content, dict) else None
 
 
 @functools.cache
 def _http() -> httpx.Client:
     """One client for all looks: making one costs more than a look."""
-    # Proxies named in the environment are for the world outside.
-    return httpx.Client(trust_env=False)
+    return client(patience=GLANCE)

@@ -12,7 +12,8 @@ from urllib.parse import quote
 
 import httpx
 
-from driftloop.errors import RegistryUnavailable
+from driftloop.durable import decode_json
+from driftloop.errors import JsonError, RegistryUnavailable
 
 MISSING = "RESOURCE_DOES_NOT_EXIST"
 EXISTS = "RESOURCE_ALREADY_EXISTS"
@@ -79,8 +80,8 @@ class Mlflow:
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
         try:
-            body = answer.json() if answer.content else {}
-        except ValueError:
+            body = decode_json(answer.content) if answer.content else {}
+        except JsonError:
             body = None
         if answer.is_error and not (accept and isinstance(body, dict) and body.get("error_code") == accept):
             raise self._refused(answer)
@@ -102,8 +103,8 @@ class Mlflow:
 
     def _refused(self, answer: httpx.Response) -> RegistryUnavailable:
         try:
-            message = answer.json()["message"]
-        except (ValueError, KeyError, TypeError):
+            message = decode_json(answer.content)["message"]
+        except (JsonError, KeyError, TypeError):
             message = answer.text[:200]
         return RegistryUnavailable(
             f"{answer.request.method} {answer.request.url.path} was answered {answer.status_code}: {message}",
