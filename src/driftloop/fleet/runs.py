@@ -43,14 +43,20 @@ class Run:
         return self.dealt or role_of(self.run_id)
 
 
-def windows(run: Run, width: int, cap: float, stride: int = 1) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def windows(
+    run: Run, width: int, cap: float, stride: int = 1, *, counted: bool = False
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """What a server would be sent over a run's life: `[n, width, columns]`, and the capped RUL `[n]` after each.
 
     One window ends at the last row and every `stride` rows before it, down to the first row. A history
-    shorter than `width` is padded by repeating its first row, exactly as the exported model does it.
+    shorter than `width` is padded by repeating its first row, exactly as the exported model does it; by rows without
+    any value where padding is `counted`.
     """
     if width < 1 or stride < 1:
         raise ValueError(f"width and stride must be at least 1, not {width} and {stride}")
     ends = window_ends(len(run.rows), stride)
-    index = np.clip(ends[:, None] + np.arange(1 - width, 1)[None, :], 0, None)
-    return run.rows[index].astype(np.float32), capped(run.rul[ends], cap).astype(np.float32)
+    index = ends[:, None] + np.arange(1 - width, 1)[None, :]
+    rows = run.rows[np.clip(index, 0, None)].astype(np.float32)
+    if counted:
+        rows[index < 0] = np.nan
+    return rows, capped(run.rul[ends], cap).astype(np.float32)

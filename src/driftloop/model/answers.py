@@ -124,7 +124,7 @@ def outputs(model: Model, runs: Sequence[Run], threads: int, stride: int = 1) ->
     """All outputs for the windows of each run; the runs share the threads."""
 
     def answer(run: Run) -> list[NDArray[Any]]:
-        rows, _ = windows(run, model.window, model.cap, stride)
+        rows, _ = windows(run, model.window, model.cap, stride, counted=model.schema.padding == "counted")
         parts = [model.session.run(list(OUTPUTS), {INPUT: rows[i : i + BATCH]}) for i in range(0, len(rows), BATCH)]
         return [np.concatenate(output) for output in zip(*parts, strict=True)]
 

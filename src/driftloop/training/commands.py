@@ -18,6 +18,7 @@ from driftloop import durable, fleets, settings
 from driftloop.errors import DataError, DriftloopError, JsonError
 from driftloop.fleet import roles
 from driftloop.fleet.archive import Archive, open_archive
+from driftloop.fleet.schema import Schema
 from driftloop.model import bundle
 from driftloop.model.bundle import BASELINE, CHECKPOINT, METADATA, SERVING_FILES, ManifestEntry
 from driftloop.model.registry import PRODUCTION, Registry
@@ -71,7 +72,9 @@ def train(
         runs, entries = _learn_from(runs_dir or configured.archive_location, manifest, champion, configured)
         if mode is Mode.warm_start and champion is None:
             raise DriftloopError("there is no production model to start from", remedy="train with --mode full")
-        config = replace(_config(config_file, champion, mode), seed=seed, old_tolerance=configured.old_tolerance)
+        config = replace(
+            _config(config_file, champion, mode, configured.schema), seed=seed, old_tolerance=configured.old_tolerance
+        )
         folder, trained = _train(runs, entries, champion, mode, config, configured, Path(temporary) / "bundle")
         version = None if no_register else _register(folder, configured, promote)
         if output is not None:
@@ -149,16 +152,16 @@ class _Champion:
     folder: Path
 
 
-def _config(path: Path | None, champion: _Champion | None, mode: Mode) -> "TrainConfig":
-    """The file's configuration; without one the default's, for a warm start the champion's."""
+def _config(path: Path | None, champion: _Champion | None, mode: Mode, schema: Schema) -> "TrainConfig":
+    """The file's configuration; without one the fleet's own, for a warm start the champion's."""
     from driftloop.training import configuration
-    from driftloop.training.train import TrainConfig
 
+    start = configuration.default(schema)
     if path is not None:
-        return configuration.read(path)
+        return configuration.read(path, start)
     if mode is Mode.warm_start and champion is not None:
         return configuration.of_model(bundle.read_metadata(champion.folder).parameters)
-    return TrainConfig()
+    return start
 
 
 def _check(mode: Mode, output: Path | None, no_register: bool, promote: bool) -> None:

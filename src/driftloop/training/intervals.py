@@ -12,21 +12,47 @@ conformal prediction: Lee, Barber & Willett, "Distribution-free inference with h
 For a random window of a new engine in a band coverage is then at least nominal.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from driftloop.fleet.labels import bands
 
 NOMINAL = 0.90
+LEAST_UNITS = 9
+"""With fewer units the conformal quantile at NOMINAL is infinite: K / (K + 1) is below it."""
 
 
 def band_offsets(
     scores: NDArray[np.floating], labels: NDArray[np.floating], engines: NDArray[np.generic], cap: int
 ) -> NDArray[np.float32]:
-    """The conformal offset of each band, from the windows `[n]` whose capped label lies in it: `[bands]`, cycles."""
+    """The conformal offset of each band, from the windows `[n]` whose capped label lies in it: `[bands]`, steps.
+
+    Where fewer than LEAST_UNITS units have a label in a band, it shares its offset with its neighbours.
+    """
     inside = [(labels >= first) & (labels <= last) for first, last in bands(cap)]
-    offsets = [conformal_offset(scores[chosen], engines[chosen], largest=cap) for chosen in inside]
-    return np.array(offsets, dtype=np.float32)
+    offsets = np.empty(len(inside), dtype=np.float32)
+    for group in _merged([set(engines[chosen].tolist()) for chosen in inside]):
+        together = np.logical_or.reduce([inside[at] for at in group])
+        offsets[group] = conformal_offset(scores[together], engines[together], largest=cap)
+    return offsets
+
+
+def _merged(units: Sequence[set[object]]) -> list[list[int]]:
+    """Neighbouring bands, grouped so that each group has LEAST_UNITS units where all together have as many."""
+    groups: list[list[int]] = []
+    waiting: list[int] = []
+    for at in range(len(units)):
+        waiting.append(at)
+        if len(set().union(*(units[one] for one in waiting))) >= LEAST_UNITS:
+            groups.append(waiting)
+            waiting = []
+    if waiting and groups:
+        groups[-1] += waiting
+    elif waiting:
+        groups.append(waiting)
+    return groups
 
 
 def conformal_offset(

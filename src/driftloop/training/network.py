@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from driftloop.fleet.labels import bands
-from driftloop.fleet.schema import Schema
+from driftloop.fleet.schema import Schema, UseSettings
 from driftloop.model.signature import UNSEEN_REGIME
+from driftloop.training.filling import hold
 from driftloop.training.regimes import RADIUS, Regimes
 
 CLIP = 6.0
@@ -22,6 +23,8 @@ CLIP = 6.0
 SHOWN_CLIP = 1e6
 """`newest` is clipped here, so that no input, however far off, gives an infinite answer."""
 INPUT_CLIP = 1e9
+FED = 4.0
+"""Settings over their whole span are this wide where the weights see them: about as wide as a normalised sensor."""
 AGE_UNIT = 100.0
 """Rows that are 1 where the weights see an age."""
 WIDTHS = (5, 15, 40, 100, 256)
@@ -40,6 +43,7 @@ class Architecture:
     conv_stride: int = 4
     channels: int = 32
     hidden: int = 64
+    """Units of the LSTM; 0: the perceptron answers alone."""
     layers: int = 2
     dropout: float = 0.1
     oldest: int = 0
@@ -59,8 +63,14 @@ class Architecture:
 
     Needs `oldest`.
     """
+    members: int = 1
+    """Perceptrons that answer together, by their mean; several are taught without a part of the units each."""
+    standardised: bool = False
+    """Whether the perceptron's statistics are brought to mean 0 and standard deviation 1 over the training windows."""
 
     def __post_init__(self) -> None:
+        if not self.hidden and not self.perceptron:
+            raise ValueError("without an LSTM (hidden 0) there must be a perceptron")
         if self.perceptron and not self.oldest:
             raise ValueError("the perceptron is shown the oldest rows of the window: oldest must be above 0")
         if self.window < self.kernel or (self.window - self.kernel) % self.conv_stride:
@@ -80,11 +90,19 @@ class Form:
     """Steps."""
     counted: bool
     """NaN is a missing value, and leading rows without any value are no rows; else a repeated row is padding."""
+    use: UseSettings
+    """How sensors are normalised: by `regimes`, by a regression on `continuous` settings, which the weights see too, or
+    all alike (`none`)."""
 
     @classmethod
     def of(cls, schema: Schema, cap: int) -> "Form":
         """The form of a fleet whose labels are capped at `cap` steps."""
-        return cls(schema.n_settings, schema.n_sensors, cap, schema.padding == "counted")
+        return cls(schema.n_settings, schema.n_sensors, cap, schema.padding == "counted", schema.use_settings)
+
+    @property
+    def channels(self) -> int:
+        """What the weights see of a row, besides that it is one."""
+        return self.sensors + (self.settings if self.use == "continuous" else 0)
 
 
 class Outputs(NamedTuple):
@@ -112,32 +130,48 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
     offsets: Tensor
     bands: Tensor
     weighing: Tensor
+    slopes: Tensor
+    known: Tensor
+    centre: Tensor
+    spread: Tensor
 
     def __init__(self, architecture: Architecture, regimes: Regimes, form: Form) -> None:
         super().__init__()
         self.architecture, self.form = architecture, form
-        seen = architecture.health or form.sensors
-        channels = (2 if architecture.oldest else 1) * (seen + 1)
-        self.lstm_health = _indices(form.sensors, architecture.health)
-        self.conv = nn.Conv1d(channels, architecture.channels, architecture.kernel, architecture.conv_stride)
-        self.lstm = nn.LSTM(
-            architecture.channels,
-            architecture.hidden,
-            architecture.layers,
-            dropout=architecture.dropout if architecture.layers > 1 else 0.0,
-        )
-        self.head = _perceptron(architecture.hidden, 32)
+        seen = architecture.health or form.channels
+        if architecture.hidden:
+            channels = (2 if architecture.oldest else 1) * (seen + 1)
+            self.lstm_health = _indices(form.channels, architecture.health)
+            self.conv = nn.Conv1d(channels, architecture.channels, architecture.kernel, architecture.conv_stride)
+            self.lstm = nn.LSTM(
+                architecture.channels,
+                architecture.hidden,
+                architecture.layers,
+                dropout=architecture.dropout if architecture.layers > 1 else 0.0,
+            )
+            self.head = _perceptron(architecture.hidden, 32)
         self.widths = (*(width for width in WIDTHS if width < architecture.window), architecture.window)
         if architecture.perceptron:
             shown = (2 * len(self.widths) + 1) * seen + 1
-            self.perceptron_health = _indices(form.sensors, architecture.health)
-            self.perceptron = _perceptron(shown, architecture.perceptron, architecture.perceptron // 2)
+            self.perceptron_health = _indices(form.channels, architecture.health)
+            sizes = (shown, architecture.perceptron, architecture.perceptron // 2)
+            self.perceptron: nn.Module = (
+                _perceptron(*sizes)
+                if architecture.members == 1
+                else nn.ModuleList(_perceptron(*sizes) for _ in range(architecture.members))
+            )
             self.register_buffer("weighing", _weighing(self.widths, architecture.window))
+            if architecture.standardised:
+                self.register_buffer("centre", torch.zeros(shown))
+                self.register_buffer("spread", torch.ones(shown))
         self.register_buffer("scales", torch.from_numpy(regimes.scales.astype("float32")))
         self.register_buffer("centres", torch.from_numpy(regimes.centres))
         self.register_buffer("mean", torch.from_numpy(regimes.mean))
         self.register_buffer("std", torch.from_numpy(regimes.std))
         self.register_buffer("varies", torch.from_numpy(regimes.varies))
+        if form.use == "continuous":
+            self.register_buffer("slopes", torch.from_numpy(regimes.slopes))
+            self.register_buffer("known", torch.from_numpy(regimes.known))
         # Conformal correction of both ends, in steps, for labels of each band (driftloop.training.intervals).
         self.register_buffer("offsets", torch.zeros(len(bands(form.cap))))
         self.register_buffer("bands", torch.tensor(bands(form.cap), dtype=torch.float32))
@@ -149,16 +183,67 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
         # row of a short one; reading the length off the shape as a tensor keeps it dynamic in the export.
         cycles = torch._shape_as_tensor(rows)[1]
         index = (torch.arange(window) + (cycles - window)).clamp(min=0)
-        rows = rows[:, index].clamp(-INPUT_CLIP, INPUT_CLIP)
+        rows = rows[:, index]
+        if self.form.counted:
+            return self.counted(rows, torch.arange(window) >= window - cycles)
+        rows = rows.clamp(-INPUT_CLIP, INPUT_CLIP)
         normalised, regime = self.normalise(rows)
+        seen = self.regime_of_newest(rows, regime)
+        return self.outputs(self.for_lstm(rows, normalised, regime), seen, normalised[:, -1])
+
+    def counted(self, rows: Tensor, is_there: Tensor) -> Outputs:
+        """The answers to rows `[batch, window, columns]`, of which `is_there` `[window]` are not repeated padding."""
+        inputs, settings, regime, normalised = self.filled(rows, is_there)
+        return self.outputs(inputs, self.regime_of_newest(settings, regime), normalised[..., -1])
+
+    def filled(self, rows: Tensor, is_there: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What the weights see of rows `[..., steps, columns]` with NaN where a value is missing, `[..., channels + 1,
+        steps]`: the last value is held, and before the first one a sensor reads what is usual where the unit is run.
+
+        Beside it the settings `[..., steps, settings]`, held likewise, each row's regime `[..., steps]`, and the
+        normalised sensors `[..., sensors, steps]`, neither clipped nor masked.
+        """
+        there = (~torch.isnan(rows)).to(torch.float32) * is_there.to(torch.float32).unsqueeze(-1)
+        values = torch.where(there > 0, rows, torch.zeros_like(rows)).clamp(-INPUT_CLIP, INPUT_CLIP)
+        n, settings = self.form.settings, values[..., : self.form.settings]
+        if self.form.use != "none":
+            usual = self.centres[0].unsqueeze(-1)
+            held = hold(settings.transpose(-1, -2) - usual, there[..., :n].transpose(-1, -2))
+            settings = (held + usual).transpose(-1, -2)
+        normalised, regime = self.normalise(torch.cat([settings, values[..., n:]], dim=-1))
+        sensors = (normalised.clamp(-CLIP, CLIP) * self.varies[regime]).transpose(-1, -2)
+        present = there[..., n:].transpose(-1, -2)
+        shown = hold(normalised.transpose(-1, -2), present)
+        seen = hold(sensors, present)
+        if self.form.use == "continuous":
+            fed = ((settings - self.centres[0]) / self.scales * FED).clamp(-CLIP, CLIP)
+            seen = torch.cat([seen, fed.transpose(-1, -2)], dim=-2)
+        # Rows before the first value are no rows; the newest one is in any case.
+        begun = (there.amax(-1).cumsum(-1) > 0).to(torch.float32)
+        is_row = torch.cat([begun[..., :-1], torch.ones_like(begun[..., :1])], dim=-1).unsqueeze(-2)
+        return torch.cat([seen * is_row, is_row], dim=-2), settings, regime, shown
+
+    def regime_of_newest(self, rows: Tensor, regime: Tensor) -> Tensor:
+        """The regime of the newest row, `[batch]`; UNSEEN_REGIME where its settings are beyond what was seen."""
         nearest = regime[:, -1]
+        if self.form.use == "none":
+            return nearest
+        if self.form.use == "continuous":
+            settings = rows[:, -1, : self.form.settings]
+            beyond = ((settings < self.known[0]) | (settings > self.known[1])).any(-1)
+            return nearest.masked_fill(beyond, UNSEEN_REGIME)
         # As in `normalise`, for all rows: ONNX Runtime merges the two, which costs less than the newest row by itself.
         distance = self.distances(rows)[..., -1].amin(-1)
-        seen = nearest.masked_fill(distance > RADIUS**2, UNSEEN_REGIME)
-        estimate = self.estimate(self.for_lstm(rows, normalised, regime)) * self.form.cap
-        rul, lower, upper = self.interval(estimate)
-        shown = normalised[:, -1].clamp(-SHOWN_CLIP, SHOWN_CLIP)
-        return Outputs(rul, lower, upper, seen, shown)
+        return nearest.masked_fill(distance > RADIUS**2, UNSEEN_REGIME)
+
+    def outputs(self, inputs: Tensor, regime: Tensor, newest: Tensor) -> Outputs:
+        """The graph's outputs from what the weights see, the newest row's regime and its normalised sensors."""
+        rul, lower, upper = self.interval(self.estimate(inputs) * self.form.cap)
+        if self.form.counted:
+            # Nothing is known of units that are run as none was: the interval says so.
+            strange = regime == UNSEEN_REGIME
+            lower, upper = lower.masked_fill(strange, 0.0), upper.masked_fill(strange, float(self.form.cap))
+        return Outputs(rul, lower, upper, regime, newest.clamp(-SHOWN_CLIP, SHOWN_CLIP))
 
     def interval(self, estimate: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """RUL and both ends of its interval, cycles, each `[n]`, from RUL and quantiles `[n, 3]` in cycles.
@@ -178,8 +263,14 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
 
     def normalise(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Sensors `[batch, cycles, sensors]` normalised by their nearest regime, and that regime `[batch, cycles]`."""
-        regime = self.distances(rows).argmin(-2)
-        return (rows[..., self.form.settings :] - self.mean[regime]) / self.std[regime], regime
+        n = self.form.settings
+        if self.form.use == "regimes":
+            regime = self.distances(rows).argmin(-2)
+            return (rows[..., n:] - self.mean[regime]) / self.std[regime], regime
+        expected = self.mean[0]
+        if self.form.use == "continuous":
+            expected = expected + (rows[..., :n] - self.centres[0]) / self.scales @ self.slopes
+        return (rows[..., n:] - expected) / self.std[0], torch.zeros_like(rows[..., 0]).long()
 
     def distances(self, rows: Tensor) -> Tensor:
         """Squared distance of each row's settings from each regime's centre, in scales, `[batch, regimes, cycles]`."""
@@ -205,6 +296,8 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
 
     def estimate(self, inputs: Tensor) -> Tensor:
         """RUL, lower and upper quantile `[batch, 3]` in caps, from inputs `[batch, sensors + 1, window]`."""
+        if not self.architecture.hidden:
+            return self.by_perceptron(self.statistics(inputs))
         answer = self.by_lstm(inputs)
         return (answer + self.by_perceptron(self.statistics(inputs))) / 2.0 if self.architecture.perceptron else answer
 
@@ -216,11 +309,19 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
         return answer
 
     def by_perceptron(self, statistics: Tensor) -> Tensor:
-        """What the perceptron estimates by itself, as in `estimate`, from `statistics`."""
-        of_sensors = statistics[:, :-1].reshape(-1, self.form.sensors, 2 * len(self.widths) + 1)
+        """What the perceptron, or the mean of its members, estimates by itself, as in `estimate`, from `statistics`."""
+        answers = self.by_members(statistics)
+        return answers[0] if len(answers) == 1 else torch.stack(answers).mean(0)
+
+    def by_members(self, statistics: Tensor) -> list[Tensor]:
+        """What each perceptron estimates by itself, as in `estimate`, from `statistics`."""
+        if self.architecture.standardised:
+            statistics = (statistics - self.centre) / self.spread
+        of_sensors = statistics[:, :-1].reshape(-1, self.form.channels, 2 * len(self.widths) + 1)
         indices = self.perceptron_health(of_sensors).flatten(1)
-        answer: Tensor = self.perceptron(torch.cat([indices, statistics[:, -1:]], dim=-1))
-        return answer
+        shown = torch.cat([indices, statistics[:, -1:]], dim=-1)
+        members = self.perceptron if isinstance(self.perceptron, nn.ModuleList) else [self.perceptron]
+        return [member(shown) for member in members]
 
     def lstm_weights(self) -> list[Tensor]:
         """All weights that `by_lstm` uses."""
@@ -236,8 +337,8 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
         Sensors or health indices and a 1 for each row; where there are oldest rows, also how the former have changed
         since them, and the rows so far.
         """
-        is_row = inputs[:, self.form.sensors :]
-        shown = [self.lstm_health(inputs[:, : self.form.sensors]), is_row]
+        is_row = inputs[:, self.form.channels :]
+        shown = [self.lstm_health(inputs[:, : self.form.channels]), is_row]
         if self.architecture.oldest:
             changes = shown[0] - self.lstm_health(self.youth(inputs))
             shown += [changes * is_row, is_row.cumsum(-1) / AGE_UNIT]
@@ -245,10 +346,10 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
 
     def youth(self, inputs: Tensor) -> Tensor:
         """Each sensor's mean over the window's oldest rows, `[batch, sensors, 1]`."""
-        is_row = inputs[:, self.form.sensors :]
+        is_row = inputs[:, self.form.channels :]
         oldest = is_row * (is_row.cumsum(-1) <= self.architecture.oldest)
         sums = inputs @ oldest.transpose(1, 2)
-        return sums[:, : self.form.sensors] / sums[:, self.form.sensors :]
+        return sums[:, : self.form.channels] / sums[:, self.form.channels :]
 
     def statistics(self, inputs: Tensor) -> Tensor:
         """What the perceptron is shown: `[batch, sensors * (2 * widths + 1) + 1]`.
@@ -257,7 +358,7 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
         rows; at last the rows so far. The change is the least-squares slope times the width; where rows are missing it
         is made smaller by the square of the share that is there, as slopes over few rows are noise.
         """
-        of_sensors, of_rows = (inputs @ self.weighing).split([self.form.sensors, 1], dim=1)
+        of_sensors, of_rows = (inputs @ self.weighing).split([self.form.channels, 1], dim=1)
         sums, place_sums, _ = of_sensors.split(len(self.widths), dim=-1)
         rows, place_sum, square_sum = of_rows.split(len(self.widths), dim=-1)
         mean, place = sums / rows, place_sum / rows

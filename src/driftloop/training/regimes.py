@@ -11,7 +11,7 @@ A known regime is never changed, so that its id, and what a model has learnt abo
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,12 @@ from driftloop.errors import DataError
 from driftloop.fleet.runs import Run
 from driftloop.fleet.schema import Schema
 
+NO_SLOPES = np.zeros((0, 0), np.float32)
 RADIUS = 0.05
 MIN_SHARE = 0.005
+RIDGE = 0.01
+MARGIN = 0.1
+"""Share of a continuous setting's scale by which a new unit's may lie beyond what training units show."""
 MAX_LEADERS = 64
 """Bounds the work on settings that vary continuously; rows of later leaders belong to their nearest regime."""
 
@@ -43,6 +47,10 @@ class Regimes:
     """`[K, sensors]`, 1 for a sensor that varied within the regime, 0 for a constant one."""
     scales: NDArray[np.float64]
     """`[settings]`, raw units: what distances are measured in."""
+    slopes: NDArray[np.float32] = field(default_factory=NO_SLOPES.copy)
+    """`[settings, sensors]`: where settings are continuous, a sensor's change over the scale of each setting."""
+    known: NDArray[np.float32] = field(default_factory=NO_SLOPES.copy)
+    """`[2, settings]`: where settings are continuous, the lowest and highest ones that count as seen."""
 
     def __len__(self) -> int:
         return len(self.centres)
@@ -55,7 +63,9 @@ class Regimes:
 
 
 def find(runs: Sequence[Run], schema: Schema) -> Regimes:
-    """The regimes of these runs; raises DataError where there is none."""
+    """The regimes of these runs, or their regression on continuous settings; raises DataError where there is none."""
+    if schema.use_settings != "regimes":
+        return continuous(runs, schema)
     rows = np.concatenate([run.rows for run in runs]) if runs else np.zeros((0, schema.n_columns))
     sensors = np.zeros((0, schema.n_sensors), np.float32)
     nothing = Regimes(np.zeros((0, schema.n_settings), np.float32), sensors, sensors, sensors, scales_of(rows, schema))
@@ -76,6 +86,52 @@ def scales_of(rows: NDArray[np.float64], schema: Schema) -> NDArray[np.float64]:
             span = float(values.max() - values.min())
             scales[at] = span if span > 0 else max(abs(float(values[0])), 1.0)
     return scales
+
+
+def continuous(runs: Sequence[Run], schema: Schema) -> Regimes:
+    """One regime, in which the mean of each sensor is a linear function of the settings, fitted by ridge regression.
+
+    Each unit weighs the same. The penalty is RIDGE of the units' number, on settings in their scales: settings that
+    hardly vary among few units say little. Settings count as seen up to MARGIN of their scale beyond what the runs
+    show. Where the schema uses no settings the slopes are 0 and every setting counts as seen. Raises DataError where
+    there is no row. Source of the penalty: Hoerl & Kennard, "Ridge regression", Technometrics 12 (1970).
+    """
+    ordered = sorted(runs, key=lambda run: run.run_id)
+    if not ordered:
+        raise DataError("no operating regime can be found", remedy="train on at least one run with rows")
+    rows = np.concatenate([run.rows for run in ordered])
+    weight = np.concatenate([np.full(len(run.rows), 1.0 / len(run.rows)) for run in ordered])
+    settings, sensors = rows[:, : schema.n_settings], rows[:, schema.n_settings :]
+    given = np.isfinite(settings).all(axis=1) if schema.n_settings else np.ones(len(rows), dtype=bool)
+    if not given.any():
+        raise DataError("no row has all its settings", remedy="train on runs with settings, or use none of them")
+    scales = scales_of(rows, schema)
+    centre = np.average(settings[given], axis=0, weights=weight[given])
+    slopes = np.zeros((schema.n_settings, schema.n_sensors))
+    if schema.use_settings == "continuous":
+        place = (settings - centre) / scales
+        for at in range(schema.n_sensors):
+            use = given & np.isfinite(sensors[:, at])
+            if use.any():
+                slopes[:, at] = _ridge(place[use], sensors[use, at], weight[use], RIDGE * len(ordered))
+    expected = (np.where(np.isfinite(settings), settings, centre) - centre) / scales @ slopes
+    mean, std, varies = _statistics(sensors - expected)
+    span = MARGIN * scales
+    low, high = settings[given].min(axis=0, initial=np.inf) - span, settings[given].max(axis=0, initial=-np.inf) + span
+    return Regimes(
+        centre.astype(np.float32)[None], mean[None], std[None], varies[None], scales,
+        slopes.astype(np.float32), np.stack([low, high]).astype(np.float32),
+    )  # fmt: skip
+
+
+def _ridge(
+    place: NDArray[np.float64], values: NDArray[np.float64], weight: NDArray[np.float64], penalty: float
+) -> NDArray[np.float64]:
+    """Slopes `[settings]` of `values` `[n]` over `place` `[n, settings]`, with weights `[n]`."""
+    centred = place - np.average(place, axis=0, weights=weight)
+    moved = values - np.average(values, weights=weight)
+    gram = (centred * weight[:, None]).T @ centred + penalty * np.eye(place.shape[1])
+    return np.asarray(np.linalg.solve(gram, (centred * weight[:, None]).T @ moved))
 
 
 def extend(known: Regimes, runs: Sequence[Run]) -> Regimes:
