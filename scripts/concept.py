@@ -65,7 +65,7 @@ def table(engine: Answered, shift: int = 0) -> Floats:
     _, rul, lower, upper = engine
     true = np.arange(len(rul) - 1, -1, -1.0) * STRIDE - shift
     kept = true >= 0
-    return tabulate(rul[kept], lower[kept], upper[kept], true[kept])
+    return tabulate(rul[kept], lower[kept], upper[kept], true[kept], RUL_CAP)
 
 
 def false_alarms(live: Sequence[Answered], reference: Sequence[Floats], orders: int, seed: int) -> tuple[int, int]:

@@ -87,3 +87,14 @@ def tiny_config(*, seed: int = 0, steps: int = 60, **changes: object):  # type: 
         "threads": 1,
     }
     return TrainConfig(seed=seed, **(chosen | changes))
+
+
+FEATURES = ("prediction", *SCHEMA.columns, "regime")
+"""What is watched of an engine, in order."""
+
+
+def build_baseline(traces, weights=None, **named):  # type: ignore[no-untyped-def]
+    """The baseline of engines of C-MAPSS's schema."""
+    from driftloop.drift.baseline import build_baseline as of_any_fleet
+
+    return of_any_fleet(traces, SCHEMA, 125, weights, **named)

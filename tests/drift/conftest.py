@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from driftloop.drift.baseline import Baseline, build_baseline
+from driftloop.drift.baseline import Baseline
+from made_up import build_baseline
 
 from .engines import trace
 

@@ -10,16 +10,18 @@ from scipy.stats import betabinom
 from driftloop.drift.baseline import (
     Baseline,
     baseline_bytes,
-    build_baseline,
     decode_baseline,
     fit_mixture,
     read_baseline,
-    read_bins,
+    read_binner,
     read_weights,
-)  # fmt: skip
-from driftloop.drift.bins import FEATURES
+)
 from driftloop.drift.calibration import GRID, least_n, new_limit
 from driftloop.errors import BundleError
+from made_up import (
+    FEATURES,
+    build_baseline,  # fmt: skip
+)
 
 from .engines import lives, stream, tally, trace
 
@@ -147,5 +149,5 @@ def test_a_baseline_of_another_format_is_refused_but_its_bins_and_weights_are_re
     path.write_bytes(msgspec.json.encode(old))
     with pytest.raises(BundleError, match=r"format 1; .* reads 2 .*baseline refresh"):
         read_baseline(tmp_path)
-    assert read_bins(tmp_path) == two_domains.features
+    assert list(read_binner(tmp_path).features) == two_domains.features
     assert read_weights(tmp_path) == two_domains.weights

@@ -3,8 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftloop.drift.bins import FEATURES, Binner, FeatureBins, category_bins, numeric_bins
+from driftloop.drift.bins import Binner, FeatureBins, category_bins, numeric_bins
 from driftloop.errors import BundleError
+from made_up import FEATURES
 
 
 def binner(**edges: list[float]) -> Binner:

@@ -13,7 +13,7 @@ def engine(rng: np.random.Generator, *, shift: float = 0.0, cycles: int = 180, s
     error = scale * np.where(true < 125, rng.normal(0, 8) + rng.normal(0, 6, len(true)), rng.normal(0, 2, len(true)))
     rul = np.clip(np.minimum(true, 125) + error, 0, 125)
     kept = true - shift >= 0
-    return tabulate(rul[kept], rul[kept] - 20, rul[kept] + 20, (true - shift)[kept])
+    return tabulate(rul[kept], rul[kept] - 20, rul[kept] + 20, (true - shift)[kept], 125)
 
 
 def fleet(seed: int, count: int, **kind: float) -> list[np.ndarray]:
@@ -22,7 +22,7 @@ def fleet(seed: int, count: int, **kind: float) -> list[np.ndarray]:
 
 
 def test_an_engines_outcomes_are_counted_by_their_true_rul_capped():
-    table = tabulate([130, 20, 12], [120, 0, 11], [125, 19, 13], [300, 20, 10])
+    table = tabulate([130, 20, 12], [120, 0, 11], [125, 19, 13], [300, 20, 10], 125)
     assert table[:, 0].tolist() == [2, 0, 0, 0, 0, 1]
     assert table[-1].tolist() == [1, 5, 25, 1]
     assert table[0].tolist() == [2, 2, 4, 0]
@@ -31,7 +31,7 @@ def test_an_engines_outcomes_are_counted_by_their_true_rul_capped():
 @pytest.mark.parametrize("lists", [([], [], [], []), ([1.0], [0.0, 1.0], [2.0], [1.0])])
 def test_outcomes_that_do_not_fit_together_are_refused(lists: tuple[list[float], ...]):
     with pytest.raises(ValueError, match="an engine needs"):
-        tabulate(*lists)
+        tabulate(*lists, 125)
 
 
 def test_few_engines_or_no_reference_say_nothing():
@@ -122,7 +122,7 @@ def test_coverage_that_few_engines_lack_is_judged_by_more_than_its_spread():
         true = np.arange(179, -1, -5.0)
         wide = np.where(rng.random(len(true)) < (1.0 if rng.random() < 0.9 else 0.3), 20.0, -1.0)
         rul = np.minimum(true, 125) + rng.normal(0, 3, len(true))
-        return tabulate(rul, rul - wide, rul + wide, true)
+        return tabulate(rul, rul - wide, rul + wide, true, 125)
 
     rng = np.random.default_rng(0)
     reference, live = [patchy(rng) for _ in range(40)], [patchy(rng) for _ in range(8)]

@@ -23,7 +23,7 @@ def log(folder: Path, name: str, records: list[tuple[str, float]]) -> None:
 
 def test_the_newest_rows_of_the_version_are_taken(tmp_path: Path):
     log(tmp_path, "inference-0.jsonl", [("1", 0.0)] + [("2", float(i)) for i in range(5)])
-    rows = served_rows(tmp_path, "2", least=1)
+    rows = served_rows(tmp_path, "2", 24, least=1)
     assert rows.shape == (5, len(COLUMNS))
     assert rows[:, 0].tolist() == [0, 1, 2, 3, 4]
 
@@ -32,13 +32,13 @@ def test_a_line_cut_short_is_passed_over(tmp_path: Path):
     log(tmp_path, "inference-0.jsonl", [("2", 1.0)])
     with (tmp_path / "inference-0.jsonl").open("a") as file:
         file.write('{"model_version": "2", "row": [1, 2')
-    assert len(served_rows(tmp_path, "2", least=1)) == 1
+    assert len(served_rows(tmp_path, "2", 24, least=1)) == 1
 
 
 def test_more_rows_than_wanted_are_sampled(tmp_path: Path):
     for worker in (0, 1):
         log(tmp_path, f"inference-{worker}.jsonl", [("2", float(i)) for i in range(50)])
-    rows = served_rows(tmp_path, "2", 20, least=1)
+    rows = served_rows(tmp_path, "2", 24, 20, least=1)
     assert len(rows) == 20
     assert rows[:, 0].min() >= 30
 
@@ -46,14 +46,14 @@ def test_more_rows_than_wanted_are_sampled(tmp_path: Path):
 def test_too_few_requests_make_no_report(tmp_path: Path):
     log(tmp_path, "inference-0.jsonl", [("2", 1.0)] * (LEAST - 1))
     with pytest.raises(DriftloopError, match="holds 299 requests to model version 2; below 300, chance alone"):
-        served_rows(tmp_path, "2")
+        served_rows(tmp_path, "2", 24)
     log(tmp_path, "inference-1.jsonl", [("2", 1.0)])
-    assert len(served_rows(tmp_path, "2")) == LEAST
+    assert len(served_rows(tmp_path, "2", 24)) == LEAST
 
 
 def test_an_empty_log_is_said_with_its_folder(tmp_path: Path):
     with pytest.raises(DriftloopError, match="no requests to model version 2") as raised:
-        served_rows(tmp_path, "2")
+        served_rows(tmp_path, "2", 24)
     assert str(tmp_path) in str(raised.value)
 
 
@@ -104,7 +104,7 @@ def test_evidently_writes_both_files_and_names_the_column_that_moved(tmp_path: P
     reference, current = rng.normal(size=(600, 24)), rng.normal(size=(600, 24))
     reference[:, 7] = current[:, 7] = 5.0
     current[:, 4] += 3
-    result = make_report(current, reference, tmp_path, version="3", threshold=0.2)
+    result = make_report(current, reference, SCHEMA.columns, tmp_path, version="3", threshold=0.2)
     assert result["drifted"] == ["sensor_2"]
     assert json.loads((tmp_path / "report.json").read_text())["psi"]["sensor_2"] == result["psi"]["sensor_2"] > 1
     assert "<html" in (tmp_path / "report.html").read_text()[:200].lower()

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from driftloop.drift import verdict as verdict_module
-from driftloop.drift.baseline import Baseline, build_baseline
-from driftloop.drift.bins import FEATURES
+from driftloop.drift.baseline import Baseline
 from driftloop.drift.verdict import Streak, judge, measure, thresholds_at
 from driftloop.errors import BundleError
+from made_up import FEATURES, build_baseline
 
 from .engines import lives, stream, tally, trace
 

@@ -10,19 +10,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driftloop.drift import calibration
-from driftloop.drift.bins import FEATURES, PREDICTION, REGIME, Binner, FeatureBins, category_bins, numeric_bins
+from driftloop.drift.bins import (
+    PREDICTION,
+    REGIME,
+    SETTINGS_BEFORE,
+    Binner,
+    FeatureBins,
+    category_bins,
+    numeric_bins,
+)
 from driftloop.drift.calibration import Lives, Threshold
 from driftloop.drift.mixture import Components, by_group, fit
 from driftloop.drift.statistics import EPSILON, Floats, normal_scores, shares
 from driftloop.durable import decode_json
 from driftloop.errors import BundleError, JsonError
-from driftloop.fleets.cmapss.schema import SENSORS, SETTINGS
+from driftloop.fleet.labels import age_edges
+from driftloop.fleet.schema import Schema
 from driftloop.model.bundle import BASELINE
 
 FORMAT = 2
 """Of `baseline.json`; raised when what is in it changes."""
-AGES = (25, 50, 80, 125, 175)
-"""Remaining cycles at which an engine passes from one age band to the next; the first band is the oldest."""
+MANY_UNITS = 45
+"""With fewer reference units no rarer alarms are claimed than the units themselves can show."""
+CONSTANT_SHARE = 0.9
+"""Settings count as belonging to the unit where they never change in this share of the units."""
 CALIBRATION_ENGINES = 100
 """Engines of one domain that the bootstrap draws from; more only cost memory and time."""
 REFERENCE_ROLES = frozenset({"train", "early_stop", "calibrate"})
@@ -38,9 +49,9 @@ class Trace:
     prediction: NDArray[np.float32]
     """RUL in cycles, `[n]`."""
     settings: NDArray[np.float32]
-    """Raw settings, `[n, 3]`."""
+    """Raw settings, `[n, settings]`."""
     newest: NDArray[np.float32]
-    """Regime-normalised sensors, `[n, 21]`."""
+    """Normalised sensors, `[n, sensors]`."""
     regime: NDArray[np.int64]
     """Regime, `[n]`; -1 for one never seen."""
 
@@ -72,6 +83,10 @@ class FalseAlarms(msgspec.Struct, frozen=True):
     engines: int
     """Traffic is assumed to come from at least this many engines, in no particular order."""
     replicates: int
+    units: int | None = None
+    """Units that the baseline rests on; None in one that was made before this was said."""
+    bounded_by_units: bool = False
+    """Whether they are so few that they, and not the bootstrap, bound what is promised."""
 
 
 class Baseline(msgspec.Struct, frozen=True, kw_only=True, dict=True):
@@ -79,6 +94,12 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     format: int
     features: list[FeatureBins]
+    settings: int = SETTINGS_BEFORE
+    """How many of the features, after the prediction, are settings."""
+    setting_units: int | None = None
+    """Units whose settings never change, where nearly all are such: then new settings are counted in units."""
+    fleet: str | None = None
+    """Digest of the fleet's schema; None before fleets had one."""
     domains: list[Domain]
     weights: list[float]
     """Share of each domain in the traffic at the time of building, in the order of `domains`."""
@@ -99,7 +120,7 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     @cached_property
     def binner(self) -> Binner:
         """The bins, ready to count with."""
-        return Binner(self.features)
+        return Binner(self.features, self.settings)
 
     @cached_property
     def components(self) -> Components:
@@ -163,6 +184,7 @@ class _Kept(msgspec.Struct, frozen=True):
 
     features: list[FeatureBins]
     weights: list[float]
+    settings: int = SETTINGS_BEFORE
     format: int = 1
 
 
@@ -171,6 +193,8 @@ _REMEDY = "run `driftloop baseline refresh`"
 
 def build_baseline(
     traces: Sequence[Trace],
+    schema: Schema,
+    cap: int,
     weights: Sequence[float] | None = None,
     seed: int = 0,
     replicates: int = calibration.REPLICATES,
@@ -181,7 +205,11 @@ def build_baseline(
     `traces`: complete lives of engines of the roles train, early_stop and calibrate; any order gives the same
     baseline. `weights`: share of each domain in the traffic, in the order of the domains' numbers, any positive
     scale; None takes the shares of the engines. `requests_per_false_alarm` is what the thresholds promise (ARL0),
-    with a check every calibration.REQUESTS_PER_CHECK requests; `replicates` the size of the bootstrap.
+    with a check every calibration.REQUESTS_PER_CHECK requests; `replicates` the size of the bootstrap. `cap`, in steps,
+    is that of the labels. Of fewer than MANY_UNITS units no more is promised than one alarm in as many requests as one
+    unit more than they send in their lives: among units that are alike, the next is beyond all of U seen ones with
+    probability 1 / (U + 1), whatever a bootstrap of the U says (Wilks, "Determination of sample sizes for setting
+    tolerance limits", Annals of Mathematical Statistics 12, 1941). The thresholds are no looser for it.
     Raises ValueError for traces that are empty, of the roles gate or live, or for weights that do not fit.
     """
     traces = sorted(traces, key=lambda trace: (trace.domain, trace.run_id))
@@ -192,10 +220,11 @@ def build_baseline(
         raise ValueError(f"{strangers[0]} and {len(strangers) - 1} more engines only judge or send traffic")
     numbers = sorted({trace.domain for trace in traces})
     share = _domain_weights(traces, numbers, weights)
-    binner = Binner(_bins(traces, numbers, share))
-    domains = [domain_of([t for t in traces if t.domain == number], number, binner) for number in numbers]
+    ages = age_edges(cap)
+    binner = Binner(_bins(traces, numbers, share, schema), schema.n_settings)
+    domains = [domain_of([t for t in traces if t.domain == number], number, binner, ages) for number in numbers]
     components, start = _components(domains, binner), _start(domains, share)
-    lives = _lives(traces, numbers, binner, np.random.default_rng(seed))
+    lives = _lives(traces, numbers, binner, ages, np.random.default_rng(seed))
     exceedance = calibration.REQUESTS_PER_CHECK / requests_per_false_alarm
     scores = _scores(binner, start @ components.probabilities)
     thresholds = calibration.calibrate(
@@ -218,17 +247,18 @@ def build_baseline(
     return Baseline(
         format=FORMAT,
         features=list(binner.features),
+        settings=binner.settings,
+        setting_units=_setting_units(traces),
+        fleet=schema.digest,
         domains=domains,
         weights=[round(float(weight), 6) for weight in share],
-        ages=list(AGES),
+        ages=list(ages),
         thresholds=thresholds,
         min_n=min_n,
         power=power_by_n.get(min_n),
         power_by_n={str(n): round(power, 4) for n, power in power_by_n.items()},
         eps=EPSILON,
-        false_alarms=FalseAlarms(
-            requests_per_false_alarm, calibration.REQUESTS_PER_CHECK, calibration.ENGINES, replicates
-        ),
+        false_alarms=_promise(traces, requests_per_false_alarm, replicates),
         seed=seed,
     )
 
@@ -253,9 +283,9 @@ def decode_baseline(content: bytes, where: str = BASELINE) -> Baseline:
     total = baseline.binner.total
     good = len(baseline.weights) == len(baseline.domains) > 0 and len(baseline.thresholds) > 0
     good = good and all(len(age.counts) == total and age.rows > 0 for d in baseline.domains for age in d.ages)
-    triangle = len(FEATURES) * (len(FEATURES) + 1) // 2
-    good = good and all(len(t.psi) == len(t.ks) == len(FEATURES) for t in baseline.thresholds)
-    good = good and all([len(part) for part in t.shift] == [len(FEATURES)] * 2 for t in baseline.thresholds)
+    triangle = len(baseline.features) * (len(baseline.features) + 1) // 2
+    good = good and all(len(t.psi) == len(t.ks) == len(baseline.features) for t in baseline.thresholds)
+    good = good and all([len(part) for part in t.shift] == [len(baseline.features)] * 2 for t in baseline.thresholds)
     good = good and all([len(part) for part in t.covariance] == [triangle] * 2 for t in baseline.thresholds)
     if not good:
         raise BundleError("domains, bins and thresholds do not fit together", where=where)
@@ -267,16 +297,17 @@ def read_baseline(folder: Path) -> Baseline:
     return decode_baseline(_read(folder), str(folder / BASELINE))
 
 
-def read_bins(folder: Path) -> list[FeatureBins]:
+def read_binner(folder: Path) -> Binner:
     """The bins alone of a bundle's baseline, whatever its format, so that every bundle can be served and counted.
 
     Raises BundleError where the baseline is missing or damaged.
     """
-    return _decode_kept(folder).features
+    kept = _decode_kept(folder)
+    return Binner(kept.features, kept.settings)
 
 
 def read_weights(folder: Path) -> list[float]:
-    """The mixture weights alone of a bundle's baseline, whatever its format; raises BundleError as `read_bins`."""
+    """The mixture weights alone of a bundle's baseline, whatever its format; raises BundleError as `read_binner`."""
     return _decode_kept(folder).weights
 
 
@@ -315,7 +346,25 @@ def _domain_weights(traces: Sequence[Trace], numbers: list[int], weights: Sequen
     return np.asarray(millionths / 1e6)
 
 
-def _bins(traces: Sequence[Trace], numbers: list[int], share: Floats) -> list[FeatureBins]:
+def _promise(traces: Sequence[Trace], wanted: int, replicates: int) -> FalseAlarms:
+    """The false alarms that so many units can speak for: see `build_baseline`."""
+    units = len(traces)
+    sent = round((units + 1) * sum(len(trace.prediction) for trace in traces) / units)
+    few = units < MANY_UNITS and sent < wanted
+    return FalseAlarms(
+        sent if few else wanted, calibration.REQUESTS_PER_CHECK, calibration.ENGINES, replicates, units, few
+    )
+
+
+def _setting_units(traces: Sequence[Trace]) -> int | None:
+    """How many units there are, where nearly all of them have settings of their own that never change."""
+    if not traces[0].settings.shape[1]:
+        return None
+    constant = [bool((trace.settings == trace.settings[:1]).all()) for trace in traces]
+    return len(traces) if np.mean(constant) >= CONSTANT_SHARE else None
+
+
+def _bins(traces: Sequence[Trace], numbers: list[int], share: Floats, schema: Schema) -> list[FeatureBins]:
     # Edges follow the traffic, but every domain keeps a say in them: it may come back.
     say = (share + 1 / len(share)) / 2
     rows = np.array([sum(len(t.prediction) for t in traces if t.domain == number) for number in numbers])
@@ -326,20 +375,20 @@ def _bins(traces: Sequence[Trace], numbers: list[int], share: Floats) -> list[Fe
     newest = np.concatenate([trace.newest for trace in traces])
     regimes = max(int(trace.regime.max()) for trace in traces) + 1
     bins = [numeric_bins(PREDICTION, prediction, weight)]
-    bins += [numeric_bins(name, settings[:, i], weight) for i, name in enumerate(SETTINGS)]
-    bins += [numeric_bins(name, newest[:, i], weight) for i, name in enumerate(SENSORS)]
+    bins += [numeric_bins(name, settings[:, i], weight) for i, name in enumerate(schema.setting_names)]
+    bins += [numeric_bins(name, newest[:, i], weight) for i, name in enumerate(schema.sensor_names)]
     return [*bins, category_bins(REGIME, max(regimes, 1))]
 
 
-def _bands(cycles: int) -> NDArray[np.int64]:
+def _bands(cycles: int, ages: Sequence[int]) -> NDArray[np.int64]:
     """Age band of each row of a life of `cycles` rows."""
-    return np.searchsorted(AGES, np.arange(cycles - 1, -1, -1), side="right")
+    return np.searchsorted(ages, np.arange(cycles - 1, -1, -1), side="right")
 
 
-def domain_of(traces: Sequence[Trace], number: int, binner: Binner) -> Domain:
-    """The distributions of an operating domain from whole lives of its engines, on given bins."""
+def domain_of(traces: Sequence[Trace], number: int, binner: Binner, edges: Sequence[int]) -> Domain:
+    """The distributions of an operating domain from whole lives of its engines, on given bins; `edges` of age bands."""
     index = np.concatenate([_indices(trace, binner) for trace in traces])
-    band = np.concatenate([_bands(len(trace.prediction)) for trace in traces])
+    band = np.concatenate([_bands(len(trace.prediction), edges) for trace in traces])
     ages = []
     for age in np.unique(band):
         inside = index[band == age]
@@ -373,7 +422,9 @@ def _start(domains: Sequence[Domain], share: Floats) -> Floats:
     return np.array([w * age.rows / d.rows for d, w in zip(domains, share, strict=True) for age in d.ages])
 
 
-def _lives(traces: Sequence[Trace], numbers: list[int], binner: Binner, rng: np.random.Generator) -> Lives:
+def _lives(
+    traces: Sequence[Trace], numbers: list[int], binner: Binner, ages: Sequence[int], rng: np.random.Generator
+) -> Lives:
     chosen: list[Trace] = []
     for number in numbers:
         members = [trace for trace in traces if trace.domain == number]
@@ -384,15 +435,15 @@ def _lives(traces: Sequence[Trace], numbers: list[int], binner: Binner, rng: np.
     length = np.array([len(trace.prediction) for trace in chosen])
     start = np.concatenate([[0], np.cumsum(length)[:-1]])
     cumulative = np.zeros((int(length.sum()) + 1, binner.total), dtype=np.int32)
-    by_age = np.zeros((len(chosen), len(AGES) + 1, binner.total))
-    age_rows = np.zeros((len(chosen), len(AGES) + 1))
+    by_age = np.zeros((len(chosen), len(ages) + 1, binner.total))
+    age_rows = np.zeros((len(chosen), len(ages) + 1))
     for engine, trace in enumerate(chosen):
         index = _indices(trace, binner) + binner.offsets
         rows = np.arange(len(index))[:, None]
         cumulative[1 + start[engine] + rows, index] = 1
-        band = _bands(len(index))
+        band = _bands(len(index), ages)
         np.add.at(by_age[engine], (band[:, None], index), 1)
-        age_rows[engine] = np.bincount(band, minlength=len(AGES) + 1)
+        age_rows[engine] = np.bincount(band, minlength=len(ages) + 1)
     np.cumsum(cumulative, axis=0, out=cumulative)
     domain = np.array([numbers.index(trace.domain) for trace in chosen])
     return Lives(cumulative, start, length, domain, by_age, age_rows)

@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from driftloop.errors import BundleError
-from driftloop.fleets.cmapss.schema import SENSORS, SETTINGS
 
 PREDICTION, REGIME = "prediction", "regime"
-FEATURES = (PREDICTION, *SETTINGS, *SENSORS, REGIME)
-"""What is watched, in this order: the prediction in cycles, raw settings, regime-normalised sensors of the newest
-row, and the operating regime."""
+"""The first and the last of what is watched; between them raw settings, then normalised sensors of the newest row."""
+SETTINGS_BEFORE = 3
+"""Settings of a baseline that was made before it said how many there are."""
 QUANTILES = 10
 CONSTANT_TOLERANCE = 1e-4
 """Deciles nearer than this, relative to max(1, |value|), make a constant: float32 arithmetic differs between kernels
@@ -41,16 +40,22 @@ class FeatureBins(msgspec.Struct, frozen=True):
 class Binner:
     """Puts rows into bins; made once per model version, then cheap for batches of any size."""
 
-    def __init__(self, features: Sequence[FeatureBins]) -> None:
-        """`features`: the prediction, the columns in order, the regime. Raises BundleError where they are not, or an
-        edge is out of order."""
+    def __init__(self, features: Sequence[FeatureBins], settings: int = SETTINGS_BEFORE) -> None:
+        """`features`: the prediction, `settings` settings, sensors, the regime. Raises BundleError where they are not,
+        or where an edge is out of order."""
         self.names = tuple(feature.name for feature in features)
-        """Of the features, in order."""
-        if len(self.names) < 2 or (self.names[0], self.names[-1]) != (PREDICTION, REGIME):
-            raise BundleError(f"the bins are of {list(self.names)}, not of {PREDICTION}, the columns and {REGIME}")
+        """What is watched, in order."""
+        if len(features) < settings + 3 or (self.names[0], self.names[-1]) != (PREDICTION, REGIME):
+            what = f"not of the {PREDICTION}, {settings} settings, sensors and the {REGIME}"
+            raise BundleError(f"the bins are of {list(self.names)}, {what}", remedy="rebuild the baseline")
         for feature in features:
             _check(feature)
-        self.features = tuple(features)
+        self.features, self.settings = tuple(features), settings
+        place = np.arange(len(features))
+        self.is_sensor = (place > settings) & (place < len(features) - 1)
+        """`[F]`"""
+        self.is_operation = ~self.is_sensor & (place > 0)
+        """Settings and regime: how a unit is run, `[F]`."""
         self.sizes = np.array([feature.bins for feature in features])
         """Bins of each feature, `[F]`."""
         self.offsets = np.concatenate([[0], np.cumsum(self.sizes)[:-1]])

@@ -126,14 +126,18 @@ def report(
         raise DriftloopError("no model is in production", remedy="register one with `driftloop train`")
     baseline = read_baseline(model.folder)
     weights = dict(zip((domain.domain for domain in baseline.domains), baseline.weights, strict=True))
-    current = made.served_rows(configured.state_dir / "inference", version or model.version, rows)
+    schema = read_metadata(model.folder).schema
+    inference = configured.state_dir / "inference"
+    current = made.served_rows(inference, version or model.version, schema.n_columns, rows)
     reference = made.training_rows(
         open_archive(configured.archive_location, configured.schema),
         read_metadata(model.folder).manifest,
         weights,
         rows,
     )
-    result = made.make_report(current, reference, to, version=version or model.version, threshold=threshold)
+    result = made.make_report(
+        current, reference, schema.columns, to, version=version or model.version, threshold=threshold
+    )
     if configured.pushgateway_url:
         made.push(result, configured.pushgateway_url)
     if as_json:

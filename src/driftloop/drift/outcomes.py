@@ -25,13 +25,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from driftloop.drift.statistics import Floats
-from driftloop.fleets.cmapss.schema import RUL_CAP
+from driftloop.fleet.labels import bands, capped
 
 DRIFT, NO_DRIFT, NOT_ENOUGH_DATA = "drift", "no_drift", "not_enough_data"
 RMSE, BIAS, COVERAGE = "rmse", "bias", "coverage"
 
-BANDS = (25, 50, 75, 100, RUL_CAP)
-"""Cycles of true RUL that bound the bands within which errors are alike; the last band is the labels' cap."""
 LEAST, MOST = 8, 50
 """Completed engines that a verdict needs, and the newest ones that it looks at."""
 LEAST_REFERENCE = 5
@@ -75,19 +73,21 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     """By name: `rmse` and `bias` in cycles, `coverage` as a share; empty without enough data."""
 
 
-def tabulate(rul: ArrayLike, lower: ArrayLike, upper: ArrayLike, true: ArrayLike) -> Floats:
+def tabulate(rul: ArrayLike, lower: ArrayLike, upper: ArrayLike, true: ArrayLike, cap: int) -> Floats:
     """One engine's outcomes `[n]`, as sums per band of true RUL: `[bands, (number, error, square, inside)]`.
 
-    True RUL above the labels' cap counts as the cap. Raises ValueError for unequal lengths or no outcome.
+    Errors are alike within the bands of driftloop.fleet.labels. True RUL above `cap`, in steps, counts as the cap.
+    Raises ValueError for unequal lengths or no outcome.
     """
     predicted, low, high = (np.asarray(values, dtype=np.float64) for values in (rul, lower, upper))
-    label = np.minimum(np.asarray(true, dtype=np.float64), RUL_CAP)
+    label = capped(np.asarray(true, dtype=np.float64), cap)
     if not len(label) or not predicted.shape == low.shape == high.shape == label.shape == (len(label),):
         raise ValueError("an engine needs as many predictions and intervals as labels, and at least one")
     error = predicted - label
     values = np.stack([np.ones_like(error), error, error**2, (low <= label) & (label <= high)], axis=1)
-    table = np.zeros((len(BANDS) + 1, 4))
-    np.add.at(table, np.searchsorted(BANDS, label, side="right"), values)
+    starts = [first for first, _ in bands(cap)]
+    table = np.zeros((len(starts), 4))
+    np.add.at(table, np.searchsorted(starts[1:], label, side="right"), values)
     return table
 
 
@@ -100,9 +100,8 @@ def judge(
     in any positive scale, by default the same for all.
     """
     known = np.array([table[:, _COUNT].sum() > 0 for table in reference], dtype=bool)
-    tables = np.array([table for table, use in zip(reference, known, strict=True) if use]).reshape(
-        -1, len(BANDS) + 1, 4
-    )
+    shape = next((table.shape for table in (*live, *reference)), (1, 4))
+    tables = np.array([table for table, use in zip(reference, known, strict=True) if use]).reshape(-1, *shape)
     seen = tables[:, :, _COUNT].sum(axis=0) > 0
     newest = [table * seen[:, None] for table in reversed(live)]
     newest = [table for table in newest if table[:, _COUNT].sum() > 0][:MOST]

@@ -22,7 +22,6 @@ from driftloop.durable import NOT_JSON, now, write_atomically, write_json
 from driftloop.environment import reach_directly
 from driftloop.errors import DriftloopError
 from driftloop.fleet.archive import Archive
-from driftloop.fleets.cmapss.schema import COLUMNS
 from driftloop.model.bundle import ManifestEntry
 
 ROWS = 5000
@@ -38,25 +37,25 @@ Rows = NDArray[np.float64]
 
 class _Line(msgspec.Struct):
     model_version: str
-    row: list[float]
+    row: list[float | None]
 
 
-def served_rows(folder: Path, version: str, most: int = ROWS, *, least: int = LEAST) -> Rows:
-    """The newest rows `[n, 24]` that a model version was asked about, from the inference log in `folder`.
+def served_rows(folder: Path, version: str, columns: int, most: int = ROWS, *, least: int = LEAST) -> Rows:
+    """The newest rows `[n, columns]` that a model version was asked about, from the inference log in `folder`.
 
     Of each server's log the newest are taken. Raises DriftloopError where there are fewer than `least`.
     """
     decoder = msgspec.json.Decoder(_Line)
-    rows: list[list[float]] = []
+    rows: list[list[float | None]] = []
     for path in sorted(folder.glob("*.jsonl")):
-        newest: deque[list[float]] = deque(maxlen=most)
+        newest: deque[list[float | None]] = deque(maxlen=most)
         with path.open("rb") as file:
             for line in file:
                 try:
                     record = decoder.decode(line)
                 except NOT_JSON:
                     continue  # cut short by a crash, or damaged
-                if record.model_version == version and len(record.row) == len(COLUMNS):
+                if record.model_version == version and len(record.row) == columns:
                     newest.append(record.row)
         rows += newest
     if len(rows) < least:
@@ -72,7 +71,7 @@ def served_rows(folder: Path, version: str, most: int = ROWS, *, least: int = LE
 def training_rows(
     archive: Archive, manifest: Sequence[ManifestEntry], weights: Mapping[int, float], most: int = ROWS
 ) -> Rows:
-    """A fixed sample `[n <= most, 24]` of the rows that a model was trained on.
+    """A fixed sample `[n <= most, columns]` of the rows that a model was trained on.
 
     Each operating domain has its share `weights[domain]` of the sample, as it has in the baseline: against all
     training rows alike, a fleet that the model knows well would look like drift.
@@ -86,28 +85,30 @@ def training_rows(
     return np.concatenate(parts)
 
 
-def make_report(current: Rows, reference: Rows, folder: Path, *, version: str, threshold: float) -> dict[str, Any]:
-    """Compare `current` with `reference`, both `[n, 24]`; writes report.html and report.json into `folder`.
+def make_report(
+    current: Rows, reference: Rows, columns: Sequence[str], folder: Path, *, version: str, threshold: float
+) -> dict[str, Any]:
+    """Compare `current` with `reference`, both `[n, columns]`; writes report.html and report.json into `folder`.
 
     Returns {"model_version", "rows", "reference_rows", "threshold", "psi": {column: value}, "drifted": [columns]}.
     """
     pandas, evidently = _import()
     from evidently.presets import DataDriftPreset
 
-    definition = evidently.DataDefinition(numerical_columns=list(COLUMNS))
+    definition = evidently.DataDefinition(numerical_columns=list(columns))
 
     def dataset(rows: Rows) -> Any:
-        return evidently.Dataset.from_pandas(pandas.DataFrame(rows, columns=list(COLUMNS)), data_definition=definition)
+        return evidently.Dataset.from_pandas(pandas.DataFrame(rows, columns=list(columns)), data_definition=definition)
 
     # Method and threshold are set: the automatic choice changes with the number of rows.
-    preset = DataDriftPreset(columns=list(COLUMNS), num_method="psi", num_threshold=threshold)
+    preset = DataDriftPreset(columns=list(columns), num_method="psi", num_threshold=threshold)
     with warnings.catch_warnings():
         # Constant columns have no correlation, which is no news.
         warnings.simplefilter("ignore", RuntimeWarning)
         snapshot = evidently.Report([preset]).run(dataset(current), dataset(reference))
         html, figures = snapshot.get_html_str(as_iframe=False), json.loads(snapshot.json())
     by_column = {metric["config"].get("column"): metric["value"] for metric in figures["metrics"]}
-    psi = {column: round(float(by_column[column]), 5) for column in COLUMNS}
+    psi = {column: round(float(by_column[column]), 5) for column in columns}
     result = {
         "time": now(),
         "model_version": version,

@@ -9,10 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from driftloop.drift import calibration
 from driftloop.drift.baseline import Baseline
-from driftloop.drift.bins import FEATURES, PREDICTION, REGIME
 from driftloop.drift.mixture import by_group, fit
 from driftloop.drift.statistics import Floats, conditional, ks, psi, shares, shifts
-from driftloop.fleets.cmapss.schema import SENSORS, SETTINGS
 from driftloop.protocol.causes import FLEET_CHANGE, SENSOR_FAULT, CauseKind
 
 DRIFT, NO_DRIFT, FLEET_AGE, NOT_ENOUGH_DATA = "drift", "no_drift", "fleet_age", "not_enough_data"
@@ -33,9 +31,6 @@ ENDS_BELOW = 0.8
 CONFIRMATIONS = 3
 """Checks in a row that must say a sensor fault before it is reported, or a change of the fleet before it takes a sensor
 fault's place: in its first seconds one can look like the other, and only the second is trained on."""
-
-_SENSOR = np.isin(FEATURES, SENSORS)
-_OPERATION = np.isin(FEATURES, (*SETTINGS, REGIME))
 
 
 class FeatureVerdict(msgspec.Struct, frozen=True):
@@ -163,7 +158,7 @@ def measure(flat: NDArray[np.int64], baseline: Baseline) -> Measured:
         shift=shift,
         new=new,
         limits=limits,
-        score=np.maximum(score, _new_score(new, limits)),
+        score=np.maximum(score, _new_score(new, limits, baseline.binner.is_operation)),
         age_shift=calibration.age_shift(weights, components, baseline.start) / limits.age,
     )
 
@@ -231,13 +226,13 @@ def _judge(flat: NDArray[np.int64], baseline: Baseline) -> Verdict:
             )
             for i, (name, row) in enumerate(
                 zip(
-                    FEATURES,
+                    baseline.binner.names,
                     zip(found.psi, found.ks, *found.shift, limits.psi, limits.ks, *limits.shift, strict=True),
                     strict=True,
                 )
             )
         ],
-        blamed=[FEATURES[i] for i in order] if verdict == DRIFT else [],
+        blamed=[baseline.binner.names[i] for i in order] if verdict == DRIFT else [],
         kind=kind,
         stuck=_stuck(found.live, found.expected, baseline) if n >= calibration.GRID[0] else [],
         mixture=_named(
@@ -264,9 +259,9 @@ def thresholds_at(baseline: Baseline, n: ArrayLike) -> Limits:
     above = np.minimum(below + 1, len(grid) - 1)
     part = (at - grid[below]) / np.maximum(grid[above] - grid[below], 1e-300)
     limits = np.exp(values[below] + part[..., None] * (values[above] - values[below]))
-    count = len(FEATURES)
+    count = len(baseline.features)
     shift = baseline.shift_limits[_calibrated(baseline, n)]
-    new = calibration.new_limit(n, baseline.rows, baseline.new_exceedance).astype(np.float64) - 0.5
+    new = _new_limit(baseline, np.asarray(n))
     return Limits(limits[..., :count], limits[..., count : 2 * count], shift, limits[..., -1], new)
 
 
@@ -276,9 +271,23 @@ def _score(distance_psi: Floats, distance_ks: Floats, shift: Floats, limits: Lim
     return np.asarray(np.max(parts, axis=0))
 
 
-def _new_score(new: NDArray[np.int64], limits: Limits) -> Floats:
+def _new_limit(baseline: Baseline, n: NDArray[np.int64]) -> Floats:
+    """How many of `n` `[...]` requests must bring new settings, midway between the last count without an alarm and the
+    first with one.
+
+    Where settings belong to the unit, units are counted, and not the many requests of each: traffic is assumed to come
+    from calibration.ENGINES of them, each sending as much.
+    """
+    if baseline.setting_units is None:
+        return calibration.new_limit(n, baseline.rows, baseline.new_exceedance).astype(np.float64) - 0.5
+    units = calibration.new_limit(calibration.ENGINES, baseline.setting_units, baseline.new_exceedance)
+    units = np.minimum(units, calibration.ENGINES)
+    return np.maximum((units.astype(np.float64) - 0.5) * n / calibration.ENGINES, 1.5)
+
+
+def _new_score(new: NDArray[np.int64], limits: Limits, is_operation: NDArray[np.bool_]) -> Floats:
     """How many requests are new in units of their threshold, `[..., F]`; 0 for features that vary between engines."""
-    return np.asarray(np.where(_OPERATION, new / limits.new[..., None], 0.0))
+    return np.asarray(np.where(is_operation, new / limits.new[..., None], 0.0))
 
 
 def _calibrated(baseline: Baseline, n: ArrayLike) -> NDArray[np.int64]:
@@ -293,9 +302,10 @@ def _settings_misreported(found: Measured, baseline: Baseline) -> bool:
     Sensors that are constant in all known regimes tell, of whom elsewhere each request is new.
     """
     new, offsets = found.new, baseline.binner.offsets
-    could_tell = np.logical_or.reduceat(baseline.new, offsets)[_SENSOR].any()
-    silent = new[_SENSOR].max() < new[_OPERATION].max() / 2 and found.score[_SENSOR].max() <= OTHERS_BELOW
-    return bool(could_tell and silent and new[_OPERATION].max() > found.limits.new)
+    sensor, operation = baseline.binner.is_sensor, baseline.binner.is_operation
+    could_tell = np.logical_or.reduceat(baseline.new, offsets)[sensor].any()
+    silent = new[sensor].max() < new[operation].max() / 2 and found.score[sensor].max() <= OTHERS_BELOW
+    return bool(could_tell and silent and new[operation].max() > found.limits.new)
 
 
 def _faulty_sensor(found: Measured, baseline: Baseline) -> int | None:
@@ -304,7 +314,7 @@ def _faulty_sensor(found: Measured, baseline: Baseline) -> int | None:
     A fault can stand out most in a healthy sensor that otherwise goes with the faulty one. Where either explains
     everything, it is the one whose own distribution has changed more.
     """
-    suspects = np.argsort(-np.where(_SENSOR, found.score, -1.0), kind="stable")[:SUSPECTS]
+    suspects = np.argsort(-np.where(baseline.binner.is_sensor, found.score, -1.0), kind="stable")[:SUSPECTS]
     if found.score[suspects[0]] <= 1:
         return None
     explaining = [int(i) for i in suspects if _left_without(int(i), found, baseline) <= OTHERS_BELOW]
@@ -315,8 +325,9 @@ def _faulty_sensor(found: Measured, baseline: Baseline) -> int | None:
 def _left_without(suspect: int, found: Measured, baseline: Baseline) -> float:
     """The largest score of what neither is `suspect` nor computed from it, with the suspect left out of the fit."""
     offsets = baseline.binner.offsets
-    others = np.ones(len(FEATURES), dtype=bool)
-    others[[FEATURES.index(PREDICTION), suspect]] = False
+    others = np.ones(len(baseline.features), dtype=bool)
+    # The prediction, which comes first, is computed from it.
+    others[[0, suspect]] = False
     weights = fit(found.live, baseline.components, baseline.start, others)
     expected = weights @ baseline.components.probabilities
     # The others must explain each other without it.
@@ -324,15 +335,17 @@ def _left_without(suspect: int, found: Measured, baseline: Baseline) -> float:
     without = np.where((others[:, None] & others) | np.eye(len(others), dtype=bool), covariance, 0.0)
     shift = conditional(shifts(found.live, expected, baseline.scores, offsets), calibration.precision_of(without))
     distances = psi(found.live, expected, offsets, baseline.eps), ks(found.live, expected, offsets)
-    score = np.maximum(_score(*distances, shift, found.limits), _new_score(found.new, found.limits))
+    score = np.maximum(
+        _score(*distances, shift, found.limits), _new_score(found.new, found.limits, baseline.binner.is_operation)
+    )
     return float(score[others].max())
 
 
 def _stuck(live: Floats, expected: Floats, baseline: Baseline) -> list[str]:
     offsets = baseline.binner.offsets
     largest, usual = np.maximum.reduceat(live, offsets), np.maximum.reduceat(expected, offsets)
-    stuck = _SENSOR & (largest >= STUCK_LIVE) & (usual <= STUCK_EXPECTED)
-    return [FEATURES[i] for i in np.flatnonzero(stuck)]
+    stuck = baseline.binner.is_sensor & (largest >= STUCK_LIVE) & (usual <= STUCK_EXPECTED)
+    return [baseline.binner.names[i] for i in np.flatnonzero(stuck)]
 
 
 def _named(names: list[str], values: Floats) -> dict[str, float]:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 AUTO_SHARE = 0.6
 """Share of the median life that `auto` caps labels at; C-MAPSS's usual cap is that share of its lives."""
 LEAST_CAP = 10
+AGE_SHARES = (0.2, 0.4, 0.64, 1.0, 1.4)
 N_BANDS = 5
 """Bands of equal width below the cap."""
 
@@ -40,6 +41,14 @@ def bands(cap: int) -> tuple[tuple[int, int], ...]:
     edges = [min(round(k * cap / N_BANDS), cap - 1) for k in range(1, N_BANDS)] + [cap - 1]
     starts = [0, *(edge + 1 for edge in edges[:-1])]
     return (*((low, high) for low, high in zip(starts, edges, strict=True) if low <= high), (cap, cap))
+
+
+def age_edges(cap: int) -> tuple[int, ...]:
+    """Remaining steps at which a unit passes from one age band to the next; the first band is the oldest.
+
+    They bound how the fleet's make-up is told from drift: three below the cap, the cap itself, and one above.
+    """
+    return tuple(sorted({max(1, round(share * cap)) for share in AGE_SHARES}))
 
 
 def window_ends(rows: int, stride: int) -> NDArray[np.int64]:

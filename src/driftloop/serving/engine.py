@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import ArrayLike, NDArray
 
-from driftloop.drift.baseline import read_bins
+from driftloop.drift.baseline import read_binner
 from driftloop.drift.bins import PREDICTION, REGIME, Binner
 from driftloop.durable import now
 from driftloop.errors import BundleError
@@ -197,7 +197,7 @@ def load(folder: Path, version: str, expected_digest: str | None = None) -> Onnx
     metadata = bundle.read_metadata(folder)
     if metadata.window < 1:
         raise BundleError(f"window is {metadata.window}; at least 1 is needed", where=str(folder / bundle.METADATA))
-    binner = Binner(read_bins(folder))
+    binner = read_binner(folder)
     watched = (PREDICTION, *metadata.schema.columns, REGIME)
     if binner.names != watched:
         raise BundleError(f"the bins are of {list(binner.names)}, not of {list(watched)}", where=str(folder))

@@ -102,7 +102,7 @@ def build_bundle(
     _write_checkpoint(folder, arrays)
     schema, cap = trained.schema, trained.network.form.cap
     model = Model(answers.open_session(folder / MODEL), config.architecture.window, schema, cap)
-    baseline = build_baseline(traces(model, runs, manifest), weights, seed=config.seed)
+    baseline = build_baseline(traces(model, runs, manifest), schema, cap, weights, seed=config.seed)
     durable.write_atomically(folder / BASELINE, baseline_bytes(baseline))
     bundle.write_metadata(
         folder,
@@ -142,7 +142,11 @@ def rebuild_baseline(folder: Path, archive: Archive) -> bytes:
         weights: list[float] | None = read_weights(folder)
     except BundleError:
         weights = None
-    return baseline_bytes(build_baseline(traces(model, runs, metadata.manifest), weights, seed=metadata.seed))
+    return baseline_bytes(
+        build_baseline(
+            traces(model, runs, metadata.manifest), metadata.schema, metadata.cap, weights, seed=metadata.seed
+        )
+    )
 
 
 def git_commit() -> str | None:

@@ -94,7 +94,7 @@ def champion(subset: str, runs: Sequence[Run], split: int, folder: Path, *, step
         Trace(run.run_id, 0, run.role, life.prediction, life.settings, life.newest, life.regime)
         for run, life in zip(chosen, reference.each(), strict=True)
     ]
-    return Champion(subset, split, kept, model, build_baseline(traces, seed=split), reference)
+    return Champion(subset, split, kept, model, build_baseline(traces, SCHEMA, RUL_CAP, seed=split), reference)
 
 
 def _train(runs: Sequence[Run], split: int, folder: Path, steps: int | None) -> None:

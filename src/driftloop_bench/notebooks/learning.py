@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from driftloop.drift.baseline import read_baseline
-from driftloop.drift.bins import FEATURES, Binner
+from driftloop.drift.bins import Binner
 from driftloop.drift.source import ScrapeSource
 from driftloop.errors import DriftloopError
 from driftloop.fleet.runs import Run
@@ -260,7 +260,7 @@ def _ask(model: Model, rows: Sequence[NDArray[np.float64]]) -> tuple[NDArray[Any
 def _counted(source: ScrapeSource, version: str, binner: Binner) -> NDArray[np.int64]:
     """What the server has counted for a version so far, in the binner's flat order."""
     total = [0] * binner.total
-    start = dict(zip(FEATURES, binner.offsets.tolist(), strict=True))
+    start = dict(zip(binner.names, binner.offsets.tolist(), strict=True))
     for bins in source.read(version).values():
         for (feature, index), count in bins.items():
             total[start[feature] + index] += count

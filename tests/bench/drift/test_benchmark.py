@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from driftloop.drift.baseline import REFERENCE_ROLES, Trace, build_baseline
-from driftloop.drift.bins import FEATURES
+from driftloop.drift.baseline import REFERENCE_ROLES, Trace
 from driftloop.drift.source import Window
 from driftloop.fleet.roles import with_role
 from driftloop.fleet.runs import Run
@@ -25,6 +24,7 @@ from driftloop_bench.drift.run import Plan, changed, episodes, healthy, run
 from driftloop_bench.drift.scenarios import OLD, YOUNG, Scenario, World, aged_fleet, traffic
 from driftloop_bench.drift.traffic import Engines, engines, requests, snapshots, windows
 from driftloop_bench.experiment.traffic import spread_within_regimes
+from made_up import FEATURES, build_baseline
 
 PLAN = Plan(
     requests=4_000, splits=1, streams=2, subsets=("FD001", "FD002"), sensors=1, compared=1, calibrated=2_000, seed=3

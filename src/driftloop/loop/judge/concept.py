@@ -32,7 +32,6 @@ from driftloop.errors import DriftloopError
 from driftloop.fleet.archive import Archive
 from driftloop.fleet.runs import Run
 from driftloop.fleet.schema import Schema
-from driftloop.fleets.cmapss.schema import N_SETTINGS
 from driftloop.loop.events import EventLog
 from driftloop.loop.feedback import FeedbackLog
 from driftloop.loop.judge import evaluation
@@ -229,18 +228,23 @@ class ConceptWatch:
         """Ask the model about one run, at the cycles that the gate asks for, and count its rows."""
         assert self._model is not None
         found = answers.evaluate(self._model, [run], stride=evaluation.STRIDE, threads=1)
-        self._tables[run.run_id] = outcomes.tabulate(found.rul, found.lower, found.upper, found.true)
+        self._tables[run.run_id] = outcomes.tabulate(found.rul, found.lower, found.upper, found.true, self._model.cap)
         self._counts[run.run_id] = model.baseline.binner.counts(
-            found.rul, run.rows[found.cycle - 1, :N_SETTINGS], found.newest, found.regime
+            found.rul, run.rows[found.cycle - 1, : self._model.schema.n_settings], found.newest, found.regime
         )
 
     def _table(self, engine: str) -> Floats:
         if engine in self._tables:
             return self._tables[engine]
         assert self._version is not None
+        assert self._model is not None
         known = self._feedback.outcomes(engine, self._version)
         return outcomes.tabulate(
-            [o.rul for o in known], [o.lower for o in known], [o.upper for o in known], [o.true_rul for o in known]
+            [o.rul for o in known],
+            [o.lower for o in known],
+            [o.upper for o in known],
+            [o.true_rul for o in known],
+            self._model.cap,
         )
 
     def _inputs(self, model: Model, engines: Sequence[str]) -> Verdict | None:

@@ -65,6 +65,6 @@ def with_new_domain(baseline: Baseline, champion: Path, plan: Plan) -> Baseline:
     chosen = {entry.run_id for entry in entries}
     model = answers.open_model(champion)
     traces = answers.traces(model, [run for run in plan.new if run.run_id in chosen], entries)
-    domain = domain_of(traces, entries[0].domain, baseline.binner)
+    domain = domain_of(traces, entries[0].domain, baseline.binner, baseline.ages)
     domains = [*baseline.domains, domain]
     return msgspec.structs.replace(baseline, domains=domains, weights=[1.0 / len(domains)] * len(domains))
