@@ -150,10 +150,10 @@ def load_checkpoint(folder: Path, architecture: Architecture, extended_by: Seque
     Raises BundleError where the file is missing, damaged or of another architecture.
     """
     path = folder / CHECKPOINT
-    metadata = read_metadata(folder)
-    form = Form.of(metadata.schema, metadata.cap)
     try:
         arrays = durable.read_arrays(path)
+        metadata = read_metadata(folder)
+        form = Form.of(metadata.schema, metadata.cap)
         scales = arrays["scales"].astype(np.float64)
         known = Regimes(
             arrays["centres"], arrays["mean"], arrays["std"], arrays["varies"], scales,
@@ -161,7 +161,7 @@ def load_checkpoint(folder: Path, architecture: Architecture, extended_by: Seque
         )  # fmt: skip
         weights = {name: torch.from_numpy(value) for name, value in arrays.items()}
         RulNetwork(architecture, known, form).load_state_dict(weights)
-    except (OSError, DataError, ValueError, TypeError, KeyError, RuntimeError) as error:
+    except (OSError, DataError, BundleError, ValueError, TypeError, KeyError, RuntimeError) as error:
         raise BundleError(
             f"cannot be used for a warm start: {error}", where=str(path), remedy="train in full instead"
         ) from error
