@@ -13,7 +13,7 @@ from driftloop.errors import BundleError, DataError
 from driftloop.fleet.runs import Run, windows
 from driftloop.fleets.cmapss.schema import RUL_CAP
 from driftloop.model.bundle import CHECKPOINT
-from driftloop.training import export
+from driftloop.training import descent, export
 from driftloop.training import train as training
 from driftloop.training.build import build_bundle, first_manifest
 from driftloop.training.network import Architecture
@@ -223,14 +223,14 @@ def test_a_loaded_checkpoint_answers_as_before(champion: Path, new_runs: list[Ru
 
 
 def test_replayed_batches_hold_the_stated_share_of_old_windows() -> None:
-    batches = training._replaying(50, 200, replace(CONFIG, batch=40, replay=0.25), np.random.default_rng(0))
+    batches = descent.replaying(50, 200, replace(CONFIG, batch=40, replay=0.25), np.random.default_rng(0))
     for _ in range(20):
         batch = next(batches)
         assert ((batch < 50).sum(), len(batch)) == (10, 40)
 
 
 def test_every_window_comes_once_before_any_comes_again() -> None:
-    batches = training._shuffled(30, 10, np.random.default_rng(0))
+    batches = descent.shuffled(30, 10, np.random.default_rng(0))
     assert sorted(np.concatenate([next(batches) for _ in range(3)])) == list(range(30))
 
 

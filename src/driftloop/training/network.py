@@ -189,12 +189,12 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
         rows = rows.clamp(-INPUT_CLIP, INPUT_CLIP)
         normalised, regime = self.normalise(rows)
         seen = self.regime_of_newest(rows, regime)
-        return self.outputs(self.for_lstm(rows, normalised, regime), seen, normalised[:, -1])
+        return self.outputs(self.for_lstm(rows, normalised, regime), seen, normalised)
 
     def counted(self, rows: Tensor, is_there: Tensor) -> Outputs:
         """The answers to rows `[batch, window, columns]`, of which `is_there` `[window]` are not repeated padding."""
         inputs, settings, regime, normalised = self.filled(rows, is_there)
-        return self.outputs(inputs, self.regime_of_newest(settings, regime), normalised[..., -1])
+        return self.outputs(inputs, self.regime_of_newest(settings, regime), normalised.transpose(-1, -2))
 
     def filled(self, rows: Tensor, is_there: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """What the weights see of rows `[..., steps, columns]` with NaN where a value is missing, `[..., channels + 1,
@@ -236,14 +236,15 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
         distance = self.distances(rows)[..., -1].amin(-1)
         return nearest.masked_fill(distance > RADIUS**2, UNSEEN_REGIME)
 
-    def outputs(self, inputs: Tensor, regime: Tensor, newest: Tensor) -> Outputs:
-        """The graph's outputs from what the weights see, the newest row's regime and its normalised sensors."""
+    def outputs(self, inputs: Tensor, regime: Tensor, normalised: Tensor) -> Outputs:
+        """The graph's outputs from what the weights see, the newest row's regime, and normalised sensors `[batch, steps,
+        sensors]`."""
         rul, lower, upper = self.interval(self.estimate(inputs) * self.form.cap)
         if self.form.counted:
             # Nothing is known of units that are run as none was: the interval says so.
             strange = regime == UNSEEN_REGIME
             lower, upper = lower.masked_fill(strange, 0.0), upper.masked_fill(strange, float(self.form.cap))
-        return Outputs(rul, lower, upper, regime, newest.clamp(-SHOWN_CLIP, SHOWN_CLIP))
+        return Outputs(rul, lower, upper, regime, normalised[:, -1].clamp(-SHOWN_CLIP, SHOWN_CLIP))
 
     def interval(self, estimate: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """RUL and both ends of its interval, cycles, each `[n]`, from RUL and quantiles `[n, 3]` in cycles.
