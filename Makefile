@@ -4,7 +4,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 SCRIPTS := .ci/run $(wildcard scripts/*.sh)
 
-.PHONY: help setup setup-ansible demo up test lint lint-platform unit test-faults test-lab test-lab-full test-host bench notebooks lock clean
+.PHONY: help setup setup-ansible demo up test lint lint-platform unit test-e2e test-faults test-lab test-lab-full test-host bench notebooks lock clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,8 +33,11 @@ lint: setup ## style, types, import rules, scripts
 lint-platform: setup ## playbooks, inventory and the scripts of the cluster
 	@scripts/lint-platform.sh
 
-unit: setup setup-ansible ## unit, property, API and end-to-end tests
-	@$(BIN)/pytest -m "not faults"
+unit: setup setup-ansible ## unit, property and API tests, and one loop from end to end
+	@scripts/unit.sh
+
+test-e2e: setup ## other fleets, several on one platform, changed labels: each on a platform of its own
+	@$(BIN)/pytest -m "e2e and not faults"
 
 test-faults: setup ## kill, corrupt and overload things on purpose
 	@$(BIN)/pytest -m faults

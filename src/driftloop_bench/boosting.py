@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from driftloop.fleet.labels import capped, window_ends
 from driftloop.fleet.runs import Run
-from driftloop.fleets.cmapss.schema import N_SETTINGS, RUL_CAP, SCHEMA
+from driftloop.fleet.schema import Schema
+from driftloop.fleets.cmapss.schema import RUL_CAP, SCHEMA
 from driftloop.training import regimes
 from driftloop.training.regimes import Regimes
 
@@ -49,24 +50,32 @@ class Boosted:
     model: Any
     regimes: Regimes
     config: BoostingConfig
+    cap: int
+    feeds: int
+    """Settings that it sees beside the features, 0 where they only choose a regime."""
 
     def predict_last(self, runs: Sequence[Run]) -> NDArray[np.float64]:
         """RUL after the last row of each run, cycles, `[runs]`."""
-        rows = [features(run, self.regimes, self.config, np.array([len(run.rows) - 1])) for run in runs]
-        return np.asarray(self.model.predict(np.concatenate(rows)).clip(0.0, RUL_CAP), dtype=np.float64)
+        return self.predict(runs, [np.array([len(run.rows) - 1]) for run in runs])
+
+    def predict(self, runs: Sequence[Run], ends: Sequence[NDArray[np.int64]]) -> NDArray[np.float64]:
+        """RUL after the rows `ends` of each run, in steps, side by side."""
+        rows = [_shown(run, self.regimes, self.config, at, self.feeds) for run, at in zip(runs, ends, strict=True)]
+        return np.asarray(self.model.predict(np.concatenate(rows)).clip(0.0, self.cap), dtype=np.float64)
 
 
-def fit(runs: Sequence[Run], config: BoostingConfig, seed: int) -> Boosted:
+def fit(runs: Sequence[Run], config: BoostingConfig, seed: int, schema: Schema = SCHEMA, cap: int = RUL_CAP) -> Boosted:
     """Fit on every `config.stride`-th row of `runs`, each one's last row included; labels are capped. One thread."""
     from sklearn.ensemble import HistGradientBoostingRegressor
     from threadpoolctl import threadpool_limits
 
-    known = regimes.find(runs, SCHEMA)
+    known = regimes.find(runs, schema)
+    feeds = schema.n_settings if schema.use_settings == "continuous" else 0
     inputs, labels = [], []
     for run in sorted(runs, key=lambda run: run.run_id):
         ends = window_ends(len(run.rows), config.stride)
-        inputs.append(features(run, known, config, ends))
-        labels.append(capped(run.rul[ends], RUL_CAP))
+        inputs.append(_shown(run, known, config, ends, feeds))
+        labels.append(capped(run.rul[ends], cap))
     model = HistGradientBoostingRegressor(
         max_iter=config.iterations,
         learning_rate=config.learning_rate,
@@ -79,7 +88,15 @@ def fit(runs: Sequence[Run], config: BoostingConfig, seed: int) -> Boosted:
     )
     with threadpool_limits(1):
         model.fit(np.concatenate(inputs), np.concatenate(labels))
-    return Boosted(model, known, config)
+    return Boosted(model, known, config, cap, feeds)
+
+
+def _shown(
+    run: Run, known: Regimes, config: BoostingConfig, ends: NDArray[np.int64], feeds: int
+) -> NDArray[np.float32]:
+    """Features of the rows `ends`, after the settings where it sees them."""
+    shown = features(run, known, config, ends)
+    return np.concatenate([run.rows[ends, :feeds].astype(np.float32), shown], axis=1) if feeds else shown
 
 
 def features(run: Run, known: Regimes, config: BoostingConfig, ends: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -90,9 +107,7 @@ def features(run: Run, known: Regimes, config: BoostingConfig, ends: NDArray[np.
     width and by how much the newest differ from it.
     Where a history is shorter than a width, the rows that there are count.
     """
-    settings, sensors = run.rows[:, :N_SETTINGS], run.rows[:, N_SETTINGS:]
-    regime, _ = known.assign(settings)
-    normalised = (sensors - known.mean[regime]) / known.std[regime] * known.varies[regime]
+    normalised = _held(known.normalised(run.rows))
     cycle = np.arange(len(normalised), dtype=np.float64)[:, None]
     widest = max(config.widths)
     columns = [normalised[ends]]
@@ -113,6 +128,15 @@ def features(run: Run, known: Regimes, config: BoostingConfig, ends: NDArray[np.
         recent = (totals[0][ends + 1] - totals[0][newest]) / np.minimum(ends + 1, RECENT)[:, None]
         columns = [np.minimum(cycle[ends] + 1.0, widest), *columns, first, recent - first]
     return np.concatenate(columns, axis=1).astype(np.float32)
+
+
+def _held(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`values` `[rows, columns]` with the last one in the place of a missing one, 0 before the first."""
+    there = np.isfinite(values)
+    if there.all():
+        return values
+    last = np.maximum.accumulate(np.where(there, np.arange(len(values))[:, None], -1), axis=0)
+    return np.where(last >= 0, np.take_along_axis(values, np.maximum(last, 0), axis=0), 0.0)
 
 
 def _from_zero(values: NDArray[np.float64]) -> NDArray[np.float64]:

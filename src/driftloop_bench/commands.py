@@ -120,6 +120,48 @@ def drift(
     console.print("Results: " + ", ".join(str(path) for path in paths))
 
 
+@app.command()
+def fleet(
+    fleet_file: Annotated[str, typer.Argument(metavar="FLEET", help="Fleet file, or the folder that has one.")],
+    data: Annotated[list[Path], typer.Argument(metavar="DATA...", help="Files or folders with the fleet's runs.")],
+    folds: Annotated[int, typer.Option(min=2, help="Parts that the units are dealt into.")] = 5,
+    seeds: Annotated[int, typer.Option(min=1, help="Dealings, each with trainings of its own.")] = 1,
+    leave_out: Annotated[
+        list[str] | None, typer.Option("--without", help="A sensor to leave out; again for more.")
+    ] = None,
+    boost: Annotated[bool, typer.Option(help="Compare with gradient boosting.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Cross-validate the loop's network on any fleet, unit by unit, beside gradient boosting and the best constant."""
+    from rich.progress import Progress
+
+    from driftloop import fleets
+    from driftloop.fleet import tables
+    from driftloop_bench import fleet_benchmark
+
+    schema = fleets.load(fleet_file)
+    runs, schema = fleet_benchmark.without(tables.read(data, schema).runs, schema, leave_out or [])
+    found = []
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("folds", total=folds * seeds)
+        for seed in range(seeds):
+            asked, seconds = fleet_benchmark.cross_validate(
+                runs, schema, folds=folds, seed=seed, boost=boost, tell=lambda _: bar.advance(task)
+            )
+            found.append({"seed": seed, "training_cpu_s": round(seconds, 2), **fleet_benchmark.figures(asked)})
+    if as_json:
+        typer.echo(json.dumps({"fleet": schema.name, "without": leave_out or [], "folds": folds, "seeds": found}))
+        return
+    console = Console(highlight=False)
+    for one in found:
+        console.print(
+            f"seed {one['seed']}: {one['units']} units, {one['rows']} rows, {one['training_cpu_s']} s a training"
+        )
+        for model, values in one.items():
+            if isinstance(values, dict):
+                console.print(f"  {model}: " + ", ".join(f"{name} {value:.2f}" for name, value in values.items()))
+
+
 def demo(
     kind: Annotated[str, typer.Option(help="What changes at T0: fleet, bias, stuck or none.")] = "fleet",
     subset: Annotated[str, typer.Option(help="Where the changed engines come from (kind fleet).")] = "FD002",

@@ -16,7 +16,7 @@ from driftloop.fleets.cmapss.simulator import simulate
 from driftloop.protocol.archive_client import batches
 from live_platform import Platform
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 ENGINES = 80
 

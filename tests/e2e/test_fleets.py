@@ -13,7 +13,7 @@ from driftloop.embedded.guard import MARK
 from driftloop.model.registry import Registry
 from live_platform import Platform
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.timeout(1200)]
 
 ENGINES = 40
 FURTHER_BYTES = 512 * 2**20

@@ -237,8 +237,8 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
         return nearest.masked_fill(distance > RADIUS**2, UNSEEN_REGIME)
 
     def outputs(self, inputs: Tensor, regime: Tensor, normalised: Tensor) -> Outputs:
-        """The graph's outputs from what the weights see, the newest row's regime, and normalised sensors `[batch, steps,
-        sensors]`."""
+        """The graph's outputs from what the weights see, the newest row's regime, and normalised sensors, `[batch,
+        steps, sensors]`."""
         rul, lower, upper = self.interval(self.estimate(inputs) * self.form.cap)
         if self.form.counted:
             # Nothing is known of units that are run as none was: the interval says so.

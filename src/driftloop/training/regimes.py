@@ -61,6 +61,16 @@ class Regimes:
         nearest = distance.argmin(axis=1)
         return nearest.astype(np.int64), distance.min(axis=1) <= RADIUS
 
+    def normalised(self, rows: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Sensors of rows `[n, columns]` normalised as the network does it, `[n, sensors]`; missing ones stay NaN."""
+        n = self.centres.shape[1]
+        settings, sensors = rows[:, :n], rows[:, n:]
+        if not self.slopes.size:
+            at = self.assign(settings)[0] if len(self) > 1 else np.zeros(len(rows), dtype=np.int64)
+            return np.asarray((sensors - self.mean[at]) / self.std[at] * self.varies[at], dtype=np.float64)
+        moved = (settings - self.centres[0]) / self.scales @ self.slopes
+        return np.asarray((sensors - self.mean[0] - moved) / self.std[0] * self.varies[0], dtype=np.float64)
+
 
 def find(runs: Sequence[Run], schema: Schema) -> Regimes:
     """The regimes of these runs, or their regression on continuous settings; raises DataError where there is none."""

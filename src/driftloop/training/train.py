@@ -46,6 +46,7 @@ __all__ = [
     "estimates",
     "fit",
     "load_checkpoint",
+    "tensor",
     "train",
     "window_rmse",
 ]
@@ -174,6 +175,11 @@ def load_checkpoint(folder: Path, architecture: Architecture, extended_by: Seque
 def checkpoint_arrays(network: RulNetwork) -> dict[str, NDArray[np.float32]]:
     """Weights and buffers by name, as `checkpoint.npz` holds them."""
     return {name: value.detach().numpy() for name, value in network.state_dict().items()}
+
+
+def tensor(values: NDArray[np.float64]) -> torch.Tensor:
+    """`values` as the network computes with them."""
+    return torch.from_numpy(values.astype(np.float32))
 
 
 @contextmanager
