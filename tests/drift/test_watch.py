@@ -11,7 +11,7 @@ from msgspec import structs
 from driftloop import durable
 from driftloop.drift.baseline import Baseline, baseline_bytes
 from driftloop.drift.exporter import Exporter
-from driftloop.drift.production import Model, follow
+from driftloop.drift.production import WatchedModel, follow
 from driftloop.drift.source import SourceUnavailable
 from driftloop.drift.watch import Watch, check_once
 from driftloop.errors import RegistryUnavailable
@@ -373,7 +373,7 @@ def test_one_check_ends_as_soon_as_its_window_is_full(baseline: Baseline, tmp_pa
         source.send(stream(engines, 200, rng))
 
     verdict = check_once(
-        Model("1", baseline, tmp_path), source, size=500, seconds=60, interval_s=1, clock=clock, wait=wait
+        WatchedModel("1", baseline, tmp_path), source, size=500, seconds=60, interval_s=1, clock=clock, wait=wait
     )
     assert (verdict.verdict, verdict.n, clock.now) == ("no_drift", 600, 3)
 
@@ -384,7 +384,7 @@ def test_one_check_ends_when_its_time_is_over(baseline: Baseline, tmp_path: Path
     def wait(seconds: float) -> None:
         clock.now += seconds
 
-    model = Model("1", baseline, tmp_path)
+    model = WatchedModel("1", baseline, tmp_path)
     verdict = check_once(model, FakeSource(baseline), size=500, seconds=2.5, interval_s=1, clock=clock, wait=wait)
     assert (verdict.verdict, clock.now) == ("not_enough_data", 2.5)
 

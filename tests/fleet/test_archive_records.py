@@ -5,6 +5,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -114,7 +115,20 @@ def test_runs_of_another_fleet_are_refused_and_named(location: str, archive: Arc
     for use in (lambda: other.read("pump-1"), other.read_all, lambda: other.add(pump("b", first=2.0))):
         with pytest.raises(DataError, match=r"is a run of another fleet .* than pumps") as caught:
             use()
-        assert caught.value.remedy
+        assert caught.value.what.endswith("its cap is auto, not 77")
+        assert "DRIFTLOOP_ARCHIVE" in str(caught.value.remedy)
+    wider = msgspec.structs.replace(PUMPS, sensors=(*PUMPS.sensors, Channel(name="noise")))
+    with pytest.raises(DataError, match=r"than pumps .*, it lacks the sensor noise"):
+        open_archive(location, wider).read_all()
+
+
+def test_a_description_of_the_fleet_that_cannot_be_read_closes_no_archive(tmp_path: Path) -> None:
+    open_archive(tmp_path, PUMPS).add(pump())
+    [description] = tmp_path.glob("fleet-*.json")
+    description.write_text('{"name": "from a later version", "more": 1}')
+    assert open_archive(tmp_path, PUMPS).read("pump-1").run_id == "pump-1"
+    with pytest.raises(DataError, match="which has other columns"):
+        open_archive(tmp_path, msgspec.structs.replace(PUMPS, cap=77)).read_all()
 
 
 def test_objects_without_a_fleet_are_c_mapss_and_are_still_written_so() -> None:

@@ -372,3 +372,31 @@ def test_every_key_of_the_file_is_documented() -> None:
         assert documented[head] == set(struct.__struct_fields__)
     assert documented["least"] == set(schema.ROLE_NAMES)
     assert documented[""] == {*Schema.__struct_fields__, "missing"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"sensors": (Channel(name="vibration"),)}, "it lacks the sensor temperature"),
+        ({"settings": (Channel(name="speed"),)}, "it has the setting speed; it lacks the setting load"),
+        ({"sensors": (Channel(name="temperature"), Channel(name="vibration"))}, "its columns are in another order"),
+        ({"cap": 130}, "its cap is 130, not auto"),
+        ({"end": End(rule="threshold", sensor="vibration", above=9, holds="2 of 3 rows")},
+         "its units end by threshold, sensor = 'vibration', above = 9, 2 of 3 rows, not last_row"),
+        ({"time": Time(column="hour", kind="seconds", every="10s")},
+         "its step of time is 10 s by seconds (last value), not 1 by counter (last value)"),
+        ({"sensors": tuple(Channel(name=f"s{i}") for i in range(10))},
+         "it has the sensors s0, s1, s2, s3, s4, s5, s6, s7 and 2 more; it lacks the sensors vibration, temperature"),
+    ],
+)  # fmt: skip
+def test_what_makes_another_fleet_is_said_in_words(changed: dict[str, object], words: str) -> None:
+    pumps = parse(PUMPS.encode(), "fleet.toml")
+    other = msgspec.structs.replace(pumps, **changed)
+    assert schema.difference(other, pumps) == words
+    assert schema.difference(pumps, other) != ""
+
+
+def test_what_may_be_corrected_makes_no_other_fleet() -> None:
+    pumps = parse(PUMPS.encode(), "fleet.toml")
+    corrected = msgspec.structs.replace(pumps, unit="pump", least={"train": 3})
+    assert (corrected.digest, schema.difference(corrected, pumps)) == (pumps.digest, "")

@@ -101,7 +101,11 @@ def world(tmp_path: Path, trained: Path) -> World:
 
 
 def test_the_models_own_runs_say_nothing(world: World):
+    assert world.watch.promise() == {}
     assert world.look() == "not_enough_data"
+    promise = world.watch.promise()["promise"]
+    assert promise["model_version"] == "1"
+    assert promise["requests_per_false_alarm"] > 0
     assert world.watch.status()["engines"] == 0
     assert world.feedback.engines()  # what was archived before is known all the same
 

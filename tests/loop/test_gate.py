@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from driftloop.loop.judge.gate import Evaluation, compare, decide
+from driftloop.loop.judge.gate import LEAST_UNITS, Evaluation, compare, decide
 
 
 def evaluation(champion: float, challenger: float, *, engines: int = 12, windows: int = 10) -> Evaluation:
@@ -92,3 +92,55 @@ def test_whatever_is_approved_is_better_on_new_and_within_tolerance_on_old(
     if decision.approved:
         assert new_challenger < new_champion
         assert old_challenger <= old_champion * (1 + tolerance) + 1e-6
+
+
+@pytest.mark.parametrize("engines", range(1, LEAST_UNITS))
+def test_too_few_new_engines_for_a_bound_ask_a_person_instead_of_approving(engines: int):
+    decision = decide(evaluation(10, 10), evaluation(20, 12, engines=engines), old_tolerance=0.15, seed=0)
+    assert (decision.approved, decision.undecided) == (False, True)
+    assert decision.findings == ["better", "kept", "too_few"]
+    assert decision.reasons[-1] == (
+        f"only {engines} new in the gate role, and fewer than 3 bound nothing: a person must decide"
+    )
+
+
+def test_the_least_number_of_units_decides_by_itself():
+    decision = decide(evaluation(10, 10), evaluation(20, 12, engines=LEAST_UNITS), old_tolerance=0.15, seed=0)
+    assert (decision.approved, decision.undecided) == (True, False)
+
+
+def test_two_units_that_disagree_are_a_persons_to_judge():
+    true = np.full(20, 60.0)
+    names = ["a"] * 10 + ["b"] * 10
+    challenger = np.concatenate([true[:10] + 2, true[10:] + 11])
+    decision = decide(evaluation(10, 10), Evaluation(true + 10, challenger, true, names), old_tolerance=0.15, seed=0)
+    assert decision.undecided
+    assert decision.figures["new"].difference < 0 < decision.figures["new"].upper
+
+
+def test_nobody_is_asked_about_a_challenger_that_is_worse_or_not_finite_on_few_units():
+    worse = decide(evaluation(10, 10), evaluation(20, 25, engines=1), old_tolerance=0.15, seed=0)
+    assert (worse.approved, worse.undecided, worse.findings) == (False, False, ["not_better", "kept"])
+    forgot = decide(evaluation(10, 20), evaluation(20, 12, engines=1), old_tolerance=0.15, seed=0)
+    assert (forgot.approved, forgot.undecided, forgot.findings) == (False, False, ["better", "forgot"])
+    broken = evaluation(20, 12, engines=1)
+    broken.challenger[3] = np.inf
+    assert decide(evaluation(10, 10), broken, old_tolerance=0.15, seed=0).findings == ["not_finite"]
+
+
+def test_few_old_units_bound_what_was_kept_as_little_as_new_ones_what_was_gained():
+    decision = decide(evaluation(10, 10, engines=2), evaluation(20, 12), old_tolerance=0.15, seed=0)
+    assert decision.undecided
+    assert "only 2 old in the gate role" in decision.reason
+
+
+def test_without_a_new_gate_unit_a_person_is_asked_unless_old_ones_speak_against_it():
+    decision = decide(evaluation(10, 10), None, old_tolerance=0.15, seed=0)
+    assert (decision.approved, decision.undecided) == (False, True)
+    assert decision.reason.endswith("no new one in the gate role, and fewer than 3 bound nothing: a person must decide")
+    assert not decide(evaluation(10, 20), None, old_tolerance=0.15, seed=0).undecided
+
+
+def test_where_labels_no_longer_hold_few_new_units_ask_too():
+    assert decide(None, evaluation(20, 12, engines=1), old_tolerance=0.15, seed=0, superseded=True).undecided
+    assert not decide(None, evaluation(20, 12, engines=1), old_tolerance=0.15, seed=0).undecided

@@ -108,6 +108,12 @@ class World:
     def rejecting(self, job: Job) -> None:
         promotion.decide(self.registry, self.train(job), promotion.REJECTED, "worse on old engines", job.cause)
 
+    def asking(self, job: Job) -> None:
+        promotion.decide(
+            self.registry, self.train(job), promotion.UNDECIDED, "only 1 new", job.cause, ["better", gate.TOO_FEW]
+        )
+        self.registry.set_alias("challenger", self.registry.versions()[-1].version)
+
     def run(self, script: Callable[[Job], None]) -> None:
         script(self.backend.jobs[-1])
         self.backend.end()
@@ -517,6 +523,78 @@ def test_a_retrainer_that_dies_before_the_training_in_full_goes_on_with_it(world
     world.restart()
     assert world.settle() == "running"
     assert [job.mode for job in world.backend.jobs] == ["warm_start", "full"]
+
+
+def asked(world: World) -> None:
+    """A retraining whose gate had too few units."""
+    world.arrive()
+    world.alert()
+    world.settle()
+    world.run(world.asking)
+    assert world.settle() == "cooling_down"
+
+
+def test_a_challenger_with_too_few_gate_units_waits_for_a_person(world: World):
+    asked(world)
+    assert world.decisions == [(CAUSE, "undecided")]
+    assert world.registry.pointers == {"production": "1", "challenger": "2"}
+    assert world.kinds.count("approval_needed") == 1
+    assert "retraining_failed" not in world.kinds
+    assert world.loop.status()["approval_needed"] == {"model_version": "2", "reason": "only 1 new"}
+    world.clock.now += 60
+    assert world.settle() == "idle"
+    assert world.alert(at="2027-01-16T08:00:00.000Z") == "refused"
+    assert len(world.backend.jobs) == 1
+    world.restart()
+    world.settle()
+    assert world.registry.pointers == {"production": "1", "challenger": "2"}
+    assert world.loop.status()["approval_needed"]["model_version"] == "2"
+
+
+def test_promoting_the_challenger_that_waited_settles_its_cause(world: World):
+    asked(world)
+    assert world.loop.promote("2") == "1"
+    assert world.registry.pointers == {"production": "2", "previous": "1"}
+    assert world.registry.tags("2")["decision"] == "promoted"
+    assert world.decisions[-1] == (CAUSE, "promoted")
+    assert "approval_needed" not in world.loop.status()
+    assert world.alert(at="2027-01-16T08:00:00.000Z") == "duplicate"
+    assert world.loop.rollback() == ("2", "1")
+    assert "approval_needed" not in world.loop.status()
+
+
+def test_promoting_another_version_ends_the_wait(world: World):
+    asked(world)
+    other = world.registry.add()
+    world.loop.promote(other)
+    assert world.decisions[-1] == (CAUSE, "superseded")
+    assert "approval_needed" not in world.loop.status()
+
+
+def test_new_runs_try_a_cause_again_that_waits_for_a_person(world: World):
+    world.arrive(len(NEW) - 1)
+    world.alert()
+    world.settle()
+    world.run(world.asking)
+    world.settle()
+    world.arrive()
+    world.clock.now += 60
+    assert world.settle() == "running"
+    world.run(world.promoting)
+    world.loop.tick()
+    assert world.phase == "verifying"
+    assert "approval_needed" not in world.loop.status()
+
+
+def test_a_restart_after_the_gate_asked_tells_of_it_once(world: World):
+    world.arrive()
+    world.alert()
+    world.settle()
+    world.asking(world.backend.jobs[-1])
+    world.restart()
+    assert world.settle() == "cooling_down"
+    assert world.kinds.count("approval_needed") == 1
+    assert world.decisions == [(CAUSE, "undecided")]
 
 
 def test_a_pipeline_that_outlives_its_retrainer_is_taken_over(world: World):

@@ -14,7 +14,7 @@ PAUSE_S = 2.0
 
 
 @dataclass(frozen=True)
-class Model:
+class WatchedModel:
     """A model version and what healthy traffic looks like to it."""
 
     version: str
@@ -23,7 +23,7 @@ class Model:
     """Its bundle's files."""
 
 
-Production = Follower[Model]
+Production = Follower[WatchedModel]
 
 
 def follow(registry: Source, folder: Path, schema: Schema, clock: Callable[[], float] = time.monotonic) -> Production:
@@ -31,5 +31,5 @@ def follow(registry: Source, folder: Path, schema: Schema, clock: Callable[[], f
     return Follower(registry, folder / "bundles", _load, schema, keep=1, pause_s=PAUSE_S, clock=clock)
 
 
-def _load(folder: Path, version: str) -> Model:
-    return Model(version, read_baseline(folder), folder)
+def _load(folder: Path, version: str) -> WatchedModel:
+    return WatchedModel(version, read_baseline(folder), folder)

@@ -14,7 +14,7 @@ from driftloop import durable
 from driftloop.drift.alerts import read_alert, save_alert
 from driftloop.drift.calibration import LONG
 from driftloop.drift.exporter import Exporter
-from driftloop.drift.production import Model, Production
+from driftloop.drift.production import Production, WatchedModel
 from driftloop.drift.source import Source, Window
 from driftloop.drift.verdict import (
     CONFIRMATIONS,
@@ -56,7 +56,7 @@ class Watch:
     ) -> None:
         self._settings, self._production, self._source, self._outbox = settings, production, source, outbox
         self._path, self._exporter, self._clock = folder / "state.json", exporter, clock
-        self._model: Model | None = None
+        self._model: WatchedModel | None = None
         self._window: Window | None = None
         self._reported: tuple[str | None, str] | None = None
         self._reported_at = self._sent_at = float("-inf")
@@ -97,7 +97,7 @@ class Watch:
         model = self._production.look()
         if model is None:
             self._follow(None)
-            return None, "no model is in production"
+            return None, self._production.problem or "no model is in production"
         if self._model is None or model.version != self._model.version:
             self._follow(model)
         assert self._window is not None
@@ -112,7 +112,7 @@ class Watch:
         newest, held = (model.baseline.binner.split(flat) for flat in (self._window.newest(), self._window.held()))
         return judge(newest, model.baseline, held), None
 
-    def _follow(self, model: Model | None) -> None:
+    def _follow(self, model: WatchedModel | None) -> None:
         """Begin a window for `model`: one version's counts are never mixed with another's."""
         self._model = model
         self._window = None
@@ -201,13 +201,13 @@ class Watch:
         save_alert(self._path, self.alert)
 
 
-def new_window(model: Model, size: int) -> Window:
+def new_window(model: WatchedModel, size: int) -> Window:
     """A window for a model's traffic: `size` requests, or as many as `no_drift` needs; LONG of them are held."""
     return Window(model.baseline.binner, max(size, model.baseline.min_n), LONG)
 
 
 def check_once(
-    model: Model,
+    model: WatchedModel,
     source: Source,
     *,
     size: int,

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from driftloop.durable import parse_time
 from driftloop.embedded.processes import Component
-from driftloop.embedded.status import answers, last_verdict
+from driftloop.embedded.status import answers, last_verdict, refused
 from driftloop.environment import chosen
 from driftloop.errors import DriftloopError
 from driftloop.settings import Settings
@@ -48,7 +48,7 @@ def _of_fleet(name: str, settings: Settings, prefix: str) -> list[Component]:
         Component(
             f"{prefix}server",
             [*DRIFTLOOP, "serve", "--port", str(_port("server", server))],
-            lambda _: answers(f"{server}/readyz"),
+            lambda _: _serves(server),
             server,
             shared,
             fleet=name,
@@ -94,6 +94,12 @@ def _mlflow(settings: Settings, state_dir: Path) -> Component:
         {**chosen(), **own},
         folder=folder,
     )
+
+
+def _serves(url: str) -> bool:
+    """Whether the server answers predictions, or refuses the version in production, which only a promotion can end: it
+    needs a retrainer, and so must not keep the platform from being up."""
+    return answers(f"{url}/readyz") or refused(url) is not None
 
 
 def _has_judged(settings: Settings, since: float) -> bool:

@@ -95,13 +95,22 @@ def caption(status: dict[str, Any]) -> str:
 def _in_words(status: dict[str, Any], prefix: str) -> str:
     model, loop = status.get("model") or {}, status.get("loop") or {}
     parts = [f"model {model['model_version']}" if model else "server does not answer"]
+    if why := model.get("not_ready"):
+        parts.append(f"server is not ready: {why}")
+    elif turned_down := model.get("refused"):
+        parts.append(f"production version {turned_down['version']} is refused: {turned_down['reason']}")
     if loop:
         parts.append(f"loop {loop.get('state', '?')}")
         if verdict := status.get("last_verdict"):
             parts.append(f"last verdict {verdict.get('verdict')} (n={verdict.get('n')}, score {verdict.get('score')})")
         parts.append(_truth(loop.get("concept") or {}))
+        if promise := loop.get("promise"):
+            parts.append(_promise(promise))
         if about_to := loop.get("about_to"):
             parts.append(str(about_to))
+        if waiting := loop.get("approval_needed"):
+            version = waiting["model_version"]
+            parts.append(f"version {version} waits for a person: driftloop promote {version} ({waiting['reason']})")
     else:
         parts.append("retrainer does not answer")
     return prefix + " · ".join(parts)
@@ -119,11 +128,36 @@ def _truth(concept: dict[str, Any]) -> str:
     )
 
 
+def _promise(promise: dict[str, Any]) -> str:
+    """What the production baseline claims, and what that rests on."""
+    said = f"at most one false alarm in {promise['requests_per_false_alarm']} requests"
+    if promise.get("units") is None:  # a baseline from before they were counted
+        return said
+    return f"{said} ({promise['units']} units{', which bound it' if promise.get('bounded_by_units') else ''})"
+
+
 def _model(settings: Settings) -> dict[str, Any] | None:
     answer = _get(f"{settings.server_url}/model")
     if answer is None:
         return None
-    return {key: answer.get(key) for key in ("model_version", "loaded_at", "digest", "stub", "parent_version")}
+    shown = {key: answer.get(key) for key in ("model_version", "loaded_at", "digest", "stub", "parent_version")}
+    return {**shown, "refused": answer.get("refused"), "not_ready": _not_ready(settings.server_url)}
+
+
+def refused(server_url: str) -> dict[str, Any] | None:
+    """The production version that the server refuses, and why; None where it refuses none, or does not answer."""
+    found: dict[str, Any] | None = (_get(f"{server_url}/model") or {}).get("refused")
+    return found
+
+
+def _not_ready(server_url: str) -> str | None:
+    """Why the server is not ready, in its own words; None where it is, or does not say."""
+    try:
+        answer = _http().get(f"{server_url}/readyz", timeout=2.0)
+        problems = [] if answer.is_success else durable.decode_json(answer.content, dict[str, Any]).get("detail", [])
+        return "; ".join(str(problem["message"]) for problem in problems) or None
+    except (httpx.HTTPError, httpx.InvalidURL, JsonError, TypeError, KeyError):
+        return None
 
 
 def answers(url: str) -> bool:

@@ -1,13 +1,15 @@
 """The archive: completed runs-to-failure, kept for good in a folder or an S3 bucket; what retraining learns from.
 
 Each run is one object, `<run id>.npy` (`driftloop.fleet.objects`). Beside the runs there are numbered records,
-`roles-000001.json` with the roles that were dealt and `withdrawn-000001.json` with runs that are not to be learnt from.
+`roles-000001.json` with the roles that were dealt, `withdrawn-000001.json` with runs that are not to be learnt from,
+and `fleet-000001.json` with the fleet's schema, which says how a fleet that does not belong here differs.
 Objects are written once and never changed or deleted, so any number of writers and readers may share an archive.
 
 Rows that are archived already are the same run, whatever id they come under. Two writers that bring the same rows
 under two ids at once both find out afterwards; of such twins the first by name stays, and the others are withdrawn.
 """
 
+import contextlib
 import threading
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,9 +19,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 from driftloop import durable
-from driftloop.errors import DataError, JsonError
+from driftloop.errors import DataError, FleetError, JsonError
 from driftloop.fleet import roles
 from driftloop.fleet.objects import (
+    FIRST_FLEET,
     LABEL_BYTES,
     Label,
     check_fleet,
@@ -31,7 +34,7 @@ from driftloop.fleet.objects import (
     read_label,
 )
 from driftloop.fleet.runs import Run
-from driftloop.fleet.schema import Schema
+from driftloop.fleet.schema import Schema, from_json
 from driftloop.fleet.stores import Store, open_store
 
 _SUFFIX = ".npy"
@@ -66,6 +69,7 @@ class Archive:
         self._labels: dict[str, Label | None] = {}
         self._roles: dict[str, str] = {}
         self._withdrawn: dict[str, Withdrawal] = {}
+        self._fleets: dict[str, Schema] = {}
         self._records: set[str] = set()
 
     # Adding.
@@ -107,6 +111,8 @@ class Archive:
             for answer in answers:
                 self._refuse_withdrawn(answer.run_id)
             objects = [(run_id + _SUFFIX, encode(run, self.schema)) for run_id, run in fresh.items()]
+            if fresh:
+                self._describe_fleet()
             stored = dict(zip(fresh, self._store.put_new(objects), strict=True))
             for run_id, is_new in stored.items():
                 if is_new:
@@ -237,6 +243,11 @@ class Archive:
                 record = durable.decode_json(content, Withdrawal)
                 for run_id in record.runs:
                     self._withdrawn.setdefault(run_id, record)
+            elif kind == "fleet":
+                # Only words: one that cannot be read must not close the archive.
+                with contextlib.suppress(FleetError):
+                    written = from_json(content, self._store.where(name))
+                    self._fleets[written.digest] = written
         except JsonError as error:
             where = self._store.where(name)
             raise DataError(error.what, where=where, remedy="restore this object from a backup") from error
@@ -248,12 +259,19 @@ class Archive:
         number = 1 + int(last.rpartition("-")[2].removesuffix(".json"))
         return self._store.put_new([(f"{kind}-{number:06d}.json", msgspec.json.encode(content, order="sorted"))])[0]
 
+    def _describe_fleet(self) -> None:
+        """Leave word of what a row is, for whoever opens the archive with another fleet file; C-MAPSS's has none."""
+        names = self._look()
+        if self.schema.digest != FIRST_FLEET and self.schema.digest not in self._fleets:
+            # Where another writer was faster, it has most likely written the same.
+            self._put_record("fleet", names, self.schema)
+
     def _read(self, run_id: str) -> Run:
         name = run_id + _SUFFIX
         content = self._store.get(name) if is_run_id(run_id) else None
         if content is None:
             raise DataError("there is no such run in the archive", where=self._store.where(name))
-        run = decode(run_id, content, self._store.where(name), self.schema)
+        run = decode(run_id, content, self._store.where(name), self.schema, self._fleets)
         return roles.assign([run], self._roles)[0]
 
     def _read_labels(self) -> dict[str, Label | None]:
@@ -265,7 +283,7 @@ class Archive:
             for run_id, tail in zip(new, tails, strict=True):
                 label = read_label(run_id, tail or b"")
                 if label is not None:
-                    check_fleet(label, self._store.where(run_id + _SUFFIX), self.schema)
+                    check_fleet(label, self._store.where(run_id + _SUFFIX), self.schema, self._fleets)
                 self._labels[run_id] = label
         return self._labels
 

@@ -9,13 +9,15 @@ are still written so.
 import io
 import json
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import msgspec
 import numpy as np
 
 from driftloop.errors import DataError
 from driftloop.fleet.runs import Run
-from driftloop.fleet.schema import Schema
+from driftloop.fleet.schema import Schema, difference
 
 FIRST_FLEET = "d40f544c4acf6a4b15c1138ae9ecb7a88724c2e94a6053ed6a364a03188c2a8a"
 """Digest of the one fleet that there was before labels said which."""
@@ -86,10 +88,12 @@ def label_of(run: Run, schema: Schema) -> Label:
     return Label(run.run_id, run.sha256, fleet, run.censored)
 
 
-def decode(run_id: str, content: bytes, where: str, schema: Schema) -> Run:
+def decode(
+    run_id: str, content: bytes, where: str, schema: Schema, others: Mapping[str, Schema] = MappingProxyType({})
+) -> Run:
     """The run in an object's bytes; raises DataError where they are not what was written for `run_id`.
 
-    A run of another fleet is refused too.
+    A run of another fleet is refused too; `others` are fleets by digest that are known here.
     """
     buffer = io.BytesIO(content)
     try:
@@ -101,7 +105,7 @@ def decode(run_id: str, content: bytes, where: str, schema: Schema) -> Run:
         intact = False
     if not intact:
         raise DataError("the archived run is damaged: its rows do not match its checksum", where=where, remedy=_RESTORE)
-    check_fleet(label, where, schema)
+    check_fleet(label, where, schema, others)
     return run
 
 
@@ -114,12 +118,17 @@ def read_label(run_id: str, tail: bytes) -> Label | None:
     return label if label.run_id == run_id else None
 
 
-def check_fleet(label: Label, where: str, schema: Schema) -> None:
-    """Raise DataError where a label names another fleet than `schema`."""
+def check_fleet(label: Label, where: str, schema: Schema, others: Mapping[str, Schema] = MappingProxyType({})) -> None:
+    """Raise DataError where a label names another fleet than `schema`, saying how it differs where `others` has it."""
     if label.fleet != schema.digest:
+        known = others.get(label.fleet)
+        differs = difference(known, schema) if known else "which has other columns, steps of time or ends"
         what = (
             f"is a run of another fleet (digest {label.fleet[:12]}) than {schema.name} (digest {schema.digest[:12]}), "
-            "which has other columns, steps of time or ends"
+            + differs
         )
-        remedy = "use an archive of its own for each fleet, or bring the fleet file back to what it was"
+        remedy = (
+            "use an archive of its own for each fleet (DRIFTLOOP_ARCHIVE, or another DRIFTLOOP_STATE_DIR), also for "
+            "one whose columns have changed, or bring the fleet file back to what it was"
+        )
         raise DataError(what, where=where, remedy=remedy)

@@ -31,7 +31,7 @@ from driftloop.loop import state
 from driftloop.loop.events import EventLog
 from driftloop.loop.jobs.local import Backend, Job
 from driftloop.loop.judge import gate, plan, promotion, retention
-from driftloop.loop.state import Attempt, Decision, Mode
+from driftloop.loop.state import Attempt, Decision
 from driftloop.model.bundle import ManifestEntry, read_metadata
 from driftloop.model.follower import Bundles
 from driftloop.model.registry import PRODUCTION, Registry, Version
@@ -40,6 +40,7 @@ from driftloop.protocol.alerts import Alert
 from driftloop.protocol.causes import Cause
 from driftloop.protocol.events import Event, EventKind
 from driftloop.settings import Settings
+from driftloop.training.modes import Mode
 
 MAX_FAILURES = 3
 MAX_RESTARTS = 5
@@ -56,7 +57,7 @@ SETTLE_S, SETTLE_LIMIT_S = 0.3, 10.0
 GRACE_S = 60.0
 """Time for the watch to confirm a recovery after the retrainer itself was restarted."""
 
-UNDECIDED = ("resolved", "switched_off")
+OPEN_ENDS = ("resolved", "switched_off")
 """Ends of a retraining that say nothing against another one for the same cause."""
 SWITCHED_OFF = "retraining is switched off (ENABLE_RETRAINING)"
 
@@ -256,6 +257,7 @@ class Retrainer:
             if before != version:
                 with self._lock:
                     self._state.reopen(version, f"version {version} was promoted again", self.archive.total())
+                    self._state.answer(version, f"version {version} was promoted by hand")
                     self._save()
         self._poke()
         return replaced
@@ -295,6 +297,7 @@ class Retrainer:
                 "cooling_down_s": round(max(0.0, current.not_before - self._clock()), 1),
                 "last_event": self.events.last,
                 **self._about_to(),
+                **self._approval_needed(),
             }
 
     @property
@@ -501,6 +504,14 @@ class Retrainer:
                         self._finish("rejected", reason, version.version)
                 return True
         for version in mine:
+            if version.tags.get("decision") == promotion.UNDECIDED:
+                reason = version.tags.get("decision_reason", "")
+                with self._lock:
+                    if self.events.find("approval_needed", model_version=version.version) is None:
+                        self._tell(attempt, "approval_needed", version.version, reason=reason)
+                    self._finish(promotion.UNDECIDED, reason, version.version)
+                return True
+        for version in mine:
             promotion.decide(
                 self.registry, version.version, promotion.ABANDONED, "the retraining ended before it was decided", None
             )
@@ -527,6 +538,7 @@ class Retrainer:
     def _on_promoted(self, attempt: Attempt, version: Version) -> None:
         promotion.repair(self.registry)
         with self._lock:
+            self._state.answer(version.version, f"version {version.version} was promoted")
             attempt.challenger = version.version
             if self.events.find("promoted", model_version=version.version, run=attempt.run) is None:
                 # The step died between moving the alias and telling of it.
@@ -577,7 +589,7 @@ class Retrainer:
         if cool_down:
             self._state.not_before = self._clock() + self.settings.cool_down_s
         # Runs that arrived while it was decided open the cause again.
-        if decision not in (promotion.PROMOTED, *UNDECIDED) and attempt.cause in self._state.firing:
+        if decision not in (promotion.PROMOTED, *OPEN_ENDS) and attempt.cause in self._state.firing:
             self._admit(attempt.why, attempt.champion, first=False)
         self._save()
 
@@ -603,7 +615,7 @@ class Retrainer:
         settled = self._state.settled.get(cause)
         if settled is not None and settled.decision == promotion.PROMOTED:
             return "duplicate"
-        stands = settled is not None and settled.decision not in UNDECIDED
+        stands = settled is not None and settled.decision not in OPEN_ENDS
         if settled is not None and stands and self.archive.total() <= settled.archived:
             if first:
                 self._refuse(cause, champion, f"{settled.decision} before ({settled.reason}) and no new runs since")
@@ -722,6 +734,13 @@ class Retrainer:
         )
         event = self.events.find("about_to_supersede", cause=announced.cause) if announced is not None else None
         return {"about_to": str(event["reason"])} if event is not None else {}
+
+    def _approval_needed(self) -> dict[str, dict[str, str]]:
+        """The version that waits for a person, and why; nothing where none does."""
+        waiting = self._state.undecided
+        if not waiting or waiting[-1].model_version is None:
+            return {}
+        return {"approval_needed": {"model_version": waiting[-1].model_version, "reason": waiting[-1].reason}}
 
     def _is_switched_off(self, attempt: Attempt) -> bool:
         return not (self.settings.enable_retraining or attempt.by_hand)

@@ -9,8 +9,8 @@ from driftloop import durable
 from driftloop.errors import DriftloopError
 from driftloop.protocol import causes
 from driftloop.protocol.causes import Cause
+from driftloop.training.modes import Mode
 
-Mode = Literal["warm_start", "full"]
 Phase = Literal["idle", "waiting_for_labels", "running", "verifying", "cooling_down"]
 PHASES: tuple[Phase, ...] = get_args(Phase)
 
@@ -117,6 +117,21 @@ class State(msgspec.Struct):
                 self.settled[cause] = msgspec.structs.replace(
                     self.settled[cause], decision="superseded", reason=reason, archived=archived
                 )
+
+    def answer(self, version: str, reason: str) -> None:
+        """Settle what waited for a person, now that `version` was promoted: by its promotion, or as superseded."""
+        for cause, waiting in self.settled.items():
+            if waiting.decision == "undecided":
+                decision = "promoted" if waiting.model_version == version else "superseded"
+                self.settled[cause] = msgspec.structs.replace(waiting, decision=decision, reason=reason)
+                self.history = [*self.history, msgspec.structs.replace(self.settled[cause], at=durable.now())][
+                    -_HISTORY:
+                ]
+
+    @property
+    def undecided(self) -> list[Decision]:
+        """The decisions that wait for a person, oldest first."""
+        return [decision for decision in self.settled.values() if decision.decision == "undecided"]
 
 
 def load(path: Path) -> State:

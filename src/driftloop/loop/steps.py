@@ -150,7 +150,7 @@ def train(run: str, cause: str, champion: str, mode: str, dataset: str, champion
 
 
 def evaluate(run: str, cause: str, champion: str, version: str, dataset: str, champion_bundle: str, bundle: str) -> str:
-    """Judge champion and challenger on the gate engines; returns `approved` or `rejected`."""
+    """Judge champion and challenger on the gate engines; returns `approved`, `rejected` or `undecided`."""
     with _step("evaluate", run, cause) as step:
         from driftloop.loop import dataset as data
         from driftloop.loop.judge import evaluation, gate
@@ -164,18 +164,19 @@ def evaluate(run: str, cause: str, champion: str, version: str, dataset: str, ch
             step.patiently(lambda: promotion.repair(step.registry))
             return promotion.REJECTED
         new = evaluation.evaluate(Path(champion_bundle), Path(bundle), plan.new)
-        if new is None:
-            raise DriftloopError("no new engine has the gate role", where="archive", remedy="add completed runs")
         old = evaluation.evaluate(Path(champion_bundle), Path(bundle), plan.old)
         superseded = bool(plan.superseded) and not plan.old
         decision = gate.decide(old, new, old_tolerance=step.settings.old_tolerance, seed=0, superseded=superseded)
         outcome = promotion.APPROVED if decision.approved else promotion.REJECTED
+        if decision.undecided:
+            outcome = promotion.UNDECIDED
         step.patiently(
             lambda: promotion.decide(step.registry, version, outcome, decision.reason, cause, decision.findings)
         )
         step.report({"kind": "gate_decided", "model_version": version, "from_version": champion, **decision.as_dict()})
-        if not decision.approved:
-            step.report({"kind": "rejected", "model_version": version, "reason": decision.reason})
+        if outcome != promotion.APPROVED:
+            kind = "approval_needed" if decision.undecided else "rejected"
+            step.report({"kind": kind, "model_version": version, "reason": decision.reason})
             step.patiently(lambda: promotion.repair(step.registry))
         return outcome
 

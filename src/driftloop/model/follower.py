@@ -20,7 +20,7 @@ import msgspec
 
 from driftloop.durable import read_json, write_atomically
 from driftloop.errors import BundleError, DriftloopError, RegistryUnavailable
-from driftloop.fleet.schema import Schema
+from driftloop.fleet.schema import Schema, difference
 from driftloop.model import bundle
 from driftloop.model.registry import PRODUCTION
 
@@ -56,7 +56,7 @@ class LastGood(msgspec.Struct):
 
 
 @dataclass(frozen=True)
-class Refusal:
+class RefusedVersion:
     """A production version that is not used, and why: `kind` is UNUSABLE or OTHER_FLEET."""
 
     version: str
@@ -134,7 +134,7 @@ class Follower(Generic[T]):
         """Of its bundle."""
         self.wanted: str | None = None
         """The production version as the registry named it last."""
-        self.refused: Refusal | None = None
+        self.refused: RefusedVersion | None = None
         """The production version where it is not used."""
         self.refusals = 0
         """How often a version was tried and refused."""
@@ -234,7 +234,7 @@ class Follower(Generic[T]):
         self._retry_s = min(2 * self._retry_s, _LONGEST_RETRY_S) if again else _RETRY_S
         self._retry_at = self._clock() + self._retry_s
         kind = OTHER_FLEET if isinstance(error, OtherFleet) else UNUSABLE
-        self.refused, self.refusals = Refusal(version, kind, str(error)), self.refusals + 1
+        self.refused, self.refusals = RefusedVersion(version, kind, str(error)), self.refusals + 1
         log.error(
             "version %s is refused, %s stays: %s",
             version,
@@ -267,17 +267,9 @@ def check_fleet(folder: Path, schema: Schema) -> None:
     if theirs.digest == schema.digest:
         return
     raise OtherFleet(
-        f"is of the fleet {theirs.name} (digest {theirs.digest[:12]}), not of {schema.name} ({schema.digest[:12]})"
-        + _difference(theirs, schema),
+        f"is of the fleet {theirs.name} (digest {theirs.digest[:12]}), not of {schema.name} ({schema.digest[:12]}): "
+        + difference(theirs, schema),
         where=str(folder / bundle.METADATA),
-        remedy="point DRIFTLOOP_FLEET at the fleet file that it was trained with, or train a version for this one",
+        remedy="point DRIFTLOOP_FLEET at the fleet file that it was trained with; a fleet whose columns have changed "
+        "needs another name in its file, an archive of its own (DRIFTLOOP_ARCHIVE) and a first model (driftloop train)",
     )
-
-
-def _difference(theirs: Schema, ours: Schema) -> str:
-    more = [name for name in theirs.columns if name not in ours.columns]
-    less = [name for name in ours.columns if name not in theirs.columns]
-    said = [f"{words} {', '.join(names[:8])}" for words, names in (("it has", more), ("it lacks", less)) if names]
-    if said:
-        return ": " + "; ".join(said)
-    return "" if theirs.columns != ours.columns else ": time, end rule or cap differ"

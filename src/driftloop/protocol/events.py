@@ -25,6 +25,7 @@ EventKind = Literal[
     "step_finished",
     "challenger_registered",
     "gate_decided",
+    "approval_needed",
     "promoted",
     "rejected",
     "serving_confirmed",

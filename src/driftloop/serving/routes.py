@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 from driftloop import exposition
 from driftloop.fleet.schema import Schema
 from driftloop.model.bundle import Metadata
-from driftloop.model.follower import Refusal as RefusedVersion
+from driftloop.model.follower import RefusedVersion
 from driftloop.protocol.problems import Problem, Refusal, RequestRefused
 from driftloop.serving import metrics, openapi
 from driftloop.serving.batching import Batcher, Overloaded

@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,9 +20,11 @@ from driftloop.fleet.archive import Archive, open_archive
 from driftloop.fleet.schema import Schema
 from driftloop.model import bundle
 from driftloop.model.bundle import BASELINE, CHECKPOINT, METADATA, SERVING_FILES, ManifestEntry
+from driftloop.model.follower import check_fleet
 from driftloop.model.registry import PRODUCTION, Registry
 from driftloop.settings import Settings
 from driftloop.training import bars
+from driftloop.training.modes import Mode
 from driftloop.training.tune import tune
 
 if TYPE_CHECKING:
@@ -38,20 +39,13 @@ _OUT, _ERR = Console(highlight=False), Console(stderr=True, highlight=False)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-class Mode(StrEnum):
-    """How a model is trained."""
-
-    full = "full"
-    warm_start = "warm_start"
-
-
 @baseline_app.callback()
 def _baseline() -> None:
     """The baseline of the production model."""
 
 
 def train(
-    mode: Annotated[Mode, typer.Option(help="From nothing, or from the production model's weights.")] = Mode.full,
+    mode: Annotated[Mode, typer.Option(help="From nothing, or from the production model's weights.")] = "full",
     runs_dir: Annotated[str, typer.Option(help="Archive to learn from; by default the platform's.")] = "",
     manifest: Annotated[Path | None, typer.Option(help="JSON list of the runs to learn from; by default all.")] = None,
     config_file: Annotated[
@@ -70,7 +64,7 @@ def train(
     with tempfile.TemporaryDirectory(prefix="driftloop-") as temporary:
         champion = None if no_register else _production(configured, Path(temporary) / "champion")
         runs, entries = _learn_from(runs_dir or configured.archive_location, manifest, champion, configured)
-        if mode is Mode.warm_start and champion is None:
+        if mode == "warm_start" and champion is None:
             raise DriftloopError("there is no production model to start from", remedy="train with --mode full")
         config = replace(
             _config(config_file, champion, mode, configured.schema), seed=seed, old_tolerance=configured.old_tolerance
@@ -159,7 +153,7 @@ def _config(path: Path | None, champion: _Champion | None, mode: Mode, schema: S
     start = configuration.default(schema)
     if path is not None:
         return configuration.read(path, start)
-    if mode is Mode.warm_start and champion is not None:
+    if mode == "warm_start" and champion is not None:
         return configuration.of_model(bundle.read_metadata(champion.folder).parameters)
     return start
 
@@ -169,7 +163,7 @@ def _check(mode: Mode, output: Path | None, no_register: bool, promote: bool) ->
         raise DriftloopError("a model that is not registered cannot be promoted", where="--no-register --promote")
     if no_register and output is None:
         raise DriftloopError("the model would be lost", where="--no-register", remedy="say where with --output FOLDER")
-    if no_register and mode is Mode.warm_start:
+    if no_register and mode == "warm_start":
         raise DriftloopError("a warm start needs the registry's production model", where="--no-register --mode")
 
 
@@ -178,7 +172,9 @@ def _production(configured: Settings, folder: Path) -> _Champion | None:
         version = registry.alias(PRODUCTION)
         if version is None:
             return None
-        return _Champion(version, registry.fetch(version, folder, (*SERVING_FILES, CHECKPOINT)))
+        champion = _Champion(version, registry.fetch(version, folder, (*SERVING_FILES, CHECKPOINT)))
+    check_fleet(champion.folder, configured.schema)
+    return champion
 
 
 def _learn_from(
@@ -245,7 +241,7 @@ def _train(
     from driftloop.training import build
     from driftloop.training import train as training
 
-    start = champion.folder if champion is not None and mode is Mode.warm_start else None
+    start = champion.folder if champion is not None and mode == "warm_start" else None
     origin = fleets.origin(configured)
     with _progress() as show:
         stale = {entry.run_id for entry in entries if entry.superseded}

@@ -204,6 +204,7 @@ def _first(events: Iterable[Event], kind: str, after: float, time_of: Callable[[
 
 _EXPLAIN = {
     "rejected": "the challenger was rejected",
+    "approval_needed": "the challenger waits for a person, since the gate has too few units",
     "waiting_for_labels": "the loop waits for completed runs",
     "retraining_failed": "retraining failed",
     "retraining_refused": "retraining was refused",

@@ -46,7 +46,9 @@ MEANINGS = {
     "t4": "first answer from the new version",
     "t5": "recovered: the watch says no_drift, and the error is within bounds",
 }
-DECISIONS = ("promoted", "rejected", "retraining_failed", "retraining_refused", "waiting_for_labels")
+DECISIONS = (
+    "promoted", "rejected", "approval_needed", "retraining_failed", "retraining_refused", "waiting_for_labels",
+)  # fmt: skip
 
 
 @dataclass

@@ -35,7 +35,7 @@ from driftloop_bench.experiment.traffic import (
 
 POLL_S = 0.5
 """Marks are the times that events carry, so looking more often would cost processor time and change nothing."""
-ENDS = ("rejected", "retraining_failed", "retraining_refused", "rolled_back")
+ENDS = ("rejected", "approval_needed", "retraining_failed", "retraining_refused", "rolled_back")
 """Events after which the loop will not recover by itself."""
 ROLLING = 300
 """Answers that the live error is taken over."""

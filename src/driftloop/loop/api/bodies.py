@@ -15,10 +15,10 @@ from driftloop.errors import DataError, DriftloopError, JsonError, RegistryUnava
 from driftloop.fleet.objects import RUN_ID, check_run
 from driftloop.fleet.runs import Run
 from driftloop.fleet.schema import Schema
-from driftloop.loop import state
 from driftloop.loop.retrainer import Busy
 from driftloop.protocol import problems
 from driftloop.protocol.problems import Problem, RequestRefused, refusal
+from driftloop.training.modes import Mode
 
 MAX_SMALL_BODY = 256 * 1024
 """Bytes of every body but an archive's."""
@@ -125,7 +125,7 @@ class PostedFeedback(msgspec.Struct, forbid_unknown_fields=True):
 class RetrainRequest(msgspec.Struct, forbid_unknown_fields=True):
     """The body of POST /retrain."""
 
-    mode: state.Mode = "warm_start"
+    mode: Mode = "warm_start"
 
 
 class PromoteRequest(msgspec.Struct, forbid_unknown_fields=True):

@@ -4,7 +4,6 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -13,17 +12,11 @@ from rich.console import Console
 from driftloop import settings
 from driftloop.errors import DriftloopError
 from driftloop.protocol.client import Client
+from driftloop.training.modes import Mode
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _OUT = Console(highlight=False)
-
-
-class Mode(StrEnum):
-    """How a challenger is trained."""
-
-    warm_start = "warm_start"
-    full = "full"
 
 
 def retrainer(
@@ -49,13 +42,13 @@ def retrainer(
 
 
 def retrain(
-    mode: Annotated[Mode, typer.Option(help="From the champion's weights, or from nothing.")] = Mode.warm_start,
+    mode: Annotated[Mode, typer.Option(help="From the champion's weights, or from nothing.")] = "warm_start",
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the decision.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Retrain now on the completed runs that the production model does not know."""
     with _asking() as retrainer:
-        attempt = retrainer.retrain(mode.value)
+        attempt = retrainer.retrain(mode)
         if not wait:
             _show(attempt, f"retraining of version {attempt['champion']} started", as_json)
             return

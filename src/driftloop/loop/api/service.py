@@ -178,7 +178,7 @@ class Service:
 
     def status(self) -> dict[str, Any]:
         """Everything a person wants to know about the loop, and what completed engines say of the model."""
-        return {**self.retrainer.status(), "concept": self.concept.status()}
+        return {**self.retrainer.status(), "concept": self.concept.status(), **self.concept.promise()}
 
     def add_event(self, body: bytes) -> dict[str, Any]:
         """Log what the watch or a pipeline step reports, and tell the loop."""

@@ -20,8 +20,8 @@ import msgspec
 from driftloop import durable
 from driftloop.environment import chosen
 from driftloop.errors import DriftloopError, JsonError
-from driftloop.loop.state import Mode
 from driftloop.settings import Settings
+from driftloop.training.modes import Mode
 
 RESULT = "result.json"
 LOG = "pipeline.log"

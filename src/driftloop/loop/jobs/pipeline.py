@@ -55,7 +55,7 @@ def evaluate(
     champion_bundle: dsl.Input[dsl.Model],
     bundle: dsl.Input[dsl.Model],
 ) -> str:
-    """Both models on the gate engines, and the gate's decision: `approved` or `rejected`."""
+    """Both models on the gate engines, and the gate's decision: `approved`, `rejected` or `undecided`."""
     from driftloop.loop import steps
 
     return steps.evaluate(run, cause, champion, version, dataset.path, champion_bundle.path, bundle.path)

@@ -25,7 +25,7 @@ from driftloop import durable
 from driftloop.drift import outcomes
 from driftloop.drift.alerts import keep, read_kept
 from driftloop.drift.outcomes import DRIFT, NO_DRIFT, NOT_ENOUGH_DATA, Judgement
-from driftloop.drift.production import Model, follow
+from driftloop.drift.production import WatchedModel, follow
 from driftloop.drift.statistics import Floats
 from driftloop.drift.verdict import Verdict, judge
 from driftloop.errors import DriftloopError
@@ -173,9 +173,16 @@ class ConceptWatch:
         judgement.pop("verdict", None)
         return {**shown, **judgement, "alarm": msgspec.to_builtins(self.change)}
 
+    def promise(self) -> dict[str, Any]:
+        """How rare false alarms are by the production baseline, and what that rests on; nothing before it is known."""
+        known = self._production.current
+        if known is None:
+            return {}
+        return {"promise": {"model_version": known.version, **msgspec.to_builtins(known.baseline.false_alarms)}}
+
     # Parts of a look.
 
-    def _follow(self, model: Model) -> None:
+    def _follow(self, model: WatchedModel) -> None:
         if model.version == self._version:
             return
         metadata = read_metadata(model.folder)
@@ -199,7 +206,7 @@ class ConceptWatch:
         ]
         return found[-outcomes.MOST :]
 
-    def _judge(self, model: Model, engines: Sequence[str], inputs_fire: bool) -> Truth | None:
+    def _judge(self, model: WatchedModel, engines: Sequence[str], inputs_fire: bool) -> Truth | None:
         """The report on the newest engines; None where the loop became busy or the watch is to stop."""
         if len(engines) < outcomes.LEAST:
             few = outcomes.judge([], [])
@@ -224,7 +231,7 @@ class ConceptWatch:
                 verdict = INPUT_DRIFT
         return Truth(model.version, judgement, verdict)
 
-    def _answer(self, model: Model, run: Run) -> None:
+    def _answer(self, model: WatchedModel, run: Run) -> None:
         """Ask the model about one run, at the cycles that the gate asks for, and count its rows."""
         assert self._model is not None
         found = answers.evaluate(self._model, [run], stride=evaluation.STRIDE, threads=1)
@@ -247,7 +254,7 @@ class ConceptWatch:
             self._model.cap,
         )
 
-    def _inputs(self, model: Model, engines: Sequence[str]) -> Verdict | None:
+    def _inputs(self, model: WatchedModel, engines: Sequence[str]) -> Verdict | None:
         """What the rows of those engines say that came with any; None where none did."""
         counts = [self._counts[engine] for engine in engines if engine in self._counts]
         if not counts:

@@ -17,6 +17,8 @@ Tell = Callable[[Event], object]
 """Takes an event to the log: `EventLog.append` in the retrainer, an HTTP call in a pipeline step."""
 
 APPROVED, PROMOTED, REJECTED, ROLLED_BACK, ABANDONED = "approved", "promoted", "rejected", "rolled_back", "abandoned"
+UNDECIDED = "undecided"
+"""The gate had too few units: the challenger waits for a person, who promotes it or does not."""
 OVER_TAG, PARENT_TAG, RETRAINING_TAG = "promoted_over", "parent_version", "retraining"
 """Tags of a version: what it replaced in production, what it was trained from, in which retraining."""
 FINDINGS_TAG = "gate_findings"
