@@ -1,8 +1,8 @@
 """The accuracy of the loop's own network on any fleet, by cross-validation over units, beside gradient boosting.
 
-Units are dealt into folds; a model learns from the units of all other folds alone, and its intervals rest on units that
-the answering member of it has not seen. Asked is every fifth row of each held-out unit, the last one included, on labels
-capped as the fleet file says. Nothing is chosen by what comes out.
+Units are dealt into folds; a model learns from the units of all other folds alone, and its intervals rest on units
+that the answering member of it has not seen. Asked is every fifth row of each held-out unit, the last one included, on
+labels capped as the fleet file says. Nothing is chosen by what comes out.
 """
 
 import time
