@@ -155,14 +155,17 @@ def _perceptron_loss(
     generator = torch.Generator().manual_seed(config.seed)
 
     def statistics(chosen: Tensor) -> Tensor:
-        if config.missing:
-            windows = take_away(learn.cut(chosen), network.form.sensors, config.missing, generator)
-            return network.statistics(windows)
         if not found:
-            # Where windows stay as they are, what is shown of them is the same at every step.
+            # What is shown of a window that stays as it is, is the same at every step.
             with torch.no_grad():
                 found.append(learn.each(network.statistics))
-        return found[0][chosen]
+        shown = found[0][chosen]
+        if config.missing:
+            hit = torch.rand(len(chosen), generator=generator) < config.missing
+            lacking = take_away(learn.cut(chosen[hit]), network.form.sensors, generator)
+            with torch.no_grad():
+                shown[hit] = network.statistics(lacking)
+        return shown
 
     def value() -> Tensor:
         chosen = torch.from_numpy(next(batches))

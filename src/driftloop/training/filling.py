@@ -23,21 +23,20 @@ def hold(values: Tensor, there: Tensor) -> Tensor:
 LOST_VALUES = 0.2
 """Largest share of single values that a window loses in training."""
 DEAD = 0.5
-"""Share of the windows that lose values which lose a whole sensor too, from some step on or from the first."""
+"""Share of such windows that lose a whole sensor too, from some step on or from the first."""
 
 
-def take_away(inputs: Tensor, sensors: int, share: float, generator: torch.Generator) -> Tensor:
-    """Windows `[batch, channels, steps]`, a `share` of which lose values of the first `sensors` channels at random."""
+def take_away(inputs: Tensor, sensors: int, generator: torch.Generator) -> Tensor:
+    """Windows `[batch, channels, steps]` that have lost values of their first `sensors` channels at random."""
     batch, _, steps = inputs.shape
 
     def chance(*shape: int) -> Tensor:
         return torch.rand(*shape, generator=generator)
 
-    hit = chance(batch, 1, 1) < share
     single = chance(batch, sensors, steps) < LOST_VALUES * chance(batch, 1, 1)
     sensor = torch.arange(sensors)[None, :, None] == (chance(batch, 1, 1) * sensors).long()
     # Half of the dead ones were dead before the window began.
     since = (chance(batch, 1, 1) * 2 - 1).clamp(min=0) * steps
     dead = (chance(batch, 1, 1) < DEAD) & sensor & (torch.arange(steps) >= since)
-    there = (~(hit & (single | dead))).to(inputs.dtype)
+    there = (~(single | dead)).to(inputs.dtype)
     return torch.cat([hold(inputs[:, :sensors], there), inputs[:, sensors:]], dim=1)

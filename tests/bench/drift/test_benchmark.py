@@ -284,6 +284,8 @@ def test_a_stopped_benchmark_goes_on_where_it_was(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(drift_run, "champion", make)
     asked: list[str] = []
     plan = replace(PLAN, requests=2_000, streams=1)
+    # What other detectors are shown takes most of the time, and two of ten scenarios stop and go on as well.
+    monkeypatch.setattr(drift_run, "COMPARED", (drift_run.COMPARED[0], drift_run.COMPARED[-1]))
     whole = changed
 
     def stops(world: World, scenario: Scenario, *rest) -> dict:
