@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "notebooks.py"
+SCRIPT = Path(__file__).parents[3] / "scripts" / "notebooks.py"
 
 
 @pytest.fixture(scope="session")

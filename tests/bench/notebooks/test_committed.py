@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-FOLDER = Path(__file__).parents[2] / "notebooks"
+FOLDER = Path(__file__).parents[3] / "notebooks"
 NAMES = ["01_eda_cmapss", "02_preprocessing", "03_baseline_lstm", "04_drift_simulation"]
 Notebook = nbformat.NotebookNode
 

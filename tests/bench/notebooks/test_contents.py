@@ -10,10 +10,10 @@ import torch
 from driftloop import settings
 from driftloop.errors import DriftloopError
 from driftloop.fleet.roles import ROLES, with_role
-from driftloop.fleets.cmapss.schema import SCHEMA
+from driftloop.fleets.cmapss.schema import RUL_CAP, SCHEMA
 from driftloop.fleets.cmapss.source import Fleet, load_fleet
 from driftloop.training import regimes
-from driftloop.training.network import Architecture, RulNetwork
+from driftloop.training.network import Architecture, Form, RulNetwork
 from driftloop_bench.notebooks import drawing, fleets, preparation, workplace
 
 Fleets = dict[str, Fleet]
@@ -27,7 +27,7 @@ def data() -> Fleets:
 
 def test_readings_are_normalised_as_in_the_exported_graph(data: Fleets) -> None:
     known = regimes.find(with_role(data["FD002"].train, "train"), SCHEMA)
-    network = RulNetwork(Architecture(), known)
+    network = RulNetwork(Architecture(), known, Form.of(SCHEMA, RUL_CAP))
     run = data["FD002"].train[0]
     with torch.no_grad():
         shown, regime = network.normalise(torch.from_numpy(run.rows.astype(np.float32)))

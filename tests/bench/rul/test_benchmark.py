@@ -10,6 +10,7 @@ import pytest
 from driftloop import cli, settings
 from driftloop.errors import DataError
 from driftloop.fleet.runs import Run
+from driftloop.fleets.cmapss.schema import SCHEMA
 from driftloop.fleets.cmapss.source import simulated_fleet
 from driftloop.model.accuracy import phm08_score, rmse
 from driftloop.training import train as training
@@ -88,7 +89,7 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(
     last.unlink()
     fitted = []
     fit = training.fit
-    monkeypatch.setattr(training, "fit", lambda *given: (fitted.append(given[3].seed), fit(*given))[1])
+    monkeypatch.setattr(training, "fit", lambda *given: (fitted.append(given[5].seed), fit(*given))[1])
     again = benchmark.run(plan, data, cache)
     assert len(fitted) == 1
     for old, new in zip(results, again, strict=True):
@@ -159,7 +160,7 @@ def test_coverage_width_and_bands_are_counted_as_by_hand() -> None:
 
 def test_features_know_nothing_of_later_rows_and_agree_with_numpy() -> None:
     run = simulated_fleet("FD002", 3, 1).train[0]
-    known = boosting.regimes.find([run])
+    known = boosting.regimes.find([run], SCHEMA)
     config = boosting.BoostingConfig(widths=(5, 20))
     end = 50
     whole = boosting.features(run, known, config, np.array([end]))
