@@ -196,7 +196,7 @@ async def test_two_workers_that_swap_at_different_moments_count_right_together(
         await asyncio.gather(*asking)
 
         def counted(text: str, version: str) -> float:
-            line = f'driftloop_predictions_total{{model_version="{version}"}} '
+            line = f'driftloop_predictions_total{{fleet="cmapss",model_version="{version}"}} '
             return sum(float(found.rpartition(" ")[2]) for found in text.splitlines() if found.startswith(line))
 
         def everything_is_counted() -> bool:
@@ -207,7 +207,7 @@ async def test_two_workers_that_swap_at_different_moments_count_right_together(
         text = server.client.get("/metrics").text
         assert {version: counted(text, version) for version in answered} == dict(answered)
         for version, number in answered.items():
-            line = f'driftloop_feature_bin_total{{bin="0",feature="regime",model_version="{version}"}} {float(number)}'
+            line = f'driftloop_feature_bin_total{{bin="0",feature="regime",fleet="cmapss",model_version="{version}"}} {float(number)}'
             assert line in text
         assert list((server.state / "serving").glob("prometheus-*"))
         assert server.end() == 0
@@ -221,7 +221,7 @@ def test_a_killed_worker_is_replaced_and_its_counts_stay(start: Callable[..., Pr
     server.until(lambda: server.client.get("/healthz").is_success)
 
     def counted() -> float:
-        line = 'driftloop_predictions_total{model_version="stub"} '
+        line = 'driftloop_predictions_total{fleet="cmapss",model_version="stub"} '
         lines = server.client.get("/metrics").text.splitlines()
         return sum(float(found.rpartition(" ")[2]) for found in lines if found.startswith(line))
 
