@@ -207,8 +207,8 @@ async def test_two_workers_that_swap_at_different_moments_count_right_together(
         text = server.client.get("/metrics").text
         assert {version: counted(text, version) for version in answered} == dict(answered)
         for version, number in answered.items():
-            line = f'driftloop_feature_bin_total{{bin="0",feature="regime",fleet="cmapss",model_version="{version}"}} {float(number)}'
-            assert line in text
+            labels = f'bin="0",feature="regime",fleet="cmapss",model_version="{version}"'
+            assert f"driftloop_feature_bin_total{{{labels}}} {float(number)}" in text
         assert list((server.state / "serving").glob("prometheus-*"))
         assert server.end() == 0
     assert not list((server.state / "serving").glob("prometheus-*")), "cleaned up"

@@ -29,10 +29,11 @@ def band_offsets(
 ) -> NDArray[np.float32]:
     """The conformal offset of each band, from the windows `[n]` whose capped label lies in it: `[bands]`, steps.
 
-    Where fewer than LEAST_UNITS units have a label in a band, it shares its offset with its neighbours.
+    Where fewer than LEAST_UNITS units have a label in a band, it shares its offset with its neighbours. Of a band in
+    which no unit has one nothing is known: it is held whole.
     """
     inside = [(labels >= first) & (labels <= last) for first, last in bands(cap)]
-    offsets = np.empty(len(inside), dtype=np.float32)
+    offsets = np.full(len(inside), cap, dtype=np.float32)
     for group in _merged([set(engines[chosen].tolist()) for chosen in inside]):
         together = np.logical_or.reduce([inside[at] for at in group])
         offsets[group] = conformal_offset(scores[together], engines[together], largest=cap)
@@ -40,10 +41,10 @@ def band_offsets(
 
 
 def _merged(units: Sequence[set[object]]) -> list[list[int]]:
-    """Neighbouring bands, grouped so that each group has LEAST_UNITS units where all together have as many."""
+    """Neighbouring bands that have units, grouped so that each group has LEAST_UNITS where all have as many."""
     groups: list[list[int]] = []
     waiting: list[int] = []
-    for at in range(len(units)):
+    for at in (at for at, here in enumerate(units) if here):
         waiting.append(at)
         if len(set().union(*(units[one] for one in waiting))) >= LEAST_UNITS:
             groups.append(waiting)
