@@ -156,6 +156,9 @@ def _show(version: str, verdict: Verdict) -> None:
         _out.print(f"{verdict.kind}: {', '.join(verdict.blamed)}")
     if verdict.verdict == FLEET_AGE:
         _out.print(f"the fleet is {'younger' if verdict.age_shift > 0 else 'older'} than healthy chance allows")
+    if not verdict.n:
+        _out.print("no request was answered while it looked: send traffic meanwhile, or look longer with --seconds")
+        return
     table = Table("feature", "PSI", "threshold", "KS", "threshold", "shift", "threshold", "score")
     for feature in sorted(verdict.features, key=lambda feature: -feature.score)[:8]:
         table.add_row(

@@ -120,11 +120,11 @@ def _truth(concept: dict[str, Any]) -> str:
     """What completed engines say of the model."""
     figures = concept.get("figures")
     if not figures:
-        return f"labels {concept.get('verdict', 'unknown')} ({concept.get('engines', 0)} completed engines)"
+        return f"labels {concept.get('verdict', 'unknown')} ({concept.get('engines', 0)} completed runs)"
     rmse, bias = figures["rmse"], figures["bias"]
     return (
         f"labels {concept['verdict']} (live RMSE {rmse['value']:.1f}, limit {rmse['upper']:.1f}; "
-        f"bias {bias['value']:+.1f}, {bias['lower']:+.1f} to {bias['upper']:+.1f}; {concept['window']} engines)"
+        f"bias {bias['value']:+.1f}, {bias['lower']:+.1f} to {bias['upper']:+.1f}; {concept['window']} runs)"
     )
 
 

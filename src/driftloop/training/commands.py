@@ -91,7 +91,8 @@ def train(
         return
     where = f"version {version}" if version else str(output)
     state = ", in production" if promote else ""
-    _OUT.print(f"{where}{state}: trained on {len(entries)} engines ({trained.training}), {_figures(trained)}")
+    units = f"{len(entries)} {configured.schema.unit}s"
+    _OUT.print(f"{where}{state}: trained on {units} ({trained.training}), {_figures(trained)}")
 
 
 @baseline_app.command()
@@ -243,7 +244,7 @@ def _train(
 
     start = champion.folder if champion is not None and mode == "warm_start" else None
     origin = fleets.origin(configured)
-    with _progress() as show:
+    with _progress(f"{configured.schema.step}s") as show:
         stale = {entry.run_id for entry in entries if entry.superseded}
         learnt = [run for run in runs if run.run_id not in stale]
         trained = training.train(learnt, configured.schema, config, warm_start=start, progress=show)
@@ -262,7 +263,7 @@ def _train(
 
 
 @contextmanager
-def _progress() -> "Iterator[Any]":
+def _progress(steps: str) -> "Iterator[Any]":
     with bars.counted(_ERR) as bar:
         task = bar.add_task("training", total=None, figures="")
         best = ""
@@ -270,7 +271,7 @@ def _progress() -> "Iterator[Any]":
         def show(now: "Progress") -> None:
             nonlocal best
             if now.early_stop_rmse is not None:
-                best = f", early-stop RMSE {now.early_stop_rmse:.2f} cycles"
+                best = f", early-stop RMSE {now.early_stop_rmse:.2f} {steps}"
             bar.update(task, completed=now.step, total=now.steps, figures=f"loss {now.loss:.4f}{best}")
 
         yield show
@@ -300,8 +301,9 @@ def _register(folder: Path, configured: Settings, promote: bool) -> str:
 
 
 def _figures(trained: "Trained") -> str:
-    found = trained.metrics
+    found, steps = trained.metrics, f"{trained.schema.step}s"
+    # A fleet may do without early-stop units.
+    stop = f"early-stop RMSE {found['early_stop_rmse']:.2f} {steps}, " if "early_stop_rmse" in found else ""
     return (
-        f"early-stop RMSE {found['early_stop_rmse']:.2f} cycles, "
-        f"90 % interval {found['interval_width']:.1f} cycles wide, {trained.optimiser_s:.1f} s in the optimiser"
+        f"{stop}90 % interval {found['interval_width']:.1f} {steps} wide, {trained.optimiser_s:.1f} s in the optimiser"
     )
