@@ -261,6 +261,6 @@ def test_the_learning_rate_rises_and_falls() -> None:
 def test_the_loss_is_squared_error_and_both_quantiles_pinball_losses() -> None:
     true = torch.tensor([0.5, 1.0])
     estimate = torch.tensor([[0.7, 0.4, 0.6], [1.2, 1.0, 0.9]])
-    low, high = training.QUANTILES
+    low, high = descent.QUANTILES
     pinball = (low * 0.1 + 0.0) / 2 + ((1 - high) * 0.1 + high * 0.1) / 2
     assert descent.loss(estimate, true, 0.3).item() == pytest.approx((0.2**2 + 0.2**2) / 2 + 0.3 * pinball)
