@@ -97,7 +97,7 @@ def guess(paths: Sequence[Path], name: str | None = None) -> Guess:
     absent = _absent([*settings, *sensors])
     if absent:
         comments["missing_values"] = "Readings that come again and again, far from all others."
-    use = _use(settings, sensors, comments)
+    use = _use(settings, sensors, blocks, comments)
     comments["cap"] = _lives(blocks)
     schema = Schema(
         name=name or names.safe_fleet(_title(data.paths)) or "my-fleet",
@@ -312,13 +312,21 @@ def _absent(columns: Sequence[Column]) -> list[float]:
     return absent
 
 
-def _use(settings: Sequence[Column], sensors: Sequence[Column], comments: dict[str, str]) -> UseSettings:
+def _use(
+    settings: Sequence[Column],
+    sensors: Sequence[Column],
+    blocks: Sequence[NDArray[np.int64]],
+    comments: dict[str, str],
+) -> UseSettings:
     if not settings:
         return "none"
     rows = np.stack([column.numbers for column in settings if column.numbers is not None], axis=1)
     if _explained(rows, sensors) < _LEAST_EXPLAINED:
         comments["use_settings"] = f"They explain less than {_LEAST_EXPLAINED:.0%} of what any sensor does."
         return "none"
+    if all(_same_within(column, blocks) for column in settings):
+        comments["use_settings"] = "They never change within a unit: too few units share a combination for regimes."
+        return "continuous"
     count = len(np.unique(alike(rows)))
     said = f"{count} combinations, rounded to a twentieth of each range: "
     comments["use_settings"] = said + ("few enough for regimes." if count <= _REGIMES else "too many for regimes.")
