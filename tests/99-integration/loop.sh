@@ -29,7 +29,9 @@ keeps_events() {
 }
 archives() { # the same runs twice: added, then known
   local runs field answer
-  runs=$(jq -nc --arg id "eng-suite$mark" '{runs: [{run_id: $id, rows: [range(60) | [range(24)]]}]}')
+  # Rows of their own each time: the same rows under another id are known. They show no wear, so somebody vouches for them.
+  runs=$(jq -nc --arg mark "$mark" '{runs: [{run_id: "eng-suite\($mark)", confirmed: true,
+    rows: [range(60) | [range(24) | . + ($mark | tonumber) / 1e8]]}]}')
   for field in added known; do
     answer=$(authorized -H 'Content-Type: application/json' -d "$runs" "$api/archive/runs") || { echo "$answer"; return 1; }
     jq -e --arg field "$field" '.[$field] | length == 1' <<<"$answer" >/dev/null || { echo "not $field: $answer"; return 1; }
