@@ -19,8 +19,8 @@ from driftloop.fleet.labels import capped, window_ends
 from driftloop.fleet.runs import Run
 from driftloop.fleet.schema import Schema
 from driftloop.fleets.cmapss.schema import RUL_CAP, SCHEMA
-from driftloop.training import regimes
-from driftloop.training.regimes import Regimes
+from driftloop.model import regimes
+from driftloop.model.regimes import Regimes
 
 OLDEST, RECENT = 30, 10
 """Rows that stand for what an engine was like, and for what it is like now."""

@@ -20,12 +20,12 @@ from driftloop.fleet.runs import Run
 from driftloop.fleets.cmapss.schema import RUL_CAP, SCHEMA
 from driftloop.loop.api import service
 from driftloop.loop.judge import concept
+from driftloop.model.regimes import Regimes
 from driftloop.serving.app import create_app
 from driftloop.settings import Settings
 from driftloop.training import export
 from driftloop.training.build import build_bundle, extended_manifest, first_manifest
 from driftloop.training.network import Form, RulNetwork
-from driftloop.training.regimes import Regimes
 from driftloop.training.train import TrainConfig, Trained, checkpoint_arrays
 from driftloop_bench.rul.benchmark import CONFIG
 from loop.fakes import FakeBackend, FakeRegistry

@@ -12,13 +12,14 @@ from driftloop.fleet.labels import bands
 from driftloop.fleet.roles import assign
 from driftloop.fleet.runs import Run
 from driftloop.fleet.schema import Channel, Schema, UseSettings
+from driftloop.model import regimes
+from driftloop.model.regimes import MARGIN, RIDGE, Regimes
 from driftloop.model.signature import UNSEEN_REGIME
-from driftloop.training import export, regimes
+from driftloop.training import export
 from driftloop.training.build import build_bundle, first_manifest
 from driftloop.training.descent import TrainConfig
 from driftloop.training.intervals import LEAST_UNITS, band_offsets
 from driftloop.training.network import CLIP, FED, Architecture
-from driftloop.training.regimes import MARGIN, RIDGE, Regimes
 from driftloop.training.train import Trained, train
 
 CAP = 40

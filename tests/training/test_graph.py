@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from driftloop.errors import BundleError
 from driftloop.fleet.runs import Run, windows
 from driftloop.fleets.cmapss.schema import RUL_CAP, SCHEMA
-from driftloop.training import export, regimes
+from driftloop.model import regimes
+from driftloop.training import export
 from driftloop.training.network import Architecture, Form, RulNetwork
 from driftloop.training.train import Trained
 from made_up import CONSTANT, SEA_LEVEL, tiny_config

@@ -7,7 +7,7 @@ import torch
 from driftloop.fleet.labels import bands
 from driftloop.fleets.cmapss.schema import RUL_CAP, SCHEMA
 from driftloop.fleets.cmapss.source import simulated_fleet
-from driftloop.training import regimes
+from driftloop.model import regimes
 from driftloop.training.intervals import band_offsets, conformal_offset
 from driftloop.training.network import Architecture, Form, RulNetwork
 

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from driftloop.fleet.labels import bands
 from driftloop.fleet.schema import Schema, UseSettings
+from driftloop.model.regimes import RADIUS, Regimes
 from driftloop.model.signature import UNSEEN_REGIME
 from driftloop.training.filling import hold
-from driftloop.training.regimes import RADIUS, Regimes
 
 CLIP = 6.0
 """Normalised sensors are clipped to +-6 for the LSTM: beyond it there is nothing it could have learnt."""

@@ -23,13 +23,13 @@ from driftloop.fleet.labels import auto_cap
 from driftloop.fleet.roles import with_role
 from driftloop.fleet.runs import Run
 from driftloop.fleet.schema import Schema
+from driftloop.model import regimes
 from driftloop.model.accuracy import coverage
 from driftloop.model.bundle import CHECKPOINT, read_metadata
-from driftloop.training import regimes
+from driftloop.model.regimes import Regimes
 from driftloop.training.descent import Progress, Report, TrainConfig, optimise, replaying, shuffled
 from driftloop.training.intervals import band_offsets
 from driftloop.training.network import Architecture, Form, RulNetwork
-from driftloop.training.regimes import Regimes
 from driftloop.training.windows import Windows, estimates, unseen_estimates, window_rmse
 
 LEARNING_ROLES = ("train", "early_stop", "calibrate")

@@ -11,8 +11,8 @@ from driftloop.fleet.roles import with_role
 from driftloop.fleet.runs import Run
 from driftloop.fleets.cmapss.schema import N_SETTINGS, RUL_CAP, SCHEMA, SENSORS
 from driftloop.fleets.cmapss.source import Fleet
-from driftloop.training import regimes
-from driftloop.training.regimes import Regimes
+from driftloop.model import regimes
+from driftloop.model.regimes import Regimes
 from driftloop_bench.notebooks.drawing import BLUE, GREY, ORANGE, PALETTE, panels
 from driftloop_bench.notebooks.preparation import normalise
 

@@ -12,7 +12,7 @@ from driftloop.fleet.runs import Run, windows
 from driftloop.fleets.cmapss.schema import N_SETTINGS, RUL_CAP, SENSORS
 from driftloop.fleets.cmapss.source import Fleet
 from driftloop.model.accuracy import rmse
-from driftloop.training.regimes import Regimes
+from driftloop.model.regimes import Regimes
 from driftloop_bench.notebooks.drawing import BLUE, GREY, ORANGE, PALETTE, panels
 
 _NEIGHBOURS = 5

@@ -33,8 +33,9 @@ from driftloop.fleets.cmapss import files
 from driftloop.fleets.cmapss.files import SHA256, SPLITS, SUBSETS, names_of
 from driftloop.fleets.cmapss.schema import RUL_CAP, SCHEMA
 from driftloop.fleets.cmapss.source import Fleet, load_fleet, simulated_fleet
+from driftloop.model import regimes
 from driftloop.model.signature import INPUT
-from driftloop.training import export, intervals, network, regimes
+from driftloop.training import export, intervals, network
 from driftloop.training import train as training
 from driftloop.training.build import git_commit
 from driftloop.training.network import Architecture

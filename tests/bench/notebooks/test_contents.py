@@ -12,7 +12,7 @@ from driftloop.errors import DriftloopError
 from driftloop.fleet.roles import ROLES, with_role
 from driftloop.fleets.cmapss.schema import RUL_CAP, SCHEMA
 from driftloop.fleets.cmapss.source import Fleet, load_fleet
-from driftloop.training import regimes
+from driftloop.model import regimes
 from driftloop.training.network import Architecture, Form, RulNetwork
 from driftloop_bench.notebooks import drawing, fleets, preparation, workplace
 

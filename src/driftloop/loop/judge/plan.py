@@ -12,8 +12,8 @@ from driftloop.errors import DataError
 from driftloop.fleet import roles
 from driftloop.fleet.runs import Run
 from driftloop.fleet.schema import Schema
+from driftloop.model import regimes
 from driftloop.model.bundle import ManifestEntry
-from driftloop.training import regimes
 
 NEWEST_CYCLES, LEAST_CYCLES = 20, 10
 """A sensor is looked at over an engine's newest 20 cycles in a regime; with fewer than 10 it is not judged."""

@@ -6,7 +6,7 @@ import pytest
 from driftloop.errors import DataError
 from driftloop.fleet.runs import Run
 from driftloop.fleets.cmapss.schema import SCHEMA
-from driftloop.training import regimes
+from driftloop.model import regimes
 from made_up import CONSTANT, CRUISE, SEA_LEVEL, fleet
 
 SIX = ((0, 0, 100), (10, 0.25, 100), (20, 0.7, 100), (25, 0.62, 60), (35, 0.84, 100), (42, 0.84, 100))
