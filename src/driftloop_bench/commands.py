@@ -130,6 +130,9 @@ def fleet(
         list[str] | None, typer.Option("--without", help="A sensor to leave out; again for more.")
     ] = None,
     boost: Annotated[bool, typer.Option(help="Compare with gradient boosting.")] = True,
+    damage: Annotated[
+        bool, typer.Option("--damage", help="Ask also with 5 and 20 % of readings missing and with each sensor dead.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Cross-validate the loop's network on any fleet, unit by unit, beside gradient boosting and the best constant."""
@@ -141,16 +144,21 @@ def fleet(
 
     schema = fleets.load(fleet_file)
     runs, schema = fleet_benchmark.without(tables.read(data, schema).runs, schema, leave_out or [])
-    found = []
+    harm = fleet_benchmark.damages(schema) if damage else [fleet_benchmark.WHOLE]
+    found, answered = [], []
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("folds", total=folds * seeds)
         for seed in range(seeds):
             asked, seconds = fleet_benchmark.cross_validate(
-                runs, schema, folds=folds, seed=seed, boost=boost, tell=lambda _: bar.advance(task)
+                runs, schema, folds=folds, seed=seed, boost=boost, harm=harm, tell=lambda _: bar.advance(task)
             )
-            found.append({"seed": seed, "training_cpu_s": round(seconds, 2), **fleet_benchmark.figures(asked)})
+            answered.append(asked["none"])
+            shown = {name: fleet_benchmark.figures(answers) for name, answers in asked.items()}
+            found.append({"seed": seed, "training_cpu_s": round(seconds, 2), **shown.pop("none"), "damaged": shown})
+    apart = fleet_benchmark.difference(answered) if boost else None
     if as_json:
-        typer.echo(json.dumps({"fleet": schema.name, "without": leave_out or [], "folds": folds, "seeds": found}))
+        summary = {"fleet": schema.name, "without": leave_out or [], "folds": folds, "seeds": found}
+        typer.echo(json.dumps({**summary, "network_minus_boosting": apart}))
         return
     console = Console(highlight=False)
     for one in found:
@@ -158,15 +166,26 @@ def fleet(
             f"seed {one['seed']}: {one['units']} units, {one['rows']} rows, {one['training_cpu_s']} s a training"
         )
         for model, values in one.items():
-            if isinstance(values, dict):
+            if isinstance(values, dict) and model != "damaged":
                 console.print(f"  {model}: " + ", ".join(f"{name} {value:.2f}" for name, value in values.items()))
+        for name, values in one["damaged"].items():
+            rmse = ", ".join(f"{m} {values[m]['rmse_units_alike']:.2f}" for m in fleet_benchmark.MODELS if m in values)
+            console.print(f"  {name}: RMSE {rmse}, coverage {values['network']['coverage_by_unit']:.2f}")
+    if apart is not None:
+        told = f"{apart['value']:+.2f} ({apart['lower']:+.2f} to {apart['upper']:+.2f}, 95 % over units)"
+        console.print(f"network minus boosting over {seeds} seeds: {told}")
 
 
 def demo(
     kind: Annotated[str, typer.Option(help="What changes at T0: fleet, bias, stuck or none.")] = "fleet",
-    subset: Annotated[str, typer.Option(help="Where the changed engines come from (kind fleet).")] = "FD002",
+    subset: Annotated[str, typer.Option(help="Part of the fleet that the changed units come from.")] = "FD002",
+    healthy: Annotated[str, typer.Option(help="Part of the fleet that the champion knows.")] = "FD001",
+    data: Annotated[
+        list[Path] | None, typer.Option(help="File or folder with the rows of another fleet; again for more.")
+    ] = None,
+    groups: Annotated[str, typer.Option(metavar="FILE:COLUMN", help="Table of units, its column with parts.")] = "",
     share: Annotated[float, typer.Option(min=0.05, max=1, help="Share of requests from changed engines.")] = 1.0,
-    sensor: Annotated[int, typer.Option(min=1, max=21, help="The faulty sensor (kinds bias and stuck).")] = 11,
+    sensor: Annotated[int, typer.Option(min=1, help="Number of the faulty sensor (kinds bias and stuck).")] = 11,
     sigmas: Annotated[float, typer.Option(help="Bias in standard deviations within an operating regime.")] = 2.0,
     rate: Annotated[float, typer.Option(min=1, help="Requests a second.")] = 100.0,
     seed: Annotated[int, typer.Option(min=0)] = 0,
@@ -186,10 +205,13 @@ def demo(
 ) -> None:
     """Train a champion, change the fleet under it, and watch the platform recover; then everything stops.
 
+    A part of the fleet is a subset of C-MAPSS; of any other fleet a group that --groups tells apart, or simply a file.
+
     Exit code 0: recovered (or, for a sensor fault, detected and not trained on); 1: not.
     """
     from driftloop_bench.demo import run_demo
     from driftloop_bench.experiment.run import Plan
+    from driftloop_bench.experiment.source import Source
     from driftloop_bench.experiment.traffic import Change
 
     if kind not in ("fleet", "bias", "stuck", "none"):
@@ -200,7 +222,9 @@ def demo(
         seed=seed,
         healthy_s=10.0 if fast else 20.0,
         timeout_s=timeout_s,
+        healthy_subset=healthy,
         answers=1000 if fast else 3000,
+        source=Source(tuple(data or ()), groups),
     )
     succeeded = run_demo(
         plan, results, state=state, champion_state=champion_state, with_reference=reference,

@@ -12,10 +12,10 @@ from rich.console import Console
 from driftloop import settings
 from driftloop.embedded.components import DRIFTLOOP
 from driftloop.embedded.supervisor import check_packages
-from driftloop.fleets.cmapss.source import load_fleet
 from driftloop.settings import Settings
 from driftloop_bench.experiment.commands import conduct, succeeded
 from driftloop_bench.experiment.run import Plan
+from driftloop_bench.experiment.source import part
 from driftloop_bench.own import call, make_fresh, own_settings, running, simulator, train_champion, wait_for_model
 
 REPORT_S = 180.0
@@ -47,17 +47,17 @@ def run_demo(
     if prepared is not None and not (prepared / "champion").exists():
         console.print(f"[bold]Preparing a champion in {prepared}[/]")
         with running(own_settings(base, prepared, extra), extra, console) as configured:
-            train_champion(plan.healthy_subset, plan.seed, configured, extra, console)
+            train_champion(plan.healthy_subset, plan.seed, configured, extra, console, plan.source)
         (prepared / "champion").touch()
     make_fresh(folder)
     if prepared is not None:
         shutil.copytree(prepared, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("logs", "*.lock"))
     with running(own_settings(base, folder, extra), extra, console) as configured:
-        warning = load_fleet(plan.healthy_subset, configured, splits=("train",)).warning
+        warning = part(plan.healthy_subset, plan.source, configured).warning
         if warning:
             console.print(f"[bold yellow]{warning}[/]")
         if prepared is None:
-            train_champion(plan.healthy_subset, plan.seed, configured, extra, console)
+            train_champion(plan.healthy_subset, plan.seed, configured, extra, console, plan.source)
         else:
             wait_for_model(configured)
         outcome = conduct(

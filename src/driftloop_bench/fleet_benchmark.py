@@ -3,9 +3,13 @@
 Units are dealt into folds; a model learns from the units of all other folds alone, and its intervals rest on units
 that the answering member of it has not seen. Asked is every fifth row of each held-out unit, the last one included, on
 labels capped as the fleet file says. Nothing is chosen by what comes out.
+
+The same models can then be asked with readings taken away from the held-out units: a share of all at random, and
+each sensor in turn for its whole life. They are not trained again.
 """
 
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,12 +24,15 @@ from driftloop.fleet.runs import Run
 from driftloop.fleet.schema import Schema
 from driftloop.training import configuration
 from driftloop.training import train as training
+from driftloop.training.network import RulNetwork
 from driftloop_bench import boosting
 
 STRIDE = 5
 NEAR = 30
 """Steps before the end from which errors are told apart."""
 DRAWS = 2000
+SHARES = (0.05, 0.2)
+"""Shares of readings that are taken away at random."""
 MODELS = ("network", "boosting")
 
 
@@ -39,6 +46,37 @@ class Asked:
     """By model; the best constant is found afterwards."""
     lower: NDArray[np.float64]
     upper: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What is taken away from the readings of a unit."""
+
+    name: str = "none"
+    share: float = 0.0
+    """Share of all readings, at random."""
+    dead: int | None = None
+    """Column of the sensor that gives nothing for the whole life of the unit."""
+
+    def of(self, run: Run, settings: int, seed: int) -> Run:
+        """The run with missing values; the first `settings` columns stay whole."""
+        rows = run.rows.copy()
+        if self.dead is not None:
+            rows[:, self.dead] = np.nan
+        if self.share:
+            # By unit, so that what is missing does not depend on the fold.
+            drawn = np.random.default_rng([seed, zlib.crc32(run.run_id.encode())])
+            rows[:, settings:][drawn.random(rows[:, settings:].shape) < self.share] = np.nan
+        return replace(run, rows=rows)
+
+
+WHOLE = Damage()
+
+
+def damages(schema: Schema) -> list[Damage]:
+    """No damage, then the SHARES, then each sensor dead."""
+    dead = [Damage(f"dead {name}", dead=schema.n_settings + at) for at, name in enumerate(schema.sensor_names)]
+    return [WHOLE, *(Damage(f"missing {share:.0%}", share) for share in SHARES), *dead]
 
 
 def without(runs: Sequence[Run], schema: Schema, names: Sequence[str]) -> tuple[list[Run], Schema]:
@@ -58,11 +96,13 @@ def cross_validate(
     folds: int,
     seed: int,
     boost: bool = True,
+    harm: Sequence[Damage] = (WHOLE,),
     tell: Callable[[int], None] = lambda _: None,
-) -> tuple[Asked, float]:
-    """The answers about each failed unit by models that have not seen it, and the seconds of a network's training.
+) -> tuple[dict[str, Asked], float]:
+    """The answers about each failed unit by models that have not seen it, by the name of the damage in `harm`.
 
-    `tell` is told of every fold that is done. Raises DataError for fewer units than two for each fold.
+    Beside them the processor seconds of a network's training. `tell` is told of every fold that is done. Raises
+    DataError for fewer units than two for each fold.
     """
     failed = sorted((run for run in runs if not run.censored), key=lambda run: run.run_id)
     if len(failed) < 2 * folds:
@@ -70,7 +110,7 @@ def cross_validate(
     order = np.random.default_rng(seed).permutation(len(failed))
     config = replace(configuration.default(schema), seed=seed)
     cap = training.cap_of(schema, failed)
-    found: list[tuple[list[Run], list[NDArray[np.int64]], NDArray[np.float64], NDArray[np.float64]]] = []
+    found: dict[str, list[Asked]] = {damage.name: [] for damage in harm}
     seconds = []
     for fold in range(folds):
         held = [failed[at] for at in order[fold::folds]]
@@ -78,28 +118,37 @@ def cross_validate(
         began = time.process_time()
         fitted = training.fit(learn, [], [], schema, cap, config)
         seconds.append(time.process_time() - began)
-        ends = [window_ends(len(run.rows), STRIDE) for run in held]
-        windows = training.Windows(fitted.network, held, STRIDE)
-        values = training.estimates(fitted.network, windows)
-        answers = np.stack([one.numpy() for one in fitted.network.interval(training.tensor(values))], axis=1)
-        boosted = (
-            boosting.fit(learn, boosting.BoostingConfig(), seed, schema, cap).predict(held, ends)
-            if boost
-            else np.full(len(values), np.nan)
-        )
-        found.append((held, ends, answers.astype(np.float64), boosted))
+        boosted = boosting.fit(learn, boosting.BoostingConfig(), seed, schema, cap) if boost else None
+        for damage in harm:
+            damaged = [damage.of(run, schema.n_settings, seed) for run in held]
+            found[damage.name].append(_ask(fitted.network, boosted, damaged, cap))
         tell(fold + 1)
-    answers = np.concatenate([part[2] for part in found])
-    pairs = [(run, at) for held, ends, _, _ in found for run, at in zip(held, ends, strict=True)]
-    return (
-        Asked(
-            unit=np.concatenate([np.repeat(run.run_id, len(at)) for run, at in pairs]),
-            true=np.concatenate([capped(run.rul[at], cap) for run, at in pairs]),
-            rul={"network": answers[:, 0], "boosting": np.concatenate([part[3] for part in found])},
-            lower=answers[:, 1],
-            upper=answers[:, 2],
-        ),
-        float(np.mean(seconds)),
+    return {name: _joined(parts) for name, parts in found.items()}, float(np.mean(seconds))
+
+
+def _ask(network: RulNetwork, boosted: boosting.Boosted | None, held: Sequence[Run], cap: float) -> Asked:
+    """The answers of both models about every STRIDE-th row of `held`."""
+    ends = [window_ends(len(run.rows), STRIDE) for run in held]
+    values = training.estimates(network, training.Windows(network, held, STRIDE))
+    rul, lower, upper = (one.numpy().astype(np.float64) for one in network.interval(training.tensor(values)))
+    other = boosted.predict(held, ends) if boosted else np.full(len(rul), np.nan)
+    return Asked(
+        unit=np.concatenate([np.repeat(run.run_id, len(at)) for run, at in zip(held, ends, strict=True)]),
+        true=np.concatenate([capped(run.rul[at], cap) for run, at in zip(held, ends, strict=True)]),
+        rul={"network": rul, "boosting": other},
+        lower=lower,
+        upper=upper,
+    )
+
+
+def _joined(parts: Sequence[Asked]) -> Asked:
+    """The answers of all folds, one after the other."""
+    return Asked(
+        unit=np.concatenate([part.unit for part in parts]),
+        true=np.concatenate([part.true for part in parts]),
+        rul={model: np.concatenate([part.rul[model] for part in parts]) for model in MODELS},
+        lower=np.concatenate([part.lower for part in parts]),
+        upper=np.concatenate([part.upper for part in parts]),
     )
 
 
@@ -108,21 +157,15 @@ def figures(asked: Asked, seed: int = 0) -> dict[str, Any]:
 
     Beside the models the best constant, and the difference of network and boosting with its 95 % interval over units.
     """
-    names, at = np.unique(asked.unit, return_inverse=True)
-    count = np.bincount(at)
-
-    def by_unit(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.bincount(at, values) / count
-
-    constant = np.full(len(asked.true), by_unit(asked.true).mean())
+    constant = np.full(len(asked.true), _by_unit(asked, asked.true).mean())
     near = asked.true <= NEAR
-    shown: dict[str, Any] = {"units": len(names), "rows": len(asked.true)}
+    shown: dict[str, Any] = {"units": len(np.unique(asked.unit)), "rows": len(asked.true)}
     squares = {}
     for model, rul in {**asked.rul, "constant": constant}.items():
         if np.isnan(rul).any():
             continue
         square = (rul - asked.true) ** 2
-        squares[model] = by_unit(square)
+        squares[model] = _by_unit(asked, square)
         shown[model] = {
             "rmse_units_alike": float(np.sqrt(squares[model].mean())),
             "rmse_rows_alike": float(np.sqrt(square.mean())),
@@ -130,13 +173,32 @@ def figures(asked: Asked, seed: int = 0) -> dict[str, Any]:
         }
     inside = ((asked.lower <= asked.true) & (asked.true <= asked.upper)).astype(np.float64)
     shown["network"] |= {
-        "coverage_by_unit": float(by_unit(inside).mean()),
-        "width_by_unit": float(by_unit(asked.upper - asked.lower).mean()),
+        "coverage_by_unit": float(_by_unit(asked, inside).mean()),
+        "width_by_unit": float(_by_unit(asked, asked.upper - asked.lower).mean()),
     }
     if "boosting" in squares:
-        chosen = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=DRAWS)
-        drawn = [np.sqrt(chosen @ squares[model] / len(names)) for model in MODELS]
-        low, high = np.quantile(drawn[0] - drawn[1], [0.025, 0.975])
-        whole = [shown[model]["rmse_units_alike"] for model in MODELS]
-        shown["network_minus_boosting"] = {"value": whole[0] - whole[1], "lower": float(low), "upper": float(high)}
+        shown["network_minus_boosting"] = difference([asked], seed)
     return shown
+
+
+def difference(seeds: Sequence[Asked], seed: int = 0) -> dict[str, float]:
+    """RMSE of the network minus boosting's, each unit weighing the same, the mean over `seeds`.
+
+    With its 95 % interval by a paired bootstrap over units: the same units for both models and all seeds.
+    """
+    squares = {model: np.stack([_by_unit(one, (one.rul[model] - one.true) ** 2) for one in seeds]) for model in MODELS}
+    units = squares[MODELS[0]].shape[1]
+    chosen = np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), size=DRAWS)
+
+    def rmse(weights: NDArray[np.int64]) -> NDArray[np.float64]:
+        of = {model: np.sqrt(weights @ squares[model].T / units).mean(axis=1) for model in MODELS}
+        return np.asarray(of["network"] - of["boosting"], dtype=np.float64)
+
+    low, high = np.quantile(rmse(chosen), [0.025, 0.975])
+    return {"value": float(rmse(np.ones((1, units), dtype=np.int64))[0]), "lower": float(low), "upper": float(high)}
+
+
+def _by_unit(asked: Asked, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean of `values` `[n]` over the rows of each unit, `[units]`, units by name."""
+    _, at = np.unique(asked.unit, return_inverse=True)
+    return np.asarray(np.bincount(at, values) / np.bincount(at), dtype=np.float64)

@@ -19,10 +19,11 @@ from driftloop.embedded.components import DRIFTLOOP, environment
 from driftloop.embedded.processes import die_with_parent, tail
 from driftloop.embedded.supervisor import LOCK, READY_S, STATUS, lock, make_token, port_is_free
 from driftloop.errors import DriftloopError, JsonError
-from driftloop.fleets.cmapss.source import load_fleet
-from driftloop.protocol.archive_client import post_runs
+from driftloop.fleet import roles
+from driftloop.protocol.archive_client import dealt_roles, post_runs
 from driftloop.protocol.client import Server
 from driftloop.settings import Settings
+from driftloop_bench.experiment.source import Source, completed, needed, part
 
 SIMULATED_ENGINES = 100
 TRAINING_S = 900.0
@@ -100,13 +101,23 @@ def running(configured: Settings, extra: dict[str, str], console: Console) -> It
             process.wait()
 
 
-def train_champion(subset: str, seed: int, configured: Settings, extra: dict[str, str], console: Console) -> None:
-    """Archive a subset's completed runs, train on them, and wait until the server answers with the result."""
-    runs = [run for run in load_fleet(subset, configured, splits=("train",)).train if run.role != "live"]
+def train_champion(
+    name: str,
+    seed: int,
+    configured: Settings,
+    extra: dict[str, str],
+    console: Console,
+    source: Source | None = None,
+) -> None:
+    """Archive the completed runs of a part of the fleet, train on them, and wait until the server answers with it."""
+    schema, failed = configured.schema, part(name, source or Source(), configured).runs
+    ids, least = [run.run_id for run in failed], needed(configured.schema, first=True)
+    dealt = dealt_roles(ids, least, configured.retrainer_url, configured.token)
+    runs = completed(roles.assign(failed, dealt), schema)
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task("archiving completed runs", total=len(runs))
         post_runs(runs, configured.retrainer_url, configured.token, lambda done, _: bar.update(task, completed=done))
-    console.print(f"[bold]{len(runs)} completed runs of {subset} archived[/]")
+    console.print(f"[bold]{len(runs)} completed runs of {name} archived[/]")
     started = time.monotonic()
     with console.status("training the champion"):
         call([*DRIFTLOOP, "train", "--promote", "--seed", str(seed)], configured, extra, TRAINING_S)

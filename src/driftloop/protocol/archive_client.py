@@ -1,6 +1,6 @@
 """Sending completed runs to the retrainer, which archives them, and asking it what it has."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,6 +74,20 @@ def archived_runs(url: str, token: str = "") -> list[dict[str, Any]]:
     with _client(url, token) as http:
         listed: list[dict[str, Any]] = _ask(http, "GET", "/archive/runs")["runs"]
     return listed
+
+
+def deal_roles(run_ids: Sequence[str], least: Mapping[str, int]) -> Question[Mapping[str, str]]:
+    """The question for the roles of units whose runs need not be archived yet; they are dealt and written down."""
+    body = msgspec.json.encode({"run_ids": list(run_ids), "least": dict(least)})
+    return Question(
+        "POST", "/archive/roles", lambda answer: dict(answer["roles"]), body, PATIENT, _unreachable, _refused
+    )
+
+
+def dealt_roles(run_ids: Sequence[str], least: Mapping[str, int], url: str, token: str = "") -> Mapping[str, str]:
+    """What `deal_roles` answers."""
+    with _client(url, token) as http:
+        return put(http, deal_roles(run_ids, least))
 
 
 def batches(

@@ -23,6 +23,7 @@ from driftloop_bench.experiment.recovery import MEANINGS, SPANS, Outcome, assess
 from driftloop_bench.experiment.reference import fetch_metadata, predict, train_reference, windows_of
 from driftloop_bench.experiment.results import write_results
 from driftloop_bench.experiment.run import Observer, Plan, Recording, rolling_rmse, run_experiment
+from driftloop_bench.experiment.source import Source
 from driftloop_bench.experiment.traffic import Change, Kind, failed
 
 RESULTS = Path("data/drift")
@@ -30,11 +31,15 @@ RESULTS = Path("data/drift")
 
 def experiment(
     kind: Annotated[Kind, typer.Option(help="What changes at T0.")] = "fleet",
-    subset: Annotated[str, typer.Option(help="Where the changed engines come from (kind fleet).")] = "FD002",
+    subset: Annotated[str, typer.Option(help="Part of the fleet that the changed units come from.")] = "FD002",
     share: Annotated[float, typer.Option(min=0.05, max=1, help="Share of requests from changed engines.")] = 1.0,
-    sensor: Annotated[int, typer.Option(min=1, max=21, help="The faulty sensor (kinds bias and stuck).")] = 11,
+    sensor: Annotated[int, typer.Option(min=1, help="Number of the faulty sensor (kinds bias and stuck).")] = 11,
     sigmas: Annotated[float, typer.Option(help="Bias in standard deviations within an operating regime.")] = 2.0,
-    healthy: Annotated[str, typer.Option(help="Subset that flies before T0.")] = "FD001",
+    healthy: Annotated[str, typer.Option(help="Part of the fleet that is in service before T0.")] = "FD001",
+    data: Annotated[
+        list[Path] | None, typer.Option(help="File or folder with the rows of another fleet; again for more.")
+    ] = None,
+    groups: Annotated[str, typer.Option(metavar="FILE:COLUMN", help="Table of units, its column with parts.")] = "",
     rate: Annotated[float, typer.Option(min=1, help="Requests a second.")] = 100.0,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     healthy_s: Annotated[float, typer.Option(min=1, help="Least seconds of healthy traffic.")] = 20.0,
@@ -55,9 +60,11 @@ def experiment(
 ) -> None:
     """Change the fleet under a running platform and time its recovery, T0 to T5.
 
+    A part of the fleet is a subset of C-MAPSS; of any other fleet a group that --groups tells apart, or simply a file.
+
     Exit code 0: recovered (or, for a sensor fault, detected and not trained on); 1: not.
     """
-    console = Console()
+    console, source = Console(), Source(tuple(data or ()), groups)
     # Ended from outside, it also ends the process that it waits for: a case's, or the reference's training.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     if campaign:
@@ -67,13 +74,14 @@ def experiment(
             range(seed, seed + seeds),
             subset=subset, sensor=sensor, sigmas=sigmas, rate=rate,
         )  # fmt: skip
-        command = shlex.split(case_command) if case_command else campaigns.demo_command(results)
+        parts = ["--healthy", healthy, *source.options()]
+        command = shlex.split(case_command) if case_command else [*campaigns.demo_command(results), *parts]
         rows = campaigns.run_cases(cases, results, command, console.print)
         for path in campaigns.write_campaign(rows, results):
             console.print(str(path))
         return
     change = Change(kind, subset, share, sensor, sigmas)
-    plan = Plan(change, healthy, rate, seed, healthy_s=healthy_s, timeout_s=timeout_s, answers=answers)
+    plan = Plan(change, healthy, rate, seed, healthy_s=healthy_s, timeout_s=timeout_s, answers=answers, source=source)
     outcome = conduct(plan, settings.load(), results, console, with_reference=reference)
     raise typer.Exit(0 if succeeded(outcome, with_reference=reference) else 1)
 
@@ -97,7 +105,7 @@ def conduct(
     console.print(f"Traffic stopped: {recording.ended_by}.")
     answers, why_none = None, "no reference model was trained (--no-reference)"
     if with_reference:
-        with console.status("training the reference model from scratch on the same engines"):
+        with console.status("training the reference model from scratch on the same units"):
             answers = _reference_answers(recording, configured, references or configured.state_dir / "reference")
         why_none = "no new version answered"
     outcome = assess(recording, answers, why_none)
@@ -139,7 +147,7 @@ def result_table(outcome: Outcome) -> Table:
         table.add_row(span, _number(metrics[span]), " to ".join(end.upper() for end in ends))
     table.add_section()
     for name, text in (
-        ("rmse_healthy", "RMSE of the champion on its fleet, cycles"),
+        ("rmse_healthy", "RMSE of the champion on its fleet, steps"),
         ("rmse_drifted", "RMSE of the champion after the change"),
         ("rmse_recovered", "RMSE of the new version"),
         ("rmse_reference", "RMSE of the reference on the same requests"),
@@ -191,8 +199,8 @@ def _reference_answers(recording: Recording, configured: Settings, folder: Path)
     version = recording.marks().challenger_version
     if version is None:
         return None
-    subsets = dict.fromkeys([recording.plan.healthy_subset, recording.plan.change.subset])
-    bundle = train_reference(fetch_metadata(version, configured), subsets, configured, folder, seed=recording.plan.seed)
+    manifest, seed = fetch_metadata(version, configured), recording.plan.seed
+    bundle = train_reference(manifest, recording.known, configured, folder, seed=seed)
     return predict(bundle, windows_of(recording, answers_after(recording.records, version)))
 
 

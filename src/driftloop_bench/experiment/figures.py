@@ -33,7 +33,7 @@ def draw_timeline(outcome: Outcome, path: Path) -> None:
         version.set_xlim(start, end)
         version.set_xlabel("seconds after T0")
         _draw_marks((drift, error, version), outcome, origin, end - start)
-        title = f"{recording.plan.healthy_subset}, then {recording.plan.change.describe()}"
+        title = f"{recording.plan.healthy_subset}, then {recording.plan.change.describe(recording.schema.unit)}"
         drawing.name(figure, recording.data_source, title)
         figure.align_ylabels()
 
@@ -123,7 +123,7 @@ def _error_panel(axis: Any, outcome: Outcome, origin: float) -> None:
             xytext=(0, 8), textcoords="offset points", ha="right", va="bottom", color=GREEN, fontsize=7,
         )  # fmt: skip
     axis.set_ylim(bottom=0)
-    axis.set_ylabel(f"live RMSE (cycles)\nnewest {count} answers")
+    axis.set_ylabel(f"live RMSE ({outcome.recording.schema.step}s)\nnewest {count} answers")
 
 
 def _version_panel(axis: Any, records: Sequence[Record], origin: float) -> None:

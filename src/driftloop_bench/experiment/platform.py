@@ -1,8 +1,11 @@
 """A running platform, as far as an experiment asks it."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from driftloop.protocol.archive_client import post_batch
+from driftloop.fleet import roles
+from driftloop.fleet.runs import Run
+from driftloop.protocol.archive_client import deal_roles, post_batch
 from driftloop.protocol.client import AsyncClient, served_model
 from driftloop.settings import Settings
 
@@ -18,6 +21,10 @@ class Platform(AsyncClient):
     async def model(self) -> dict[str, Any]:
         """What the server serves now."""
         return await served_model(self._server_url)
+
+    async def with_roles(self, runs: Sequence[Run], least: Mapping[str, int]) -> list[Run]:
+        """The runs with the roles that the archive has for them; where it has none, they are dealt."""
+        return roles.assign(runs, await self.ask(deal_roles([run.run_id for run in runs], least)))
 
     async def post_runs(self, body: bytes) -> None:
         """Archive completed runs; `body` is one of `archive_client.batches`."""

@@ -84,7 +84,7 @@ def assess(recording: Recording, reference: NDArray[np.float64] | None, why_none
 
 
 def error_of(records: Sequence[Record]) -> float | None:
-    """RMSE in cycles over the answered ones of `records`, labels capped at 125; None without any."""
+    """RMSE in steps over the answered ones of `records`, labels capped; None without any."""
     pairs = [(record.rul, record.true_rul) for record in records if record.ok and record.rul is not None]
     return rmse(*zip(*pairs, strict=True)) if pairs else None
 
@@ -114,7 +114,7 @@ def _metrics(recording: Recording, marks: Marks, prefixes: list[Prefix]) -> dict
         "psi_after": _psi(recording.events, marks.challenger_version, marks.no_drift, "psi_max", 0),
         "psi_plain_before": _psi(recording.events, marks.champion_version, t0, "psi_plain_max", -1),
         "psi_plain_after": _psi(recording.events, marks.challenger_version, marks.no_drift, "psi_plain_max", 0),
-        "rmse_labels": "capped at 125",
+        "rmse_labels": f"capped at {recording.cap}",
         "rmse_healthy": _round(error_of([record for record in records if record.answered < t0])),
         "rmse_drifted": _round(error_of(drifted)),
         "rmse_drifted_changed_only": _round(error_of([record for record in drifted if record.changed])),
@@ -161,9 +161,10 @@ def summary(outcome: Outcome) -> str:
     lines = ["# Recovery of the platform after its fleet changed", ""]
     if metrics["note"]:
         lines += [f"> **{metrics['note']}**", ""]
-    plan = outcome.recording.plan
+    plan, schema = outcome.recording.plan, outcome.recording.schema
     lines += [
-        f"Healthy traffic of {plan.healthy_subset} at {plan.rate:g} requests/s, then: {plan.change.describe()}. "
+        f"Healthy traffic of {plan.healthy_subset} at {plan.rate:g} requests/s, then: "
+        f"{plan.change.describe(schema.unit)}. "
         f"Data source: {metrics['data_source']}. Seed {plan.seed}. "
         f"{metrics['machine']['cores']} cores, {metrics['machine']['cpu']}.",
         "",
@@ -187,22 +188,24 @@ def summary(outcome: Outcome) -> str:
         "| Figure | Value |",
         "|---|---|",
         f"| Requests sent / failed | {metrics['requests_total']} / {metrics['requests_failed']} |",
-        f"| RMSE healthy, champion {metrics['champion_version']} | {_cell(metrics['rmse_healthy'])} cycles |",
-        f"| RMSE after the change, same model | {_cell(metrics['rmse_drifted'])} cycles |",
-        f"| RMSE after T4, version {metrics['challenger_version'] or '-'} | {_cell(metrics['rmse_recovered'])} cycles, "
+        f"| RMSE healthy, champion {metrics['champion_version']} | {_cell(metrics['rmse_healthy'])} {schema.step}s |",
+        f"| RMSE after the change, same model | {_cell(metrics['rmse_drifted'])} {schema.step}s |",
+        f"| RMSE after T4, version {metrics['challenger_version'] or '-'} | {_cell(metrics['rmse_recovered'])} "
+        f"{schema.step}s, "
         f"upper 95 % bound {_cell(metrics['rmse_upper_bound'])} |",
-        f"| RMSE of the reference on the same requests | {_cell(metrics['rmse_reference'])} cycles |",
+        f"| RMSE of the reference on the same requests | {_cell(metrics['rmse_reference'])} {schema.step}s |",
         f"| Ratio of the two, upper 95 % bound | {_cell(metrics['ratio'])}, {_cell(metrics['ratio_upper_bound'])} "
         f"(at most {RATIO_LIMIT}) |",
         f"| Largest PSI in drift / after recovery | {_cell(metrics['psi_before'])} / {_cell(metrics['psi_after'])} |",
         f"| Latency p50 / p99 / max | {_spread_cell(metrics['latency_ms'])} ms |",
         f"| Schedule lag p50 / p99 / max | {_spread_cell(metrics['schedule_lag_ms'])} ms |",
         "",
-        "RMSE is on labels capped at 125. T5 needs the watch's `no_drift` for the new version (at a number of requests "
+        f"RMSE is on labels capped at {outcome.recording.cap}. T5 needs the watch's `no_drift` for the new version "
+        "(at a number of requests "
         "where a 25 % admixture would be caught with power of 95 % or more) and, over at least "
         f"{MIN_ANSWERS} answers after T4, an upper 95 % bound of the paired ratio to the reference of at most "
-        f"{RATIO_LIMIT}, bootstrapped over {metrics['engines_after_t4']} engines. The reference has the same "
-        "architecture and was trained from scratch on the challenger's training engines, after the traffic.",
+        f"{RATIO_LIMIT}, bootstrapped over {metrics['engines_after_t4']} {schema.unit}s. The reference has the same "
+        "architecture and was trained from scratch on the challenger's training {schema.unit}s, after the traffic.",
         "",
     ]
     return "\n".join(lines)

@@ -8,7 +8,7 @@ import hashlib
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from driftloop.errors import DriftloopError
 from driftloop.fleet.archive import open_archive
 from driftloop.fleet.runs import Run
-from driftloop.fleets.cmapss.source import load_fleet
 from driftloop.model.bundle import METADATA, MODEL, Metadata, read_metadata
 from driftloop.model.registry import Registry
 from driftloop.settings import Settings
@@ -38,7 +37,7 @@ def fetch_metadata(version: str, settings: Settings) -> Metadata:
 
 def train_reference(
     manifest_of: Metadata,
-    subsets: Iterable[str],
+    known: Sequence[Run],
     settings: Settings,
     folder: Path,
     *,
@@ -46,8 +45,8 @@ def train_reference(
 ) -> Path:
     """Train the reference model on the runs of `manifest_of`; returns the folder with its `model.onnx`.
 
-    `subsets` is where the experiment knows those runs from. A reference that was trained before on the same
-    manifest with the same seed is used again. Raises DriftloopError for a run that is in none of the subsets, and
+    `known` are the runs that the experiment knows. A reference that was trained before on the same
+    manifest with the same seed is used again. Raises DriftloopError for a run that is not among them, and
     with the end of the output where training fails.
     """
     manifest = msgspec.json.encode(manifest_of.manifest)
@@ -56,7 +55,7 @@ def train_reference(
         return target
     with tempfile.TemporaryDirectory(dir=_made(folder)) as temporary:
         runs_folder, manifest_file = Path(temporary) / "runs", Path(temporary) / "manifest.json"
-        open_archive(runs_folder, settings.schema).add_all(list(_runs_of(manifest_of, subsets, settings)))
+        open_archive(runs_folder, settings.schema).add_all(_runs_of(manifest_of, known))
         manifest_file.write_bytes(manifest)
         output = Path(temporary) / "bundle"
         command = [
@@ -69,7 +68,7 @@ def train_reference(
 
 
 def predict(folder: Path, windows: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
-    """RUL in cycles `[n]` that the model in `folder` gives for windows `[cycles, 24]` of any lengths."""
+    """RUL in steps `[n]` that the model in `folder` gives for windows `[steps, columns]` of any lengths."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -87,7 +86,7 @@ def predict(folder: Path, windows: Sequence[NDArray[np.float32]]) -> NDArray[np.
 
 
 def windows_of(recording: Recording, records: Sequence[Record]) -> list[NDArray[np.float32]]:
-    """The windows that were sent in `records`, `[cycles, 24]` each."""
+    """The windows that were sent in `records`, `[steps, columns]` each."""
     found = []
     for record in records:
         engines: dict[str, SentEngine] = recording.changed if record.changed else recording.healthy
@@ -96,16 +95,16 @@ def windows_of(recording: Recording, records: Sequence[Record]) -> list[NDArray[
     return found
 
 
-def _runs_of(metadata: Metadata, subsets: Iterable[str], settings: Settings) -> list[Run]:
-    known = {run.run_id: run for subset in subsets for run in load_fleet(subset, settings, splits=("train",)).train}
-    missing = [entry.run_id for entry in metadata.manifest if entry.run_id not in known]
+def _runs_of(metadata: Metadata, known: Sequence[Run]) -> list[Run]:
+    by_id = {run.run_id: run for run in known}
+    missing = [entry.run_id for entry in metadata.manifest if entry.run_id not in by_id]
     if missing:
         raise DriftloopError(
-            f"{len(missing)} runs of the challenger's manifest are in none of the experiment's subsets",
+            f"{len(missing)} runs of the challenger's manifest are in no part of the fleet that the experiment knows",
             where=METADATA,
             remedy="run the experiment on a fresh platform, or leave the reference out with --no-reference",
         )
-    return [known[entry.run_id] for entry in metadata.manifest]
+    return [by_id[entry.run_id] for entry in metadata.manifest]
 
 
 def _call(command: list[str]) -> None:

@@ -16,12 +16,13 @@ import numpy as np
 from driftloop.errors import DriftloopError
 from driftloop.fleet.roles import with_role
 from driftloop.fleet.runs import Run
-from driftloop.fleets.cmapss.source import load_fleet
+from driftloop.fleet.schema import Schema
 from driftloop.protocol.archive_client import batches
 from driftloop.protocol.events import Event
 from driftloop.settings import Settings
 from driftloop_bench.experiment.marks import NAMES, Marks, event_time, find_marks, is_no_drift
 from driftloop_bench.experiment.platform import Platform
+from driftloop_bench.experiment.source import Source, completed, needed, part
 from driftloop_bench.experiment.traffic import (
     AgingFleet,
     Change,
@@ -47,6 +48,7 @@ class Plan:
 
     change: Change = field(default_factory=Change)
     healthy_subset: str = "FD001"
+    """The part of the fleet that is in service before T0."""
     rate: float = 100.0
     seed: int = 0
     healthy_s: float = 20.0
@@ -56,6 +58,7 @@ class Plan:
     """Longest time after T0; for the change `none` simply how long."""
     answers: int = 3000
     """Answers of the new version to wait for, so that its error can be told from the reference's."""
+    source: Source = field(default_factory=Source)
 
 
 @dataclass
@@ -68,6 +71,11 @@ class Recording:
     champion: dict[str, Any]
     """What `GET /model` said before T0."""
     started: float
+    schema: Schema
+    cap: int
+    """Steps that labels are capped at."""
+    known: list[Run] = field(default_factory=list)
+    """All failed units of the parts that take part, of which models learn."""
     records: list[Record] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     healthy: dict[str, SentEngine] = field(default_factory=dict)
@@ -102,7 +110,7 @@ class Observer:
 
 async def run_experiment(plan: Plan, settings: Settings, observer: Observer) -> Recording:
     """Run `plan` against the platform of `settings`; raises DriftloopError where that cannot be done."""
-    plan.change.check()
+    plan.change.check(settings.schema)
     platform = Platform(settings)
     try:
         model = await platform.model()
@@ -112,7 +120,7 @@ async def run_experiment(plan: Plan, settings: Settings, observer: Observer) -> 
                 where=settings.server_url,
                 remedy="archive completed runs, then run `driftloop train --promote`",
             )
-        recording, mixture, bodies = _prepare(plan, settings, model)
+        recording, mixture, bodies = await _prepare(plan, settings, model, platform)
         after = await platform.last_event()
         load = Load(platform.predict_url, plan.rate, mixture.next_request, records=recording.records)
         traffic = asyncio.create_task(load.run())
@@ -129,33 +137,38 @@ async def run_experiment(plan: Plan, settings: Settings, observer: Observer) -> 
         await platform.close()
 
 
-def _prepare(plan: Plan, settings: Settings, model: dict[str, Any]) -> tuple[Recording, Mixture, list[bytes]]:
+async def _prepare(
+    plan: Plan, settings: Settings, model: dict[str, Any], platform: Platform
+) -> tuple[Recording, Mixture, list[bytes]]:
     """Load and encode everything before the first request, so that nothing but traffic costs time later."""
-    change = plan.change
+    change, schema = plan.change, settings.schema
     window = int(model["window"])
-    fleet = load_fleet(plan.healthy_subset, settings, splits=("train",))
-    recording = Recording(plan, fleet.data_source, window, model, time.time())
-    healthy_runs = with_role(fleet.train, "live")
+    cap = int(model["metadata"]["cap"]) if schema.cap == "auto" else schema.cap
+    fleet = part(plan.healthy_subset, plan.source, settings)
+    recording = Recording(plan, fleet.data_source, window, model, time.time(), schema, cap)
+    recording.known = await platform.with_roles(fleet.runs, needed(schema, first=True))
+    healthy_runs = with_role(recording.known, "live")
     changed_runs: Sequence[Run] = []
-    completed: list[Run] = []
+    arriving: list[Run] = []
     if change.kind == "fleet":
-        other = load_fleet(change.subset, settings, splits=("train",))
+        other = part(change.subset, plan.source, settings)
         if other.data_source != fleet.data_source:
             recording.data_source = "simulated"
-        changed_runs = with_role(other.train, "live")
-        completed = [run for run in other.train if run.role != "live"]
+        others = await platform.with_roles(other.runs, needed(schema))
+        recording.known += others
+        changed_runs, arriving = with_role(others, "live"), completed(others, schema)
     elif change.kind != "none":
-        changed_runs = faulty_runs(healthy_runs, change, plan.seed)
-    recording.healthy = {run.run_id: encode(run) for run in healthy_runs}
-    recording.changed = {run.run_id: encode(run) for run in changed_runs}
-    recording.posted_runs = len(completed)
+        changed_runs = faulty_runs(healthy_runs, change, plan.seed, schema)
+    recording.healthy = {run.run_id: encode(run, cap) for run in healthy_runs}
+    recording.changed = {run.run_id: encode(run, cap) for run in changed_runs}
+    recording.posted_runs = len(arriving)
     mixture = Mixture(
         AgingFleet(list(recording.healthy.values()), window, plan.seed),
         AgingFleet(list(recording.changed.values()), window, plan.seed + 1, changed=True) if changed_runs else None,
         change.share,
         plan.seed + 2,
     )
-    return recording, mixture, [body for body, _ in batches(completed)]
+    return recording, mixture, [body for body, _ in batches(arriving)]
 
 
 async def _drive(
@@ -178,7 +191,7 @@ async def _drive(
     # A false alarm may have changed the model meanwhile: the champion is who answers when the change comes.
     recording.champion = await platform.model()
 
-    watch.observer.stage(f"change: {plan.change.describe()}")
+    watch.observer.stage(f"change: {plan.change.describe(recording.schema.unit)}")
     mixture.change_now()
     posting = asyncio.create_task(_post(recording, platform, bodies))
     try:

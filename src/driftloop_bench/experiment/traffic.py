@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 
 from driftloop.errors import DriftloopError
 from driftloop.fleet.runs import Run
-from driftloop.fleets.cmapss.schema import N_SENSORS, N_SETTINGS, RUL_CAP
+from driftloop.fleet.schema import Schema
+from driftloop.fleet.wear import alike
+from driftloop.fleets.cmapss.schema import RUL_CAP, SCHEMA
 
 Kind = Literal["fleet", "bias", "stuck", "none"]
 ANSWER_TIMEOUT_S = 2.0
@@ -33,65 +35,70 @@ class Change(msgspec.Struct, frozen=True):
     """What happens to the traffic at T0."""
 
     kind: Kind = "fleet"
-    """`fleet`: engines of another subset; `bias`, `stuck`: a sensor of the same subset; `none`: nothing."""
+    """`fleet`: units of another part; `bias`, `stuck`: a sensor of the same units; `none`: nothing."""
     subset: str = "FD002"
-    """Where the changed engines come from."""
+    """The part of the fleet that the changed units come from (`source.part`)."""
     share: float = 1.0
     """Share of requests from changed engines after T0, above 0 to 1."""
     sensor: int = 11
-    """Number of the faulty sensor, 1 to 21 (sensor 11 is the static pressure behind the compressor)."""
+    """Number of the faulty sensor, from 1 (C-MAPSS's 11 is the static pressure behind the compressor)."""
     sigmas: float = 2.0
     """Bias in standard deviations of that sensor within an operating regime."""
 
-    def check(self) -> None:
+    def check(self, schema: Schema = SCHEMA) -> None:
         """Raise DriftloopError for a share or a sensor that does not exist."""
         if not 0 < self.share <= 1:
             raise DriftloopError(f"a mixing share of {self.share:g}", remedy="give a share above 0 and up to 1")
-        if not 1 <= self.sensor <= N_SENSORS:
-            raise DriftloopError(f"sensor {self.sensor} does not exist", remedy=f"give 1 to {N_SENSORS}")
+        if self.kind in ("bias", "stuck") and not 1 <= self.sensor <= schema.n_sensors:
+            raise DriftloopError(f"sensor {self.sensor} does not exist", remedy=f"give 1 to {schema.n_sensors}")
 
-    def describe(self) -> str:
-        """The change in a few words, for tables and captions."""
+    def describe(self, unit: str = "engine") -> str:
+        """The change in a few words, for tables and captions; `unit` is what the fleet calls its units."""
         share = f"{self.share:.0%} of requests"
         return {
-            "fleet": f"{share} from engines of {self.subset}",
+            "fleet": f"{share} from {unit}s of {self.subset}",
             "bias": f"sensor {self.sensor} biased by {self.sigmas:g} sigma in {share}",
             "stuck": f"sensor {self.sensor} stuck in {share}",
             "none": "no change",
         }[self.kind]
 
 
-def faulty_runs(runs: Sequence[Run], change: Change, seed: int) -> list[Run]:
+def faulty_runs(runs: Sequence[Run], change: Change, seed: int, schema: Schema = SCHEMA) -> list[Run]:
     """The same engines with the sensor fault of `change`; their labels stay true.
 
     `bias` adds `sigmas` standard deviations of the sensor within an operating regime, pooled over regimes.
     `stuck` repeats one reading (of a random row of the fleet) in every row, as a shared acquisition channel that
     hangs would.
     """
-    column = N_SETTINGS + change.sensor - 1
+    column = schema.n_settings + change.sensor - 1
     if change.kind == "bias":
-        shift = change.sigmas * spread_within_regimes(np.concatenate([run.rows for run in runs]))[change.sensor - 1]
+        spread = spread_within_regimes(np.concatenate([run.rows for run in runs]), schema)
+        shift = change.sigmas * spread[change.sensor - 1]
         return [Run(run.run_id, _with_column(run.rows, column, run.rows[:, column] + shift)) for run in runs]
     rows = np.concatenate([run.rows for run in runs])
     reading = float(rows[random.Random(seed).randrange(len(rows)), column])
     return [Run(run.run_id, _with_column(run.rows, column, reading)) for run in runs]
 
 
-def spread_within_regimes(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Standard deviation of every sensor `[21]` around its mean in each operating regime of `rows` `[n, 24]`.
+def spread_within_regimes(rows: NDArray[np.float64], schema: Schema = SCHEMA) -> NDArray[np.float64]:
+    """Standard deviation of every sensor `[sensors]` around its mean in each operating regime of `rows` `[n, columns]`.
 
-    A regime is a set of rows with the same altitude (setting 1, to the nearest thousand feet) and the same throttle
-    setting (setting 3): these two tell the six operating points of C-MAPSS apart.
+    In C-MAPSS a regime is a set of rows with the same altitude (setting 1, to the nearest thousand feet) and the same
+    throttle setting (setting 3): these two tell the six operating points apart. In any other fleet it is one of rows
+    with like settings. Missing values are passed over.
     """
-    keys = np.round(rows[:, [0, 2]])
-    _, regime = np.unique(keys, axis=0, return_inverse=True)
-    regime = regime.reshape(-1)
-    counts = np.bincount(regime)[:, None]
-    sensors = rows[:, N_SETTINGS:]
-    sums = np.zeros((len(counts), sensors.shape[1]))
-    np.add.at(sums, regime, sensors)
-    centred = sensors - (sums / counts)[regime]
-    return np.asarray(np.sqrt(np.mean(centred**2, axis=0)), dtype=np.float64)
+    regime = _six_regimes(rows) if schema.name == SCHEMA.name else alike(rows[:, : schema.n_settings])
+    sensors = rows[:, schema.n_settings :]
+    there = np.isfinite(sensors)
+    sums, counts = np.zeros((2, int(regime.max()) + 1, sensors.shape[1]))
+    np.add.at(sums, regime, np.where(there, sensors, 0.0))
+    np.add.at(counts, regime, there)
+    centred = np.where(there, sensors - (sums / np.maximum(counts, 1))[regime], 0.0)
+    return np.asarray(np.sqrt((centred**2).sum(axis=0) / np.maximum(there.sum(axis=0), 1)), dtype=np.float64)
+
+
+def _six_regimes(rows: NDArray[np.float64]) -> NDArray[np.int64]:
+    return np.unique(np.round(rows[:, [0, 2]]), axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
 def _with_column(rows: NDArray[np.float64], column: int, values: NDArray[np.float64] | float) -> NDArray[np.float64]:
@@ -106,19 +113,19 @@ class SentEngine:
 
     engine_id: str
     encoded: list[bytes]
-    """Each row as a JSON list of 24 numbers with seven significant digits."""
+    """Each row as a JSON list of numbers with seven significant digits; null where a value is missing."""
     rows: NDArray[np.float32]
-    """`[cycles, 24]`, read back from `encoded`."""
+    """`[steps, columns]`, read back from `encoded`."""
     rul: NDArray[np.float64]
-    """`[cycles]`, the true remaining life in cycles, capped at 125."""
+    """`[steps]`, the true remaining life in steps, capped."""
 
 
-def encode(run: Run) -> SentEngine:
-    """Encode every row of `run`; seven digits hold any float32 that C-MAPSS contains."""
+def encode(run: Run, cap: float = RUL_CAP) -> SentEngine:
+    """Encode every row of `run`, labels capped at `cap`; seven digits hold any float32 that C-MAPSS contains."""
     texts = [[f"{value:.7g}" for value in row] for row in run.rows]
     rows = np.array([[float(text) for text in row] for row in texts], dtype=np.float64).astype(np.float32)
-    encoded = [("[" + ",".join(row) + "]").encode() for row in texts]
-    return SentEngine(run.run_id, encoded, rows, np.minimum(run.rul, RUL_CAP))
+    encoded = [("[" + ",".join(row).replace("nan", "null") + "]").encode() for row in texts]
+    return SentEngine(run.run_id, encoded, rows, np.minimum(run.rul, cap))
 
 
 @dataclass
@@ -143,7 +150,7 @@ class AgingFleet:
 
     def __init__(self, engines: Sequence[SentEngine], window: int, seed: int, *, changed: bool = False) -> None:
         if not engines:
-            raise DriftloopError("a fleet without engines", remedy="choose a subset that has live engines")
+            raise DriftloopError("a fleet without units in service", remedy="choose a part that has live units")
         self._engines, self._window, self._changed = engines, window, changed
         self._random = random.Random(seed)
         self._places = [(engine, self._random.randrange(len(engine.encoded))) for engine in engines]
@@ -203,7 +210,7 @@ class Record(msgspec.Struct):
     engine_id: str
     cycle: int
     true_rul: float
-    """Capped at 125."""
+    """Capped."""
     changed: bool
     """Whether it came from the changed fleet."""
     rul: float | None = None

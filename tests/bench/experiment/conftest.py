@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 
 from driftloop import durable, settings
+from driftloop.fleet.roles import role_of
 from driftloop.settings import Settings
 
 
@@ -62,6 +63,9 @@ class FakePlatform:
         self.runs += added
         return web.json_response({"added": added, "known": []})
 
+    async def roles(self, request: web.Request) -> web.Response:
+        return web.json_response({"roles": {run_id: role_of(run_id) for run_id in (await request.json())["run_ids"]}})
+
     async def read_events(self, request: web.Request) -> web.Response:
         found = self.events[int(request.query["after"]) :]
         return web.json_response({"events": found, "next": len(self.events)})
@@ -77,6 +81,7 @@ class FakePlatform:
         app = web.Application(client_max_size=2**26)
         app.router.add_post("/predict", self.predict)
         app.router.add_post("/archive/runs", self.archive)
+        app.router.add_post("/archive/roles", self.roles)
         app.router.add_get("/events", self.read_events)
         app.router.add_get("/status", self.status)
         app.router.add_get("/model", self.model)

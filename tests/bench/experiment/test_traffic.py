@@ -106,7 +106,7 @@ def test_the_same_seed_sends_the_same_traffic(seed: int) -> None:
 
 
 def test_a_fleet_without_engines_is_refused() -> None:
-    with pytest.raises(DriftloopError, match="live engines"):
+    with pytest.raises(DriftloopError, match="live units"):
         AgingFleet([], 30, 0)
 
 
@@ -142,7 +142,9 @@ def test_a_stuck_sensor_reads_the_same_everywhere_and_labels_stay_true() -> None
     assert [list(run.rul) for run in faulty] == [list(run.rul) for run in runs]
 
 
-@pytest.mark.parametrize("change", [Change(share=0), Change(share=1.2), Change("bias", sensor=0), Change(sensor=22)])
+@pytest.mark.parametrize(
+    "change", [Change(share=0), Change(share=1.2), Change("bias", sensor=0), Change("stuck", sensor=22)]
+)
 def test_a_change_that_does_not_exist_is_refused(change: Change) -> None:
     with pytest.raises(DriftloopError, match="give"):
         change.check()
