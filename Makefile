@@ -4,10 +4,10 @@ SHELL := /bin/bash
 BIN := .venv/bin
 SCRIPTS := .ci/run $(wildcard scripts/*.sh)
 
-.PHONY: help setup setup-ansible demo up test lint lint-platform unit test-e2e test-faults test-lab test-lab-full test-host bench notebooks lock clean
+.PHONY: help setup setup-ansible demo up test lint lint-platform unit test-e2e test-e2e-short test-faults test-lab test-lab-full test-host bench notebooks lock clean
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## create .venv with exactly the locked packages
 	@scripts/setup.sh
@@ -38,6 +38,9 @@ unit: setup setup-ansible ## unit, property and API tests, and one loop from end
 
 test-e2e: setup ## other fleets, several on one platform, changed labels: each on a platform of its own
 	@$(BIN)/pytest -m "e2e and not faults"
+
+test-e2e-short: setup ## of these, a newcomer's path: from a folder of files to a served model
+	@$(BIN)/pytest -m "e2e and not faults" tests/e2e/test_newcomer.py
 
 test-faults: setup ## kill, corrupt and overload things on purpose
 	@$(BIN)/pytest -m faults

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import messy_fleet
 from driftloop import cli, fleets
 from driftloop.fleet import fleet_file, guess, suspicion, tables, wear
 from driftloop.fleet.runs import Run
@@ -53,6 +54,39 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, st
 
 
 # init
+
+
+def test_units_of_several_files_are_told_by_time_that_runs_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    messy_fleet.write(tmp_path / "presses", units=6)
+
+    code, out, err = run(capsys, "init", tmp_path / "presses")
+
+    assert code == 0
+    assert "fleet.toml: 6 presses: 6 failed, 0 taken out" in out
+    assert "numbers have a decimal comma" in err
+    found = fleets.load("fleet.toml")
+    assert (found.unit_column, found.time) == ("Presse", Time(column="Zeitpunkt", kind="timestamp", every="8h"))
+    assert "belongs here: Druck [bar], Takt (1/min), with few values, may do." in Path("fleet.toml").read_text("utf-8")
+
+
+def test_a_file_for_each_unit_stays_so_whatever_counts_in_blocks(tmp_path: Path) -> None:
+    for unit in "abc":
+        rows = [f"{hour},{hour // 7 + 100 * ord(unit)},{hour * 0.37 % 3:.2f}" for hour in range(70)]
+        (tmp_path / f"{unit}.csv").write_text("\n".join(["hour,batch,vibration", *rows]))
+    assert guessed(*sorted(tmp_path.glob("*.csv"))).schema.unit_column is None
+
+
+def test_init_says_that_its_guess_does_not_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = tmp_path / "two words.csv"
+    rows = [f"2024-02-01T{hour % 20:02d}:00,{hour * 1.7 % 7:.1f}" for hour in range(40)]
+    data.write_text("\n".join(["time,x", *rows]))
+    code, out, _ = run(capsys, "init", data)
+    assert code == 0
+    assert "These data cannot be used so: 1 problem, shown above. Mend the data, or fleet.toml.\n" in out
+    assert f"driftloop fleet check --fleet fleet.toml '{data}'" in out
+    assert "[least]" not in Path("fleet.toml").read_text()
 
 
 def test_init_writes_a_file_that_check_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from driftloop import fleets
 from driftloop.errors import FleetError
 from driftloop.fleet import fleet_file, names, schema
+from driftloop.fleet.difference import difference
 from driftloop.fleet.fleet_file import KEYS, parse
 from driftloop.fleet.fleet_writer import toml_text
 from driftloop.fleet.schema import Censored, Channel, End, Schema, Time
@@ -272,12 +273,26 @@ def test_a_schema_comes_back_from_json(written: Schema) -> None:
 
 def test_json_of_no_schema_is_refused() -> None:
     cmapss = fleets.load("cmapss")
-    for content in (b"{", b"\xff", b"[]", schema.to_json(cmapss).replace(b'"cap":125', b'"cap":1')):
+    for content in (
+        b"{",
+        b"\xff",
+        b"[]",
+        b'{"name":' + b"[" * 100_000,
+        schema.to_json(cmapss).replace(b'"cap":125', b'"cap":1'),
+    ):
         with pytest.raises(FleetError, match=r"^metadata\.json: "):
             schema.from_json(content, "metadata.json")
 
 
 # Names
+
+
+@pytest.mark.parametrize(
+    ("one", "several"),
+    [("cell", "cells"), ("press", "presses"), ("battery", "batteries"), ("day", "days"), ("switch", "switches")],
+)
+def test_words_for_several(one: str, several: str) -> None:
+    assert names.plural(one) == several
 
 
 @pytest.mark.parametrize(
@@ -392,11 +407,11 @@ def test_every_key_of_the_file_is_documented() -> None:
 def test_what_makes_another_fleet_is_said_in_words(changed: dict[str, object], words: str) -> None:
     pumps = parse(PUMPS.encode(), "fleet.toml")
     other = msgspec.structs.replace(pumps, **changed)
-    assert schema.difference(other, pumps) == words
-    assert schema.difference(pumps, other) != ""
+    assert difference(other, pumps) == words
+    assert difference(pumps, other) != ""
 
 
 def test_what_may_be_corrected_makes_no_other_fleet() -> None:
     pumps = parse(PUMPS.encode(), "fleet.toml")
     corrected = msgspec.structs.replace(pumps, unit="pump", least={"train": 3})
-    assert (corrected.digest, schema.difference(corrected, pumps)) == (pumps.digest, "")
+    assert (corrected.digest, difference(corrected, pumps)) == (pumps.digest, "")

@@ -102,7 +102,8 @@ def _in_words(status: dict[str, Any], prefix: str) -> str:
     if loop:
         parts.append(f"loop {loop.get('state', '?')}")
         if verdict := status.get("last_verdict"):
-            parts.append(f"last verdict {verdict.get('verdict')} (n={verdict.get('n')}, score {verdict.get('score')})")
+            score = "" if verdict.get("score") is None else f", score {verdict['score']}"
+            parts.append(f"last verdict {verdict.get('verdict')} (n={verdict.get('n')}{score})")
         parts.append(_truth(loop.get("concept") or {}))
         if promise := loop.get("promise"):
             parts.append(_promise(promise))

@@ -76,15 +76,15 @@ def doubtful(
         seen = endings[run.run_id]
         short = seen.life < SHARE_OF_SHORTEST * shortest
         if seen.wear is None and short:
-            reason = f"{seen.life} {schema.step}s, where no failed {schema.unit} before had fewer than {shortest}"
+            reason = f"{seen.life} {schema.steps}, where no failed {schema.unit} before had fewer than {shortest}"
         elif seen.wear is not None and seen.wear < limit:
             reason = (
                 f"no wear towards the end: its last readings are {seen.wear:.1f} times the noise away from its first, "
-                f"those of 95 % of the failed {schema.unit}s before at least {usual:.1f}"
+                f"those of 95 % of the failed {schema.units} before at least {usual:.1f}"
             )
         elif seen.wear is not None and short and seen.wear < min(SHARE_OF_LEAST_WORN * least_worn, 2 * BEYOND_NOISE):
             reason = (
-                f"{seen.life} {schema.step}s, where no failed {schema.unit} before had fewer than {shortest}, and less "
+                f"{seen.life} {schema.steps}, where no failed {schema.unit} before had fewer than {shortest}, and less "
                 f"worn than any of them ({seen.wear:.1f} times the noise, at least {least_worn:.1f} before)"
             )
         else:

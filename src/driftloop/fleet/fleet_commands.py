@@ -1,6 +1,7 @@
 """`driftloop fleet`: guess a fleet file from data, check data by it, show both. Parse, call, print."""
 
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -58,7 +59,12 @@ def init(
     typer.echo(f"{to}: {_summary(guessed.reading, schema)}; {columns}.")
     for header, why in guessed.left_out.items():
         typer.echo(f"  left out: {header} {why}")
-    typer.echo(f"Look it over, then: driftloop fleet check --fleet {to} {' '.join(str(path) for path in data)}")
+    problems = len(guessed.reading.findings.problems)
+    if problems:
+        typer.echo(f"These data cannot be used so: {_count(problems, 'problem')}, shown above. Mend the data, or {to}.")
+    typer.echo(
+        f"Look it over, then: {shlex.join(['driftloop', 'fleet', 'check', '--fleet', str(to), *map(str, data)])}"
+    )
 
 
 @fleet_app.command()
@@ -83,7 +89,7 @@ def check(
     else:
         _tell(reading.findings)
         said = _summary(reading, schema) if data else f"{schema.n_settings} settings, {schema.n_sensors} sensors"
-        verdict = f"{len(problems)} problems: these data cannot be used" if problems else "can be used"
+        verdict = f"{_count(len(problems), 'problem')}: these data cannot be used" if problems else "can be used"
         typer.echo(f"{schema.name}: {said}; {verdict}.")
     if problems:
         raise typer.Exit(2)
@@ -129,6 +135,10 @@ def _schema(given: str | None, data: Sequence[Path]) -> Schema:
     return settings.load().schema
 
 
+def _count(number: int, of: str) -> str:
+    return f"{number} {of}{'s' * (number != 1)}"
+
+
 def _tell(findings: Findings) -> None:
     for finding in findings:
         _err.print(
@@ -140,8 +150,8 @@ def _summary(reading: Reading, schema: Schema) -> str:
     """`42 cells: 42 failed, 0 taken out, lives of 148 to 561 cycles`."""
     out = sum(unit.run.censored for unit in reading.units)
     lives = sorted(len(unit.run.rows) for unit in reading.units)
-    text = f"{len(lives)} {schema.unit}s: {len(lives) - out} failed, {out} taken out"
-    return f"{text}, lives of {lives[0]} to {lives[-1]} {schema.step}s" if lives else text
+    text = f"{len(lives)} {schema.unit if len(lives) == 1 else schema.units}: {len(lives) - out} failed, {out} taken out"
+    return f"{text}, lives of {lives[0]} to {lives[-1]} {schema.steps}" if lives else text
 
 
 def _facts(schema: Schema, reading: Reading) -> dict[str, Any]:

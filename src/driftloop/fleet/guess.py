@@ -114,7 +114,7 @@ def guess(paths: Sequence[Path], name: str | None = None) -> Guess:
     )
     reading = tables.examine(data.paths, schema)
     failed = sum(not unit.run.censored for unit in reading.units)
-    if failed < sum(LEAST.values()):
+    if 0 < failed < sum(LEAST.values()):
         schema = msgspec.structs.replace(schema, least=dict(_FEW))
         comments["least"] = f"{failed} failed units are few: each role is content with less."
     for kind, columns, channels in (("settings", settings, schema.settings), ("sensors", sensors, schema.sensors)):
@@ -136,21 +136,31 @@ def _title(paths: Sequence[Path]) -> str:
 
 
 def _unit(data: Inventory, free: Sequence[Column]) -> Column | None:
-    """The column that says whose row it is: by its header, else the first whose values come in blocks."""
+    """The column that says whose row it is: by its header, else the first whose values come in blocks.
+
+    Of several files each is one unit, unless the time runs backwards within one, or words come in blocks there.
+    """
     named = [column for column in free if _UNIT.fullmatch(column.plain) and column.missing == 0]
     named.sort(key=lambda column: column.plain in ("id", "name"))
     for column in named:
         if 1 <= len(column.words) <= max(data.n // 2, 1):
             return column
-    if len(data.paths) > 1:
-        return None
-    for column in free:
+    several, clocked = len(data.paths) > 1, find_time(free, data.file)
+    one_each = several and (clocked is None or bool((_steps(clocked.values, data.file) >= 0).all()))
+    for column in [column for column in free if clocked is None or column is not clocked.column]:
+        if several and (len(column.words) <= len(data.paths) or (one_each and column.numbers is not None)):
+            continue
         whole = column.numbers is None or bool((column.told == np.floor(column.told)).all())
         if column.missing == 0 and whole and 2 <= len(column.words) <= data.n // 5:
             changes = sum(a != b for a, b in zip(column.names, column.names[1:], strict=False))
             if changes == len(set(column.names)) - 1 and not _flag(column):
                 return column
     return None
+
+
+def _steps(values: NDArray[np.float64], files: NDArray[np.int64]) -> NDArray[np.float64]:
+    """By how much a value grows from row to row within files."""
+    return np.asarray(np.diff(values)[np.diff(files) == 0], dtype=np.float64)
 
 
 def _of_units(unit: Column | None, units: NDArray[np.int64], data: Inventory) -> str:
@@ -257,6 +267,12 @@ def _channels(
             sensors.append(column)
     if not sensors and settings:  # one unit alone: nothing tells them apart
         settings, sensors = [], settings
+    if not settings:
+        few = [column.header for column in sensors if len(column.words) <= _REGIMES]
+        comments["settings"] = (
+            "No header says that it is one. How a unit is run (load, speed, weather) belongs here"
+            + (f": {', '.join(few)}, with few values, may do." if few else ".")
+        )
     if left_out:
         parts = "\n".join(f"  {header}: {why}" for header, why in left_out.items())
         comments["sensors"] = f"Left out:\n{parts}"

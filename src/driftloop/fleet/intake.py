@@ -111,7 +111,7 @@ def _from_numpy(path: Path, content: bytes, schema: Schema) -> Run:
             raise ValueError(f"holds {rows.dtype}, not numbers")
     except (ValueError, EOFError, OSError, AttributeError) as error:
         what = f"is not a NumPy file of numbers: {error}"
-        remedy = f"write it with numpy.save, as float64 [{schema.step}s, {schema.n_columns}]"
+        remedy = f"write it with numpy.save, as float64 [{schema.steps}, {schema.n_columns}]"
         raise DataError(what, where=str(path), remedy=remedy) from None
     if buffer.read(1):  # an object of another archive, which brings its checksum
         return decode(path.stem, content, str(path), schema)

@@ -47,6 +47,13 @@ def run_id(unit: str) -> str:
     return f"{kept or 'unit'}-{digest}"
 
 
+def plural(word: str) -> str:
+    """What several of a thing are called: `presses`, `batteries`, `cells`."""
+    if re.search(r"(s|x|z|ch|sh)$", word):
+        return f"{word}es"
+    return f"{word[:-1]}ies" if re.search(r"[^aeiou]y$", word) else f"{word}s"
+
+
 def _plain(text: str) -> str:
     """`text` without accents, its signs spelt out; what is not ASCII then becomes a space."""
     decomposed = unicodedata.normalize("NFKD", text.translate(_SPELT))

@@ -15,9 +15,11 @@ from types import MappingProxyType
 import msgspec
 import numpy as np
 
+from driftloop import durable
 from driftloop.errors import DataError
+from driftloop.fleet.difference import difference
 from driftloop.fleet.runs import Run
-from driftloop.fleet.schema import Schema, difference
+from driftloop.fleet.schema import Schema
 
 FIRST_FLEET = "d40f544c4acf6a4b15c1138ae9ecb7a88724c2e94a6053ed6a364a03188c2a8a"
 """Digest of the one fleet that there was before labels said which."""
@@ -53,7 +55,7 @@ def check_run(run: Run, schema: Schema) -> None:
     if not is_run_id(run.run_id):
         what = f"the run id {run.run_id[:80]!r} must be 1 to 128 letters, digits, points, dashes or underscores"
         raise DataError(what, remedy="give the run another id, such as eng-0123456789", field="run_id")
-    where, steps = f"run {run.run_id}", f"{schema.step}s"
+    where, steps = f"run {run.run_id}", schema.steps
     # A row that repeats the one before it says nothing new only where short histories are padded so.
     least = 2 if schema.padding == "repeated" else 1
     if run.rows.ndim != 2 or run.rows.shape[1] != schema.n_columns or len(run.rows) < least:
@@ -101,7 +103,7 @@ def decode(
         label = msgspec.json.decode(buffer.read(), type=Label)
         run = Run(run_id, rows, censored=label.censored)
         intact = rows.dtype == np.float64 and (label.run_id, label.sha256) == (run_id, run.sha256)
-    except (ValueError, EOFError, OSError, AttributeError, MemoryError, msgspec.DecodeError):
+    except (ValueError, EOFError, OSError, AttributeError, MemoryError, *durable.NOT_JSON):
         intact = False
     if not intact:
         raise DataError("the archived run is damaged: its rows do not match its checksum", where=where, remedy=_RESTORE)
@@ -113,7 +115,7 @@ def read_label(run_id: str, tail: bytes) -> Label | None:
     """The label at the end of an object; None where it is damaged or another run's."""
     try:
         label = msgspec.json.decode(tail.rstrip(b"\n").rpartition(b"\n")[2], type=Label)
-    except (ValueError, msgspec.DecodeError):
+    except (ValueError, *durable.NOT_JSON):
         return None
     return label if label.run_id == run_id else None
 

@@ -40,8 +40,8 @@ def draw(units: Sequence[Unit], schema: Schema, path: Path) -> None:
             _column(axes.flat[at], units, at, channel.name + (f" [{channel.unit}]" if channel.unit else ""))
         for axis in axes.flat[columns:]:
             axis.set_axis_off()
-        figure.supxlabel(f"{schema.step}s before the last row", fontsize=7)
-        figure.suptitle(f"{schema.name}: {len(units)} {schema.unit}s", fontsize=9)
+        figure.supxlabel(f"{schema.steps} before the last row", fontsize=7)
+        figure.suptitle(f"{schema.name}: {len(units)} {schema.units}", fontsize=9)
         figure.savefig(path, dpi=drawing.DPI)
 
 
@@ -56,8 +56,8 @@ def _lives(axis: "Axes", units: Sequence[Unit], schema: Schema) -> None:
         axis.bar(at[out], lives[out], width=1.0, color=drawing.ORANGE, label="taken out")
         axis.legend(loc="upper left")
     axis.set_title("lives")
-    axis.set_xlabel(f"{schema.unit}s, shortest first")
-    axis.set_ylabel(f"{schema.step}s")
+    axis.set_xlabel(f"{schema.units}, shortest first")
+    axis.set_ylabel(f"{schema.steps}")
 
 
 def _missing(axis: "Axes", units: Sequence[Unit], schema: Schema) -> None:

@@ -33,8 +33,6 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _EVERY = re.compile(r"(\d{1,9}(?:\.\d{1,6})?) ?(ms|s|min|h|d)?")
 _HOLDS = re.compile(r"(?:for )?(\d{1,3}) of (\d{1,3}) rows?")
 _MOST_CAP = 1_000_000
-_NAMED = 8
-"""Columns that are named where two fleets differ."""
 
 
 class Channel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -165,6 +163,16 @@ class Schema(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return self.setting_names + self.sensor_names
 
     @property
+    def units(self) -> str:
+        """What several units are called."""
+        return names.plural(self.unit)
+
+    @property
+    def steps(self) -> str:
+        """What several steps of time are called."""
+        return names.plural(self.step)
+
+    @property
     def n_settings(self) -> int:
         """How many settings a row has."""
         return len(self.settings)
@@ -203,42 +211,8 @@ def from_json(content: bytes, where: str) -> Schema:
         return msgspec.json.decode(content, type=Schema)
     except FleetError as error:
         raise FleetError(error.what, where=where, remedy=error.remedy, key=error.key) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise FleetError(f"is no fleet's schema: {error}", where=where) from None
-
-
-def difference(theirs: Schema, ours: Schema) -> str:
-    """What makes another fleet of ours, in words: columns, step of time, end rule, cap; empty for equal digests."""
-    said = []
-    for kind, there, here in (
-        ("setting", theirs.setting_names, ours.setting_names),
-        ("sensor", theirs.sensor_names, ours.sensor_names),
-    ):
-        for verb, some, others in (("has", there, here), ("lacks", here, there)):
-            found = [name for name in some if name not in others]
-            if found:
-                more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-                said.append(f"it {verb} the {kind}{'s' * (len(found) > 1)} {', '.join(found[:_NAMED])}{more}")
-    if not said and theirs.columns != ours.columns:
-        said.append("its columns are in another order")
-    for what, theirs_is, ours_is in (
-        ("step of time is", _step_of(theirs.time), _step_of(ours.time)),
-        ("units end by", _end_of(theirs.end), _end_of(ours.end)),
-        ("cap is", str(theirs.cap), str(ours.cap)),
-    ):
-        if theirs_is != ours_is:
-            said.append(f"its {what} {theirs_is}, not {ours_is}")
-    return "; ".join(said)
-
-
-def _step_of(time: Time) -> str:
-    return f"{time.width:g}{'' if time.kind == 'counter' else ' s'} by {time.kind} ({time.between} value)"
-
-
-def _end_of(end: End) -> str:
-    given = {key: getattr(end, key) for key in ("column", "value", "sensor", "below", "above")}
-    shown = "".join(f", {key} = {value!r}" for key, value in given.items() if value is not None)
-    return f"{end.rule}{shown}" + (f", {end.needed[0]} of {end.needed[1]} rows" if end.needed != (1, 1) else "")
 
 
 Fault = tuple[tuple[str | int, ...], str, str]

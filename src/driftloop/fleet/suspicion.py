@@ -155,7 +155,7 @@ def _roles(failed: Sequence[Unit], schema: Schema, findings: Findings) -> None:
     needed = sum(schema.least.values())
     if len(failed) < needed:
         parts = ", ".join(f"{role} {number}" for role, number in schema.least.items() if number)
-        what = f"{len(failed)} failed {schema.unit}s, and all roles together need {needed} ({parts})"
+        what = f"{len(failed)} failed {schema.units}, and all roles together need {needed} ({parts})"
         findings.add("warning", "units", what, "lower the numbers in [least], or wait for more failures")
 
 
@@ -169,7 +169,7 @@ def _lives(failed: Sequence[Unit], schema: Schema, findings: Findings) -> None:
         life = len(unit.run.rows)
         if life < _SHORT * median:
             what = (
-                f"{schema.unit} {unit.name} lived for {life} {schema.step}s, and half of all for {median:.0f} and more"
+                f"{schema.unit} {unit.name} lived for {life} {schema.steps}, and half of all for {median:.0f} and more"
             )
             findings.add("warning", unit.where, what, remedy, kind="short")
     runs: list[Run] = [unit.run for unit in failed]
@@ -180,7 +180,7 @@ def _lives(failed: Sequence[Unit], schema: Schema, findings: Findings) -> None:
         findings.add("warning", unit.where, what, remedy, kind="wear")
     unlike = wear.unlike(runs, schema)
     if unlike is not None and not any(math.isnan(value) for value in unlike):
-        what = f"at their last row some {schema.unit}s show {max(unlike[0], 0.0):.0%} of the usual wear"
+        what = f"at their last row some {schema.units} show {max(unlike[0], 0.0):.0%} of the usual wear"
         what += f", others {unlike[1]:.0%}"
-        remedy = f"if many {schema.unit}s had not failed, say so in [censored] or [end]"
+        remedy = f"if many {schema.units} had not failed, say so in [censored] or [end]"
         findings.add("warning", "units", what, remedy)

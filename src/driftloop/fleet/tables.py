@@ -311,7 +311,7 @@ def file_unit(path: Path) -> str:
 def _beside(path: Path, schema: Schema) -> dict[str, bool]:
     """Which units a table of units says were taken out; raises DataError where it cannot say."""
     if not path.exists():
-        what = f"is not there, and the fleet file says that it tells which {schema.unit}s were taken out"
+        what = f"is not there, and the fleet file says that it tells which {schema.units} were taken out"
         raise DataError(what, where=str(path), remedy="put it beside the data, or take `file` out of [censored]")
     return side_table(path, schema)
 

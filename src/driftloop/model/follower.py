@@ -20,7 +20,8 @@ import msgspec
 
 from driftloop.durable import read_json, write_atomically
 from driftloop.errors import BundleError, DriftloopError, RegistryUnavailable
-from driftloop.fleet.schema import Schema, difference
+from driftloop.fleet.difference import difference
+from driftloop.fleet.schema import Schema
 from driftloop.model import bundle
 from driftloop.model.registry import PRODUCTION
 

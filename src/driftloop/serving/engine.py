@@ -227,10 +227,10 @@ def _check_graph(session: ort.InferenceSession, schema: Schema, path: Path) -> N
         raise BundleError(f"takes {[one.name for one in inputs]}; a graph takes {INPUT} alone", where=str(path))
     shape = inputs[0].shape
     if inputs[0].type != "tensor(float)" or len(shape) != 3 or shape[2] != schema.n_columns:
-        wanted = f"float [batch, {schema.step}s, {schema.n_columns}]"
+        wanted = f"float [batch, {schema.steps}, {schema.n_columns}]"
         raise BundleError(f"{INPUT} is {inputs[0].type} {shape}, not {wanted}", where=str(path))
     if any(isinstance(size, int) for size in shape[:2]):
-        raise BundleError(f"{INPUT} has shape {shape}; batch and {schema.step}s must be free", where=str(path))
+        raise BundleError(f"{INPUT} has shape {shape}; batch and {schema.steps} must be free", where=str(path))
     outputs = {one.name: one for one in session.get_outputs()}
     for output in SIGNATURE:
         if output.name not in outputs:

@@ -18,7 +18,7 @@ _REF = "#/components/schemas/{name}"
 
 def described(schema: Schema) -> str:
     """What the whole interface is for."""
-    return f"Remaining useful life of {schema.unit}s, in {schema.step}s, from raw sensor rows (fleet {schema.name})."
+    return f"Remaining useful life of {schema.units}, in {schema.steps}, from raw sensor rows (fleet {schema.name})."
 
 
 def documents(schema: str, description: str = "Successful Response") -> dict[str, Any]:
@@ -102,7 +102,7 @@ def _complete(operation: dict[str, Any], form: Form, limits: Limits) -> None:
     """Add to the documentation of POST /predict what depends on the fleet."""
     schema = form.schema
     operation["description"] = (
-        f"Raw rows of {_a(schema.unit)} in, oldest first; RUL in {schema.step}s with its prediction interval out."
+        f"Raw rows of {_a(schema.unit)} in, oldest first; RUL in {schema.steps} with its prediction interval out."
     )
     operation["requestBody"] = {
         "required": True,
@@ -137,7 +137,7 @@ def _complete(operation: dict[str, Any], form: Form, limits: Limits) -> None:
 
 def _prediction(schema: dict[str, Any], form: Form) -> dict[str, Any]:
     """The schema of an answer in the words of the fleet, with the flags that it can have."""
-    text = str(Prediction.__doc__ and schema_text(Prediction)).replace("in cycles", f"in {form.schema.step}s")
+    text = str(Prediction.__doc__ and schema_text(Prediction)).replace("in cycles", f"in {form.schema.steps}")
     if form.schema.padding == "counted":
         text = text.replace("; they were padded with the first one", "")
     if form.holds:

@@ -91,8 +91,8 @@ def train(
         return
     where = f"version {version}" if version else str(output)
     state = ", in production" if promote else ""
-    units = f"{len(entries)} {configured.schema.unit}s"
-    _OUT.print(f"{where}{state}: trained on {units} ({trained.training}), {_figures(trained)}")
+    units = f"{len(entries)} {configured.schema.units}"
+    _OUT.print(f"{where}{state}: trained on {units} ({trained.training}), {_figures(trained)}", soft_wrap=True)
 
 
 @baseline_app.command()
@@ -134,11 +134,17 @@ def refresh(
         typer.echo(json.dumps({"version": version, "changed": not same, "output": str(output) if output else None}))
         return
     if output is not None:
-        _OUT.print(f"{output}: the baseline of version {version}, {'as' if same else 'other than'} in production")
+        _OUT.print(
+            f"{output}: the baseline of version {version}, {'as' if same else 'other than'} in production",
+            soft_wrap=True,
+        )
     elif same:
-        _OUT.print(f"version {version}: the baseline comes out as it is; nothing changed")
+        _OUT.print(f"version {version}: the baseline comes out as it is; nothing changed", soft_wrap=True)
     else:
-        _OUT.print(f"version {version}, in production: the model of version {champion.version} with a new baseline")
+        _OUT.print(
+            f"version {version}, in production: the model of version {champion.version} with a new baseline",
+            soft_wrap=True,
+        )
 
 
 @dataclass(frozen=True)
@@ -244,7 +250,7 @@ def _train(
 
     start = champion.folder if champion is not None and mode == "warm_start" else None
     origin = fleets.origin(configured)
-    with _progress(f"{configured.schema.step}s") as show:
+    with _progress(f"{configured.schema.steps}") as show:
         stale = {entry.run_id for entry in entries if entry.superseded}
         learnt = [run for run in runs if run.run_id not in stale]
         trained = training.train(learnt, configured.schema, config, warm_start=start, progress=show)
@@ -301,7 +307,7 @@ def _register(folder: Path, configured: Settings, promote: bool) -> str:
 
 
 def _figures(trained: "Trained") -> str:
-    found, steps = trained.metrics, f"{trained.schema.step}s"
+    found, steps = trained.metrics, f"{trained.schema.steps}"
     # A fleet may do without early-stop units.
     stop = f"early-stop RMSE {found['early_stop_rmse']:.2f} {steps}, " if "early_stop_rmse" in found else ""
     return (

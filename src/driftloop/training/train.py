@@ -93,7 +93,7 @@ def train(
         if schema.least[role] and not with_role(ordered, role):
             raise DataError(
                 f"none of the {len(ordered)} runs has the role {role!r}",
-                remedy=f"add completed runs; roles follow from the {schema.unit}s' ids, so a few dozen are needed",
+                remedy=f"add completed runs; roles follow from the {schema.units}' ids, so a few dozen are needed",
             )
     note = None
     if warm_start is not None and config.warm_steps:
@@ -213,8 +213,8 @@ def _warm(runs: list[Run], schema: Schema, config: TrainConfig, champion: Path, 
         metrics |= {"old_early_stop_rmse_before": before, "old_early_stop_rmse": after}
         if after > before * (1.0 + config.old_tolerance):
             note = (
-                f"the warm start was given up: on old early-stop {schema.unit}s RMSE rose from {before:.2f} "
-                f"to {after:.2f} {schema.step}s, more than the tolerated {config.old_tolerance:.0%}"
+                f"the warm start was given up: on old early-stop {schema.units} RMSE rose from {before:.2f} "
+                f"to {after:.2f} {schema.steps}, more than the tolerated {config.old_tolerance:.0%}"
             )
             return Trained(network, schema, config, "warm_start", metrics, history, seconds, note)
     calibrated = _calibrate(network, with_role(runs, "calibrate"), learn)
