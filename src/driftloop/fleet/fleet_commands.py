@@ -150,7 +150,8 @@ def _summary(reading: Reading, schema: Schema) -> str:
     """`42 cells: 42 failed, 0 taken out, lives of 148 to 561 cycles`."""
     out = sum(unit.run.censored for unit in reading.units)
     lives = sorted(len(unit.run.rows) for unit in reading.units)
-    text = f"{len(lives)} {schema.unit if len(lives) == 1 else schema.units}: {len(lives) - out} failed, {out} taken out"
+    called = schema.unit if len(lives) == 1 else schema.units
+    text = f"{len(lives)} {called}: {len(lives) - out} failed, {out} taken out"
     return f"{text}, lives of {lives[0]} to {lives[-1]} {schema.steps}" if lives else text
 
 
