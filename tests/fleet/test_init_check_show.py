@@ -234,7 +234,27 @@ def test_timestamps_readings_for_missing_and_a_file_for_each_unit_are_found(tmp_
     assert all(len(unit.run.rows) == 100 for unit in found.reading.units)
 
 
+def test_a_day_that_does_not_tell_steps_is_not_the_time(tmp_path: Path) -> None:
+    bought = {"bought on": lambda unit, *_: f"2024-03-{1 + unit:02d}"}
+    found = guessed(pumps(tmp_path / "p.csv", columns=bought))
+    assert (found.schema.time, found.schema.step) == (Time(column="hour"), "hour")
+    assert found.left_out["bought on"] == "holds dates, such as '2024-03-01'"
+    day = {"date": lambda _unit, step, _life: f"2024-03-{1 + step // 24:02d}"}
+    assert guessed(pumps(tmp_path / "q.csv", columns=day)).schema.time == Time(column="hour")
+
+
 # check
+
+
+def test_a_time_that_never_changes_is_a_problem(tmp_path: Path) -> None:
+    path = pumps(tmp_path / "p.csv", columns={"bought on": lambda *_: "2024-03-01"})
+    head = 'name="p"\nunit="pump"\nunit_column="pump_id"'
+    text = f'{head}\n{SENSORS}\n[time]\ncolumn="bought on"\nkind="timestamp"\nevery="1h"'
+    schema = fleet_file.parse(text.encode(), "f")
+    found = tables.examine([path], schema).findings.problems
+    assert len(found) == 1
+    assert found[0].where.endswith("p.csv:2")
+    assert "have the same bought on, so it does not tell their order" in found[0].what
 
 
 def suspicious(path: Path, text: str = "") -> list[str]:

@@ -135,8 +135,8 @@ def list_runs(
     if as_json:
         typer.echo(json.dumps({"count": len(listed), "roles": roles, "runs": listed}))
         return
-    table = Table(title=f"{len(listed)} archived runs in {location or configured.retrainer_url}")
-    table.add_column("role")
+    _out.print(f"{len(listed)} archived runs in {location or configured.retrainer_url}", soft_wrap=True)
+    table = Table("role")
     table.add_column("runs", justify="right")
     for role, count in roles.items():
         table.add_row(role, str(count))

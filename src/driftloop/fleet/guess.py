@@ -287,7 +287,8 @@ def _useless(column: Column, blocks: Sequence[NDArray[np.int64]]) -> str | None:
     if _LABEL.fullmatch(column.plain):
         return "gives the label away, as its name says"
     if column.numbers is None:
-        return f"holds words, such as {first!r}"
+        dates = cells.moment(next(iter(column.words))) is not None
+        return f"holds {'dates' if dates else 'words'}, such as {first!r}"
     return f"is always {first}" if column.constant else _telling(column.numbers, blocks)
 
 

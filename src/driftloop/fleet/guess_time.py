@@ -18,6 +18,9 @@ _TIME = re.compile(
 _SECONDS = re.compile(r"(.*_)?(s|sec|secs|seconds?)")
 _NICE = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
 _WORDS = {"1d": "day", "1h": "hour", "1min": "minute", "1s": "second"}
+_FINE = 0.4
+"""Share of rows that have a time of their own from which on a timestamp tells steps; rows that are there twice have
+none."""
 _LONG = 2000
 """Steps in half of all lives from which on a longer step is worth a word."""
 
@@ -35,21 +38,28 @@ class Clocked:
 
 
 def find_time(free: Sequence[Column], units: NDArray[np.int64]) -> Clocked | None:
-    """The column that tells the time: a timestamp, else a counter that rises within units; None for none."""
+    """The column that tells the time: a timestamp, else a counter that rises within units; None for none.
+
+    A timestamp that stays the same from most rows to the next, such as a day, comes after a counter that does not; one
+    that never changes within a unit, such as the day of its purchase, is none.
+    """
     named = [column for column in free if _TIME.fullmatch(column.plain)]
     others = [column for column in free if column not in named]
+    coarse: Clocked | None = None
     for column in [*named, *others]:
         if column.numbers is None or column in named:
             found = _stamps(column, units)
-            if found is not None:
+            moving = _moving(found.values, units) if found is not None else 0.0
+            if moving >= _FINE:
                 return found
+            coarse = coarse or (found if moving > 0 else None)
     for column in named:
         if column.numbers is not None and _rises(column.numbers, units) > 0.98:
             return _counter(column, units)
     for column in others:
         if column.numbers is not None and _counts(column.numbers, units):
             return _counter(column, units)
-    return None
+    return coarse
 
 
 def _stamps(column: Column, units: NDArray[np.int64]) -> Clocked | None:
@@ -108,6 +118,12 @@ def _apart(values: NDArray[np.float64], units: NDArray[np.int64]) -> NDArray[np.
     order = np.lexsort((values, units))
     apart = np.diff(values[order])[np.diff(units[order]) == 0]
     return np.asarray(apart[np.isfinite(apart) & (apart > 0)], dtype=np.float64)
+
+
+def _moving(values: NDArray[np.float64], units: NDArray[np.int64]) -> float:
+    """Share of rows that are not at the time of the unit's row before; 1 where every unit has one row."""
+    followed = len(values) - len(np.unique(units))
+    return len(_apart(values, units)) / followed if followed else 1.0
 
 
 def _rises(values: NDArray[np.float64], units: NDArray[np.int64]) -> float:

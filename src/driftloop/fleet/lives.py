@@ -211,15 +211,18 @@ def _steps(
             what = f"{schema.time.column} of {named} is {rows.time[broken[0]]:g}, no whole number"
             remedy = 'write every = "0.5" below [time], or whatever a step is, or kind = "seconds"'
             raise Unusable(what, rows.place[broken[0]], remedy, "no whole number")
+    if len(rows.time) > 2 and rows.time[0] == rows.time[-1]:
+        what = (
+            f"all {len(rows.time)} rows of {named} have the same {schema.time.column}, so it does not tell their order"
+        )
+        remedy = "name another column below [time], or none where rows are in order"
+        raise Unusable(what, rows.place[0], remedy, "same time")
     index = np.floor((rows.time - rows.time[0]) / width + 0.5).astype(np.int64)
     starts = np.concatenate([[0], np.flatnonzero(np.diff(index)) + 1])
     steps, n = index[starts], int(index[-1]) + 1
     usual = float(np.median(np.diff(rows.time))) / width if len(rows.time) > 1 else 1.0
     _tell_mixed(rows.time, schema, named, findings)
     if n > _EMPTY * len(steps) + _EMPTY:
-        what = (
-            f"{named} has rows in {len(steps)} of {n} steps: a step is usually {usual:g} times as long as a row lasts"
-        )
         what = f"{named} has rows in {len(steps)} of {n} steps; from row to row there are usually {usual:g} steps"
         raise Unusable(what, rows.place[0], f"make every longer, such as {_longer(schema, usual)}", "sparse")
     if n > _SPARSE * len(steps):

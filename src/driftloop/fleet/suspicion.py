@@ -165,6 +165,9 @@ def _lives(failed: Sequence[Unit], schema: Schema, findings: Findings) -> None:
         return
     remedy = f"if it had not failed, list it in [censored]: units = [...]; else the {schema.unit} is worth a look"
     median = float(np.median([len(unit.run.rows) for unit in failed]))
+    if median < 2:
+        what = f"half of all lives are one {schema.step} long"
+        findings.add("warning", "units", what, "make steps shorter, or name another time column")
     for unit in failed:
         life = len(unit.run.rows)
         if life < _SHORT * median:
