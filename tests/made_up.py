@@ -95,6 +95,6 @@ FEATURES = ("prediction", *SCHEMA.columns, "regime")
 
 def build_baseline(traces, weights=None, **named):  # type: ignore[no-untyped-def]
     """The baseline of engines of C-MAPSS's schema."""
-    from driftloop.drift.baseline import build_baseline as of_any_fleet
+    from driftloop.drift.baseline_build import build_baseline as of_any_fleet
 
     return of_any_fleet(traces, SCHEMA, 125, weights, **named)

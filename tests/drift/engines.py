@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from driftloop import durable
-from driftloop.drift.baseline import Baseline, Trace
+from driftloop.drift.baseline import Baseline
+from driftloop.drift.baseline_build import Trace
 from driftloop.drift.source import COUNTER
 from driftloop.model.bundle import BASELINE, SERVING_FILES, Example, Metadata, write_metadata
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from driftloop.drift.baseline import Baseline
-from driftloop.drift.source import PrometheusSource, ScrapeSource, SourceUnavailable, Window, parse_metrics
+from driftloop.drift.sensors import COUNTED
+from driftloop.drift.source import QUALITY, PrometheusSource, ScrapeSource, SourceUnavailable, Window, parse_metrics
 from driftloop.errors import BundleError
 
 from .conftest import Loopback
@@ -196,3 +197,24 @@ def test_what_prometheus_should_not_answer_is_said(answer: str, loopback: Loopba
     with pytest.raises(SourceUnavailable, match=loopback.url):
         source.read("1")
     source.close()
+
+
+def test_quality_is_counted_beside_the_bins_of_the_same_requests(baseline: Baseline):
+    window, kind = Window(baseline.binner, 100, columns=["sensor_1", "sensor_2"]), COUNTED.index("missing")
+    total = baseline.binner.total
+    for sent, gone in ((60, 0), (120, 60), (220, 60)):
+        text = metrics_text("1", requests(baseline, sent)) + (
+            f'{QUALITY}{{fleet="cmapss",model_version="1",feature="sensor_2",quality="missing"}} {gone}.0\n'
+            f'{QUALITY}{{fleet="cmapss",model_version="1",feature="unknown",quality="missing"}} 9.0\n'
+        )
+        window.add({"a": parse_metrics(text, "1", "cmapss")})
+        quality = window.newest()[total:].reshape(2, len(COUNTED))
+        assert quality[1, kind] == {60: 0, 120: 60, 220: 0}[sent]
+        assert quality[0].sum() == 0
+    assert Window(baseline.binner, 100).newest().shape == (total,)
+
+
+def test_a_quality_that_nobody_knows_is_no_metrics_text():
+    text = f'{QUALITY}{{fleet="cmapss",model_version="1",feature="sensor_2",quality="odd"}} 1.0\n'
+    with pytest.raises(SourceUnavailable):
+        parse_metrics(text, "1", "cmapss")

@@ -1,12 +1,15 @@
 import dataclasses
 
+import msgspec
 import numpy as np
 import pytest
 
 from driftloop.drift import verdict as verdict_module
 from driftloop.drift.baseline import Baseline
-from driftloop.drift.verdict import Streak, judge, measure, thresholds_at
+from driftloop.drift.sensors import COUNTED, Quality
+from driftloop.drift.verdict import DRIFT, NO_DRIFT, Streak, judge, measure, thresholds_at
 from driftloop.errors import BundleError
+from driftloop.protocol.causes import FLEET_CHANGE, SENSOR_FAULT, Cause
 from made_up import FEATURES, build_baseline
 
 from .engines import lives, stream, tally, trace
@@ -224,3 +227,50 @@ def test_healthy_checks_alarm_no_more_often_than_the_thresholds_promise():
     alarms = sum(judge(tally(often, stream(engines, 300, rng, 10)), often).verdict == "drift" for _ in range(300))
     # 15 are promised; 27 is its 99.8 % quantile.
     assert alarms <= 27, alarms
+
+
+# Readings that are missing, out of range or stuck.
+
+
+def with_quality(baseline: Baseline) -> Baseline:
+    """The baseline of a fleet of 60 units whose readings are judged, and are all there."""
+    columns = list(baseline.binner.names[1:-1])
+    return msgspec.structs.replace(baseline, quality=Quality(columns, 60, 10_000, []))
+
+
+def missing(baseline: Baseline, column: str, requests: int, of: int) -> np.ndarray:
+    counts = np.zeros((len(baseline.binner.names) - 2, len(COUNTED)), dtype=np.int64)
+    counts[:, 0] = of
+    counts[baseline.binner.names.index(column) - 1, [0, 1]] = of - requests, requests
+    return counts.ravel()
+
+
+def test_a_sensor_that_is_missing_is_a_fault_although_what_is_held_looks_healthy(baseline: Baseline):
+    judged = with_quality(baseline)
+    counts = tally(baseline, stream(lives(baseline, HEALTHY), 500, np.random.default_rng(4)))
+    column = baseline.binner.names[8]
+    fine = judge(counts, judged, counts, missing(baseline, column, 0, 500), missing(baseline, column, 0, 500))
+    assert (fine.verdict, fine.faults) == (NO_DRIFT, [])
+    found = judge(counts, judged, counts, *[missing(baseline, column, 500, 500)] * 2)
+    assert (found.verdict, found.kind, found.blamed) == (DRIFT, SENSOR_FAULT, [column])
+    assert [(fault.feature, fault.kind, fault.share) for fault in found.faults] == [(column, "missing", 1.0)]
+    assert found.score > 1
+    assert not Cause(SENSOR_FAULT, "1").learnable
+
+
+def test_a_changed_fleet_with_a_dead_sensor_is_a_changed_fleet_and_the_fault_is_told(baseline: Baseline):
+    judged = with_quality(baseline)
+    counts = tally(baseline, stream(lives(baseline, OTHER), 500, np.random.default_rng(5)))
+    column = baseline.binner.names[8]
+    found = judge(counts, judged, quality=missing(baseline, column, 500, 500))
+    assert found.kind == FLEET_CHANGE
+    assert [fault.feature for fault in found.faults] == [column]
+
+
+def test_the_longer_window_has_the_say_about_readings_too(baseline: Baseline):
+    judged = with_quality(baseline)
+    counts = tally(baseline, stream(lives(baseline, HEALTHY), 500, np.random.default_rng(6)))
+    column = baseline.binner.names[8]
+    few, many = missing(baseline, column, 0, 500), missing(baseline, column, 450, 500)
+    assert judge(counts, judged, counts, few, many).blamed == [column]
+    assert judge(counts, baseline, counts, few, many).faults == []

@@ -11,6 +11,7 @@ from serving_bundles import BINS, CMAPSS, PUMPS, WINDOW, metadata, row, write
 
 from driftloop.drift.bins import FeatureBins
 from driftloop.errors import BundleError
+from driftloop.fleet.quality import MISSING
 from driftloop.fleet.schema import Channel
 from driftloop.model import bundle
 from driftloop.model.bundle import Example
@@ -88,7 +89,7 @@ def test_what_is_missing_is_noted_and_a_setting_keeps_its_last_value(tmp_path: P
         [[9.0, 1.0, 2.0, 3.0]] * 9 + [[9.0, 1.0, 2.0, None]],
     ])  # fmt: skip
     assert np.array_equal(outputs.settings[:, 0], [7.0, np.nan, 9.0], equal_nan=True)
-    assert np.isnan(outputs.sent).tolist() == [[1, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]]
+    assert (outputs.quality == MISSING).tolist() == [[1, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]]
     assert outputs.missing.tolist() == pytest.approx([2 / 8, 1 / 4, 1 / (4 * WINDOW)])
 
 

@@ -36,7 +36,7 @@ driftloop_model_info{digest="",fleet="cmapss",model_version="stub"} 1.0
 # TYPE driftloop_model_swaps_total counter
 driftloop_model_swaps_total{fleet="cmapss",result="ok"} 0.0
 driftloop_model_swaps_total{fleet="cmapss",result="refused"} 0.0
-# HELP driftloop_sensor_quality_total Values of newest rows: plausible, missing, or out of their range.
+# HELP driftloop_sensor_quality_total Values of newest rows by quality; an episode that begins counts again.
 # TYPE driftloop_sensor_quality_total counter
 # HELP driftloop_bundle_refused 1 while the production version cannot be served and an older one is.
 # TYPE driftloop_bundle_refused gauge
@@ -161,7 +161,7 @@ def test_missing_and_implausible_values_are_counted_by_sensor(tmp_path: Path) ->
     metrics = Metrics(PUMPS)
     metrics.serving(engine)
     quality = "driftloop_sensor_quality_total"
-    assert len(lines_of(metrics.render(), quality)) == 4 * 3, "there before the first request"
+    assert len(lines_of(metrics.render(), quality)) == 4 * 6, "there before the first request"
     assert 'fleet="pumps"' in lines_of(metrics.render(), quality)[0]
     metrics.predicted(
         engine, engine.predict([[[1, 20, 3, 4], [1, 151, None, None]], [[1, -20.5, 3, 4]], [[1, 150, 3, None]]])
@@ -174,6 +174,7 @@ def test_missing_and_implausible_values_are_counted_by_sensor(tmp_path: Path) ->
     assert found == {
         ("speed", "ok"): 3, ("temperature_c", "ok"): 1, ("temperature_c", "out_of_range"): 2,
         ("flow", "ok"): 2, ("flow", "missing"): 1, ("vibration", "ok"): 1, ("vibration", "missing"): 2,
+        ("temperature_c", "out_of_range_begins"): 1, ("flow", "missing_begins"): 1, ("vibration", "missing_begins"): 1,
     }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from driftloop import settings
 from driftloop.drift.baseline import read_baseline
@@ -154,12 +154,17 @@ def _show(version: str, verdict: Verdict) -> None:
     _out.print(f"model version {version}: [bold]{verdict.verdict}[/bold], score {verdict.score:g}, n {verdict.n}")
     if verdict.kind:
         _out.print(f"{verdict.kind}: {', '.join(verdict.blamed)}")
+    for fault in verdict.faults:
+        _out.print(f"{fault.words}, {fault.usual:.1%} in healthy lives")
     if verdict.verdict == FLEET_AGE:
         _out.print(f"the fleet is {'younger' if verdict.age_shift > 0 else 'older'} than healthy chance allows")
     if not verdict.n:
         _out.print("no request was answered while it looked: send traffic meanwhile, or look longer with --seconds")
         return
-    table = Table("feature", "PSI", "threshold", "KS", "threshold", "shift", "threshold", "score")
+    # Names are folded and headings short: all is readable in 80 columns, whatever the fleet calls its columns.
+    table = Table(Column("feature", overflow="fold", min_width=12))
+    for heading in ("PSI", "at most", "KS", "at most", "shift", "at most", "score"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for feature in sorted(verdict.features, key=lambda feature: -feature.score)[:8]:
         table.add_row(
             feature.feature,

@@ -15,17 +15,19 @@ from numpy.typing import NDArray
 from prometheus_client.parser import text_string_to_metric_families
 
 from driftloop.drift.bins import Binner
+from driftloop.drift.sensors import COUNTED
 from driftloop.durable import decode_json
 from driftloop.errors import BundleError, DriftloopError, JsonError
 from driftloop.exposition import FLEET
 from driftloop.protocol.http import Patience, client
 
 COUNTER = "driftloop_feature_bin_total"
-_IDENTITY = frozenset({"__name__", FLEET, "model_version", "feature", "bin"})
+QUALITY = "driftloop_sensor_quality_total"
+_IDENTITY = frozenset({"__name__", FLEET, "model_version", "feature", "bin", "quality"})
 
 Bins = dict[tuple[str, int], int]
 Reading = dict[str, Bins]
-"""Counts by (feature, bin), by server."""
+"""Counts by (feature, bin), by server; of the quality of a column by (QUALITY:column, place in sensors.COUNTED)."""
 Counts = NDArray[np.int64]
 
 
@@ -84,7 +86,7 @@ class PrometheusSource:
 
     def read(self, version: str) -> Reading:
         """The counters of every server that Prometheus knows; raises SourceUnavailable."""
-        query = f'{COUNTER}{{{FLEET}="{self._fleet}",model_version="{version}"}}'
+        query = f'{{__name__=~"{COUNTER}|{QUALITY}",{FLEET}="{self._fleet}",model_version="{version}"}}'
         answer = _get(self._http, f"{self.url}/api/v1/query", {"query": query})
         try:
             body = decode_json(answer.content, dict[str, Any])
@@ -106,11 +108,13 @@ class PrometheusSource:
 class Window:
     """The newest requests of one model version, from successive readings."""
 
-    def __init__(self, binner: Binner, size: int, longest: int = 0) -> None:
-        """`size`: requests to look at; `longest`: requests to hold, where that is more."""
+    def __init__(self, binner: Binner, size: int, longest: int = 0, columns: Sequence[str] = ()) -> None:
+        """`size`: requests to look at; `longest`: requests to hold, where that is more; `columns` whose quality is
+        counted."""
         self._binner, self._size, self._longest = binner, size, max(size, longest)
+        self._quality = {f"{QUALITY}:{name}": binner.total + at * len(COUNTED) for at, name in enumerate(columns)}
         self._raw: dict[str, Counts] = {}
-        self._total = np.zeros(binner.total, dtype=np.int64)
+        self._total = np.zeros(binner.total + len(columns) * len(COUNTED), dtype=np.int64)
         self._snapshots: deque[Counts] = deque([self._total])
 
     def add(self, reading: Reading) -> int:
@@ -137,7 +141,8 @@ class Window:
         return new
 
     def newest(self) -> Counts:
-        """Counts per bin of the newest requests, flat `[total]`: at least `size` of them where there are as many."""
+        """Counts of the newest requests, at least `size` of them where there are as many: flat `[total]` per bin, and
+        behind them `[columns * COUNTED]` of quality."""
         for snapshot in reversed(self._snapshots):
             counts = self._total - snapshot
             if self._requests(counts) >= self._size:
@@ -150,34 +155,46 @@ class Window:
 
     def _requests(self, counts: Counts) -> int:
         # Every request counts once in each feature, and a scrape may come while it is being counted.
-        return int(np.add.reduceat(counts, self._binner.offsets).min())
+        return int(np.add.reduceat(counts[: self._binner.total], self._binner.offsets).min())
 
     def _flat(self, bins: Bins) -> Counts:
         parts = {feature.name: np.zeros(feature.bins, dtype=np.int64) for feature in self._binner.features}
+        quality = np.zeros(len(self._total) - self._binner.total, dtype=np.int64)
         for (feature, index), count in bins.items():
+            if feature.startswith(QUALITY):
+                if feature in self._quality:
+                    quality[self._quality[feature] - self._binner.total + index] += count
+                continue
             if feature not in parts or not 0 <= index < len(parts[feature]):
                 raise BundleError(
                     f"the server counts bin {index} of {feature}, which the baseline of this version has not",
                     remedy="the server and the registry disagree about the version's bundle",
                 )
             parts[feature][index] += count
-        return self._binner.join(parts)
+        return np.concatenate([self._binner.join(parts), quality])
 
 
 def parse_metrics(text: str, version: str, fleet: str, where: str = "metrics") -> Bins:
     """The counts of a model version of a fleet in Prometheus' text format; raises SourceUnavailable for other text."""
     # Only the lines that matter are parsed: a scrape has several times as many.
-    lines = "\n".join(line for line in text.splitlines() if line.startswith(COUNTER + "{"))
+    lines = "\n".join(line for line in text.splitlines() if line.startswith((COUNTER + "{", QUALITY + "{")))
     bins: Bins = {}
     try:
         for family in text_string_to_metric_families(lines + "\n"):
             for sample in family.samples:
                 if sample.labels["model_version"] == version and sample.labels.get(FLEET, fleet) == fleet:
-                    key = (sample.labels["feature"], int(sample.labels["bin"]))
+                    key = _key(sample.labels)
                     bins[key] = bins.get(key, 0) + round(sample.value)
     except (ValueError, KeyError, IndexError) as error:
         raise SourceUnavailable(f"is not Prometheus' text format ({error})", where=where) from error
     return bins
+
+
+def _key(labels: dict[str, str]) -> tuple[str, int]:
+    """Where a series is counted; raises KeyError or ValueError for one that is no such."""
+    if "quality" in labels:
+        return f"{QUALITY}:{labels['feature']}", COUNTED.index(labels["quality"])
+    return labels["feature"], int(labels["bin"])
 
 
 def _by_server(result: list[dict[str, Any]]) -> Reading:
@@ -185,7 +202,7 @@ def _by_server(result: list[dict[str, Any]]) -> Reading:
     for series in result:
         labels = series["metric"]
         server = ",".join(f"{name}={labels[name]}" for name in sorted(labels) if name not in _IDENTITY)
-        key = (labels["feature"], int(labels["bin"]))
+        key = _key(labels)
         bins = reading.setdefault(server, {})
         bins[key] = bins.get(key, 0) + round(float(series["value"][1]))
     return reading

@@ -5,11 +5,13 @@ from typing import NamedTuple
 
 import msgspec
 import numpy as np
+from msgspec import UNSET
 from numpy.typing import ArrayLike, NDArray
 
 from driftloop.drift import calibration
 from driftloop.drift.baseline import Baseline
 from driftloop.drift.mixture import by_group, fit
+from driftloop.drift.sensors import COUNTED, Fault, faults
 from driftloop.drift.statistics import Floats, conditional, ks, psi, shares, shifts
 from driftloop.protocol.causes import FLEET_CHANGE, SENSOR_FAULT, CauseKind
 
@@ -69,6 +71,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """`fleet_change` or `sensor_fault` where there is drift."""
     stuck: list[str]
     """Sensors that hardly move although they should."""
+    faults: list[Fault] = []
+    """Columns whose readings are missing, out of range or stuck more often than in healthy traffic."""
     mixture: dict[str, float]
     """Share of each known domain in the traffic."""
     ages: dict[str, float]
@@ -164,7 +168,11 @@ def measure(flat: NDArray[np.int64], baseline: Baseline) -> Measured:
 
 
 def judge(
-    counts: dict[str, NDArray[np.int64]], baseline: Baseline, longer: dict[str, NDArray[np.int64]] | None = None
+    counts: dict[str, NDArray[np.int64]],
+    baseline: Baseline,
+    longer: dict[str, NDArray[np.int64]] | None = None,
+    quality: NDArray[np.int64] | None = None,
+    longer_quality: NDArray[np.int64] | None = None,
 ) -> Verdict:
     """The verdict on `counts`: for each feature, how many requests fell into each bin of `baseline`.
 
@@ -181,11 +189,15 @@ def judge(
     a sensor fault when, with one sensor left out, nothing else comes near (OTHERS_BELOW) but the prediction that is
     computed from it; or when settings are new and no sensor has noticed.
 
+    `quality` and `longer_quality`, flat `[columns * sensors.COUNTED]`, are how the readings of the same requests were.
+    Where some are worse than in healthy traffic (driftloop.drift.sensors), it is a sensor fault too, unless the columns
+    that are not to blame have drifted beyond their own thresholds.
+
     Raises BundleError where the counts are not on the baseline's bins.
     """
-    verdict = _judge(baseline.binner.join(counts), baseline)
+    verdict = _judge(baseline.binner.join(counts), baseline, quality)
     if longer is not None:
-        later = _judge(baseline.binner.join(longer), baseline)
+        later = _judge(baseline.binner.join(longer), baseline, longer_quality)
         if longer_decides(verdict.score, later.score):
             return later
     return verdict
@@ -196,7 +208,7 @@ def longer_decides(score: ArrayLike, longer: ArrayLike) -> NDArray[np.bool_]:
     return np.greater_equal(longer, np.maximum(score, ENDS_BELOW))
 
 
-def _judge(flat: NDArray[np.int64], baseline: Baseline) -> Verdict:
+def _judge(flat: NDArray[np.int64], baseline: Baseline, quality: NDArray[np.int64] | None) -> Verdict:
     components = baseline.components
     found = measure(flat, baseline)
     n, score = int(found.n), found.score
@@ -204,7 +216,11 @@ def _judge(flat: NDArray[np.int64], baseline: Baseline) -> Verdict:
     worst = float(score.max())
     order = [int(i) for i in np.argsort(-score, kind="stable") if score[i] > 1]
     kind = None
-    if worst > 1:
+    bad = _bad(quality, n, baseline)
+    blamed = list(dict.fromkeys(baseline.binner.names.index(fault.feature) for fault in bad if fault.score > 1))
+    if blamed and _left_without(blamed, found, baseline) <= 1:
+        verdict, order, kind = DRIFT, blamed, SENSOR_FAULT
+    elif worst > 1:
         verdict = DRIFT
         faulty = _faulty_sensor(found, baseline)
         order = order if faulty is None else [faulty]
@@ -213,6 +229,7 @@ def _judge(flat: NDArray[np.int64], baseline: Baseline) -> Verdict:
         verdict = NOT_ENOUGH_DATA
     else:
         verdict = FLEET_AGE if abs(found.age_shift) > 1 else NO_DRIFT
+    worst = max([worst, *(fault.score for fault in bad)])
     limits = found.limits
     return Verdict(
         verdict=verdict,
@@ -235,6 +252,7 @@ def _judge(flat: NDArray[np.int64], baseline: Baseline) -> Verdict:
         blamed=[baseline.binner.names[i] for i in order] if verdict == DRIFT else [],
         kind=kind,
         stuck=_stuck(found.live, found.expected, baseline) if n >= calibration.GRID[0] else [],
+        faults=[fault for fault in bad if fault.score > 1],
         mixture=_named(
             [str(domain.domain) for domain in baseline.domains],
             by_group(found.weights, components.domain, len(baseline.domains)),
@@ -317,17 +335,17 @@ def _faulty_sensor(found: Measured, baseline: Baseline) -> int | None:
     suspects = np.argsort(-np.where(baseline.binner.is_sensor, found.score, -1.0), kind="stable")[:SUSPECTS]
     if found.score[suspects[0]] <= 1:
         return None
-    explaining = [int(i) for i in suspects if _left_without(int(i), found, baseline) <= OTHERS_BELOW]
+    explaining = [int(i) for i in suspects if _left_without([int(i)], found, baseline) <= OTHERS_BELOW]
     changed = found.psi / found.limits.psi
     return max(explaining, key=lambda suspect: float(changed[suspect]), default=None)
 
 
-def _left_without(suspect: int, found: Measured, baseline: Baseline) -> float:
-    """The largest score of what neither is `suspect` nor computed from it, with the suspect left out of the fit."""
+def _left_without(suspects: list[int], found: Measured, baseline: Baseline) -> float:
+    """The largest score of what neither is one of `suspects` nor computed from them, with these left out of the fit."""
     offsets = baseline.binner.offsets
     others = np.ones(len(baseline.features), dtype=bool)
     # The prediction, which comes first, is computed from it.
-    others[[0, suspect]] = False
+    others[[0, *suspects]] = False
     weights = fit(found.live, baseline.components, baseline.start, others)
     expected = weights @ baseline.components.probabilities
     # The others must explain each other without it.
@@ -339,6 +357,20 @@ def _left_without(suspect: int, found: Measured, baseline: Baseline) -> float:
         _score(*distances, shift, found.limits), _new_score(found.new, found.limits, baseline.binner.is_operation)
     )
     return float(score[others].max())
+
+
+def _bad(quality: NDArray[np.int64] | None, n: int, baseline: Baseline) -> list[Fault]:
+    """Readings that are worse than usual; none of a fleet whose readings are not judged."""
+    if quality is None or not len(quality) or baseline.quality is UNSET:
+        return []
+    promised = baseline.false_alarms
+    return faults(
+        quality.reshape(-1, len(COUNTED)),
+        n,
+        baseline.quality,
+        promised.requests_per_check,
+        promised.requests_per_false_alarm,
+    )
 
 
 def _stuck(live: Floats, expected: Floats, baseline: Baseline) -> list[str]:

@@ -109,8 +109,10 @@ class Watch:
             self._source_up = False
             return None, str(error)
         self._source_up = True
-        newest, held = (model.baseline.binner.split(flat) for flat in (self._window.newest(), self._window.held()))
-        return judge(newest, model.baseline, held), None
+        total = model.baseline.binner.total
+        newest, held = self._window.newest(), self._window.held()
+        split = model.baseline.binner.split
+        return judge(split(newest[:total]), model.baseline, split(held[:total]), newest[total:], held[total:]), None
 
     def _follow(self, model: WatchedModel | None) -> None:
         """Begin a window for `model`: one version's counts are never mixed with another's."""
@@ -146,7 +148,7 @@ class Watch:
             features=features,
             n=verdict.n,
             score=verdict.score,
-            summary=in_words(drift, version, features),
+            summary=in_words(drift, version, _in_words(features, verdict)),
             fleet=self._settings.schema.name,
         )
         self._save()
@@ -203,7 +205,9 @@ class Watch:
 
 def new_window(model: WatchedModel, size: int) -> Window:
     """A window for a model's traffic: `size` requests, or as many as `no_drift` needs; LONG of them are held."""
-    return Window(model.baseline.binner, max(size, model.baseline.min_n), LONG)
+    quality = model.baseline.quality
+    columns = quality.columns if quality is not msgspec.UNSET else ()
+    return Window(model.baseline.binner, max(size, model.baseline.min_n), LONG, columns)
 
 
 def check_once(
@@ -228,8 +232,9 @@ def check_once(
         counts = window.newest()
         binner = model.baseline.binner
         left = end - clock()
-        if left <= 0 or int(np.add.reduceat(counts, binner.offsets).min()) >= size:
-            return judge(binner.split(counts), model.baseline)
+        bins, quality = counts[: binner.total], counts[binner.total :]
+        if left <= 0 or int(np.add.reduceat(bins, binner.offsets).min()) >= size:
+            return judge(binner.split(bins), model.baseline, quality=quality)
         wait(min(interval_s, left))
 
 
@@ -248,6 +253,7 @@ def summary(verdict: Verdict) -> dict[str, Any]:
         "drift": verdict.kind,
         "blamed": verdict.blamed,
         "stuck": verdict.stuck,
+        "faults": [msgspec.to_builtins(fault) for fault in verdict.faults],
         "mixture": verdict.mixture,
         "ages": verdict.ages,
         "age_shift": verdict.age_shift,
@@ -257,6 +263,14 @@ def summary(verdict: Verdict) -> dict[str, Any]:
             f.feature: {"psi": f.psi, "ks": f.ks, "shift": f.shift, "spread": f.spread, "score": f.score} for f in worst
         },
     }
+
+
+def _in_words(features: list[str], verdict: Verdict) -> list[str]:
+    """What is blamed, with what is wrong where that is known."""
+    known: dict[str, str] = {}
+    for fault in verdict.faults:
+        known.setdefault(fault.feature, fault.words)
+    return [known.get(feature, feature) for feature in features]
 
 
 def _identity(alert: Alert) -> dict[str, Any]:

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from driftloop.drift.baseline import REFERENCE_ROLES, Trace
+from driftloop.drift import sensors
+from driftloop.drift.baseline_build import REFERENCE_ROLES, Trace
 from driftloop.errors import BundleError, DataError
 from driftloop.fleet.labels import capped, window_ends
+from driftloop.fleet.quality import is_judged, of_life
 from driftloop.fleet.runs import Run, windows
 from driftloop.fleet.schema import Schema
 from driftloop.model.bundle import MODEL, ManifestEntry, read_metadata
@@ -115,6 +117,7 @@ def traces(model: Model, runs: Sequence[Run], manifest: Sequence[ManifestEntry],
             settings=run.rows[:, : model.schema.n_settings].astype(np.float32),
             newest=newest,
             regime=regime,
+            quality=sensors.Life(*of_life(run.rows, model.schema, model.window)) if is_judged(model.schema) else None,
         )
         for run, (rul, _, _, regime, newest) in zip(chosen, outputs(model, chosen, threads), strict=True)
     ]

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from msgspec import UNSET
 
+from driftloop.fleet.quality import MISSING
 from driftloop.model.signature import UNSEEN_REGIME
 from driftloop.serving.engine import Engine, Outputs, Slot
 from driftloop.serving.inference_log import InferenceLog
@@ -92,7 +93,7 @@ def _predictions(engine: Engine, windows: Sequence[Window], outputs: Outputs) ->
 def _gaps(outputs: Outputs, columns: Sequence[str]) -> dict[int, list[str]]:
     """The flags of windows that lack values, by their position."""
     flags: dict[int, list[str]] = {}
-    for position, column in np.argwhere(np.isnan(outputs.sent)).tolist():
+    for position, column in np.argwhere(outputs.quality == MISSING).tolist():
         flags.setdefault(position, []).append(f"held:{columns[column]}")
     for position in np.flatnonzero(outputs.missing > MOST_MISSING).tolist():
         flags.setdefault(position, []).append("too_much_missing")

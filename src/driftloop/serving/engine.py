@@ -13,6 +13,7 @@ from driftloop.drift.baseline import read_binner
 from driftloop.drift.bins import PREDICTION, REGIME, Binner
 from driftloop.durable import now
 from driftloop.errors import BundleError
+from driftloop.fleet.quality import is_judged, of_newest
 from driftloop.fleet.schema import Schema
 from driftloop.model import bundle
 from driftloop.model.bundle import Metadata
@@ -44,8 +45,10 @@ class Outputs(NamedTuple):
     """`[n, sensors]`, normalised."""
     settings: Float32
     """`[n, settings]` of the newest row; where one is missing, its last value, NaN where there is none."""
-    sent: Float32
-    """`[n, columns]`, the newest row with NaN for what is missing; `[n, 0]` of a fleet whose values are not judged."""
+    quality: NDArray[np.int8]
+    """`[n, columns]`, driftloop.fleet.quality of the newest row; `[n, 0]` of a fleet whose values are not judged."""
+    begins: NDArray[np.bool_]
+    """`[n, columns]` or `[n, 0]`, where a missing or implausible value is the first one."""
     missing: Float32
     """`[n]`, share of the values that are missing from the rows that the model looks at."""
 
@@ -99,7 +102,7 @@ class StubEngine:
         n = len(windows)
         cap = np.full(n, self.cap, dtype=np.float32)
         newest = np.zeros((n, self._rows.schema.n_sensors), dtype=np.float32)
-        sent = self._rows.sent(self._rows.array([rows[-1:] for rows in windows], 1), np.ones(n))
+        sent = self._rows.sent(self._rows.array([rows[-1:] for rows in windows], 1), np.ones(n), 1)
         return Outputs(cap, np.zeros_like(cap), cap, np.full(n, UNSEEN_REGIME, dtype=np.int64), newest, *sent)
 
 
@@ -144,7 +147,7 @@ class OnnxEngine:
         lengths = [len(rows) for rows in windows]
         rows = self._rows.array(windows, max(lengths))
         rul, lower, upper, regime, newest = self._session.run(OUTPUTS, {INPUT: rows})
-        return Outputs(rul, lower, upper, regime, newest, *self._rows.sent(rows, lengths))
+        return Outputs(rul, lower, upper, regime, newest, *self._rows.sent(rows, lengths, self.window))
 
 
 class _Rows:
@@ -154,7 +157,7 @@ class _Rows:
         self.schema = schema
         self.counted = schema.padding == "counted"
         self._holds = any(channel.missing == "hold" for channel in schema.channels)
-        self.judged = self._holds or any(channel.range is not None for channel in schema.channels)
+        self.judged = is_judged(schema)
 
     def array(self, windows: list[Rows], length: int) -> Float32:
         """`[n, length, columns]`; None is NaN, and rows of NaN stand before a window with fewer rows."""
@@ -167,21 +170,24 @@ class _Rows:
         count = len(windows) * length * columns
         return np.fromiter(numbers, dtype=np.float32, count=count).reshape(len(windows), length, columns)
 
-    def sent(self, rows: Float32, lengths: ArrayLike) -> tuple[Float32, Float32, Float32]:
-        """`settings`, `sent` and `missing` of Outputs for `rows` `[n, steps, columns]` with `lengths` `[n]` of them."""
+    def sent(
+        self, rows: Float32, lengths: ArrayLike, window: int
+    ) -> tuple[Float32, NDArray[np.int8], NDArray[np.bool_], Float32]:
+        """What Outputs says of `rows` `[n, steps, columns]`, of which `lengths` `[n]` were sent: settings and after."""
         n, steps, columns = rows.shape
         newest = rows[:, -1]
         settings = newest[:, : self.schema.n_settings].copy()
-        sent = newest.copy() if self.judged else newest[:, :0]
+        nothing = np.zeros((n, 0), dtype=np.int8)
+        quality = of_newest(rows, self.schema, window) if self.judged else (nothing, nothing.astype(np.bool_))
         if not self._holds:
-            return settings, sent, np.zeros(n, dtype=np.float32)
+            return settings, *quality, np.zeros(n, dtype=np.float32)
         gone = np.isnan(rows)
         given = np.asarray(lengths)
         share = (gone.sum(axis=(1, 2)) - (steps - given) * columns) / (given * columns)
-        for window, column in np.argwhere(np.isnan(settings)):
-            known = rows[window, ~gone[window, :, column], column]
-            settings[window, column] = known[-1] if len(known) else np.nan
-        return settings, sent, share.astype(np.float32)
+        for at, column in np.argwhere(np.isnan(settings)):
+            known = rows[at, ~gone[at, :, column], column]
+            settings[at, column] = known[-1] if len(known) else np.nan
+        return settings, *quality, share.astype(np.float32)
 
 
 def load(folder: Path, version: str, expected_digest: str | None = None) -> OnnxEngine:

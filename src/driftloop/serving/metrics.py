@@ -18,12 +18,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from driftloop.exposition import render
+from driftloop.fleet.quality import BEGINS, QUALITIES
 from driftloop.fleet.schema import Schema
 from driftloop.model.follower import OTHER_FLEET, UNUSABLE
 from driftloop.model.signature import UNSEEN_REGIME
 from driftloop.serving.engine import Engine, Outputs
 
-QUALITIES = ("ok", "missing", "out_of_range")
 _FLUSH_S = 0.1
 _MOST_WAITING = 4096
 """Batches; beyond this, the one that adds counts them itself, so that memory stays bounded."""
@@ -87,7 +87,7 @@ class Metrics:
         self._swaps = Counter("driftloop_model_swaps", "Attempts to serve another version.", ["result"], registry=own)
         self._quality = Counter(
             "driftloop_sensor_quality",
-            "Values of newest rows: plausible, missing, or out of their range.",
+            "Values of newest rows by quality; an episode that begins counts again.",
             ["model_version", "feature", "quality"],
             registry=own,
         )
@@ -120,7 +120,6 @@ class Metrics:
         for result in ("ok", "refused"):
             self._swaps.labels(result)
         self.bundle_refused(None)
-        self._low, self._high = np.array([c.range or (-np.inf, np.inf) for c in schema.channels], dtype=np.float32).T
 
     def start(self) -> None:
         """Start the thread that counts."""
@@ -246,12 +245,11 @@ class Metrics:
             series[position].inc(int(counts[position]))
 
     def _count_quality(self, engine: Engine, outputs: Outputs) -> None:
-        if not outputs.sent.shape[1]:
+        if not outputs.quality.shape[1]:
             return
-        missing = np.isnan(outputs.sent)
-        beyond = (outputs.sent < self._low) | (outputs.sent > self._high)
-        counts = {"missing": missing.sum(axis=0), "out_of_range": beyond.sum(axis=0)}
-        counts["ok"] = len(missing) - counts["missing"] - counts["out_of_range"]
+        counts = {name: (outputs.quality == code).sum(axis=0) for code, name in enumerate(QUALITIES)}
+        for code, name in BEGINS.items():
+            counts[name] = (outputs.begins & (outputs.quality == code)).sum(axis=0)
         for quality, numbers in counts.items():
             for position in np.flatnonzero(numbers):
                 labels = (engine.version, self._schema.columns[position], quality)
@@ -285,7 +283,8 @@ def _bin_labels(engine: Engine) -> list[tuple[str, str, str]]:
 def _quality_labels(engine: Engine) -> list[tuple[str, str, str]]:
     if engine.binner is None or not engine.judged:
         return []
-    return [(engine.version, name, quality) for name in engine.reader.form.schema.columns for quality in QUALITIES]
+    columns = engine.reader.form.schema.columns
+    return [(engine.version, name, quality) for name in columns for quality in (*QUALITIES, *BEGINS.values())]
 
 
 def multiprocess_dir() -> str | None:

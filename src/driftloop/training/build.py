@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driftloop import durable
-from driftloop.drift.baseline import baseline_bytes, build_baseline, read_weights
+from driftloop.drift.baseline import baseline_bytes, read_weights
+from driftloop.drift.baseline_build import build_baseline
 from driftloop.errors import BundleError, DataError
 from driftloop.fleet.archive import Archive
 from driftloop.fleet.roles import with_role

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from driftloop.drift.baseline import REFERENCE_ROLES, Baseline, Trace, build_baseline
+from driftloop.drift.baseline import Baseline
+from driftloop.drift.baseline_build import REFERENCE_ROLES, Trace, build_baseline
 from driftloop.fleet.roles import with_role
 from driftloop.fleet.runs import Run
 from driftloop.fleets.cmapss.schema import N_SETTINGS, RUL_CAP, SCHEMA

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from driftloop.drift.baseline import REFERENCE_ROLES, Trace
+from driftloop.drift.baseline_build import REFERENCE_ROLES, Trace
 from driftloop.drift.source import Window
 from driftloop.fleet.roles import with_role
 from driftloop.fleet.runs import Run

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import msgspec
 
-from driftloop.drift.baseline import REFERENCE_ROLES, Baseline, domain_of, fit_mixture, read_baseline
+from driftloop.drift.baseline import Baseline, fit_mixture, read_baseline
+from driftloop.drift.baseline_build import REFERENCE_ROLES, domain_of
 from driftloop.drift.source import PrometheusSource, ScrapeSource, Source, Window
 from driftloop.errors import DriftloopError
 from driftloop.loop.judge.plan import Plan
