@@ -1,5 +1,8 @@
+from pathlib import Path
+
 import pytest
 
+from driftloop import settings
 from driftloop.errors import DriftloopError
 from driftloop.settings import Settings, load
 
@@ -76,3 +79,16 @@ def test_a_fleet_that_is_not_there_is_an_error_when_it_is_needed(monkeypatch, tm
     monkeypatch.setenv("DRIFTLOOP_FLEET", str(tmp_path / "none.toml"))
     with pytest.raises(DriftloopError, match=r"there is no fleet.*none\.toml.*driftloop fleet init"):
         _ = load().model
+
+
+def test_a_token_that_is_no_text_is_refused_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    token = tmp_path / "token"
+    token.write_bytes(b"\xff\xfe" + b"x" * 30)
+    with pytest.raises(DriftloopError, match="is not UTF-8 text"):
+        settings.from_environment(token_file=token)
+    monkeypatch.delenv("DRIFTLOOP_TOKEN_FILE", raising=False)
+    with pytest.raises(DriftloopError, match="it is not UTF-8 text") as caught:
+        _ = settings.from_environment(state_dir=tmp_path).token
+    assert caught.value.where == str(token)
+    with pytest.raises(DriftloopError, match="cannot be read"):
+        _ = settings.from_environment(token_file=tmp_path).token

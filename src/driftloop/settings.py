@@ -107,8 +107,13 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _no_placeholder_token(self) -> "Settings":
-        if self.token_file is not None and self.token_file.exists():
-            token = self.token_file.read_text(encoding="utf-8").strip()
+        if self.token_file is not None and self.token_file.is_file():
+            try:
+                token = self.token_file.read_text(encoding="utf-8").strip()
+            except UnicodeDecodeError:
+                raise ValueError(f"the token in {self.token_file} is not UTF-8 text") from None
+            except OSError:  # whoever needs it says so
+                return self
             if len(token) < 16 or token.lower().startswith(("change", "placeholder", "secret")):
                 raise ValueError(f"the token in {self.token_file} is a placeholder or shorter than 16 characters")
         return self
@@ -140,11 +145,12 @@ class Settings(BaseSettings):
         path = self.token_file or self.state_dir / OWN_TOKEN
         try:
             return path.read_text(encoding="utf-8").strip()
-        except OSError as error:
+        except (OSError, UnicodeDecodeError) as error:
             if self.token_file is None and isinstance(error, FileNotFoundError):
                 return ""
+            why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
             raise DriftloopError(
-                f"the token file cannot be read: {error.strerror}",
+                f"the token file cannot be read: {why}",
                 where=str(path),
                 remedy="set DRIFTLOOP_TOKEN_FILE to a readable file with at least 16 random characters",
             ) from error

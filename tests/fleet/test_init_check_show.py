@@ -349,7 +349,8 @@ def test_check_tells_all_that_cannot_be_used_and_exits_with_two(
     assert code == 2
     assert [line.partition("pumps.csv:")[2].partition(": ")[2] for line in err.splitlines()] == [
         "hour is 'drei', not a number (write a number, or nothing where it is missing)",
-        "load is 'x', not a number (write a number, or nothing where it is missing)",
+        "load is 'x', not a number (write a number, or nothing where it is missing; a word for missing belongs into "
+        "missing_values)",
     ]
     assert out.endswith("; 2 problems: these data cannot be used.\n")
     code, out, _ = run(capsys, "check", data, "--json")

@@ -184,7 +184,7 @@ def test_parquet_is_read_like_text(tmp_path: Path) -> None:
         (TWO.replace("b,2,2,,31", "b,2,2,,31,7"), "pumps.csv:5: has 6 cells instead of 5 (correct or remove this"),
         (TWO.replace("b,3,2,0.75,1234.5", "b,3,2,0.7"), "pumps.csv:6: has 4 cells instead of 5; Temp. (°C) is missing"),
         (TWO.replace("0.6", "o.6"), "pumps.csv:3: vibration is 'o.6', not a number (write a number, or nothing"),
-        (TWO.replace("0.6", "1e99"), "pumps.csv:3: vibration is '1e99', not a number"),
+        (TWO.replace("0.6", "1e99"), "pumps.csv:3: vibration is '1e99', too large a number"),
         (TWO.replace("a,2", ",2"), "pumps.csv:3: pump is empty: nobody knows whose row this is"),
         (TWO.replace("a,2", "a,"), "pumps.csv:3: hour is missing (write it, or remove the line)"),
         (TWO.replace("a,2", "a,two"), "pumps.csv:3: hour is 'two', not a number"),
@@ -207,7 +207,8 @@ def test_every_problem_of_a_file_is_told_once_and_counted(write: Write) -> None:
     found = examine([write(content)], schema())
     assert [str(finding).partition("pumps.csv")[2] for finding in found.findings.problems] == [
         ":3: hour is 'two', not a number (write a number, or nothing where it is missing)",
-        ":3: vibration is 'bad', not a number; 1 more like this (write a number, or nothing where it is missing)",
+        ":3: vibration is 'bad', not a number; 1 more like this (write a number, or nothing where it is missing; "
+        "a word for missing belongs into missing_values)",
     ]
     with pytest.raises(DataError, match="1 other problem, see `driftloop fleet check`"):
         read([write(content)], schema())

@@ -74,14 +74,15 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Process]]:
     with ExitStack() as stack:
 
         def one(mlflow_url: str = "http://127.0.0.1:1", workers: int = 1) -> Process:
-            started = Process(tmp_path / "state", mlflow_url, workers)
+            # A path with what a pattern is made of.
+            started = Process(tmp_path / "state [1]", mlflow_url, workers)
             stack.callback(started.client.close)
             stack.callback(started.process.wait)
             stack.callback(lambda: started.process.poll() is None and started.process.send_signal(signal.SIGTERM))
             return started
 
         yield one
-        for path in tmp_path.glob("state/output.txt"):
+        for path in tmp_path.glob("*/output.txt"):
             print(path.read_text())
 
 

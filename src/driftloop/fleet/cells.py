@@ -13,9 +13,10 @@ from driftloop.errors import DataError
 
 Decimal = Literal[".", ","]
 
-_WORDS = "- -- ? . na n/a nan null none nil missing <na> \\n"
+_WORDS = "- -- ? . na n/a n.a. n.d. nan null none nil missing <na> \\n"
+_PHRASES = ("no data", "not available")
 _OFFICE = "#n/a #na #null! #div/0! #value! #ref! #num! #name? 1.#qnan 1.#ind -1.#ind"
-MISSING = frozenset(["", *_WORDS.split(), *_OFFICE.split()])
+MISSING = frozenset(["", *_WORDS.split(), *_OFFICE.split(), *_PHRASES])
 """Words for a missing value, in lower case."""
 FALSE = MISSING | {"0", "0.0", "no", "n", "false", "f", "off"}
 """What a column that says yes or no writes for no."""

@@ -168,8 +168,12 @@ class Columns:
         numbers, bad = cells.numbers(found, self._sheet.decimal)
         numbers[np.isin(numbers, absent)] = np.nan
         for at in bad:
-            what = f"{column} is {_shown(found[at])}, not a number"
-            self._tell(chunk, at, what, "write a number, or nothing where it is missing", ("number", column))
+            large = cells.number(found[at], self._sheet.decimal) is not None
+            what = f"{column} is {_shown(found[at])}, {'too large a number' if large else 'not a number'}"
+            remedy = "write a number, or nothing where it is missing"
+            if column != self._schema.time.column and not large:
+                remedy += "; a word for missing belongs into missing_values"
+            self._tell(chunk, at, what, remedy, ("number", column))
         return numbers
 
     def _tell(self, chunk: Chunk, at: int, what: str, remedy: str, kind: object) -> None:

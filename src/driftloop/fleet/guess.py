@@ -40,22 +40,15 @@ _SETTING = re.compile(
     r".*(setting|set_?point|_set$|ambient|altitude|mach|^tra$|c_rate|recipe|regime|profile|duty).*"
     r"|(op|os|operating)_?(cond|condition|mode|set)?.*\d*|(load|mode|speed_set|condition)(_.*)?"
 )
-_UNITS = {"ah": "Ah", "ohm": "ohm", "pct": "%", "percent": "%", "rpm": "rpm", "bar": "bar", "psi": "psi", "kpa": "kPa"}
-_UNITS |= {
-    "mm": "mm",
-    "hz": "Hz",
-    "v": "V",
-    "a": "A",
-    "w": "W",
-    "kw": "kW",
-    "s": "s",
-    "ms": "ms",
-    "min": "min",
-    "h": "h",
-}
 _REGIMES = 12
 _LEAST_EXPLAINED = 0.02
 _FEW = {"train": 4, "early_stop": 0, "calibrate": 2, "gate": 1, "live": 0}
+
+
+_GAPS = 0.5
+"""Share of rows without a unit up to which its column is one with gaps, which the check names."""
+_REASONS = 12
+"""Columns of which it is said why they are no sensors."""
 
 
 @dataclass
@@ -91,9 +84,12 @@ def guess(paths: Sequence[Path], name: str | None = None) -> Guess:
     censored = _censored(free, blocks, unit, data, comments)
     settings, sensors = _channels(free, blocks, comments, left_out)
     if not sensors:
-        shown = ", ".join(column.header for column in data.columns)
+        used = [column.header for column in data.columns if column.header not in left_out]
+        reasons = [f"{header} {why}" for header, why in left_out.items()]
+        reasons += [f"{header} tells the unit, the time or the end" for header in used]
+        what = f"has no column that could be a sensor: {'; '.join(reasons[:_REASONS])}"
         remedy = "name sensors by hand; docs/fleet-file.md shows how"
-        raise DataError(f"has no column that could be a sensor among {shown}", where=str(data.paths[0]), remedy=remedy)
+        raise DataError(what, where=str(data.paths[0]), remedy=remedy)
     absent = _absent([*settings, *sensors])
     if absent:
         comments["missing_values"] = "Readings that come again and again, far from all others."
@@ -140,7 +136,7 @@ def _unit(data: Inventory, free: Sequence[Column]) -> Column | None:
 
     Of several files each is one unit, unless the time runs backwards within one, or words come in blocks there.
     """
-    named = [column for column in free if _UNIT.fullmatch(column.plain) and column.missing == 0]
+    named = [column for column in free if _UNIT.fullmatch(column.plain) and column.missing < _GAPS]
     named.sort(key=lambda column: column.plain in ("id", "name"))
     for column in named:
         if 1 <= len(column.words) <= max(data.n // 2, 1):
@@ -284,10 +280,12 @@ def _useless(column: Column, blocks: Sequence[NDArray[np.int64]]) -> str | None:
     if not column.words:
         return "is empty"
     first = next(iter(column.words))[:30]
+    if column.numbers is None:  # the first that is none says more than a number among words
+        first = next((word[:30] for word in column.words if cells.number(word, ".") is None), first)
     if _LABEL.fullmatch(column.plain):
         return "gives the label away, as its name says"
     if column.numbers is None:
-        dates = cells.moment(next(iter(column.words))) is not None
+        dates = cells.moment(first) is not None
         return f"holds {'dates' if dates else 'words'}, such as {first!r}"
     return f"is always {first}" if column.constant else _telling(column.numbers, blocks)
 
@@ -370,22 +368,7 @@ def _explained(settings: NDArray[np.float64], sensors: Sequence[Column]) -> floa
 def _channel(column: Column, at: int, kind: str) -> Channel:
     safe = names.COLUMN.fullmatch(column.header) and column.header.lower() not in names.RESERVED
     name = column.header if safe else names.safe_column(column.header) or f"{kind}_{at + 1}"
-    return Channel(name=name, source=None if safe else column.header, unit=_measure(column))
-
-
-def _measure(column: Column) -> str:
-    """The unit of measurement that the file or the header says."""
-    if column.unit and column.unit != "-":
-        return column.unit
-    told = re.search(r"[\[(]([^\[\]()]{1,12})[\])]\s*$", column.header)
-    if told:
-        return told[1].strip()
-    tail = column.plain.rpartition("_")[2]
-    if tail in ("c", "degc") and "temp" in column.plain:
-        return "°C"
-    if column.plain.endswith("c_rate"):
-        return "C"
-    return _UNITS.get(tail, "") if "_" in column.plain else ""
+    return Channel(name=name, source=None if safe else column.header, unit=column.measure)
 
 
 def _seen(column: Column) -> str:

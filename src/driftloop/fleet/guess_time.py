@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from driftloop.fleet.findings import Findings
 from driftloop.fleet.inventory import Column
 from driftloop.fleet.schema import Time
 from driftloop.fleet.times import Clock
@@ -54,7 +55,9 @@ def find_time(free: Sequence[Column], units: NDArray[np.int64]) -> Clocked | Non
                 return found
             coarse = coarse or (found if moving > 0 else None)
     for column in named:
-        if column.numbers is not None and _rises(column.numbers, units) > 0.98:
+        if column.numbers is None:
+            continue
+        if _rises(column.numbers, units) > 0.98 or _shuffled(column.numbers, units):
             return _counter(column, units)
     for column in others:
         if column.numbers is not None and _counts(column.numbers, units):
@@ -63,14 +66,21 @@ def find_time(free: Sequence[Column], units: NDArray[np.int64]) -> Clocked | Non
 
 
 def _stamps(column: Column, units: NDArray[np.int64]) -> Clocked | None:
-    if column.numbers is not None and not (len(column.told) and column.told.min() > 1e8):
+    if column.numbers is not None and not len(column.told):
         return None
+    if column.numbers is not None:
+        low, high = column.told.min(), column.told.max()
+        # Seconds since 1970 and the like, or a date such as 20240131.
+        if not (low > 1e8 or (low >= 19000101 and high <= 20991231)):
+            return None
     clock = Clock()
     _, bad = clock.add(column.texts[:200])
     if len(bad) > 10 or column.missing > 0.5:
         return None
     clock = Clock()
-    values, bad = clock.add(column.texts)
+    _, bad = clock.add(column.texts)
+    # What is to be told of it is told when the data are read.
+    values = clock.settle(lambda _: column.header, Findings(), column.header)
     if len(bad) > 0.02 * len(values) or not np.isfinite(values).any():
         return None
     apart = _apart(values, units)
@@ -132,6 +142,15 @@ def _rises(values: NDArray[np.float64], units: NDArray[np.int64]) -> float:
     inside = np.diff(units[order]) == 0
     steps = np.diff(values[order])[inside]
     return float((steps >= 0).mean()) if len(steps) else 0.0
+
+
+def _shuffled(values: NDArray[np.float64], units: NDArray[np.int64]) -> bool:
+    """Whether a column counts on within nearly every unit, though its rows are out of order or there twice."""
+    apart = _apart(values, units)
+    if not len(apart):
+        return False
+    steps = apart / np.median(apart)
+    return bool((np.abs(steps - 1) < 1e-6).mean() > 0.8 and (np.abs(steps - np.round(steps)) < 1e-6).mean() > 0.98)
 
 
 def _counts(values: NDArray[np.float64], units: NDArray[np.int64]) -> bool:

@@ -1,6 +1,7 @@
 """What columns a table has, before anybody has said what they mean: numbers or words, how many, alike within units."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,6 +18,19 @@ from driftloop.fleet.sheets import NoTable, Sheet, open_sheet, repaired
 
 MOST_ROWS = 200_000
 """Rows that a guess looks at."""
+_UNITS = {"ah": "Ah", "ohm": "ohm", "pct": "%", "percent": "%", "rpm": "rpm", "bar": "bar", "psi": "psi", "kpa": "kPa"}
+_UNITS |= {
+    "mm": "mm",
+    "hz": "Hz",
+    "v": "V",
+    "a": "A",
+    "w": "W",
+    "kw": "kW",
+    "s": "s",
+    "ms": "ms",
+    "min": "min",
+    "h": "h",
+}
 
 
 @dataclass(frozen=True)
@@ -69,6 +83,21 @@ class Column:
         """Whether all cells say the same."""
         return len(self.words) == 1 or (len(self.told) > 0 and bool(self.told.min() == self.told.max()))
 
+    @property
+    def measure(self) -> str:
+        """The unit of measurement that the file or the header says."""
+        if self.unit and self.unit != "-":
+            return self.unit
+        told = re.search(r"[\[(]([^\[\]()]{1,12})[\])]\s*$", self.header)
+        if told:
+            return told[1].strip()
+        tail = self.plain.rpartition("_")[2]
+        if tail in ("c", "degc") and "temp" in self.plain:
+            return "°C"
+        if self.plain.endswith("c_rate"):
+            return "C"
+        return _UNITS.get(tail, "") if "_" in self.plain else ""
+
 
 @dataclass(frozen=True)
 class Inventory:
@@ -120,6 +149,10 @@ def take(paths: Sequence[Path], strays: Sequence[Path] = ()) -> Inventory:
 
 def _columns(sheets: Sequence[Sheet], most: int) -> tuple[list[Column], NDArray[np.int64], bool]:
     headers = [header for header in sheets[0].headers if header]
+    for header, count in Counter(header.casefold() for header in headers).items():
+        if count > 1:
+            where = sheets[0].where(max(sheets[0].before, 1))
+            raise DataError(f"has {count} columns called {header!r}", where=where, remedy="give each a name of its own")
     texts: dict[str, list[str]] = {header: [] for header in headers}
     file: list[int] = []
     whole = True

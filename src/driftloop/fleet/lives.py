@@ -15,6 +15,8 @@ _SHUFFLED = 0.1
 """Where more than this share of a unit's rows runs backwards, the rows were never in order, and are sorted."""
 _MIXED, _LEAST_APART = 0.1, 10
 """Share of rows that follow each other unlike most, from which on it is said; of so many rows at least."""
+_LONGEST = 1e9
+"""Steps in one life that nothing could hold."""
 _SPARSE, _EMPTY = 2, 10
 """Steps for each row: from the first on it is said, beyond the second refused."""
 
@@ -113,6 +115,8 @@ def _ordered(rows: Rows, schema: Schema, unit: str, findings: Findings) -> tuple
                 "again",
             )
         return rows, 0
+    rows, twice = _once(rows)
+    assert rows.time is not None
     for file in np.unique(rows.file):
         _refuse_backwards(rows.take(np.flatnonzero(rows.file == file)), schema, unit, findings)
     order = np.lexsort((rows.place, rows.time))
@@ -134,7 +138,21 @@ def _ordered(rows: Rows, schema: Schema, unit: str, findings: Findings) -> tuple
     ordered = ordered.take(np.flatnonzero(np.concatenate([[True], ~alike])))
     if len(np.unique(ordered.file)) > 1:
         _refuse_overlap(ordered, named)
-    return ordered, int(alike.sum())
+    return ordered, twice + int(alike.sum())
+
+
+def _once(rows: Rows) -> tuple[Rows, int]:
+    """The rows without those that are there a second time, at the same time with the same readings, and how many.
+
+    A table that was pasted twice does not make time run backwards.
+    """
+    assert rows.time is not None
+    keys = np.column_stack([rows.time, rows.values])
+    order = np.lexsort((rows.place, *keys.T))
+    before, after = keys[order[:-1]], keys[order[1:]]
+    same = ((before == after) | (np.isnan(before) & np.isnan(after))).all(axis=1)
+    kept = np.sort(order[np.concatenate([[True], ~same])])
+    return (rows.take(kept), int(same.sum())) if same.any() else (rows, 0)
 
 
 _AGAIN = "give every unit a name of its own, or read the files with --per-file where numbers start again in each"
@@ -217,6 +235,9 @@ def _steps(
         )
         remedy = "name another column below [time], or none where rows are in order"
         raise Unusable(what, rows.place[0], remedy, "same time")
+    if (rows.time[-1] - rows.time[0]) / width > _LONGEST:
+        what = f"{named} lasts from {_shown(rows.time[0], schema)} to {_shown(rows.time[-1], schema)}, too many steps"
+        raise Unusable(what, rows.place[-1], "correct the time there, or make steps longer", "too long")
     index = np.floor((rows.time - rows.time[0]) / width + 0.5).astype(np.int64)
     starts = np.concatenate([[0], np.flatnonzero(np.diff(index)) + 1])
     steps, n = index[starts], int(index[-1]) + 1

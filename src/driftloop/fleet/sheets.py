@@ -42,6 +42,10 @@ _CONTROL = bytes({*range(32)} - {*b"\t\n\r\f"})
 """Signs that no table of text is made of."""
 _MAGIC = (
     (b"PK\x03\x04", "is a zip archive, or an Excel workbook", "unpack it, or save the sheet as CSV"),
+    (b"PK\x05\x06", "is an empty zip archive", "save the sheet as CSV"),
+    (b"%PDF", "is a PDF", "save its table as CSV"),
+    (b"ARROW1", "is an Arrow file", "write its table as CSV or Parquet"),
+    (b"version https://git-lfs", "is a pointer of Git LFS, and not the data", "fetch them: git lfs pull"),
     (b"\xd0\xcf\x11\xe0", "is an old Excel workbook", "save the sheet as CSV"),
     (b"\x89HDF", "is an HDF5 file", "write its table as CSV or Parquet"),
     (b"MATLAB", "is a MATLAB file", "write its table as CSV or Parquet"),
@@ -51,6 +55,10 @@ _MAGIC = (
     (b"\x93NUMPY", "is a NumPy file", "write it as CSV or Parquet, with a header"),
     (b"SQLite", "is an SQLite database", "write its table as CSV or Parquet"),
     (codecs.BOM_UTF32_LE, "is UTF-32 text", "save it as UTF-8"),
+)
+_MARKUP = (
+    (re.compile(r"<(!doctype|html|\?xml|table)\b", re.IGNORECASE), "is a web page, or XML"),
+    (re.compile(r"\{\s*\"|\[\s*[{\[]"), "is JSON"),
 )
 
 
@@ -128,8 +136,12 @@ def _text_sheet(path: Path, assumed: Sequence[str]) -> Sheet:
             size += len(line)
             if size > _SAMPLE:
                 break
-    if not any(line.strip() for line in sample):
+    begun = "".join(sample)[:_SAMPLE].lstrip()
+    if not begun:
         raise NoTable("is empty", where=str(path))
+    for beginning, what in _MARKUP:
+        if beginning.match(begun):
+            raise NoTable(what, where=str(path), remedy="write its table as CSV or Parquet")
     told = re.fullmatch(r"sep=(.)", sample[0].strip())
     start = 1 if told else 0
     shown = [("" if _is_comment(line) else line) for line in sample[start:]]

@@ -4,6 +4,7 @@
 Rows are kept as numbers alone, 8 bytes for each; what would not fit into memory is refused with its size.
 """
 
+import re
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -126,7 +127,9 @@ def expand(paths: Iterable[Path]) -> list[Path]:
                 raise DataError("has no tables", where=str(path), remedy=f"files end in {', '.join(SUFFIXES)}")
             found.extend(inside)
         elif not path.exists():
-            raise DataError("is not there", where=str(path), remedy="name files, or a folder of files")
+            address = re.match(r"[a-z][a-z0-9+.-]+:/", str(path), re.IGNORECASE)
+            remedy = "fetch it first, and name the file" if address else "name files, or a folder of files"
+            raise DataError("is an address" if address else "is not there", where=str(path), remedy=remedy)
         else:
             found.append(path)
     return list(dict.fromkeys(found))
@@ -191,7 +194,8 @@ class _Gathered:
                 unit = self._unit(name, rows.take(index), flagged[index], beside) if len(index) else None
                 units.extend([unit] if unit else [])
         elif not self.findings.problems:
-            self.findings.add("problem", "data", "there are no rows")
+            where = str(self.sheets[0].path) if self.sheets else "data"
+            self.findings.add("problem", where, "there are no rows", "name files with rows below their header")
         self._look_at(units, beside)
         return Reading(units, self.findings, tuple(self.left_out))
 

@@ -5,16 +5,18 @@ path only appends to a queue; a thread counts what arrived about every 100 ms, a
 With PROMETHEUS_MULTIPROC_DIR set, prometheus_client keeps the values in files that all workers add up.
 """
 
+import glob
 import os
 import threading
 from collections import Counter as Tally
 from collections import deque
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import prometheus_client
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from driftloop.exposition import render
@@ -131,7 +133,7 @@ class Metrics:
         self._thread.join()
         self.flush()
         if self._multiprocess_dir is not None:
-            mark_process_dead(os.getpid(), self._multiprocess_dir)  # type: ignore[no-untyped-call]
+            _forget_worker(os.getpid(), self._multiprocess_dir)
 
     # The request path: appending to a deque is atomic and takes no lock.
 
@@ -200,7 +202,7 @@ class Metrics:
                 return render(self._registry, self._schema.name)
         self.flush()
         everybody = CollectorRegistry()
-        MultiProcessCollector(everybody, self._multiprocess_dir)  # type: ignore[no-untyped-call]
+        everybody.register(_Workers(self._multiprocess_dir))
         return render(everybody, self._schema.name)
 
     def flush(self) -> None:
@@ -287,6 +289,23 @@ def _quality_labels(engine: Engine) -> list[tuple[str, str, str]]:
     return [(engine.version, name, quality) for name in columns for quality in (*QUALITIES, *BEGINS.values())]
 
 
+class _Workers:
+    """What all workers have counted; MultiProcessCollector itself takes brackets in a path for a pattern."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = Path(folder)
+
+    def collect(self) -> Iterable[Metric]:
+        """The values of all workers added up."""
+        files = [str(path) for path in sorted(self._folder.glob("*.db"))]
+        found: Iterable[Metric] = MultiProcessCollector.merge(files, accumulate=True)  # type: ignore[no-untyped-call]
+        return found
+
+
+def _forget_worker(pid: int, folder: str) -> None:
+    mark_process_dead(pid, glob.escape(folder))  # type: ignore[no-untyped-call]
+
+
 def multiprocess_dir() -> str | None:
     """The folder in which workers share their values; prometheus_client decides by the same variable on import."""
     return os.environ.get("PROMETHEUS_MULTIPROC_DIR")
@@ -297,7 +316,7 @@ def forget_dead_workers(folder: str) -> None:
     for path in Path(folder).glob("gauge_live*_*.db"):
         pid = path.stem.rpartition("_")[2]
         if pid.isdigit() and not _runs(int(pid)):
-            mark_process_dead(int(pid), folder)  # type: ignore[no-untyped-call]
+            _forget_worker(int(pid), folder)
 
 
 def _runs(pid: int) -> bool:
