@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from msgspec import UNSET
 from numpy.typing import NDArray
 
 from driftloop import durable
@@ -88,7 +89,7 @@ def build_bundle(
     Equal arguments, `created` included, give equal bytes. Raises BundleError where the exported graph does not
     answer as torch does.
     """
-    from driftloop.training import export
+    from driftloop.training import export, intervals
     from driftloop.training import train as training
 
     config = trained.config
@@ -120,6 +121,7 @@ def build_bundle(
             git_commit=git_commit(),
             dvc_revision=dvc_revision,
             parameters=_parameters(config),
+            interval_method=intervals.OUT_OF_BAG if trained.network.architecture.members > 1 else UNSET,
             metrics={name: round(value, 6) for name, value in trained.metrics.items()},
             cap=cap,
             fleet=schema,

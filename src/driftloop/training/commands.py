@@ -91,7 +91,9 @@ def train(
         return
     where = f"version {version}" if version else str(output)
     state = ", in production" if promote else ""
-    units = f"{len(entries)} {configured.schema.units}"
+    # A unit that was taken out before it failed has no label to learn.
+    learnt = sum(not entry.superseded for entry in entries)
+    units = f"{learnt} {configured.schema.units}"
     _OUT.print(f"{where}{state}: trained on {units} ({trained.training}), {_figures(trained)}", soft_wrap=True)
 
 

@@ -10,6 +10,16 @@ Windows of one engine are not exchangeable with those of another, engines are; s
 its windows share its weight, and one more engine, the coming one, is given infinite scores (hierarchical
 conformal prediction: Lee, Barber & Willett, "Distribution-free inference with hierarchical data", 2023).
 For a random window of a new engine in a band coverage is then at least nominal.
+
+OUT_OF_BAG is what is done where a model is the mean of several members and few units only calibrate: every unit that
+was learnt from is scored too, by the one member that was taught without it (out-of-bag conformal prediction:
+Johansson, Bostrom, Lofstrom & Linusson, "Regression conformal prediction with random forests", Machine Learning 97,
+2014). The mean errs less than its members, so that intervals come out wide rather than narrow; but no bound is proven
+for any number of units. CV+ and the jackknife+-after-bootstrap have one, 1 - 2 (1 - NOMINAL) = 80 % less a little
+(Barber, Candes, Ramdas & Tibshirani, "Predictive inference with the jackknife+", Annals of Statistics 49, 2021; Kim,
+Xu & Barber, NeurIPS 2020): they take every score around the answer of the very member that it came from, and this
+takes all around the mean. Nor could the members' scores keep that proof as they are: the step at which training stops
+is chosen for the mean.
 """
 
 from collections.abc import Sequence
@@ -20,6 +30,8 @@ from numpy.typing import NDArray
 from driftloop.fleet.labels import bands
 
 NOMINAL = 0.90
+OUT_OF_BAG = "out_of_bag"
+"""How metadata call the calibration of a mean of several members; all others are split conformal."""
 LEAST_UNITS = 9
 """With fewer units the conformal quantile at NOMINAL is infinite: K / (K + 1) is below it."""
 

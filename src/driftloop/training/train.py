@@ -225,9 +225,7 @@ def _calibrate(network: RulNetwork, chosen: Sequence[Run], learnt: Windows) -> d
     """Set the interval's offsets from units that nothing was learnt from.
 
     Where several perceptrons answer, the units that were learnt from count too, each judged by the one member that has
-    not seen it. Such a member errs more than the mean of all does, so that intervals come out wide rather than narrow,
-    but no bound is promised: it is no CV+, which would need each member's own interval (Barber, Candes, Ramdas &
-    Tibshirani, "Predictive inference with the jackknife+", Annals of Statistics 49, 2021).
+    not seen it (driftloop.training.intervals says what that promises, and what it does not).
     """
     judged = [(estimates(network, windows), windows) for windows in ([Windows(network, chosen)] if chosen else [])]
     if network.architecture.members > 1:
