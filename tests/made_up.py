@@ -76,7 +76,7 @@ def tiny_config(*, seed: int = 0, steps: int = 60, **changes: object):  # type: 
     from driftloop.training.network import Architecture
     from driftloop.training.train import TrainConfig
 
-    small = Architecture(window=15, kernel=3, conv_stride=3, channels=8, hidden=8)
+    small = Architecture(window=15, oldest=4, health=5, perceptron=16)
     chosen = {
         "architecture": small,
         "steps": steps,

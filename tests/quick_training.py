@@ -36,7 +36,7 @@ class Finder(importlib.machinery.PathFinder):
 def shrink(training: Any) -> None:
     """Make `TrainConfig()` a configuration of a small network."""
     small = {
-        "architecture": training.Architecture(window=15, kernel=3, conv_stride=3, channels=8, hidden=16),
+        "architecture": training.Architecture(window=15, oldest=4, health=5, perceptron=32),
         "steps": 300, "warm_steps": 200, "batch": 128, "lr": 0.01, "warm_lr": 0.01, "evaluations": 4, "threads": 1,
     }  # fmt: skip
     # A class, since annotations name it.

@@ -1,9 +1,9 @@
-"""The baseline that the LSTM has to beat: gradient boosting on rolling, regime-normalised features.
+"""The baseline that the network has to beat: gradient boosting on rolling, regime-normalised features.
 
 A row is described by its normalised sensors and, over several widths of the newest rows, their means, standard
 deviations and least-squares slopes, by how the newest rows differ from the oldest ones within the largest width, and
-by the number of rows up to it. Sensors are normalised by the same regimes as the LSTM's, found on the same engines,
-and nothing older than the largest width is used, which is the LSTM's window.
+by the number of rows up to it. Sensors are normalised by the same regimes as the network's, found on the same engines,
+and nothing older than the largest width is used, which is the network's window.
 Source of the method: Friedman, "Greedy function approximation", Annals of Statistics 2001, in scikit-learn's
 histogram form.
 """
@@ -28,7 +28,7 @@ OLDEST, RECENT = 30, 10
 
 @dataclass(frozen=True)
 class BoostingConfig:
-    """What the baseline does; chosen by the same cross-validation over training engines as the LSTM's."""
+    """What the baseline does; chosen by the same cross-validation over training engines as the network's."""
 
     widths: tuple[int, ...] = (5, 15, 40, 100, 256)
     """Newest rows that means, standard deviations and slopes are taken over."""

@@ -42,7 +42,7 @@ def rul(
     output: Annotated[Path, typer.Option(help="Folder for results, table and figures.")] = Path("data/benchmark/rul"),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """RUL of every test engine after its last row: the LSTM, gradient boosting and the literature in one table.
+    """RUL of every test engine after its last row: the network, gradient boosting and the literature in one table.
 
     With --cross-validate the same two models are compared on training engines alone, which is how their
     configurations were chosen. A run that was stopped goes on where it was: finished seeds are kept in the state

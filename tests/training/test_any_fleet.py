@@ -29,7 +29,7 @@ CAP = 40
 WINDOW = 12
 SETTINGS, SENSORS = 2, 3
 RUL, LOWER, UPPER, REGIME, NEWEST = range(5)
-SIZES = Architecture(window=WINDOW, hidden=0, oldest=4, perceptron=8, members=2, standardised=True)
+SIZES = Architecture(window=WINDOW, oldest=4, health=0, perceptron=8, members=2, standardised=True)
 CONFIG = TrainConfig(architecture=SIZES, steps=20, lr=0.02, batch=64, warm_steps=0, missing=0.3, evaluations=1)
 
 Array = NDArray[Any]

@@ -39,7 +39,7 @@ def test_metadata_tell_where_the_model_came_from(champion: Path, old_runs: list[
     ]
     assert (metadata.window, metadata.regimes, metadata.training) == (15, 1, "full")
     assert metadata.metrics["early_stop_rmse"] > 0
-    assert metadata.parameters["hidden"] == 8
+    assert metadata.parameters["perceptron"] == 16
 
 
 def test_the_example_is_what_the_model_answers(champion: Path) -> None:

@@ -59,24 +59,11 @@ def test_the_graph_pads_and_cuts_histories_as_windows_does(session: Any, old_run
 def test_the_weights_see_zeros_for_padding_alone(trained: Trained, old_runs: list[Run]) -> None:
     cut = windows(Run("eng-x", old_runs[0].rows[:5]), WINDOW, RUL_CAP)[0]
     rows = torch.from_numpy(cut)
-    inputs = trained.network.for_lstm(rows, *trained.network.normalise(rows))
+    inputs = trained.network.for_weights(rows, *trained.network.normalise(rows))
     for cycle, seen in enumerate(inputs.transpose(1, 2), start=1):
         assert not seen[: WINDOW - cycle].any()
         assert (seen[WINDOW - cycle :, -1] == 1).all()
         assert seen[WINDOW - cycle :, :-1].abs().sum(dim=1).min() > 0
-
-
-def test_a_long_window_shows_change_since_its_oldest_rows_and_age(trained: Trained, old_runs: list[Run]) -> None:
-    network = RulNetwork(replace(trained.config.architecture, oldest=4), regimes.find(old_runs, SCHEMA), FORM)
-    rows = torch.from_numpy(windows(Run("eng-x", old_runs[0].rows[:9]), WINDOW, RUL_CAP)[0][-1:])
-    inputs = network.for_lstm(rows, *network.normalise(rows))
-    now, is_row, change, age = network.seen(inputs)[0].split([21, 1, 21, 1])
-    sensors = inputs[0, :21, -9:]
-    assert torch.equal(torch.cat([now, is_row]), inputs[0])
-    np.testing.assert_allclose(change[:, -9:], sensors - sensors[:, :4].mean(dim=1, keepdim=True), atol=1e-6)
-    np.testing.assert_allclose(age[0, -9:], np.arange(1, 10) / 100, rtol=1e-6)
-    assert not change[:, :-9].any()
-    assert not age[:, :-9].any()
 
 
 @pytest.mark.parametrize("cycles", [1, 2, 9, WINDOW])
@@ -86,7 +73,7 @@ def test_the_perceptron_is_shown_means_changes_youth_and_age(
     architecture = replace(trained.config.architecture, oldest=4, perceptron=8)
     network = RulNetwork(architecture, regimes.find(old_runs, SCHEMA), FORM)
     rows = torch.from_numpy(windows(Run("eng-x", old_runs[0].rows[:cycles]), WINDOW, RUL_CAP)[0][-1:])
-    inputs = network.for_lstm(rows, *network.normalise(rows))
+    inputs = network.for_weights(rows, *network.normalise(rows))
     sensors = inputs[0, :21, -cycles:].T.numpy().astype(np.float64)
     expected = [sensors[-width:].mean(0) for width in network.widths]
     for width in network.widths:
@@ -100,57 +87,36 @@ def test_the_perceptron_is_shown_means_changes_youth_and_age(
     assert found[-1] == pytest.approx(cycles / 100)
 
 
-def test_the_answer_is_the_mean_of_lstm_and_perceptron(trained: Trained, old_runs: list[Run]) -> None:
-    architecture = replace(trained.config.architecture, oldest=4, perceptron=8)
-    network = RulNetwork(architecture, regimes.find(old_runs, SCHEMA), FORM).eval()
+def test_the_answer_is_the_mean_of_the_perceptrons(trained: Trained, old_runs: list[Run]) -> None:
+    network = RulNetwork(replace(trained.config.architecture, members=3), regimes.find(old_runs, SCHEMA), FORM)
     rows = torch.from_numpy(windows(old_runs[0], WINDOW, RUL_CAP)[0][:3])
-    inputs = network.for_lstm(rows, *network.normalise(rows))
+    inputs = network.for_weights(rows, *network.normalise(rows))
     with torch.no_grad():
-        lstm, perceptron = network.by_lstm(inputs), network.by_perceptron(network.statistics(inputs))
-        assert (lstm - perceptron).abs().max() > 1e-3
-        np.testing.assert_allclose(network.estimate(inputs), (lstm + perceptron) / 2, atol=1e-6)
+        each = torch.stack(network.by_members(network.statistics(inputs)))
+        assert (each.std(0) > 1e-3).any()
+        np.testing.assert_allclose(network.estimate(inputs), each.mean(0), atol=1e-6)
 
 
 def test_health_indices_are_sums_of_the_sensors(trained: Trained, old_runs: list[Run]) -> None:
-    plain = replace(trained.config.architecture, oldest=4, perceptron=8)
+    plain = replace(trained.config.architecture, health=0)
     known = regimes.find(old_runs, SCHEMA)
-    network, summed = RulNetwork(plain, known, FORM).eval(), RulNetwork(replace(plain, health=21), known, FORM).eval()
-    each_sensor = dict.fromkeys(("lstm_health.weight", "perceptron_health.weight"), torch.eye(21)[..., None])
-    summed.load_state_dict(network.state_dict() | each_sensor)
+    network, summed = RulNetwork(plain, known, FORM), RulNetwork(replace(plain, health=21), known, FORM)
+    summed.load_state_dict(network.state_dict() | {"health.weight": torch.eye(21)[..., None]})
     rows = torch.from_numpy(windows(old_runs[0], WINDOW, RUL_CAP)[0])
-    inputs = network.for_lstm(rows, *network.normalise(rows))
+    inputs = network.for_weights(rows, *network.normalise(rows))
     with torch.no_grad():
         np.testing.assert_allclose(summed.estimate(inputs), network.estimate(inputs), atol=1e-5)
-        # The LSTM and the perceptron have sums of their own.
-        before = summed.by_lstm(inputs), summed.by_perceptron(summed.statistics(inputs))
-        summed.lstm_health.weight.zero_()
-        after = summed.by_lstm(inputs), summed.by_perceptron(summed.statistics(inputs))
-    assert not torch.equal(before[0], after[0])
-    assert torch.equal(before[1], after[1])
 
 
-@pytest.mark.parametrize("health", [0, 5])
-def test_every_weight_belongs_to_the_lstm_or_to_the_perceptron(
-    trained: Trained, old_runs: list[Run], health: int
+@pytest.mark.parametrize(
+    ("health", "members", "standardised"), [(0, 1, False), (5, 1, True), (5, 3, False), (0, 3, True)]
+)
+def test_a_graph_of_any_sizes_answers_as_torch(
+    trained: Trained, old_runs: list[Run], tmp_path: Path, health: int, members: int, standardised: bool
 ) -> None:
-    architecture = replace(trained.config.architecture, oldest=4, health=health, perceptron=8)
-    network = RulNetwork(architecture, regimes.find(old_runs, SCHEMA), FORM)
-    mine = [id(weight) for weight in network.lstm_weights() + network.perceptron_weights()]
-    assert sorted(mine) == sorted(id(weight) for weight in network.parameters())
-
-
-def test_a_perceptron_needs_the_oldest_rows(trained: Trained) -> None:
-    with pytest.raises(ValueError, match="oldest must be above 0"):
-        replace(trained.config.architecture, perceptron=8)
-
-
-@pytest.mark.parametrize(("health", "perceptron"), [(0, 0), (0, 8), (5, 0), (5, 8)])
-def test_a_graph_with_changes_answers_as_torch(
-    trained: Trained, old_runs: list[Run], tmp_path: Path, health: int, perceptron: int
-) -> None:
-    architecture = replace(trained.config.architecture, oldest=4, health=health, perceptron=perceptron)
-    network = RulNetwork(architecture, regimes.find(old_runs, SCHEMA), FORM)
-    assert export.export(network.eval(), old_runs[0].rows, tmp_path).exists()
+    sizes = replace(trained.config.architecture, health=health, members=members, standardised=standardised)
+    network = RulNetwork(sizes, regimes.find(old_runs, SCHEMA), FORM)
+    assert export.export(network, old_runs[0].rows, tmp_path).exists()
 
 
 def test_answers_do_not_depend_on_who_else_is_in_the_batch(session: Any, old_runs: list[Run]) -> None:
@@ -232,9 +198,11 @@ def test_a_graph_that_differs_from_torch_is_refused(trained: Trained, old_runs: 
     assert not list(tmp_path.iterdir())
 
 
-def test_a_convolution_that_would_ignore_the_newest_rows_is_refused() -> None:
-    with pytest.raises(ValueError, match="newest rows would be ignored"):
-        Architecture(window=60, kernel=4, conv_stride=3)
+@pytest.mark.parametrize("size", [{"window": 1}, {"oldest": 0}, {"health": -1}, {"perceptron": 1}, {"members": 0}])
+def test_sizes_that_make_no_network_are_refused(size: dict[str, int]) -> None:
+    (name,) = size
+    with pytest.raises(ValueError, match=f"{name} is {size[name]}, must be "):
+        Architecture(**size)
 
 
 def test_weights_do_not_depend_on_the_number_of_regimes(trained: Trained) -> None:

@@ -16,7 +16,7 @@ from made_up import fleet, tiny_config
 
 def drawn(seed: int, steps: int | None = None) -> TrainConfig:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
-    return search.suggest(study.ask(), seed=7, steps=steps)
+    return search.suggest(study.ask(), TrainConfig(), seed=7, steps=steps)
 
 
 def learning(per_role: int = 6) -> list:
@@ -27,7 +27,7 @@ def test_every_configuration_that_is_drawn_is_one_that_can_be_trained():
     for seed in range(200):
         config = drawn(seed)
         assert config.seed == 7
-        assert (config.architecture.window - config.architecture.kernel) % config.architecture.conv_stride == 0
+        assert config.architecture.oldest < config.architecture.window
     assert len({drawn(seed).architecture.window for seed in range(40)}) > 2
     assert drawn(1, steps=33).steps == 33
 
@@ -79,10 +79,10 @@ def test_a_configuration_survives_json(tmp_path: Path):
     config = drawn(3)
     (tmp_path / "c.json").write_text(json.dumps(configuration.as_json(config)))
     assert configuration.read(tmp_path / "c.json") == config
-    (tmp_path / "part.json").write_text('{"lr": 0.5, "architecture": {"hidden": 11}}')
+    (tmp_path / "part.json").write_text('{"lr": 0.5, "architecture": {"perceptron": 11}}')
     default = TrainConfig()
     assert configuration.read(tmp_path / "part.json") == replace(
-        default, lr=0.5, architecture=replace(default.architecture, hidden=11)
+        default, lr=0.5, architecture=replace(default.architecture, perceptron=11)
     )
 
 
@@ -91,7 +91,7 @@ def test_a_configuration_survives_json(tmp_path: Path):
     [
         ('{"learning": 1}', "learning is not known"),
         ('{"architecture": {"width": 1}}', "architecture.width is not known"),
-        ('{"architecture": {"window": 7}}', "does not end on row 7"),
+        ('{"architecture": {"window": 1}}', "window is 1, must be 2 or more"),
         ('{"batch": "many"}', "batch"),
         ("[]", "is not a JSON object"),
         ("{", "is not JSON"),
@@ -107,3 +107,8 @@ def test_a_models_configuration_is_read_off_its_metadata():
     config = tiny_config(seed=3)
     flat = asdict(config)
     assert configuration.of_model({**flat.pop("architecture"), **flat, "unheard_of": 1}) == config
+
+
+def test_the_lstm_of_older_versions_is_followed_by_the_loops_own_network():
+    older = {"window": 60, "kernel": 4, "hidden": 64, "perceptron": 0, "oldest": 0, "steps": 500, "lr": 0.004}
+    assert configuration.of_model(older) == TrainConfig()

@@ -15,15 +15,12 @@ from driftloop.fleets.cmapss.schema import RUL_CAP
 from driftloop.model.bundle import CHECKPOINT
 from driftloop.training import descent, export
 from driftloop.training import train as training
-from driftloop.training.build import build_bundle, first_manifest
 from driftloop.training.network import Architecture
 from driftloop.training.optimiser import AdamW, one_cycle
 from driftloop.training.train import Progress, Trained, Windows, estimates
 from made_up import CRUISE, SEA_LEVEL, fleet, tiny_config, train
 
 CONFIG = tiny_config()
-BOTH = replace(CONFIG, architecture=replace(CONFIG.architecture, oldest=4, health=5, perceptron=8))
-"""With a perceptron beside the LSTM, each of them on health indices of its own."""
 
 
 def changed(runs: list[Run], *roles: str) -> list[Run]:
@@ -79,40 +76,12 @@ def test_training_learns(old_runs: list[Run]) -> None:
     assert (found.training, found.note) == ("full", None)
 
 
-def test_lstm_and_perceptron_each_learn_the_whole_answer(old_runs: list[Run]) -> None:
-    network = train(old_runs, replace(BOTH, steps=80)).network
-    judged = Windows(network, [run for run in old_runs if run.role == "early_stop"])
-    inputs, labels = judged.cut(torch.arange(len(judged))), judged.labels
-    with torch.no_grad():
-        for answer in (network.by_lstm(inputs), network.by_perceptron(network.statistics(inputs))):
-            error = ((answer[:, 0] * 125 - labels) ** 2).mean().sqrt()
-            assert error < labels.std() / 2
-
-
-def test_a_training_of_both_repeats_with_its_seed(old_runs: list[Run]) -> None:
-    one, other = train(old_runs, BOTH), train(old_runs[::-1], BOTH)
-    assert graph(one) == graph(other)
-    assert one.history == other.history
-
-
-def test_a_warm_start_moves_lstm_and_perceptron(old_runs: list[Run], new_runs: list[Run], tmp_path: Path) -> None:
-    manifest = first_manifest(old_runs)
-    champion = build_bundle(train(old_runs, BOTH), old_runs, manifest, tmp_path, data_source="simulated")
-    before = training.load_checkpoint(champion, BOTH.architecture)
-    found = train(old_runs + new_runs, replace(BOTH, old_tolerance=math.inf), warm_start=champion)
+def test_a_warm_start_moves_every_weight(champion: Path, old_runs: list[Run], new_runs: list[Run]) -> None:
+    before = training.load_checkpoint(champion, CONFIG.architecture)
+    found = train(old_runs + new_runs, replace(CONFIG, old_tolerance=math.inf), warm_start=champion)
     assert found.training == "warm_start"
     after = dict(found.network.named_parameters())
     assert [name for name, weight in before.named_parameters() if torch.equal(weight, after[name])] == []
-
-
-def test_the_perceptrons_rate_is_its_own(old_runs: list[Run]) -> None:
-    one, other = (train(old_runs, replace(BOTH, perceptron_lr=rate)).network for rate in (1.0, 2.0))
-    moved = [
-        name
-        for (name, weight), (_, changed) in zip(one.named_parameters(), other.named_parameters(), strict=True)
-        if not torch.equal(weight, changed)
-    ]
-    assert moved == [name for name, _ in one.named_parameters() if name.startswith("perceptron")]
 
 
 def test_progress_is_reported_with_the_early_stop_error(old_runs: list[Run]) -> None:
@@ -129,7 +98,7 @@ def test_flat_windows_are_the_windows_of_the_server(trained: Trained, new_runs: 
     rows = torch.from_numpy(cut)
     found = Windows(trained.network, [new_runs[1], run], 3)
     first = found.of_first(1)
-    expected = trained.network.for_lstm(rows, *trained.network.normalise(rows))
+    expected = trained.network.for_weights(rows, *trained.network.normalise(rows))
     assert torch.equal(found.cut(torch.arange(first, len(found))), expected)
     np.testing.assert_array_equal(found.labels[first:].numpy(), labels)
 
@@ -151,7 +120,6 @@ def test_a_warm_start_keeps_regimes_with_id_and_statistics(
     assert (len(before.centres), len(found.network.centres)) == (1, 2)
     for name in ("centres", "mean", "std", "varies"):
         assert torch.equal(getattr(found.network, name)[:1], getattr(before, name))
-    assert not torch.equal(found.network.lstm.weight_hh_l0, before.lstm.weight_hh_l0)
 
 
 def test_a_warm_start_repeats_with_its_seed(champion: Path, old_runs: list[Run], new_runs: list[Run]) -> None:
@@ -217,7 +185,6 @@ def test_a_loaded_checkpoint_answers_as_before(champion: Path, new_runs: list[Ru
     grown = training.load_checkpoint(champion, CONFIG.architecture, extended_by=new_runs)
     rows = torch.from_numpy(windows(fleet(settings=(SEA_LEVEL,))[0], CONFIG.architecture.window, RUL_CAP)[0])
     assert CRUISE not in network.centres.tolist()
-    network.eval(), grown.eval()
     for before, after in zip(network(rows), grown(rows), strict=True):
         assert torch.equal(before, after)
 

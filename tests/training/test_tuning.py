@@ -176,7 +176,7 @@ def test_the_result_is_files_that_train_and_people_can_use(tuned: Tuning, tmp_pa
     assert done.returncode == 0, done.stderr
     parameters = json.loads((tmp_path / "bundle" / "metadata.json").read_text())["parameters"]
     assert parameters["lr"] == best["lr"]
-    assert parameters["hidden"] == best["architecture"]["hidden"]
+    assert parameters["perceptron"] == best["architecture"]["perceptron"]
 
 
 def test_a_study_on_other_data_is_not_gone_on_with(tmp_path: Path) -> None:

@@ -13,9 +13,6 @@ from driftloop.fleet.schema import Schema
 from driftloop.training.network import Architecture
 from driftloop.training.train import TrainConfig
 
-WINDOW = 256
-"""Newest rows that the perceptron looks at."""
-
 _Numbers = Mapping[str, float | int | str | bool]
 
 
@@ -25,14 +22,14 @@ def as_json(config: TrainConfig) -> dict[str, Any]:
 
 
 def default(schema: Schema) -> TrainConfig:
-    """The loop's own configuration for a fleet: C-MAPSS's LSTM where padding is repeated rows, else the perceptron.
+    """The configuration that the loop trains a fleet's model with; both were found by cross-validation over units.
 
-    The perceptron's was found by cross-validation over the units of two fleets of battery cells (docs/model-card.md).
+    Where padding is repeated rows it is C-MAPSS's (docs/model-card.md), elsewhere that of two fleets of battery cells.
     """
     if schema.padding == "repeated":
         return TrainConfig()
     return TrainConfig(
-        architecture=Architecture(window=WINDOW, hidden=0, oldest=30, perceptron=64, members=5, standardised=True),
+        architecture=Architecture(health=0, perceptron=64, members=5, standardised=True),
         steps=500,
         lr=0.02,
         # A training from nothing takes seconds, and one that goes on from a champion's sensors falls short.
@@ -61,8 +58,13 @@ def read(path: Path, start: TrainConfig | None = None) -> TrainConfig:
 
 
 def of_model(parameters: _Numbers) -> TrainConfig:
-    """The configuration that a bundle's metadata tells of: a warm start needs the champion's architecture."""
+    """The configuration that a bundle's metadata tells of: a warm start needs the champion's architecture.
+
+    Nothing goes on from the LSTM of older versions: its successor has the loop's own configuration.
+    """
     start = TrainConfig()
+    if parameters.get("hidden"):
+        return start
     names = {field.name for field in fields(start)}
     sizes = {field.name for field in fields(start.architecture)}
     return _completed(

@@ -31,18 +31,14 @@ class TrainConfig:
     seed: int = 0
     architecture: Architecture = field(default_factory=Architecture)
     batch: int = 256
-    steps: int = 500
-    lr: float = 4e-3
+    steps: int = 1500
+    lr: float = 8e-3
     """Highest learning rate of a full training."""
-    warm_steps: int = 160
-    warm_lr: float = 4e-3
-    replay: float = 0.25
+    warm_steps: int = 600
+    warm_lr: float = 6e-3
+    replay: float = 0.4
     """Share of old windows in the batches of a warm start."""
-    perceptron_steps: int = 3
-    """Steps of the perceptron, where there is one, for each of the LSTM's, which overfits where it gets as many."""
-    perceptron_lr: float = 1.0
-    """Highest learning rate of the perceptron in units of the LSTM's, which does not bear as high ones."""
-    weight_decay: float = 1e-2
+    weight_decay: float = 0.3
     quantile_weight: float = 0.3
     averaging: float = 0.98
     """Decay per step of the moving average of the weights; the average is what is judged and kept."""
@@ -52,7 +48,7 @@ class TrainConfig:
     old_tolerance: float = 0.15
     """Share by which a warm start may worsen RMSE on old early-stop engines before it counts as failed."""
     missing: float = 0.0
-    """Share of the perceptron's windows from which values are taken away, so that it bears missing ones."""
+    """Share of the windows from which values are taken away, so that the network bears missing ones."""
     threads: int = 1
     """Steps this small gain nothing from a second thread, which serving needs more."""
 
@@ -95,8 +91,7 @@ def optimise(
 ) -> tuple[dict[str, float], list[Progress], float]:
     """Leave in `network` the averaged weights that did best on `stop`, without it the last ones.
 
-    The perceptron learns first and by itself, and is there when the LSTM is judged. Returns metrics, history and
-    seconds.
+    Returns metrics, history and seconds.
     """
     began = time.monotonic()
     if network.architecture.standardised:
@@ -104,19 +99,10 @@ def optimise(
             shown = learn.each(network.statistics)
             network.centre.copy_(shown.mean(0))
             network.spread.copy_(shown.std(0).clamp(min=LEAST_SPREAD))
-    weights, value = RulNetwork.perceptron_weights, _perceptron_loss(network, learn, batches, config)
-    if network.architecture.hidden:
-        if network.architecture.perceptron:
-            many, high = steps * config.perceptron_steps, lr * config.perceptron_lr
-            *_, (_, _, average) = _descend(network, weights, value, config, many, high)
-            network.load_state_dict(average.state_dict())
-        weights, value = RulNetwork.lstm_weights, _lstm_loss(network, learn, batches, config)
-
     looks = {round(steps / 2 * (1 + i / config.evaluations)) for i in range(1, config.evaluations)} | {steps}
     best, kept, average = float("inf"), None, network
     history = []
-    network.train()
-    for step, now, average in _descend(network, weights, value, config, steps, lr):
+    for step, now, average in _descend(network, _loss_of_next(network, learn, batches, config), config, steps, lr):
         error = None
         if stop is not None and step in looks:
             error = window_rmse(average, stop)
@@ -127,27 +113,14 @@ def optimise(
             if progress is not None:
                 progress(history[-1])
     network.load_state_dict(kept or average.state_dict())
-    network.eval()
     metrics = {"steps": float(steps)} | ({"early_stop_rmse": best} if stop is not None else {})
     return metrics, history, time.monotonic() - began
 
 
-def _lstm_loss(
+def _loss_of_next(
     network: RulNetwork, learn: Windows, batches: Iterator[NDArray[np.int64]], config: TrainConfig
 ) -> Callable[[], Tensor]:
-    """The LSTM's loss on the next batch."""
-
-    def value() -> Tensor:
-        chosen = torch.from_numpy(next(batches))
-        return loss(network.by_lstm(learn.cut(chosen)), learn.labels[chosen] / network.form.cap, config.quantile_weight)
-
-    return value
-
-
-def _perceptron_loss(
-    network: RulNetwork, learn: Windows, batches: Iterator[NDArray[np.int64]], config: TrainConfig
-) -> Callable[[], Tensor]:
-    """The perceptron's loss on the next batch, of all its members together.
+    """The loss on the next batch, of all perceptrons together.
 
     Each learns the whole answer by itself, so that their errors differ and the mean is better than any.
     """
@@ -184,18 +157,17 @@ def _perceptron_loss(
 
 def _descend(
     network: RulNetwork,
-    weights: Callable[[RulNetwork], list[Tensor]],
     value: Callable[[], Tensor],
     config: TrainConfig,
     steps: int,
     lr: float,
 ) -> Iterator[tuple[int, float, RulNetwork]]:
-    """Descend along the loss `value` of some weights of `network`.
+    """Descend along the loss `value` of `network`.
 
-    Yields after every step its number, its loss, and the network with the moving average of these weights.
+    Yields after every step its number, its loss, and the network with the moving average of the weights.
     """
     average = copy.deepcopy(network)
-    moving, averaged = weights(network), weights(average)
+    moving, averaged = list(network.parameters()), list(average.parameters())
     optimiser = AdamW(moving, config.weight_decay)
     for step in range(1, steps + 1):
         now = value()

@@ -54,7 +54,7 @@ def onnx_bytes(network: RulNetwork) -> bytes:
     network.eval()
     sample = torch.zeros(2, network.architecture.window, network.form.settings + network.form.sensors)
     with warnings.catch_warnings():
-        # The exporter warns that an LSTM may depend on the batch size (checked above for several), and of its age.
+        # The exporter warns of its age.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             network,

@@ -19,7 +19,7 @@ from driftloop.model.signature import UNSEEN_REGIME
 from driftloop.training.filling import hold
 
 CLIP = 6.0
-"""Normalised sensors are clipped to +-6 for the LSTM: beyond it there is nothing it could have learnt."""
+"""Normalised sensors are clipped to +-6 for the weights: beyond it there is nothing they could have learnt."""
 SHOWN_CLIP = 1e6
 """`newest` is clipped here, so that no input, however far off, gives an infinite answer."""
 INPUT_CLIP = 1e9
@@ -37,47 +37,24 @@ SMALLEST_SPREAD = 1e-9
 class Architecture:
     """The sizes of the network."""
 
-    window: int = 60
+    window: int = 256
     """Newest rows that it looks at."""
-    kernel: int = 4
-    conv_stride: int = 4
-    channels: int = 32
-    hidden: int = 64
-    """Units of the LSTM; 0: the perceptron answers alone."""
-    layers: int = 2
-    dropout: float = 0.1
-    oldest: int = 0
-    """Oldest rows of the window whose mean is what a sensor's change is measured from.
-
-    Engines differ from new on, so a window that reaches back to an engine's youth says more by how it has changed.
-    0, for short windows: the weights see neither change nor age.
-    """
-    health: int = 0
-    """Health indices: sums of the sensors that take the sensors' place, with weights that are learnt.
-
-    They are the same sums for each row that the LSTM sees, and for each statistic that the perceptron sees. 0: both see
-    the sensors themselves.
-    """
-    perceptron: int = 0
-    """Units of the first layer of a perceptron on rolling statistics that answers beside the LSTM; 0: there is none.
-
-    Needs `oldest`.
-    """
+    oldest: int = 30
+    """Oldest rows of the window whose mean is what a unit was like when it was new, as far as the window reaches."""
+    health: int = 8
+    """Health indices: sums of the sensors that take the sensors' place, with weights that are learnt, the same for each
+    statistic. 0: the sensors themselves."""
+    perceptron: int = 256
+    """Units of the first layer; the second has half as many."""
     members: int = 1
     """Perceptrons that answer together, by their mean; several are taught without a part of the units each."""
     standardised: bool = False
-    """Whether the perceptron's statistics are brought to mean 0 and standard deviation 1 over the training windows."""
+    """Whether the statistics are brought to mean 0 and standard deviation 1 over the training windows."""
 
     def __post_init__(self) -> None:
-        if not self.hidden and not self.perceptron:
-            raise ValueError("without an LSTM (hidden 0) there must be a perceptron")
-        if self.perceptron and not self.oldest:
-            raise ValueError("the perceptron is shown the oldest rows of the window: oldest must be above 0")
-        if self.window < self.kernel or (self.window - self.kernel) % self.conv_stride:
-            raise ValueError(
-                f"a kernel of {self.kernel} in steps of {self.conv_stride} does not end on row {self.window}: "
-                "the newest rows would be ignored"
-            )
+        for name, least in (("window", 2), ("oldest", 1), ("health", 0), ("perceptron", 2), ("members", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}, must be {least} or more")
 
 
 @dataclass(frozen=True)
@@ -116,11 +93,7 @@ class Outputs(NamedTuple):
 
 
 class RulNetwork(nn.Module):  # type: ignore[misc]
-    """A causal strided convolution, an LSTM, and a head for RUL and the two quantiles of the interval.
-
-    Where there is a perceptron, the answer is the mean of its own and the LSTM's. Each learns the whole answer by
-    itself, so that their errors differ and the mean is better than either.
-    """
+    """A perceptron, or the mean of several, on rolling statistics, for RUL and the two quantiles of the interval."""
 
     centres: Tensor
     mean: Tensor
@@ -138,32 +111,19 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
     def __init__(self, architecture: Architecture, regimes: Regimes, form: Form) -> None:
         super().__init__()
         self.architecture, self.form = architecture, form
-        seen = architecture.health or form.channels
-        if architecture.hidden:
-            channels = (2 if architecture.oldest else 1) * (seen + 1)
-            self.lstm_health = _indices(form.channels, architecture.health)
-            self.conv = nn.Conv1d(channels, architecture.channels, architecture.kernel, architecture.conv_stride)
-            self.lstm = nn.LSTM(
-                architecture.channels,
-                architecture.hidden,
-                architecture.layers,
-                dropout=architecture.dropout if architecture.layers > 1 else 0.0,
-            )
-            self.head = _perceptron(architecture.hidden, 32)
         self.widths = (*(width for width in WIDTHS if width < architecture.window), architecture.window)
-        if architecture.perceptron:
-            shown = (2 * len(self.widths) + 1) * seen + 1
-            self.perceptron_health = _indices(form.channels, architecture.health)
-            sizes = (shown, architecture.perceptron, architecture.perceptron // 2)
-            self.perceptron: nn.Module = (
-                _perceptron(*sizes)
-                if architecture.members == 1
-                else nn.ModuleList(_perceptron(*sizes) for _ in range(architecture.members))
-            )
-            self.register_buffer("weighing", _weighing(self.widths, architecture.window))
-            if architecture.standardised:
-                self.register_buffer("centre", torch.zeros(shown))
-                self.register_buffer("spread", torch.ones(shown))
+        of_each = 2 * len(self.widths) + 1
+        self.health = _indices(form.channels, architecture.health)
+        sizes = (
+            of_each * (architecture.health or form.channels) + 1,
+            architecture.perceptron,
+            architecture.perceptron // 2,
+        )
+        self.members = nn.ModuleList(_perceptron(*sizes) for _ in range(architecture.members))
+        self.register_buffer("weighing", _weighing(self.widths, architecture.window))
+        if architecture.standardised:
+            self.register_buffer("centre", torch.zeros(of_each * form.channels + 1))
+            self.register_buffer("spread", torch.ones(of_each * form.channels + 1))
         self.register_buffer("scales", torch.from_numpy(regimes.scales.astype("float32")))
         self.register_buffer("centres", torch.from_numpy(regimes.centres))
         self.register_buffer("mean", torch.from_numpy(regimes.mean))
@@ -189,7 +149,7 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
         rows = rows.clamp(-INPUT_CLIP, INPUT_CLIP)
         normalised, regime = self.normalise(rows)
         seen = self.regime_of_newest(rows, regime)
-        return self.outputs(self.for_lstm(rows, normalised, regime), seen, normalised)
+        return self.outputs(self.for_weights(rows, normalised, regime), seen, normalised)
 
     def counted(self, rows: Tensor, is_there: Tensor) -> Outputs:
         """The answers to rows `[batch, window, columns]`, of which `is_there` `[window]` are not repeated padding."""
@@ -279,7 +239,7 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
         apart = settings.unsqueeze(-3) - (self.centres / self.scales).unsqueeze(-1)
         return (apart * apart).sum(-2)
 
-    def for_lstm(self, rows: Tensor, normalised: Tensor, regime: Tensor) -> Tensor:
+    def for_weights(self, rows: Tensor, normalised: Tensor, regime: Tensor) -> Tensor:
         """What the weights see of rows `[..., cycles, columns]`: `[..., sensors + 1, cycles]`, all zero for padding.
 
         That is the normalised sensors of each row, and a 1 by which it differs from padding. Cycles come last, as ONNX
@@ -296,22 +256,8 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
         return torch.cat([sensors * is_row, is_row], dim=-2)
 
     def estimate(self, inputs: Tensor) -> Tensor:
-        """RUL, lower and upper quantile `[batch, 3]` in caps, from inputs `[batch, sensors + 1, window]`."""
-        if not self.architecture.hidden:
-            return self.by_perceptron(self.statistics(inputs))
-        answer = self.by_lstm(inputs)
-        return (answer + self.by_perceptron(self.statistics(inputs))) / 2.0 if self.architecture.perceptron else answer
-
-    def by_lstm(self, inputs: Tensor) -> Tensor:
-        """What the LSTM estimates by itself, as in `estimate`."""
-        steps = torch.relu(self.conv(self.seen(inputs))).permute(2, 0, 1)
-        _, (last, _) = self.lstm(steps)
-        answer: Tensor = self.head(last[-1])
-        return answer
-
-    def by_perceptron(self, statistics: Tensor) -> Tensor:
-        """What the perceptron, or the mean of its members, estimates by itself, as in `estimate`, from `statistics`."""
-        answers = self.by_members(statistics)
+        """RUL, lower and upper quantile `[batch, 3]` in caps, from inputs `[batch, channels + 1, window]`."""
+        answers = self.by_members(self.statistics(inputs))
         return answers[0] if len(answers) == 1 else torch.stack(answers).mean(0)
 
     def by_members(self, statistics: Tensor) -> list[Tensor]:
@@ -319,31 +265,8 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
         if self.architecture.standardised:
             statistics = (statistics - self.centre) / self.spread
         of_sensors = statistics[:, :-1].reshape(-1, self.form.channels, 2 * len(self.widths) + 1)
-        indices = self.perceptron_health(of_sensors).flatten(1)
-        shown = torch.cat([indices, statistics[:, -1:]], dim=-1)
-        members = self.perceptron if isinstance(self.perceptron, nn.ModuleList) else [self.perceptron]
-        return [member(shown) for member in members]
-
-    def lstm_weights(self) -> list[Tensor]:
-        """All weights that `by_lstm` uses."""
-        return [weight for part in (self.lstm_health, self.conv, self.lstm, self.head) for weight in part.parameters()]
-
-    def perceptron_weights(self) -> list[Tensor]:
-        """All weights that `by_perceptron` uses."""
-        return [weight for part in (self.perceptron_health, self.perceptron) for weight in part.parameters()]
-
-    def seen(self, inputs: Tensor) -> Tensor:
-        """What the LSTM's convolution is shown: `[batch, channels, window]`.
-
-        Sensors or health indices and a 1 for each row; where there are oldest rows, also how the former have changed
-        since them, and the rows so far.
-        """
-        is_row = inputs[:, self.form.channels :]
-        shown = [self.lstm_health(inputs[:, : self.form.channels]), is_row]
-        if self.architecture.oldest:
-            changes = shown[0] - self.lstm_health(self.youth(inputs))
-            shown += [changes * is_row, is_row.cumsum(-1) / AGE_UNIT]
-        return torch.cat(shown, dim=1)
+        shown = torch.cat([self.health(of_sensors).flatten(1), statistics[:, -1:]], dim=-1)
+        return [member(shown) for member in self.members]
 
     def youth(self, inputs: Tensor) -> Tensor:
         """Each sensor's mean over the window's oldest rows, `[batch, sensors, 1]`."""
@@ -353,7 +276,7 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
         return sums[:, : self.form.channels] / sums[:, self.form.channels :]
 
     def statistics(self, inputs: Tensor) -> Tensor:
-        """What the perceptron is shown: `[batch, sensors * (2 * widths + 1) + 1]`.
+        """What a perceptron is shown: `[batch, sensors * (2 * widths + 1) + 1]`.
 
         Each sensor's mean over each of the widths, then its change over each of them, and its mean over the oldest
         rows; at last the rows so far. The change is the least-squares slope times the width; where rows are missing it

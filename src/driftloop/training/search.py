@@ -19,7 +19,7 @@ from driftloop.training.train import LEARNING_ROLES, Progress, TrainConfig, trai
 
 FOLDED_ROLES = ("train", "early_stop")
 """Engines that take turns; the others of LEARNING_ROLES set the intervals, which no trial is judged by."""
-STEPS = (300, 1000)
+STEPS = (300, 2000)
 
 Report = Callable[[int, float], None]
 """Takes the number of an evaluation, the same for all trials, and the early-stop RMSE there; may end the trial."""
@@ -49,22 +49,14 @@ class _Folded(Run):
         return self.assigned
 
 
-def suggest(trial: Trial, *, seed: int, steps: int | None) -> TrainConfig:
-    """One configuration of the search space; with `steps`, all trials take that many."""
-    kernel, stride = (int(size) for size in trial.suggest_categorical("convolution", ["2/2", "4/4", "5/5"]).split("/"))
-    layers = trial.suggest_int("layers", 1, 2)
-    start = TrainConfig()
+def suggest(trial: Trial, start: TrainConfig, *, seed: int, steps: int | None) -> TrainConfig:
+    """One configuration of the search space around `start`; with `steps`, all trials take that many."""
     architecture = replace(
         start.architecture,
-        # A multiple of every stride, so that the convolution ends on the newest row.
-        window=trial.suggest_int("window", 40, 140, step=20),
-        kernel=kernel,
-        conv_stride=stride,
-        channels=trial.suggest_int("channels", 16, 64, step=16),
-        hidden=trial.suggest_int("hidden", 32, 96, step=16),
-        layers=layers,
-        oldest=trial.suggest_int("oldest", 0, 20, step=10),
-        dropout=trial.suggest_float("dropout", 0.0, 0.3),
+        window=trial.suggest_int("window", 64, 256, step=64),
+        oldest=trial.suggest_int("oldest", 10, 50, step=10),
+        health=trial.suggest_categorical("health", [0, 4, 8, 12]),
+        perceptron=trial.suggest_categorical("perceptron", [64, 128, 256]),
     )
     return replace(
         start,
@@ -72,8 +64,8 @@ def suggest(trial: Trial, *, seed: int, steps: int | None) -> TrainConfig:
         architecture=architecture,
         batch=trial.suggest_categorical("batch", [128, 256, 512]),
         steps=steps or trial.suggest_int("steps", *STEPS, step=100),
-        lr=trial.suggest_float("lr", 1e-3, 1e-2, log=True),
-        weight_decay=trial.suggest_float("weight_decay", 1e-4, 1e-1, log=True),
+        lr=trial.suggest_float("lr", 2e-3, 3e-2, log=True),
+        weight_decay=trial.suggest_float("weight_decay", 1e-2, 1.0, log=True),
         quantile_weight=trial.suggest_float("quantile_weight", 0.1, 1.0, log=True),
         averaging=trial.suggest_float("averaging", 0.95, 0.995),
     )

@@ -152,7 +152,7 @@ def work(
     parts = search.folds(learn, budget.folds)
 
     def objective(trial: optuna.Trial) -> float:
-        config = search.suggest(trial, seed=budget.seed, steps=budget.steps)
+        config = search.suggest(trial, configuration.default(schema), seed=budget.seed, steps=budget.steps)
         trial.set_user_attr(_TRIAL_CONFIG, configuration.as_json(config))
         with _recorded(trial, config, study.study_name, runs) as run_id:
 

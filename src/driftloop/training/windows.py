@@ -31,7 +31,7 @@ class Windows:
                     is_there = torch.arange(len(rows)) >= len(padding)
                     inputs.append(network.filled(rows, is_there)[0].T)
                 else:
-                    inputs.append(network.for_lstm(rows, *network.normalise(rows)).T)
+                    inputs.append(network.for_weights(rows, *network.normalise(rows)).T)
             cycles = window_ends(len(run.rows), stride)
             ends.append(position + len(padding) + cycles)
             labels.append(capped(run.rul[cycles], network.form.cap))
@@ -65,11 +65,8 @@ class Windows:
 
 def estimates(network: RulNetwork, windows: Windows) -> NDArray[np.float64]:
     """RUL, lower and upper quantile of each window before clipping and conformal correction, cycles, `[n, 3]`."""
-    was_training = network.training
-    network.eval()
     with torch.no_grad():
         found = windows.each(network.estimate)
-    network.train(was_training)
     return np.asarray(found.numpy().astype(np.float64) * network.form.cap)
 
 

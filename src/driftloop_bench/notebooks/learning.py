@@ -37,7 +37,7 @@ _FOLLOW_S = 120.0
 
 
 def search(runs: Sequence[Run], base: TrainConfig, trials: int, say: Callable[[str], None] = print) -> Any:
-    """An Optuna study over learning rate, LSTM width and dropout: the least RMSE on the early-stop engines wins.
+    """An Optuna study over learning rate, width and weight decay: the least RMSE on the early-stop engines wins.
 
     Every trial is a full training with `base`'s seed and steps on `runs`. The test engines have no part in it.
     """
@@ -59,37 +59,37 @@ def search(runs: Sequence[Run], base: TrainConfig, trials: int, say: Callable[[s
 def suggested(trial: Any) -> dict[str, float | int]:
     """One point of the search space, by name."""
     return {
-        "lr": trial.suggest_float("lr", 5e-4, 1e-2, log=True),
-        "hidden": trial.suggest_categorical("hidden", [32, 64, 96]),
-        "dropout": trial.suggest_float("dropout", 0.0, 0.3),
+        "lr": trial.suggest_float("lr", 2e-3, 3e-2, log=True),
+        "perceptron": trial.suggest_categorical("perceptron", [64, 128, 256]),
+        "weight_decay": trial.suggest_float("weight_decay", 3e-2, 1.0, log=True),
     }
 
 
 def configuration(base: TrainConfig, point: dict[str, Any]) -> TrainConfig:
     """`base` with one point of the search space."""
-    architecture = replace(base.architecture, hidden=point["hidden"], dropout=point["dropout"])
-    return replace(base, architecture=architecture, lr=point["lr"])
+    architecture = replace(base.architecture, perceptron=point["perceptron"])
+    return replace(base, architecture=architecture, lr=point["lr"], weight_decay=point["weight_decay"])
 
 
 def trials_figure(study: Any, data_source: str) -> Figure:
-    """Every trial over the learning rate, coloured by the width of the LSTM; the best one is ringed."""
+    """Every trial over the learning rate, coloured by the width of the perceptron; the best one is ringed."""
     figure, axes = panels(1, 2, height=2.4, sharey=True, data_source=data_source)
     done = [trial for trial in study.trials if trial.value is not None]
     for axis, name, label in (
         (axes[0, 0], "lr", "learning rate"),
-        (axes[0, 1], "dropout", "dropout"),
+        (axes[0, 1], "weight_decay", "weight decay"),
     ):
-        for hidden, colour in ((32, ORANGE), (64, BLUE), (96, GREEN)):
-            mine = [trial for trial in done if trial.params["hidden"] == hidden]
+        for width, colour in ((64, ORANGE), (128, BLUE), (256, GREEN)):
+            mine = [trial for trial in done if trial.params["perceptron"] == width]
             axis.plot(
                 [trial.params[name] for trial in mine], [trial.value for trial in mine], "o", color=colour, ms=5,
-                label=f"{hidden} units",
+                label=f"{width} units",
             )  # fmt: skip
         axis.plot(study.best_params[name], study.best_value, "o", ms=11, mfc="none", mec="black")
         axis.set_xlabel(label)
-    axes[0, 0].set_xscale("log")
+        axis.set_xscale("log")
     axes[0, 0].set_ylabel("RMSE on early-stop\nengines (cycles)")
-    axes[0, 0].legend(title="LSTM")
+    axes[0, 0].legend(title="perceptron")
     return figure
 
 

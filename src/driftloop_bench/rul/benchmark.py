@@ -1,8 +1,8 @@
 """The RUL benchmark: its protocol, and the trainings that it needs.
 
 Protocol. A seed shuffles the training engines of each subset and sets a share aside for calibrating the intervals;
-on all others one LSTM and the gradient-boosting baseline are fitted, for a number of steps that was fixed
-beforehand. Both are asked once per test engine, after its last row; the LSTM as the exported ONNX graph, on raw
+on all others one network and the gradient-boosting baseline are fitted, for a number of steps that was fixed
+beforehand. Both are asked once per test engine, after its last row; the network as the exported ONNX graph, on raw
 rows. Nothing is ever chosen by what comes out: `CONFIG` and `BOOSTING` were found by cross-validation over training
 engines (docs/model-card.md).
 
@@ -47,30 +47,15 @@ from driftloop_bench.machine import processor
 if TYPE_CHECKING:
     from driftloop.settings import Settings
 
-CONFIG = TrainConfig(
-    architecture=Architecture(
-        window=256,
-        kernel=8,
-        conv_stride=8,
-        channels=48,
-        hidden=32,
-        dropout=0.0,
-        oldest=30,
-        health=8,
-        perceptron=256,
-    ),
-    steps=500,
-    perceptron_lr=2.0,
-    weight_decay=0.3,
-)
-"""The one configuration for all subsets; the loop's own, the LSTM alone on a shorter window, is `TrainConfig()`."""
+CONFIG = TrainConfig()
+"""The one configuration for all subsets, which the loop trains and serves."""
 BOOSTING = BoostingConfig()
 ROLLING = BoostingConfig(history=False)
-"""The usual baseline: rolling features alone. `BOOSTING` is shown what the LSTM is shown, and is the stricter one."""
+"""The usual baseline: rolling features alone. `BOOSTING` is shown what the network is shown, and is stricter."""
 CALIBRATE_SHARE = 0.12
 QUICK_ENGINES = 12
 QUICK_CONFIG = replace(
-    CONFIG, architecture=replace(CONFIG.architecture, window=64, channels=8, hidden=8), steps=150, batch=64, lr=0.01
+    CONFIG, architecture=replace(CONFIG.architecture, window=64, perceptron=16), steps=150, batch=64, lr=0.01
 )
 QUICK_BOOSTING = replace(BOOSTING, iterations=20, min_leaf=10)
 QUICK_ROLLING = replace(QUICK_BOOSTING, history=False)
@@ -241,7 +226,7 @@ def _measure(
     """Fit the models on a seed's split of these subsets and ask them about the test engines."""
     parts = split(fleets, seed)
     config = replace(plan.config, seed=seed)
-    tell(0, "LSTM")
+    tell(0, "network")
     began = time.process_time()
     trained = training.fit(
         parts.fit,
@@ -250,7 +235,7 @@ def _measure(
         SCHEMA,
         RUL_CAP,
         config,
-        lambda now: tell(now.step, f"LSTM, loss {now.loss:.4f}"),
+        lambda now: tell(now.step, f"network, loss {now.loss:.4f}"),
     )
     training_s = time.process_time() - began
     session = export.session(export.onnx_bytes(trained.network))

@@ -28,7 +28,7 @@ FOLDS = 3
 CUTS = 10
 """Cut-offs of each held-out engine; all are evenly likely from FIRST rows on."""
 MODELS = {
-    "lstm": "LSTM",
+    "network": "network",
     "boosting": "gradient boosting",
     "rolling": "gradient boosting on rolling features alone",
 }
@@ -87,7 +87,7 @@ def summarise(plan: Plan, data: Data, results: Sequence[SeedResult], *, count: i
             "rmse": {
                 model: {labels: _rmse(predictions, true, where) for labels, where in chosen.items()}
                 for model, predictions in (
-                    ("lstm", [one.rul for one in mine]),
+                    ("network", [one.rul for one in mine]),
                     ("boosting", [one.boosting for one in mine]),
                     ("rolling", [one.rolling for one in mine]),
                 )

@@ -40,7 +40,7 @@ def draw_predicted(results: Sequence[SeedResult], data_source: str, path: Path) 
 def draw_bands(summary: dict[str, Any], titles: Mapping[str, str], path: Path) -> None:
     """Draw RMSE by band of the true RUL, a panel for each subset; `titles` names the models for people."""
     names = [str(first) if first == last else f"{first} to {last}" for first, last in bands(RUL_CAP)]
-    colours = {"lstm": BLUE, "lstm_ensemble": BLUE, "boosting": ORANGE, "boosting_ensemble": ORANGE}
+    colours = {"network": BLUE, "network_ensemble": BLUE, "boosting": ORANGE, "boosting_ensemble": ORANGE}
     subsets = summary["subsets"]
     width = 0.3 + PANEL_IN * len(subsets)
     with picture(path, 1, len(subsets), height=2.8, width=width, sharey=True) as (figure, (axes,)):

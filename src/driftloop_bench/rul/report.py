@@ -33,8 +33,8 @@ LITERATURE = {
 """Published RMSE on capped labels, FD001 to FD004. STAR's replication over five seeds on FD001: 12.19."""
 
 MODELS = {
-    "lstm": "LSTM, one model",
-    "lstm_ensemble": "LSTM, ensemble",
+    "network": "network, one model",
+    "network_ensemble": "network, ensemble",
     "boosting": "gradient boosting, one model",
     "boosting_ensemble": "gradient boosting, ensemble",
     "rolling": "gradient boosting on rolling features alone, one model",
@@ -145,14 +145,14 @@ def _sections(summary: dict[str, Any]) -> list[tuple[str, list[str], list[list[s
     difference = [
         [name, *(_estimate(summary["subsets"][subset]["difference"][key]) for subset in subsets)]
         for key, name in (
-            ("one_model", "LSTM minus boosting, one model"),
+            ("one_model", "network minus boosting, one model"),
             ("ensemble", "the same, ensembles"),
-            ("rolling", "LSTM minus boosting on rolling features alone, one model"),
+            ("rolling", "network minus boosting on rolling features alone, one model"),
         )
     ]
     bracket = "mean ± standard deviation over seeds (95 % bootstrap interval over engines)"
     coverage = []
-    for key, name in (("lstm", "one model"), ("lstm_ensemble", "ensemble")):
+    for key, name in (("network", "one model"), ("network_ensemble", "ensemble")):
         for subset in [*subsets, "all"]:
             found = summary["intervals"][key][subset]
             coverage.append(
@@ -165,7 +165,7 @@ def _sections(summary: dict[str, Any]) -> list[tuple[str, list[str], list[list[s
                 ]
             )
     bands = []
-    for key, name in (("lstm", "one model"), ("lstm_ensemble", "ensemble")):
+    for key, name in (("network", "one model"), ("network_ensemble", "ensemble")):
         for band in summary["intervals"][key]["bands"]:
             bands.append(
                 [
@@ -218,9 +218,9 @@ def _of_subset(found: Sequence[SeedResult]) -> dict[str, Any]:
         content[label] = {model: _figures(predicted, true) for model, predicted in answers.items()}
     squares = {model: (predicted - capped(raw)) ** 2 for model, predicted in answers.items()}
     content["difference"] = {
-        "one_model": asdict(training_difference(squares["lstm"], squares["boosting"])),
-        "ensemble": asdict(training_difference(squares["lstm_ensemble"], squares["boosting_ensemble"])),
-        "rolling": asdict(training_difference(squares["lstm"], squares["rolling"])),
+        "one_model": asdict(training_difference(squares["network"], squares["boosting"])),
+        "ensemble": asdict(training_difference(squares["network_ensemble"], squares["boosting_ensemble"])),
+        "rolling": asdict(training_difference(squares["network"], squares["rolling"])),
     }
     content["bands"] = {
         model: [_band_rmse(square, capped(raw), band) for band in bands(RUL_CAP)] for model, square in squares.items()
@@ -231,7 +231,7 @@ def _of_subset(found: Sequence[SeedResult]) -> dict[str, Any]:
 def _answers(found: Sequence[SeedResult]) -> dict[str, Array]:
     """Predictions of every model, `[trainings, engines]`; an ensemble counts as one training."""
     answers: dict[str, Array] = {}
-    for model, name in (("lstm", "rul"), ("boosting", "boosting"), ("rolling", "rolling")):
+    for model, name in (("network", "rul"), ("boosting", "boosting"), ("rolling", "rolling")):
         answers[model] = np.array([getattr(one, name) for one in found])
         answers[f"{model}_ensemble"] = answers[model].mean(axis=0, keepdims=True)
     return answers
@@ -266,13 +266,13 @@ def _band_rmse(squares: Array, true: Array, band: tuple[int, int]) -> float | No
 def _intervals(results: Sequence[SeedResult]) -> dict[str, Any]:
     """Coverage of capped labels, its exact binomial test and the width: by subset, over all, by band of the label."""
     subsets = list(dict.fromkeys(result.subset for result in results))
-    ends: dict[str, dict[str, tuple[Array, Array, Array]]] = {"lstm": {}, "lstm_ensemble": {}}
+    ends: dict[str, dict[str, tuple[Array, Array, Array]]] = {"network": {}, "network_ensemble": {}}
     for subset in subsets:
         found = [result for result in results if result.subset == subset]
         lower, upper = np.array([one.lower for one in found]), np.array([one.upper for one in found])
         true = capped(found[0].true)
-        ends["lstm"][subset] = (lower, upper, true)
-        ends["lstm_ensemble"][subset] = (lower.mean(0, keepdims=True), upper.mean(0, keepdims=True), true)
+        ends["network"][subset] = (lower, upper, true)
+        ends["network_ensemble"][subset] = (lower.mean(0, keepdims=True), upper.mean(0, keepdims=True), true)
     content: dict[str, Any] = {"nominal": NOMINAL}
     for model, of_subset in ends.items():
         lower = np.concatenate([part[0] for part in of_subset.values()], axis=1)

@@ -133,23 +133,23 @@ def test_the_summary_agrees_with_figures_computed_by_hand(plan: Plan, data: Data
     for label, labels in (("capped", np.minimum(true, 125)), ("raw", true)):
         found = summary["subsets"]["FD002"][label]
         errors = [rmse(result.rul, labels) for result in mine]
-        assert found["lstm"]["rmse"]["of_seeds"] == pytest.approx(errors, abs=1e-4)
-        assert found["lstm"]["rmse"]["value"] == pytest.approx(np.mean(errors), abs=1e-4)
-        assert found["lstm"]["rmse"]["sd"] == pytest.approx(np.std(errors, ddof=1), abs=1e-4)
+        assert found["network"]["rmse"]["of_seeds"] == pytest.approx(errors, abs=1e-4)
+        assert found["network"]["rmse"]["value"] == pytest.approx(np.mean(errors), abs=1e-4)
+        assert found["network"]["rmse"]["sd"] == pytest.approx(np.std(errors, ddof=1), abs=1e-4)
         mean = (mine[0].rul + mine[1].rul) / 2
-        assert found["lstm_ensemble"]["rmse"]["value"] == pytest.approx(rmse(mean, labels), abs=1e-4)
+        assert found["network_ensemble"]["rmse"]["value"] == pytest.approx(rmse(mean, labels), abs=1e-4)
         scores = [phm08_score(result.boosting, labels) for result in mine]
         assert found["boosting"]["score"]["value"] == pytest.approx(np.mean(scores), abs=1e-3)
         assert found["boosting"]["score_per_engine"]["value"] == pytest.approx(np.mean(scores) / len(true), abs=1e-4)
-        low, high = found["lstm"]["rmse"]["interval"]
-        assert low < found["lstm"]["rmse"]["value"] < high
+        low, high = found["network"]["rmse"]["interval"]
+        assert low < found["network"]["rmse"]["value"] < high
 
 
 def test_coverage_width_and_bands_are_counted_as_by_hand() -> None:
     true = np.array([10.0, 20.0, 60.0, 125.0, 190.0])
     lower, upper = true * 0 + [5.0, 21.0, 60.0, 100.0, 100.0], true * 0 + [15.0, 30.0, 70.0, 125.0, 125.0]
     one = SeedResult(0, "FD001", true, lower, upper, true, true, true, {})
-    found = benchmark_report._intervals([one])["lstm"]
+    found = benchmark_report._intervals([one])["network"]
     assert found["FD001"]["coverage"] == 0.8
     assert found["FD001"]["width"] == pytest.approx((10 + 9 + 10 + 25 + 25) / 5)
     # Exact two-sided binomial test of 4 in 5 at 0.9: P(at most 4) = 1 - 0.9**5, both tails' outcomes not likelier.
@@ -207,7 +207,7 @@ def test_the_command_writes_what_a_referee_needs(
     assert {"torch", "numpy", "scikit-learn"} <= set(summary["environment"]["packages"])
     assert summary["environment"]["cpu"]
     assert summary["cost"]["inference_us"]["mean"] > 0
-    assert "| LSTM, ensemble |" in (tmp_path / "out/rul.md").read_text()
+    assert "| network, ensemble |" in (tmp_path / "out/rul.md").read_text()
     predictions = json.loads((tmp_path / "out/rul-predictions.json").read_text())
     assert [len(one["rul"]) for one in predictions] == [benchmark.QUICK_ENGINES] * 2
     for name in ("rul-predicted.png", "rul-error-by-band.png"):

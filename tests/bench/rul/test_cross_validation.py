@@ -55,10 +55,10 @@ def test_figures_are_counted_as_by_hand(plan: Plan, data: Data) -> None:
     )
     single = replace(plan, seeds=(0,))
     found = cross_validation.summarise(single, data, [one, two])
-    assert found["subsets"]["FD001"]["rmse"]["lstm"]["all"]["value"] == pytest.approx(
+    assert found["subsets"]["FD001"]["rmse"]["network"]["all"]["value"] == pytest.approx(
         rmse(true + 3, np.minimum(true, 125)), abs=1e-4
     )
-    assert found["subsets"]["FD001"]["rmse"]["lstm"]["below_cap"]["value"] == 3.0
+    assert found["subsets"]["FD001"]["rmse"]["network"]["below_cap"]["value"] == 3.0
     assert found["subsets"]["FD002"]["rmse"]["boosting"]["below_cap"]["value"] == 0.0
     assert found["subsets"]["FD001"]["coverage"] == 0.5
     bands = {(band["from"], band["to"]): band["coverage"] for band in found["intervals"]["bands"]}
@@ -71,7 +71,7 @@ def test_the_command_compares_a_changed_configuration(
     monkeypatch.setenv("DRIFTLOOP_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setattr(benchmark, "QUICK_CONFIG", SMALL)
     changes = tmp_path / "changes.json"
-    changes.write_text('{"lr": 0.002, "architecture": {"hidden": 4}}')
+    changes.write_text('{"lr": 0.002, "architecture": {"perceptron": 4}}')
     arguments = ["benchmark", "rul", "--quick", "--seeds", "1", "--subsets", "FD003", "--config", str(changes)]
     assert cli.main([*arguments, "--output", str(tmp_path / "no")]) != 0
     assert "not for trying configurations" in capsys.readouterr().err
@@ -82,11 +82,11 @@ def test_the_command_compares_a_changed_configuration(
     summary = json.loads(capsys.readouterr().out)
     assert summary == json.loads((tmp_path / "out/rul-cross-validation.json").read_text())
     assert summary["config"]["lr"] == 0.002
-    assert (summary["config"]["architecture"]["hidden"], summary["config"]["architecture"]["window"]) == (4, 64)
+    assert (summary["config"]["architecture"]["perceptron"], summary["config"]["architecture"]["window"]) == (4, 64)
     content = summary["subsets"]["FD003"]
     assert content["engines"] == benchmark.QUICK_ENGINES
     assert content["cut_offs"] == benchmark.QUICK_ENGINES * cross_validation.CUTS
-    assert content["rmse"]["lstm"]["all"]["value"] > 0
+    assert content["rmse"]["network"]["all"]["value"] > 0
     assert summary["folds"] == cross_validation.FOLDS
     more = [*arguments, "--cross-validate", "--folds", "2", "--output", str(tmp_path / "out")]
     assert cli.main(more) == 0
