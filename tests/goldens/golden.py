@@ -75,12 +75,6 @@ def loop_bundle() -> dict[str, Any]:
     }
 
 
-def benchmark_model() -> dict[str, Any]:
-    """The files of the benchmark's network."""
-    with _folder() as folder:
-        return _model(subject.benchmark_model(folder))
-
-
 def server_answers() -> list[dict[str, Any]]:
     """What the prediction server answers."""
     return _served()[0]
@@ -128,7 +122,6 @@ def retrainer_openapi() -> dict[str, Any]:
 GOLDENS: dict[str, Callable[[], Any]] = {
     "archive_object": archive_object,
     "loop_bundle": loop_bundle,
-    "benchmark_model": benchmark_model,
     "server_answers": server_answers,
     "server_metrics": server_metrics,
     "server_log": server_log,

@@ -6,7 +6,6 @@ When modules move, only this file follows.
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +22,9 @@ from driftloop.loop.judge import concept
 from driftloop.model.regimes import Regimes
 from driftloop.serving.app import create_app
 from driftloop.settings import Settings
-from driftloop.training import export
 from driftloop.training.build import build_bundle, extended_manifest, first_manifest
 from driftloop.training.network import Form, RulNetwork
-from driftloop.training.train import TrainConfig, Trained, checkpoint_arrays
-from driftloop_bench.rul.benchmark import CONFIG
+from driftloop.training.train import TrainConfig, Trained
 from loop.fakes import FakeBackend, FakeRegistry
 
 from . import material
@@ -64,15 +61,6 @@ def loop_bundle(folder: Path) -> Path:
     return build_bundle(
         trained, first + second, manifest, folder, [0.25, 0.75], data_source="simulated", created=CREATED
     )
-
-
-def benchmark_model(folder: Path) -> Path:
-    """`model.onnx` of the benchmark's network, which has a perceptron and looks at 256 rows."""
-    folder.mkdir(parents=True, exist_ok=True)
-    network = _network(replace(CONFIG, seed=9))
-    export.export(network, material.engine("near", 300, material.SEA_LEVEL), folder)
-    np.savez(folder / "checkpoint.npz", **checkpoint_arrays(network))
-    return folder
 
 
 def _network(config: TrainConfig) -> RulNetwork:
