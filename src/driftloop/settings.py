@@ -37,6 +37,9 @@ class Settings(BaseSettings):
     archive: str = Field("", description="archive of completed runs: a folder, or s3://bucket/prefix")
     mlflow_url: str = Field("http://127.0.0.1:5500", description="the model registry")
     server_url: str = Field("http://127.0.0.1:8500", description="the prediction server")
+    replicas_url: str = Field(
+        "", description="address whose name stands for every replica of the server; empty: that of the server"
+    )
     retrainer_url: str = Field("http://127.0.0.1:8600", description="the service that retrains")
     prometheus_url: str = Field("", description="read traffic from Prometheus; empty: scrape the server")
     alertmanager_url: str = Field("", description="send alerts through Alertmanager; empty: to the retrainer")
@@ -62,6 +65,9 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(8 * 2**20, gt=0, description="largest body of POST /predict")
     inference_log_bytes: int = Field(32 * 2**20, gt=0, description="size at which the inference log is rotated")
     inference_log_files: int = Field(3, gt=0, description="rotated inference logs that are kept")
+    ring_units: int = Field(256, gt=0, description="units of which the server remembers the newest window")
+    ring_rows: int = Field(256, gt=0, description="newest rows of such a window")
+    ring_bytes: int = Field(32 * 2**20, gt=0, description="most memory of all such windows together")
 
     # Drift.
     watch_interval_s: float = Field(1.0, gt=0, description="pause between two verdicts")
@@ -98,7 +104,14 @@ class Settings(BaseSettings):
         return str(path.absolute()) if fleet not in fleets.BUILTIN and path.exists() else fleet
 
     @field_validator(
-        "mlflow_url", "server_url", "retrainer_url", "prometheus_url", "alertmanager_url", "pushgateway_url", "kfp_url"
+        "mlflow_url",
+        "server_url",
+        "replicas_url",
+        "retrainer_url",
+        "prometheus_url",
+        "alertmanager_url",
+        "pushgateway_url",
+        "kfp_url",
     )
     @classmethod
     def _no_slash_at_the_end(cls, url: str) -> str:

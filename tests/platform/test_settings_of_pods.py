@@ -22,6 +22,7 @@ DEFAULT = {
     "study_grace_s", "follow_interval_s", "max_batch", "max_cycles", "max_body_bytes", "inference_log_bytes",
     "inference_log_files", "watch_interval_s", "watch_window", "min_new_engines", "old_tolerance", "cool_down_s",
     "recovery_timeout_s", "supersede_pause_s", "step_timeout_s", "keep_versions", "keep_events", "max_archive_bytes",
+    "ring_units", "ring_rows", "ring_bytes",
     # The data of C-MAPSS, of which no pod reads more than what is archived.
     "cmapss_dir", "raw_dir", "cmapss_url", "simulator_seed", "simulator_engines",
 }  # fmt: skip
@@ -37,6 +38,13 @@ NOT_ASKED = {
         "drift-report": "reads the inference log",
         "baseline-mirror": "asks the registry alone",
         "driftloop-tuner-rul": "tries no version out",
+    },
+    "replicas_url": {
+        "driftloop-server": "is one",
+        "driftloop-watch": "reads counters",
+        "drift-report": "reads the inference log",
+        "baseline-mirror": "asks the registry alone",
+        "driftloop-tuner-rul": "gives no first aid",
     },
     "retrainer_url": {
         "driftloop-server": "tells nobody",
@@ -55,7 +63,6 @@ NOT_ASKED = {
     "study_database": dict.fromkeys(OURS - {"driftloop-tuner-rul"}, "only workers of a study use it"),
     "pushgateway_url": dict.fromkeys(OURS - {"drift-report"}, "only the report pushes figures"),
     "token_file": {
-        "driftloop-server": "changes nothing",
         "drift-report": "changes nothing",
         "baseline-mirror": "changes nothing that asks for it",
         "driftloop-tuner-rul": "changes nothing",

@@ -12,6 +12,7 @@ from driftloop.serving.engine import Engine, Outputs, Slot
 from driftloop.serving.inference_log import InferenceLog
 from driftloop.serving.metrics import Metrics
 from driftloop.serving.requests import Prediction, UnitPrediction, Window
+from driftloop.serving.ring import Ring
 
 MOST_MISSING = 0.3
 """Share of a window's values; beyond it an answer says nothing: its interval is the whole range."""
@@ -27,10 +28,10 @@ class Answered(NamedTuple):
 
 
 class Answerer:
-    """Answers batches with the engine that is in the slot when they begin, counts and logs them."""
+    """Answers batches with the engine that is in the slot when they begin, counts, logs and remembers them."""
 
-    def __init__(self, slot: Slot, metrics: Metrics, log: InferenceLog) -> None:
-        self._slot, self._metrics, self._log = slot, metrics, log
+    def __init__(self, slot: Slot, metrics: Metrics, log: InferenceLog, ring: Ring) -> None:
+        self._slot, self._metrics, self._log, self._ring = slot, metrics, log, ring
 
     def __call__(self, windows: Sequence[Window]) -> list[Prediction]:
         """One prediction per window, all from one model version; every window has a `request_id`."""
@@ -39,6 +40,7 @@ class Answerer:
         predictions = _predictions(engine, windows, outputs)
         self._metrics.predicted(engine, outputs)
         self._log.put(engine.version, windows, predictions, outputs.newest)
+        self._ring.put(windows)
         return predictions
 
 

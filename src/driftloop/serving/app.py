@@ -23,6 +23,7 @@ from driftloop.serving.engine import MOST_AT_ONCE, Slot, StubEngine
 from driftloop.serving.follow import Follower
 from driftloop.serving.inference_log import InferenceLog
 from driftloop.serving.requests import Form, Limits
+from driftloop.serving.ring import Ring
 from driftloop.serving.routes import VERSION_KEY, Health, ModelInfo, Parts, Readiness, refusal, router
 from driftloop.settings import Settings, load
 
@@ -54,13 +55,14 @@ def create_app(settings: Settings | None = None, source: Source | None = None) -
         dropped=counted.log_dropped,
         failed=counted.log_failed,
     )
-    answerer = Answerer(slot, counted, inference_log)
+    ring = Ring(units=settings.ring_units, rows=settings.ring_rows, most_bytes=settings.ring_bytes)
+    answerer = Answerer(slot, counted, inference_log, ring)
     limits = Limits(settings.max_batch, settings.max_cycles, settings.max_body_bytes)
     source = source or Registry(settings.mlflow_url, settings.model)
     bundles = settings.state_dir / "serving" / "bundles"
     follower = Follower(source, slot, counted, bundles, settings.follow_interval_s, schema)
     batcher = Batcher(answerer, most_at_once=MOST_AT_ONCE, most_waiting=MOST_WAITING)
-    parts = Parts(slot, batcher, counted, limits, follower)
+    parts = Parts(slot, batcher, counted, limits, follower, ring, settings.token)
 
     @asynccontextmanager
     async def running(_: FastAPI) -> AsyncIterator[None]:
@@ -68,6 +70,7 @@ def create_app(settings: Settings | None = None, source: Source | None = None) -
         sys.setswitchinterval(_TURN_S)
         counted.start()
         inference_log.start()
+        ring.start()
         parts.batcher.start()
         await run_in_threadpool(follower.start, START_PATIENCE_S)
         # What is there now stays. Each search for garbage among it stopped every request for some 60 ms, at 4,000
@@ -80,6 +83,7 @@ def create_app(settings: Settings | None = None, source: Source | None = None) -
         await run_in_threadpool(follower.stop)
         await parts.batcher.stop()
         await run_in_threadpool(inference_log.stop)
+        await run_in_threadpool(ring.stop)
         await run_in_threadpool(counted.stop)
         sys.setswitchinterval(turn_s)
 

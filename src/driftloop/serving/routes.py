@@ -1,5 +1,6 @@
 """The routes: predictions, and what a platform asks of a server."""
 
+import hmac
 import logging
 import os
 import zlib
@@ -18,18 +19,22 @@ from driftloop import exposition
 from driftloop.fleet.schema import Schema
 from driftloop.model.bundle import Metadata
 from driftloop.model.follower import RefusedVersion
+from driftloop.protocol import windows as sent_windows
 from driftloop.protocol.problems import Problem, Refusal, RequestRefused
 from driftloop.serving import metrics, openapi
 from driftloop.serving.batching import Batcher, Overloaded
 from driftloop.serving.engine import Slot
 from driftloop.serving.follow import Follower
 from driftloop.serving.requests import BatchAnswer, Limits, Prediction, Window
+from driftloop.serving.ring import Ring
 
 log = logging.getLogger(__name__)
 
 VERSION_KEY = "driftloop.model_version"
 """Where a request's scope keeps the version that answered it."""
 _LONG_BODY = 64 * 1024
+_WINDOWS_A_PAGE = 64
+"""Of 256 rows of 24 columns 1.5 MiB."""
 _MOST_PARTS = 16
 """Streams that one gzip body may be made of: each is looked for in all that follows."""
 _encode = msgspec.json.Encoder().encode
@@ -44,6 +49,9 @@ class Parts:
     metrics: metrics.Metrics
     limits: Limits
     follower: Follower
+    ring: Ring
+    token: str
+    """Of who may read the ring; empty: nobody."""
 
 
 class Health(msgspec.Struct):
@@ -209,6 +217,21 @@ async def model(request: Request) -> Response:
             refused=_refused(parts),
         )
     )
+
+
+@router.get(sent_windows.PATH, include_in_schema=False)
+async def windows_(request: Request) -> Response:
+    """The newest whole window of each unit that this process remembers, a page at a time, for who has the token."""
+    parts: Parts = request.app.state.parts
+    if not parts.token:
+        return refusal(403, [Problem("server", "has no token, so nobody may read windows; set DRIFTLOOP_TOKEN_FILE")])
+    given = request.headers.get("authorization", "").encode()
+    if not hmac.compare_digest(given, f"Bearer {parts.token}".encode()):
+        return refusal(401, [Problem("Authorization", "must be `Bearer ` and the platform's token")])
+    found, after = await run_in_threadpool(parts.ring.windows, request.query_params.get("after", ""), _WINDOWS_A_PAGE)
+    schema = parts.slot.engine.reader.form.schema
+    page = sent_windows.Page(schema.digest, schema.n_columns, [sent_windows.sent(one) for one in found], after)
+    return Response(sent_windows.encode(page), media_type=sent_windows.CONTENT_TYPE)
 
 
 @router.get("/docs", include_in_schema=False)
