@@ -3,8 +3,10 @@
 import gzip
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from decimal import Decimal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -14,6 +16,9 @@ from hypothesis import strategies as st
 from driftloop.errors import DriftloopError
 from driftloop.fleet import fleet_file, guess, suspicion, tables
 from driftloop.fleet.tables import Reading
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 HEADER = ("unit", "hour", "pressure", "flow")
 UNITS = ("a1", "b2", "c3")
@@ -281,6 +286,79 @@ def test_two_ways_to_write_a_day_are_told(forms: tuple[str, str], said: str, tmp
 def test_a_time_that_is_far_off_is_told_where_it_is(hour: str, tmp_path: Path) -> None:
     problems = [str(finding) for finding in read(tmp_path, lines(21, f"a1,{hour},1,1")).findings.problems]
     assert any("data.csv:21" in problem and "too many steps" in problem for problem in problems), problems
+
+
+# Parquet
+
+
+def frame() -> "pd.DataFrame":
+    """The same table as pandas has it."""
+    import pandas as pd
+
+    unit, hour, pressure, flow = zip(*cells(), strict=True)
+    numbers = {"hour": map(int, hour), "pressure": map(float, pressure), "flow": map(float, flow)}
+    return pd.DataFrame({"unit": unit, **{name: list(column) for name, column in numbers.items()}})
+
+
+KINDS: dict[str, Callable[["pd.DataFrame"], "pd.DataFrame"]] = {
+    "plain": lambda it: it,
+    "categories": lambda it: it.astype({"unit": "category", "flow": "category"}),
+    "an index": lambda it: it.set_index("hour"),
+    "two indices": lambda it: it.set_index(["unit", "hour"]),
+    "nullable numbers": lambda it: it.astype({"hour": "Int64", "flow": "Float64"}),
+    "texts": lambda it: it.astype({"flow": str}),
+    "texts with a comma": lambda it: it.assign(flow=[str(value).replace(".", ",") for value in it.flow]),
+    "decimals": lambda it: it.assign(flow=[Decimal(f"{value:.3f}") for value in it.flow]),
+    "further columns": lambda it: it.assign(list=[[1.0, 2.0]] * len(it), bytes=[b"\xff"] * len(it)),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_parquet_file_says_the_same_however_its_columns_are_kept(kind: str, tmp_path: Path) -> None:
+    KINDS[kind](frame()).to_parquet(tmp_path / "data.parquet")
+    assert values(tables.examine([tmp_path / "data.parquet"], SCHEMA)) == PLAIN
+
+
+@pytest.mark.parametrize("zone", [None, "Europe/Berlin"])
+def test_a_parquet_file_indexed_by_time_is_read(zone: str | None, tmp_path: Path) -> None:
+    import pandas as pd
+
+    table = frame()
+    table["hour"] = (pd.Timestamp("2024-03-01") + pd.to_timedelta(table.hour, "D")).dt.tz_localize(zone)
+    table.set_index("hour").to_parquet(tmp_path / "data.parquet")
+    assert values(tables.examine([tmp_path / "data.parquet"], DAYS)) == PLAIN
+    assert guess.guess([tmp_path / "data.parquet"]).schema.time.every == "1d"
+
+
+def test_what_is_wrong_in_a_parquet_file_is_told_with_its_row(tmp_path: Path) -> None:
+    file = tmp_path / "data.parquet"
+    table = frame().astype({"hour": "Int64"})
+    table.loc[5, "unit"], table.loc[7, "hour"] = None, None
+    table.to_parquet(file)
+    problems = [str(finding) for finding in tables.examine([file], SCHEMA).findings.problems]
+    assert any("row 6: unit is empty" in problem for problem in problems), problems
+    assert any("row 8: hour is missing" in problem for problem in problems), problems
+    frame().assign(flow=[[1.0]] * len(frame())).to_parquet(file)
+    with pytest.raises(DriftloopError, match="holds list<"):
+        tables.read([file], SCHEMA)
+    frame()[:0].to_parquet(file)
+    with pytest.raises(DriftloopError, match="there are no rows"):
+        tables.read([file], SCHEMA)
+
+
+def test_text_in_a_parquet_file_that_may_be_thousands_is_refused_and_not_guessed(tmp_path: Path) -> None:
+    file = tmp_path / "data.parquet"
+    frame().assign(flow=[f"{value:.3f}".replace(".", ",") for value in frame().flow]).to_parquet(file)
+    with pytest.raises(DriftloopError, match=r"can be 5\.\d{3} or 5\d{3}"):
+        tables.read([file], SCHEMA)
+
+
+def test_infinite_numbers_in_a_parquet_file_are_missing(tmp_path: Path) -> None:
+    file = tmp_path / "data.parquet"
+    frame().assign(other=np.inf, flow=np.where(np.arange(63) % 9, frame().flow, np.inf)).to_parquet(file)
+    found = guess.guess([file])
+    assert found.left_out["other"] == "is empty"
+    assert sum(int(np.isnan(unit.run.rows).sum()) for unit in found.reading.units) == 7
 
 
 # Whatever the bytes are: an answer or an error of our own, and nothing else.

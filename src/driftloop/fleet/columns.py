@@ -185,7 +185,8 @@ def unit_names(found: Cells) -> list[str]:
     """Names of units; a whole number is one name, however it is written."""
     if isinstance(found, np.ndarray):
         return [
-            "" if np.isnan(value) else f"{value:.0f}" if value == int(value) else repr(float(value)) for value in found
+            "" if not np.isfinite(value) else f"{value:.0f}" if value == int(value) else repr(float(value))
+            for value in found
         ]
     return [_whole(repaired(cell).strip()) for cell in found]
 

@@ -188,9 +188,7 @@ def _columns(sheets: Sequence[Sheet], most: int) -> tuple[list[Column], NDArray[
 
 def _texts(found: Sequence[str] | NDArray[np.float64], sheet: Sheet) -> list[str]:
     if isinstance(found, np.ndarray):
-        return [
-            "" if np.isnan(value) else f"{value:.0f}" if value == int(value) else repr(float(value)) for value in found
-        ]
+        return unit_names(found)
     if sheet.decimal == ".":
         return [repaired(cell) for cell in found]
     return [_pointed(repaired(cell)) for cell in found]

@@ -34,6 +34,25 @@ def chunks(
         raise DataError(f"is damaged: {error}", where=f"{path}: row {row}", remedy="copy or write it again") from None
 
 
+def texts(path: Path, size: int) -> list[str]:
+    """The cells of all columns of text in the first `size` rows, in which numbers may be written."""
+    from pyarrow import ArrowException, types
+
+    file = _open(path)
+    named = [
+        field.name
+        for field in file.schema_arrow
+        if types.is_string(kind := field.type.value_type if types.is_dictionary(field.type) else field.type)
+        or types.is_large_string(kind)
+    ]
+    try:
+        batch = next(file.iter_batches(batch_size=size, columns=named), None) if named else None
+    except (ArrowException, OSError) as error:
+        raise DataError(f"is damaged: {error}", where=str(path), remedy="copy or write it again") from None
+    found = [] if batch is None else [cell for column in batch.columns for cell in column.to_pylist()]
+    return [cell for cell in found if cell is not None]
+
+
 def _open(path: Path) -> Any:
     try:
         from pyarrow import ArrowException

@@ -116,7 +116,10 @@ def open_sheet(path: Path, assumed: Sequence[str] = ()) -> Sheet:
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
     if head[:4] == b"PAR1":
-        return Sheet(path, parquet.headers(path), parquet=True)
+        # No delimiter tells how numbers in text are written.
+        decimal = decimal_of(parquet.texts(path, CHUNK), "", str(path))
+        notes = ("numbers in text have a decimal comma",) if decimal == "," else ()
+        return Sheet(path, parquet.headers(path), parquet=True, decimal=decimal, notes=notes)
     for magic, what, remedy in _MAGIC:
         if head.startswith(magic):
             raise NoTable(what, where=str(path), remedy=remedy)
