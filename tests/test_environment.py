@@ -100,3 +100,17 @@ def test_without_a_proxy_nothing_is_said_about_proxies() -> None:
 )
 def test_a_store_on_this_machine_is_known_by_its_address(url: str, expected: bool) -> None:
     assert environment.is_here(url) is expected
+
+
+def test_a_small_fleet_needs_as_few_new_units_in_the_processes_of_a_platform_as_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    least = "train = 4\nearly_stop = 0\ncalibrate = 2\ngate = 1\nlive = 2\n"
+    (tmp_path / "fleet.toml").write_text(f'name = "pumps"\n[least]\n{least}[[sensors]]\nname = "pressure"\n')
+    parent = settings.load(fleet=str(tmp_path / "fleet.toml"), state_dir=tmp_path)
+    for name, value in environment.variables(parent).items():
+        monkeypatch.setenv(name, value)
+    assert settings.load().new_units == parent.new_units == 9
+    monkeypatch.setenv("DRIFTLOOP_MIN_NEW_ENGINES", "12")
+    assert settings.load().new_units == 12
+    assert settings.load(fleet="cmapss", min_new_engines=None).new_units == 20

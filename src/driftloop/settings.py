@@ -77,7 +77,11 @@ class Settings(BaseSettings):
     enable_retraining: bool = Field(
         True, validation_alias="ENABLE_RETRAINING", description="false: the loop stops at the alert"
     )
-    min_new_engines: int = Field(20, gt=0, description="new completed runs that a retraining needs")
+    min_new_engines: int | None = Field(
+        None,
+        gt=0,
+        description="new completed runs that a retraining needs; unset: 20 for cmapss, else the fleet's least numbers",
+    )
     supersede_pause_s: float = Field(
         60.0, ge=0, description="time to look at what is about to happen before a concept drift supersedes all labels"
     )
@@ -143,12 +147,12 @@ class Settings(BaseSettings):
 
     @property
     def new_units(self) -> int:
-        """New completed runs that a retraining needs: `min_new_engines`, or, where that is not set and the fleet is not
-        C-MAPSS, the sum of the fleet's least numbers.
+        """New completed runs that a retraining needs: `min_new_engines`, or, where that is not set, 20 for C-MAPSS and
+        the sum of the fleet's least numbers for any other.
         """
-        if "min_new_engines" in self.model_fields_set or self.schema.name == "cmapss":
+        if self.min_new_engines is not None:
             return self.min_new_engines
-        return sum(self.schema.least.values())
+        return 20 if self.schema.name == "cmapss" else sum(self.schema.least.values())
 
     @cached_property
     def token(self) -> str:

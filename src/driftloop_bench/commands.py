@@ -176,6 +176,46 @@ def fleet(
         console.print(f"network minus boosting over {seeds} seeds: {told}")
 
 
+@app.command()
+def parts(
+    fleet_file: Annotated[str, typer.Argument(metavar="FLEET", help="Fleet file, or the folder that has one.")],
+    data: Annotated[list[Path], typer.Argument(metavar="DATA...", help="Files or folders with the fleet's runs.")],
+    groups: Annotated[str, typer.Option(metavar="FILE:COLUMN", help="Table of units, its column with parts.")],
+    healthy: Annotated[str, typer.Option(help="Part of the fleet that the champion knows.")],
+    changed: Annotated[list[str], typer.Option(help="Part that takes over; again for more.")],
+    hide_settings: Annotated[bool, typer.Option("--hide-settings", help="Leave the settings out.")] = False,
+    splits: Annotated[int, typer.Option(min=1, help="Dealings of units, each with a champion of its own.")] = 3,
+    requests: Annotated[int, typer.Option(min=1000, help="Healthy requests in all.")] = 300_000,
+    state: Annotated[Path, typer.Option(help="Folder where champions are kept.")] = Path("data/benchmark/parts"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """False alarms of the drift watch on a part of any fleet, and how soon it names a change to another part."""
+    from driftloop_bench.drift import parts as drift_parts
+    from driftloop_bench.experiment.source import Source, part
+
+    configured, source = settings.from_environment(fleet=fleet_file), Source(tuple(data), groups)
+    runs = {name: part(name, source, configured).runs for name in (healthy, *changed)}
+    schema = configured.schema
+    if hide_settings:
+        bare = {name: drift_parts.hidden(found, schema) for name, found in runs.items()}
+        runs, schema = {name: found for name, (found, _) in bare.items()}, bare[healthy][1]
+    errors = Console(stderr=True)
+    measured = drift_parts.measure(healthy, runs, schema, state, splits=splits, healthy=requests, tell=errors.print)
+    if as_json:
+        typer.echo(json.dumps(measured))
+        return
+    console, calm = Console(highlight=False), measured["healthy"]
+    console.print(
+        f"{calm['requests']} healthy requests: {calm['alarms']} alarms, at most one in {1 / calm['rate_upper_95']:.0f} "
+        f"(95 %); claimed is at most one in {1 / calm['claimed_rate']:.0f}"
+    )
+    for name, said in measured["changes"].items():
+        console.print(
+            f"{healthy} to {name}: {said['found']} of {said['streams']} found, median {said['median']}, "
+            f"90 % within {said['90_percent']} requests; {said['kinds']}; blamed {said['blamed']}"
+        )
+
+
 def demo(
     kind: Annotated[str, typer.Option(help="What changes at T0: fleet, bias, stuck or none.")] = "fleet",
     subset: Annotated[str, typer.Option(help="Part of the fleet that the changed units come from.")] = "FD002",

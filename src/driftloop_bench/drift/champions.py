@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 
 from driftloop.drift.baseline import Baseline
 from driftloop.drift.baseline_build import REFERENCE_ROLES, Trace, build_baseline
+from driftloop.fleet import roles
 from driftloop.fleet.roles import with_role
 from driftloop.fleet.runs import Run
-from driftloop.fleets.cmapss.schema import N_SETTINGS, RUL_CAP, SCHEMA
+from driftloop.fleet.schema import Schema
+from driftloop.fleets.cmapss.schema import RUL_CAP, SCHEMA
 from driftloop.model import answers
 from driftloop.model.bundle import MODEL
 
@@ -31,9 +33,9 @@ class Lives:
     prediction: NDArray[np.float32]
     """`[rows]`, cycles."""
     settings: NDArray[np.float32]
-    """`[rows, 3]`, raw."""
+    """`[rows, settings]`, raw."""
     newest: NDArray[np.float32]
-    """`[rows, 21]`, regime-normalised sensors."""
+    """`[rows, sensors]`, normalised."""
     regime: NDArray[np.int64]
     """`[rows]`; -1 for one never seen."""
     length: NDArray[np.int64]
@@ -73,42 +75,57 @@ def resplit(runs: Sequence[Run], split: int) -> list[Run]:
     return [Run(f"{run.run_id}-{split}" if split else run.run_id, run.rows) for run in runs]
 
 
+def dealt(runs: Sequence[Run], schema: Schema) -> list[Run]:
+    """The same runs, roles dealt as for the fleet's first training where a hash gives too few units to one."""
+    return roles.assign(runs, roles.deal([run.run_id for run in runs], roles.from_nothing(schema.least), {}))
+
+
 def held_out(runs: Sequence[Run], split: int) -> list[Run]:
     """The engines of a split that neither a model nor a baseline of it has seen."""
     return with_role(resplit(runs, split), *HELD_OUT)
 
 
-def champion(subset: str, runs: Sequence[Run], split: int, folder: Path, *, steps: int | None = None) -> Champion:
+def champion(
+    subset: str,
+    runs: Sequence[Run],
+    split: int,
+    folder: Path,
+    *,
+    steps: int | None = None,
+    schema: Schema = SCHEMA,
+    cap: int = RUL_CAP,
+) -> Champion:
     """Train on a split of `runs`, or load what was trained before in `folder`; `steps` shortens the training.
 
-    The baseline is built anew each time, by today's code, from the champion's answers.
+    Where a split gives too few units to a role, roles are dealt. The baseline is built anew each time, by today's
+    code, from the champion's answers.
     """
-    divided = resplit(runs, split)
+    divided = dealt(resplit(runs, split), schema)
     kept = folder / f"{subset}-{split}"
     window = kept / "window"
     if not window.exists():
-        _train(divided, split, kept, steps)
-    model = answers.Model(answers.open_session(kept / MODEL), int(window.read_text()), SCHEMA, RUL_CAP)
+        _train(divided, split, kept, steps, schema)
+    model = answers.Model(answers.open_session(kept / MODEL), int(window.read_text()), schema, cap)
     chosen = sorted(with_role(divided, *REFERENCE_ROLES), key=lambda run: run.run_id)[: answers.TRACED]
     reference = _kept(kept / "answers" / "reference.npz", model, chosen)
     traces = [
         Trace(run.run_id, 0, run.role, life.prediction, life.settings, life.newest, life.regime)
         for run, life in zip(chosen, reference.each(), strict=True)
     ]
-    return Champion(subset, split, kept, model, build_baseline(traces, SCHEMA, RUL_CAP, seed=split), reference)
+    return Champion(subset, split, kept, model, build_baseline(traces, schema, cap, seed=split), reference)
 
 
-def _train(runs: Sequence[Run], split: int, folder: Path, steps: int | None) -> None:
+def _train(runs: Sequence[Run], split: int, folder: Path, steps: int | None, schema: Schema) -> None:
     # Torch is needed here alone: a benchmark that goes on with trained models does without.
     from dataclasses import replace
 
-    from driftloop.training import export
+    from driftloop.training import configuration, export
     from driftloop.training import train as training
 
-    config = training.TrainConfig(seed=split)
+    config = replace(configuration.default(schema), seed=split)
     if steps is not None:
         config = replace(config, steps=steps)
-    trained = training.train(runs, SCHEMA, config)
+    trained = training.train(runs, schema, config)
     folder.mkdir(parents=True, exist_ok=True)
     export.export(trained.network, runs[0].rows, folder)
     (folder / "window").write_text(str(config.architecture.window))
@@ -120,7 +137,7 @@ def _kept(path: Path, model: answers.Model, runs: Sequence[Run]) -> Lives:
             return Lives(**{name: content[name] for name in content.files})
     parts = list(answers.outputs(model, runs, threads=1))
     rul, _, _, regime, newest = (np.concatenate(column) for column in zip(*parts, strict=True))
-    settings = np.concatenate([run.rows[:, :N_SETTINGS] for run in runs]).astype(np.float32)
+    settings = np.concatenate([run.rows[:, : model.schema.n_settings] for run in runs]).astype(np.float32)
     lives = Lives(rul, settings, newest, regime, np.array([len(run.rows) for run in runs]))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".part.npz")
