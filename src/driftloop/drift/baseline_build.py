@@ -41,6 +41,13 @@ class Trace:
     """Regime, `[n]`; -1 for one never seen."""
     quality: sensors.Life | None = None
     """How the readings were; None for a fleet whose readings are not judged."""
+    remaining: NDArray[np.floating] | None = None
+    """Steps left after each row, `[n]`, where the life did not end with the last one; None where it did."""
+
+    def bands(self, edges: Sequence[int]) -> NDArray[np.int64]:
+        """Age band of each row, `[n]`."""
+        left = np.arange(len(self.prediction) - 1, -1, -1) if self.remaining is None else self.remaining
+        return np.searchsorted(edges, left, side="right")
 
 
 def build_baseline(
@@ -76,7 +83,7 @@ def build_baseline(
     binner = Binner(_bins(traces, numbers, share, schema), schema.n_settings)
     domains = [domain_of([t for t in traces if t.domain == number], number, binner, ages) for number in numbers]
     components, start = components_of(domains, binner), start_of(domains, share)
-    lives = _lives(traces, numbers, binner, ages, np.random.default_rng(seed))
+    lives = lives_of(traces, numbers, binner, ages, np.random.default_rng(seed))
     exceedance = calibration.REQUESTS_PER_CHECK / requests_per_false_alarm
     scores = scores_of(binner, start @ components.probabilities)
     thresholds = calibration.calibrate(
@@ -168,15 +175,10 @@ def _bins(traces: Sequence[Trace], numbers: list[int], share: Floats, schema: Sc
     return [*bins, category_bins(REGIME, max(regimes, 1))]
 
 
-def _bands(cycles: int, ages: Sequence[int]) -> NDArray[np.int64]:
-    """Age band of each row of a life of `cycles` rows."""
-    return np.searchsorted(ages, np.arange(cycles - 1, -1, -1), side="right")
-
-
 def domain_of(traces: Sequence[Trace], number: int, binner: Binner, edges: Sequence[int]) -> Domain:
     """The distributions of an operating domain from whole lives of its engines, on given bins; `edges` of age bands."""
     index = np.concatenate([_indices(trace, binner) for trace in traces])
-    band = np.concatenate([_bands(len(trace.prediction), edges) for trace in traces])
+    band = np.concatenate([trace.bands(edges) for trace in traces])
     ages = []
     for age in np.unique(band):
         inside = index[band == age]
@@ -191,9 +193,10 @@ def _indices(trace: Trace, binner: Binner) -> NDArray[np.int64]:
     return binner.indices(trace.prediction, trace.settings, trace.newest, trace.regime)
 
 
-def _lives(
+def lives_of(
     traces: Sequence[Trace], numbers: list[int], binner: Binner, ages: Sequence[int], rng: np.random.Generator
 ) -> Lives:
+    """What the bootstrap draws from: traces of the domains `numbers`, of each some of at most CALIBRATION_ENGINES."""
     chosen: list[Trace] = []
     for number in numbers:
         members = [trace for trace in traces if trace.domain == number]
@@ -210,7 +213,7 @@ def _lives(
         index = _indices(trace, binner) + binner.offsets
         rows = np.arange(len(index))[:, None]
         cumulative[1 + start[engine] + rows, index] = 1
-        band = _bands(len(index), ages)
+        band = trace.bands(ages)
         np.add.at(by_age[engine], (band[:, None], index), 1)
         age_rows[engine] = np.bincount(band, minlength=len(ages) + 1)
     np.cumsum(cumulative, axis=0, out=cumulative)

@@ -55,8 +55,13 @@ def windows(
     if width < 1 or stride < 1:
         raise ValueError(f"width and stride must be at least 1, not {width} and {stride}")
     ends = window_ends(len(run.rows), stride)
+    return windows_at(run, ends, width, counted=counted), capped(run.rul[ends], cap).astype(np.float32)
+
+
+def windows_at(run: Run, ends: NDArray[np.int64], width: int, *, counted: bool = False) -> NDArray[np.float32]:
+    """The windows `[n, width, columns]` that end at the rows `ends` `[n]` of a run, padded as `windows` says."""
     index = ends[:, None] + np.arange(1 - width, 1)[None, :]
-    rows = run.rows[np.clip(index, 0, None)].astype(np.float32)
+    rows: NDArray[np.float32] = run.rows[np.clip(index, 0, None)].astype(np.float32)
     if counted:
         rows[index < 0] = np.nan
-    return rows, capped(run.rul[ends], cap).astype(np.float32)
+    return rows

@@ -59,16 +59,20 @@ def open_model(folder: Path) -> Model:
     return Model(open_session(folder / MODEL), metadata.window, metadata.schema, metadata.cap)
 
 
-def open_session(path: Path) -> Any:
-    """An ONNX Runtime session with one thread per call; raises BundleError where the file is missing or damaged."""
+def open_session(graph: Path | bytes) -> Any:
+    """An ONNX Runtime session of a graph, or of its file, with one thread per call; raises BundleError where it is
+    missing or damaged."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        source = graph if isinstance(graph, bytes) else str(graph)
+        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors have no common class of their own
-        raise BundleError(f"cannot be loaded: {error}", where=str(path)) from error
+        raise BundleError(
+            f"cannot be loaded: {error}", where=MODEL if isinstance(graph, bytes) else str(graph)
+        ) from error
 
 
 def evaluate(model: Model, runs: Sequence[Run], *, stride: int = 1, threads: int = 2) -> Answers:

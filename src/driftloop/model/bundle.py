@@ -17,6 +17,8 @@ from driftloop.errors import BundleError, FleetError, JsonError
 from driftloop.fleet.schema import Schema
 
 MODEL, BASELINE, METADATA, CHECKPOINT = "model.onnx", "baseline.json", "metadata.json", "checkpoint.npz"
+FIRST_AID = "first_aid"
+"""The `training` of a provisional version."""
 SERVING_FILES = (MODEL, BASELINE, METADATA)
 
 
@@ -45,6 +47,31 @@ class Example(msgspec.Struct, frozen=True):
     upper: list[float]
 
 
+class Ages(msgspec.Struct, frozen=True):
+    """What is usual of units as they age: of normalised sensors, in bands of the steps since a unit's first row."""
+
+    edges: list[int]
+    """Steps at which the next band begins."""
+    mean: list[list[float]]
+    """`[bands][sensors]`"""
+    square: list[list[float]]
+    """Mean square, `[bands][sensors]`."""
+
+
+class Rehearsal(msgspec.Struct, frozen=True):
+    """What first aid was seen to do on the units that a model was calibrated with (driftloop.training.rehearsal)."""
+
+    widening: list[float]
+    """Steps by which both ends of the interval must move for labels of each band, in a regime that was grown."""
+    slope: float
+    """How much healthy answers below the cap change from one step to the next: the median over units."""
+    at_cap: float
+    """Share of healthy answers that are at the cap."""
+    units: int
+    """Units that slope and share come from."""
+    ages: Ages
+
+
 class Metadata(msgspec.Struct, frozen=True, kw_only=True):
     """Where a model came from and what it needs."""
 
@@ -57,7 +84,7 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True):
     """`nasa` or `simulated`."""
     seed: int
     training: str
-    """`full` or `warm_start`."""
+    """`full`, `warm_start` or `first_aid`."""
     parent_version: str | None = None
     cause: str | None = None
     git_commit: str | None = None
@@ -72,6 +99,13 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True):
     fleet: Schema | None = None
     """What a row is; None in a bundle that was made when there was one fleet alone."""
     created: str = ""
+    rehearsal: Rehearsal | None = None
+    """None where first aid cannot be rehearsed: continuous settings or none."""
+
+    @property
+    def provisional(self) -> bool:
+        """Whether this is first aid: grown from traffic without labels, until a labelled version takes its place."""
+        return self.training == FIRST_AID
 
     @property
     def schema(self) -> Schema:

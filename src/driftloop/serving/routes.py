@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 VERSION_KEY = "driftloop.model_version"
 """Where a request's scope keeps the version that answered it."""
 _LONG_BODY = 64 * 1024
+_NOT_SHOWN = frozenset({"manifest", "example", "fleet", "rehearsal"})
+"""Of a model's metadata: long, or shown elsewhere."""
 _WINDOWS_A_PAGE = 64
 """Of 256 rows of 24 columns 1.5 MiB."""
 _MOST_PARTS = 16
@@ -203,7 +205,11 @@ async def model(request: Request) -> Response:
     metadata: Metadata | None = engine.metadata
     shown = None
     if metadata is not None:
-        shown = {k: v for k, v in msgspec.to_builtins(metadata).items() if k not in {"manifest", "example", "fleet"}}
+        shown = {
+            k: v
+            for k, v in msgspec.to_builtins(metadata).items()
+            if k not in {"manifest", "example", "fleet", "rehearsal"}
+        }
     return _json(
         ModelInfo(
             model_version=engine.version,

@@ -89,7 +89,7 @@ def build_bundle(
     Equal arguments, `created` included, give equal bytes. Raises BundleError where the exported graph does not
     answer as torch does.
     """
-    from driftloop.training import export, intervals
+    from driftloop.training import export, intervals, rehearsal
     from driftloop.training import train as training
 
     config = trained.config
@@ -125,6 +125,7 @@ def build_bundle(
             metrics={name: round(value, 6) for name, value in trained.metrics.items()},
             cap=cap,
             fleet=schema,
+            rehearsal=rehearsal.rehearse((folder / MODEL).read_bytes(), model, runs, config.seed),
             created=created or durable.now(),
         ),
     )

@@ -1,0 +1,98 @@
+"""Whether first aid may be given, judged without a label.
+
+What can be told: known regimes stay as they are; the drift that is left is small; units wear, so that below the cap
+answers fall by about one a step; and no more of them are at the cap than healthy traffic has. What cannot be told: a
+bias that all units of a regime share, and a new way to fail. Limits are fixed with FD001 and FD003 as sources.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from driftloop.drift.baseline import Baseline
+from driftloop.drift.baseline_build import Trace
+from driftloop.drift.verdict import measure
+from driftloop.model import first_aid
+from driftloop.model.bundle import Rehearsal
+from driftloop.model.first_aid import Aided, Known
+
+LEAST_UNITS = 5
+"""Units that must have first_aid.LEAST_ANSWERS answers below the cap."""
+SLOWEST, FASTEST = 0.3, 2.0
+"""Of the healthy slope: what the median unit's may be."""
+SPREADS = 2.0
+"""Standard errors by which the share at the cap may be above the healthy one."""
+LEFT = 0.5
+"""Share of the drift that may be left where it is above its threshold."""
+CHECKED = 1000
+"""Answers that the drift is measured on."""
+
+
+class Evidence(NamedTuple):
+    """What an aided model shows."""
+
+    familiar_equal: bool
+    """Whether all answers in known regimes, intervals included, are the served model's bit for bit."""
+    finite: bool
+    drift_before: float
+    """Largest score by the served model's baseline, in units of its threshold."""
+    drift_after: float
+    """By the provisional one."""
+    slopes: list[float]
+    """Change of the answer a step, of each unit with enough answers below the cap."""
+    at_cap: float
+    """Share of answers at the cap."""
+    units: int
+
+
+def refusal(evidence: Evidence, healthy: Rehearsal) -> str | None:
+    """Why first aid may not be given, in words; None where it may."""
+    if not evidence.finite or not evidence.familiar_equal:
+        return "it changes answers in regimes that were known" if evidence.finite else "its answers are not finite"
+    if evidence.drift_after > max(1.0, LEFT * evidence.drift_before):
+        return f"drift is left: {evidence.drift_after:.1f} times its threshold, {evidence.drift_before:.1f} before"
+    if len(evidence.slopes) < LEAST_UNITS:
+        return (
+            f"{len(evidence.slopes)} units have {first_aid.LEAST_ANSWERS} answers below the cap; "
+            f"{LEAST_UNITS} are needed to see that answers fall"
+        )
+    slope = float(np.median(evidence.slopes))
+    if not FASTEST * healthy.slope <= slope <= SLOWEST * healthy.slope:
+        return f"answers change by {slope:.2f} a step in the median unit, by {healthy.slope:.2f} in healthy traffic"
+    error = np.sqrt(healthy.at_cap * (1.0 - healthy.at_cap) * (1.0 / healthy.units + 1.0 / evidence.units))
+    limit = healthy.at_cap + SPREADS * float(error)
+    if evidence.at_cap > limit:
+        return f"{evidence.at_cap:.0%} of the answers are at the cap, at most {limit:.0%} in healthy traffic"
+    return None
+
+
+def gather(known: Known, aided: Aided) -> Evidence:
+    """The evidence from the windows that the first aid was made from."""
+    fine, same = True, True
+    for run in aided.familiar:
+        before, after = first_aid.along(known.model, run), first_aid.along(aided.model, run)
+        same = same and all(np.array_equal(one, other) for one, other in zip(before, after, strict=True))
+    for run in aided.strange:
+        fine = fine and all(np.isfinite(part).all() for part in first_aid.along(aided.model, run))
+    unaided = [first_aid.trace_of(known.model, run) for run in aided.strange]
+    answers = [trace.prediction for trace in aided.traces]
+    return Evidence(
+        familiar_equal=same,
+        finite=fine,
+        drift_before=drift(known.baseline, unaided),
+        drift_after=drift(aided.baseline, aided.traces),
+        slopes=first_aid.slopes(answers, known.metadata.cap),
+        at_cap=first_aid.at_cap(answers, known.metadata.cap),
+        units=len(answers),
+    )
+
+
+def drift(baseline: Baseline, traces: Sequence[Trace]) -> float:
+    """The largest score of the newest answers of all units alike, CHECKED in all."""
+    each = max(1, CHECKED // len(traces))
+    parts = [
+        baseline.binner.counts(t.prediction[-each:], t.settings[-each:], t.newest[-each:], t.regime[-each:])
+        for t in traces
+    ]
+    return float(measure(np.sum(parts, axis=0), baseline).score.max())
