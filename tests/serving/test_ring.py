@@ -165,3 +165,18 @@ def test_windows_are_read_from_a_server_with_the_token_alone(tmp_path: Path) -> 
             sent.read([url], "another", CMAPSS.digest)
     with running(create_app(Settings(state_dir=tmp_path / "bare"), registry)) as client:
         assert client.get("/windows", headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 403
+
+
+def test_answers_of_a_model_that_was_given_first_aid_say_so() -> None:
+    """Each of them, until a labelled version takes its place."""
+    from types import SimpleNamespace
+
+    from driftloop.serving.answering import _predictions
+    from driftloop.serving.engine import StubEngine
+
+    engine = StubEngine(CMAPSS)
+    asked = [Window(rows=[row(1.0)], request_id="r")]
+    outputs = engine.predict([one.rows for one in asked])._replace(regime=np.zeros(1, np.int64))
+    for provisional, flags in ((True, ["provisional"]), (False, [])):
+        engine.metadata = SimpleNamespace(provisional=provisional)  # type: ignore[assignment]
+        assert _predictions(engine, asked, outputs)[0].flags == flags

@@ -75,7 +75,8 @@ def test_one_window_is_answered_with_everything_the_model_says(shared: httpx.Cli
 
 def test_a_short_history_in_an_unseen_regime_is_flagged_and_given_an_id(shared: httpx.Client) -> None:
     answer = shared.post("/predict", json={"rows": [row(7.0, setting_1=1e30)]}).json()
-    assert answer["flags"] == ["unseen_regime", "short_history"]
+    assert answer["flags"] == ["unseen_regime", "out_of_distribution", "short_history"]
+    assert (answer["lower"], answer["upper"]) == (0.0, 125.0)
     assert answer["regime"] == -1
     assert len(answer["request_id"]) == 16
     assert "engine_id" not in answer

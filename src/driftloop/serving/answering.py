@@ -50,6 +50,8 @@ def _predictions(engine: Engine, windows: Sequence[Window], outputs: Outputs) ->
     if not finite.all():
         values[~finite] = (0.0, 0.0, engine.cap)
     form = engine.reader.form
+    # Nothing is known of units that are run as none was: the interval says so.
+    values[outputs.regime == UNSEEN_REGIME, 1:] = (0.0, engine.cap)
     gaps: dict[int, list[str]] = {}
     if form.holds:
         gaps = _gaps(outputs, form.schema.columns)
@@ -57,6 +59,7 @@ def _predictions(engine: Engine, windows: Sequence[Window], outputs: Outputs) ->
     # A ten-thousandth of a cycle is more than any model knows, and half the digits of a float32.
     rounded = np.round(values, 4).tolist()
     stub = engine.metadata is None
+    provisional = engine.metadata is not None and engine.metadata.provisional
     kind = UnitPrediction if form.synonyms else Prediction
     predictions: list[Prediction] = []
     for position, (window, (rul, lower, upper), regime, good) in enumerate(
@@ -66,7 +69,9 @@ def _predictions(engine: Engine, windows: Sequence[Window], outputs: Outputs) ->
         if stub:
             flags.append("stub")
         elif regime == UNSEEN_REGIME:
-            flags.append("unseen_regime")
+            flags += ("unseen_regime", "out_of_distribution")
+        if provisional:
+            flags.append("provisional")
         if len(window.rows) < engine.window:
             flags.append("short_history")
         if not good:

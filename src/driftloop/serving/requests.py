@@ -48,8 +48,9 @@ class Batch(msgspec.Struct, forbid_unknown_fields=True):
 class Prediction(msgspec.Struct, kw_only=True):
     """Remaining useful life in cycles after the newest row, with the ends of its prediction interval.
 
-    Flags: `stub` (no model is registered yet), `unseen_regime` (an operating regime the model was not trained
-    on), `short_history` (fewer rows than the model looks at; they were padded with the first one),
+    Flags: `stub` (no model is registered yet), `unseen_regime` and `out_of_distribution` (an operating regime the
+    model was not trained on: the interval is the whole range), `provisional` (the model was given first aid, without
+    labels), `short_history` (fewer rows than the model looks at; they were padded with the first one),
     `no_finite_answer` (the model's arithmetic failed on these rows; 0 is given, the cautious value).
     """
 
