@@ -74,7 +74,11 @@ class Mlflow:
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
 
-    def _send(self, method: str, path: str, accept: str, **content: Any) -> dict[str, Any]:
+    def upload(self, path: str, content: bytes) -> None:
+        """Write the file at `path` below the root of the artifact proxy."""
+        self._send("PUT", f"{ARTIFACTS}/{quote(path)}", content=content, timeout=self._download_s)
+
+    def _send(self, method: str, path: str, accept: str = "", **content: Any) -> dict[str, Any]:
         try:
             answer = self._http.request(method, path, **content)
         except httpx.HTTPError as error:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from driftloop import durable
 from driftloop.errors import DriftloopError
+from driftloop.model.bundle import FIRST_AID
 from driftloop.model.registry import CHALLENGER, PREVIOUS, PRODUCTION, Registry, Version
 from driftloop.protocol.events import Event
 
@@ -147,9 +148,20 @@ def _is_decided(version: Version | None) -> bool:
 
 
 def _before(versions: dict[str, Version], production: str | None) -> str | None:
-    """The version that production replaced, or was trained from; None where neither exists any more."""
+    """The labelled version that production replaced, or was trained from; None where neither exists any more.
+
+    A provisional version, which was given first aid, is passed over: its parent had labels.
+    """
     if production not in versions:
         return None
-    tags = versions[production].tags
-    candidates = (tags.get(OVER_TAG), tags.get(PARENT_TAG))
-    return next((version for version in candidates if version in versions and version != production), None)
+    waiting = [versions[production].tags.get(tag) for tag in (PARENT_TAG, OVER_TAG)]
+    passed = {production}
+    while waiting:
+        version = waiting.pop()
+        if version not in versions or version in passed:
+            continue
+        if versions[version].tags.get("training") != FIRST_AID:
+            return version
+        passed.add(version)
+        waiting.append(versions[version].tags.get(PARENT_TAG))
+    return None

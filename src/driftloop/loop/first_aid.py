@@ -1,0 +1,88 @@
+"""First aid, from windows in the servers' memory to a provisional version in production; docs/first-aid.md.
+
+No step changes anything but the registry, and the alias `production` moves last: a kill before it leaves a version
+that nobody serves, and one after it a version that says what it is.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from driftloop.errors import BundleError
+from driftloop.fleet.runs import Run
+from driftloop.loop.judge import first_aid as judge
+from driftloop.loop.judge import promotion
+from driftloop.loop.judge.promotion import Tell
+from driftloop.model import first_aid
+from driftloop.model.bundle import CHECKPOINT, FIRST_AID, SERVING_FILES, read_metadata
+from driftloop.model.registry import PRODUCTION, Registry
+from driftloop.protocol import windows
+from driftloop.protocol.windows import UnitWindow
+from driftloop.settings import Settings
+
+Read = Callable[[], Sequence[UnitWindow]]
+
+
+class Outcome(NamedTuple):
+    """What became of an attempt to give first aid."""
+
+    kind: Literal["promoted", "waiting", "refused"]
+    """`waiting`: nothing speaks against it but that too few windows are there yet."""
+    reason: str
+    model_version: str | None = None
+    """The provisional version, where it was promoted."""
+
+
+def of_replicas(settings: Settings) -> Read:
+    """Reads the windows of every replica of the server that the settings name."""
+    url = settings.replicas_url or settings.server_url
+    addresses = windows.replicas if settings.replicas_url else lambda one: [one]
+    return lambda: windows.read(addresses(url), settings.token, settings.schema.digest)
+
+
+def give(registry: Registry, champion: str, read: Read, folder: Path, cause: str | None, report: Tell) -> Outcome:
+    """Give `champion`, which must be in production, first aid from the windows that `read` finds.
+
+    `folder` holds what is made. Raises RegistryUnavailable and WindowsUnavailable while either is away, and
+    DriftloopError where another version is in production meanwhile.
+    """
+    known = _known(registry, champion, folder / f"first-aid-of-{champion}")
+    if isinstance(known, Outcome):
+        return known
+    seen = [one for one in read() if len(one.rows)]
+    runs = first_aid.newest([Run(one.unit, one.rows.astype(np.float64)) for one in seen])
+    lacking = first_aid.lacking(known.regimes, runs)
+    if lacking is not None:
+        return Outcome("waiting", lacking)
+    begins = {one.unit: max(0, one.step - len(one.rows)) for one in seen if one.step is not None}
+    aided = first_aid.give(known, runs, begins)
+    if aided is None:
+        return Outcome("waiting", "no new regime has rows enough")
+    assert known.metadata.rehearsal is not None
+    evidence = judge.gather(known, aided)
+    refusal = judge.refusal(evidence, known.metadata.rehearsal)
+    if refusal is not None:
+        few = len(evidence.slopes) < judge.LEAST_UNITS and evidence.finite and evidence.familiar_equal
+        return Outcome("waiting" if few else "refused", refusal)
+    made = first_aid.write(known, aided, folder / f"first-aid-for-{champion}", parent_version=champion, cause=cause)
+    reason = f"{aided.added} new regimes from {len(aided.strange)} units, without labels"
+    tags = {"training": FIRST_AID, "provisional": "true", promotion.PARENT_TAG: champion, "decision": "pending"}
+    version = registry.register_beside(champion, made, {**tags, **({"cause": cause} if cause else {})})
+    promotion.promote(registry, version, reason=reason, cause=cause, report=report, champion=champion)
+    return Outcome("promoted", reason, version)
+
+
+def _known(registry: Registry, champion: str, folder: Path) -> first_aid.Known | Outcome:
+    """The champion's files, read once for all attempts; or why no traffic could help."""
+    if registry.alias(PRODUCTION) != champion:
+        return Outcome("refused", f"version {champion} is not in production")
+    registry.fetch(champion, folder, (*SERVING_FILES, CHECKPOINT))
+    impossible = first_aid.impossible(read_metadata(folder))
+    if impossible is not None:
+        return Outcome("refused", impossible)
+    try:
+        return first_aid.read(folder)
+    except BundleError as error:
+        return Outcome("refused", str(error))
