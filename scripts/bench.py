@@ -21,7 +21,10 @@ from typing import Any
 
 import psutil
 
+from driftloop import settings
 from driftloop.durable import now, write_json
+from driftloop.errors import DriftloopError
+from driftloop.protocol.client import Client
 from driftloop_bench.machine import processor
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -64,10 +67,12 @@ def watched(command: list[str], state: Path) -> tuple[dict[str, float], int, flo
 
 
 def loop_phase(state: Path) -> str:
-    """The phase in the retrainer's state file; there is none before its first alert, and the loop is idle."""
+    """The phase that the retrainer tells; where it does not answer, the loop is idle."""
     try:
-        return str(json.loads((state / "loop" / "state.json").read_text())["phase"])
-    except (OSError, ValueError, KeyError):
+        config = settings.load(state_dir=state)
+        with Client(config.retrainer_url) as retrainer:
+            return str(retrainer.status()["state"])
+    except (DriftloopError, KeyError):
         return "idle"
 
 

@@ -21,12 +21,14 @@ import httpx
 import psutil
 import pytest
 
-from driftloop import durable, settings
+from driftloop import settings
 from driftloop.embedded import guard
 from driftloop.embedded.processes import tail
 from driftloop.embedded.supervisor import STATUS, port_is_free
-from driftloop.errors import RegistryUnavailable
+from driftloop.errors import DriftloopError, RegistryUnavailable
 from driftloop.fleet.runs import Run
+from driftloop.loop.store import NAME as STORE
+from driftloop.loop.store import read_events
 from driftloop.model.registry import PRODUCTION, Registry
 from driftloop.settings import Settings
 from driftloop_bench.experiment.traffic import AgingFleet, Load, Record, SentEngine, encode
@@ -72,7 +74,7 @@ class Platform:
         limits = httpx.Limits(keepalive_expiry=2.0)
         self._http = httpx.Client(timeout=10.0, trust_env=False, limits=limits)
         self.registry = Registry(self.urls["mlflow"], "rul-lstm", timeout_s=30.0)
-        self._read: tuple[list[tuple[str, int]], list[dict[str, Any]]] = ([], [])
+        self._events: list[dict[str, Any]] = []
 
     @property
     def settings(self) -> Settings:
@@ -197,12 +199,11 @@ class Platform:
         return self.get("retrainer", "/status") or {}
 
     def events(self) -> list[dict[str, Any]]:
-        """The event log as it is on disk."""
-        segments = sorted((self.state / "loop" / "events").glob("events-*.jsonl"))
-        sizes = [(segment.name, segment.stat().st_size) for segment in segments]
-        if sizes != self._read[0]:
-            self._read = (sizes, [event for segment in segments for event in durable.read_json_lines(segment)])
-        return self._read[1]
+        """The event log as it is on disk, also while the retrainer is away."""
+        known = self._events
+        with contextlib.suppress(DriftloopError):  # it is being made
+            known += read_events(self.state / "loop" / STORE, known[-1]["seq"] if known else 0)
+        return known
 
     def of_kind(self, kind: str, **detail: Any) -> list[dict[str, Any]]:
         """The events of one kind with these details."""
@@ -239,8 +240,7 @@ class Platform:
             parts += [f"--- {log.parent.name}", tail(log, EVIDENCE_LINES)]
         parts.append("--- events")
         parts += [json.dumps(event) for event in shortened(self.events())]
-        state = self.state / "loop" / "state.json"
-        parts += ["--- state", state.read_text(encoding="utf-8") if state.exists() else "none"]
+        parts += ["--- state", json.dumps(self.loop())]
         return "\n".join(parts)
 
 

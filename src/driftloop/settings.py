@@ -87,7 +87,9 @@ class Settings(BaseSettings):
     )
     old_tolerance: float = Field(0.15, ge=0, description="share by which RMSE on old engines may grow")
     cool_down_s: float = Field(30.0, ge=0, description="pause after a retraining before the next may start")
-    recovery_timeout_s: float = Field(300.0, gt=0, description="time for the watch to confirm, then rollback")
+    recovery_answers: int = Field(
+        3000, gt=0, description="answers of a promoted version after which it is rolled back where the watch sees drift"
+    )
     pipeline_backend: Literal["local", "job", "kfp"] = Field(
         "local", description="where pipelines run: beside the retrainer, as Kubernetes Jobs, on Kubeflow Pipelines"
     )

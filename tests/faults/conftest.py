@@ -62,8 +62,7 @@ def prepared(champion: Path, tmp_path: Path) -> Iterator[Prepare]:
 
     def prepare(state: Path = tmp_path / "state", **variables: str) -> Platform:
         copy_state(champion, state)
-        # Long enough that a slow machine is not taken for a recovery that failed.
-        platform = Platform(state, engines=ENGINES, DRIFTLOOP_RECOVERY_TIMEOUT_S="900", **variables)
+        platform = Platform(state, engines=ENGINES, **variables)
         made.append(platform)
         platform.start()
         platform.wait(lambda: platform.served() == "1", "version 1 to be served")

@@ -4,10 +4,11 @@ import base64
 import hashlib
 import json
 import re
+import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ import httpx
 import numpy as np
 import onnxruntime
 from fastapi.testclient import TestClient
+
+from driftloop.loop.store import read_events
 
 from . import material, retrainer_asks, server_asks, subject
 from .material import Ask
@@ -27,7 +30,7 @@ _RUN = re.compile(r"\d{8}T\d{12}")
 _RANDOM = re.compile(r"[0-9a-f]{16}")
 _HASH = re.compile(r"[0-9a-f]{64}|[0-9a-f]{40}")
 _SHOWN_HEADERS = ("allow", "content-type", "retry-after", "location")
-_UNSTEADY = {"git_commit": "COMMIT", "duration_s": "SECONDS", "cooling_down_s": "SECONDS"}
+_UNSTEADY = {"git_commit": "COMMIT", "duration_s": "SECONDS", "cooling_down_s": "SECONDS", "started": "MOMENT"}
 """Fields whose value depends on the moment or the checkout, and what is kept for one that is there."""
 
 
@@ -235,11 +238,12 @@ def _retrained() -> tuple[list[dict[str, Any]], str, dict[str, Any]]:
 
 def _left_behind(folder: Path) -> dict[str, Any]:
     loop = folder / "state" / "loop"
-    events = [json.loads(line) for path in sorted(loop.glob("events/*")) for line in path.read_bytes().splitlines()]
+    with closing(sqlite3.connect(loop / "loop.db")) as db:
+        kept = {name: json.loads(value) for name, value in db.execute("SELECT name, value FROM kept ORDER BY name")}
     feedback = (loop / "feedback" / "feedback.jsonl").read_bytes().splitlines()
     return {
-        "state.json": _steady(json.loads((loop / "state.json").read_bytes()), folder),
-        "events": [_steady(event, folder) for event in events],
+        "kept": _steady(kept, folder),
+        "events": [_steady(event, folder) for event in read_events(loop / "loop.db")],
         "feedback.jsonl": [_steady(json.loads(line), folder) for line in feedback],
     }
 
@@ -297,8 +301,6 @@ def _steady_field(key: str, value: Any, folder: Path) -> Any:
     if key == "digest" and isinstance(value, str) and _HASH.fullmatch(value):
         # It is over the metadata, and so over the commit; `loop_bundle` has the files.
         return "DIGEST"
-    if key == "not_before":
-        return "SECONDS" if value else value
     return _steady(value, folder)
 
 

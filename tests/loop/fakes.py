@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
-from driftloop.errors import DriftloopError, RegistryUnavailable
+from driftloop.durable import format_time
+from driftloop.errors import BundleError, DriftloopError, RegistryUnavailable
 from driftloop.fleet.roles import role_of
 from driftloop.loop.jobs.local import Ended, Job
+from driftloop.loop.waits import Now
 from driftloop.model.bundle import SERVING_FILES, Example, ManifestEntry, Metadata, write_metadata
 from driftloop.model.registry import Version
 
@@ -22,6 +25,16 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+class Clocks:
+    """Both clocks of a machine: time passes when told to, and the wall clock may be set by itself."""
+
+    def __init__(self) -> None:
+        self.boot, self.now, self.wall = "boot-1", 5000.0, 1_800_000_000.0
+
+    def __call__(self) -> Now:
+        return Now(self.boot, self.now, format_time(datetime.fromtimestamp(self.wall + self.now, UTC)))
 
 
 @dataclass
@@ -49,6 +62,7 @@ class FakeRegistry:
         self.known: dict[str, Version] = {}
         self.pointers: dict[str, str] = {}
         self.down = False
+        self.damaged: set[str] = set()
         self.moves: list[tuple[str, str]] = []
 
     def _up(self) -> None:
@@ -104,6 +118,8 @@ class FakeRegistry:
 
     def fetch(self, version: str, folder: Path, files: tuple[str, ...] = SERVING_FILES) -> Path:
         assert set(files) >= set(SERVING_FILES)
+        if version in self.damaged:
+            raise BundleError("has another digest than when it was registered")
         self.version(version)
         folder.mkdir(parents=True, exist_ok=True)
         write_metadata(folder, metadata(OLD))

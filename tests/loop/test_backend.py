@@ -10,9 +10,10 @@ import pytest
 from driftloop.environment import variables
 from driftloop.errors import DriftloopError
 from driftloop.loop.jobs.driver import NICENESS
-from driftloop.loop.jobs.local import LOG, Ended, Job, LocalBackend, end_of_log, failure
+from driftloop.loop.jobs.local import LOG, Ended, Job, LocalBackend, Runs, end_of_log, failure, unpack
 from driftloop.settings import Settings
 
+RUNS = Runs([f"eng-{i}" for i in range(3)]).packed()
 TINY = """
 import os, sys, time, types
 from pathlib import Path
@@ -25,11 +26,11 @@ def trace(name, *values):
     if os.environ.get("DRIFTLOOP_TINY_FAIL") == name:
         raise RuntimeError("the tiny step failed")
 
-def collect(run, cause, champion, dataset, bundle):
+def collect(run, cause, champion, runs, dataset, bundle):
     Path(dataset).mkdir(parents=True)
     (Path(dataset) / "plan").write_text(cause)
     Path(bundle).mkdir(parents=True)
-    trace("collect", run)
+    trace("collect", run, runs)
 
 def train(run, cause, champion, mode, dataset, champion_bundle, bundle):
     assert (Path(dataset) / "plan").read_text() == cause and Path(champion_bundle).is_dir()
@@ -43,11 +44,8 @@ def evaluate(run, cause, champion, version, dataset, champion_bundle, bundle):
     trace("evaluate", champion, version)
     return os.environ["DRIFTLOOP_TINY_DECISION"]
 
-def promote(run, cause, version):
-    trace("promote", version)
-
 steps = types.ModuleType("driftloop.loop.steps")
-for step in (collect, train, evaluate, promote):
+for step in (collect, train, evaluate):
     setattr(steps, step.__name__, step)
 sys.modules["driftloop.loop.steps"] = steps
 """
@@ -86,7 +84,7 @@ def end_of(backend: LocalBackend) -> Ended:
 
 
 def outcome_of(backend: LocalBackend) -> Ended:
-    backend.start(Job("r1", "fleet_change:1", "1", "warm_start"))
+    backend.start(Job("r1", "fleet_change:1", "1", "warm_start", RUNS))
     return end_of(backend)
 
 
@@ -99,19 +97,13 @@ def gone(process: int) -> bool:
     return "Z" in (Path("/proc") / str(process) / "stat").read_text().rpartition(")")[2].split()[0]
 
 
-def test_an_approved_challenger_goes_through_the_branch_that_promotes(backend: LocalBackend, tmp_path: Path):
+def test_the_pipeline_ends_with_the_gates_decision(backend: LocalBackend, tmp_path: Path):
     assert outcome_of(backend) == Ended(True)
     assert "Fatal Python error" not in (backend.folder / "r1" / "pipeline.log").read_text()
     ran = steps(tmp_path)
-    assert list(ran) == ["collect", "train", "evaluate", "promote"]
+    assert list(ran) == ["collect", "train", "evaluate"]
     nice = str(min(os.nice(0) + NICENESS, 19))
-    assert [given[1:] for given in ran.values()] == [[nice, "r1"], [nice, "warm_start"], [nice, "1", "7"], [nice, "7"]]
-
-
-def test_a_rejected_challenger_is_not_promoted(backend: LocalBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("DRIFTLOOP_TINY_DECISION", "rejected")
-    assert outcome_of(backend) == Ended(True)
-    assert list(steps(tmp_path)) == ["collect", "train", "evaluate"]
+    assert [given[1:] for given in ran.values()] == [[nice, "r1", RUNS], [nice, "warm_start"], [nice, "1", "7"]]
 
 
 def test_a_failing_step_fails_the_pipeline_and_leaves_its_evidence(
@@ -128,7 +120,7 @@ def test_a_failing_step_fails_the_pipeline_and_leaves_its_evidence(
 
 def test_stopping_kills_the_step_that_runs(backend: LocalBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("DRIFTLOOP_TINY_HANG", "train")
-    backend.start(Job("r1", "fleet_change:1", "1", "warm_start"))
+    backend.start(Job("r1", "fleet_change:1", "1", "warm_start", RUNS))
     until(lambda: "train" in steps(tmp_path))
     assert backend.poll() is None
     backend.stop()
@@ -139,7 +131,7 @@ def test_steps_end_when_the_retrainer_dies_and_orphans_are_found(
     backend: LocalBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("DRIFTLOOP_TINY_HANG", "collect")
-    backend.start(Job("r1", "fleet_change:1", "1", "warm_start"))
+    backend.start(Job("r1", "fleet_change:1", "1", "warm_start", RUNS))
     until(lambda: "collect" in steps(tmp_path))
     assert backend._driver is not None
     assert backend._driver.stdin is not None
@@ -150,7 +142,7 @@ def test_steps_end_when_the_retrainer_dies_and_orphans_are_found(
     assert outcome.error.startswith("the pipeline was killed by signal 9")
 
     (tmp_path / "trace").unlink()
-    backend.start(Job("r2", "fleet_change:1", "1", "warm_start"))
+    backend.start(Job("r2", "fleet_change:1", "1", "warm_start", RUNS))
     until(lambda: "collect" in steps(tmp_path))
     os.kill(backend._driver.pid, 9)  # the driver alone: its step lives on
     LocalBackend(Settings(state_dir=tmp_path), backend.folder).clear()
@@ -172,8 +164,8 @@ def test_settings_reach_other_processes_as_they_are(tmp_path: Path, monkeypatch:
 
 
 def test_the_evidence_is_text_without_colours(tmp_path: Path):
-    (tmp_path / LOG).write_text("\x1b[31mERROR\x1b[0m step \x1b[96m'promote'\x1b[0m failed\n\nthe reason\n")
-    assert failure("it ended", end_of_log(tmp_path)).error == "it ended\nERROR step 'promote' failed\nthe reason"
+    (tmp_path / LOG).write_text("\x1b[31mERROR\x1b[0m step \x1b[96m'evaluate'\x1b[0m failed\n\nthe reason\n")
+    assert failure("it ended", end_of_log(tmp_path)).error == "it ended\nERROR step 'evaluate' failed\nthe reason"
     assert end_of_log(tmp_path / "nowhere") == ""
 
 
@@ -198,3 +190,12 @@ RuntimeError: Pipeline 'retraining' finished with status FAILURE.
     assert error is not None
     assert error.splitlines()[:2] == ["DataError: archive: run eng-1 is damaged", "it exited with code 1"]
     assert error.endswith("finished with status FAILURE.")
+
+
+def test_the_runs_of_a_job_fit_into_one_argument_and_come_back_equal():
+    runs = Runs([f"eng-FD002-{i:05d}" for i in range(10_000)], ["eng-a"])
+    assert len(runs.packed()) < 64 * 1024
+    assert unpack(runs.packed()) == runs
+    for damaged in (runs.packed()[:-9], "not packed", Runs([]).packed()[::-1]):
+        with pytest.raises(DriftloopError, match="the runs of the job"):
+            unpack(damaged)

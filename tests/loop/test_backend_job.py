@@ -15,7 +15,7 @@ from driftloop.errors import DriftloopError
 from driftloop.loop.api.service import choose_backend
 from driftloop.loop.jobs import kubernetes as backend_job
 from driftloop.loop.jobs.kubernetes import LABEL, JobBackend
-from driftloop.loop.jobs.local import Ended, Job
+from driftloop.loop.jobs.local import Ended, Job, Runs
 from driftloop.settings import Settings
 
 from .fakes import Clock
@@ -33,7 +33,8 @@ TEMPLATE = {
         },
     },
 }
-RUN = Job("20261121T134612000001", "fleet_change:1", "1", "warm_start")
+RUNS = Runs(["eng-1"]).packed()
+RUN = Job("20261121T134612000001", "fleet_change:1", "1", "warm_start", RUNS)
 NAME = "retraining-20261121t134612000001"
 FAILED_STEP = """
     Traceback (most recent call last):
@@ -91,6 +92,7 @@ def test_a_run_is_a_job_made_from_the_template(backend: JobBackend, api: FakeKub
         "cause": "fleet_change:1",
         "champion": "1",
         "mode": "warm_start",
+        "runs": RUNS,
     }
     assert look(backend, clock) is None
     api.condition(NAME, "Complete")
@@ -100,7 +102,7 @@ def test_a_run_is_a_job_made_from_the_template(backend: JobBackend, api: FakeKub
 
 def test_two_runs_do_not_change_the_template(backend: JobBackend, api: FakeKubernetes) -> None:
     backend.start(RUN)
-    backend.start(Job("20261121T999999000000", "fleet_change:2", "2", "full"))
+    backend.start(Job("20261121T999999000000", "fleet_change:2", "2", "full", RUNS))
     assert [
         json.loads(job["spec"]["template"]["spec"]["containers"][0]["args"][0])["mode"] for job in api.jobs.values()
     ] == [
@@ -171,7 +173,7 @@ def test_a_failed_job_without_a_pod_or_a_log_still_fails(
     backend.start(RUN)
     api.condition(NAME, "Failed", "DeadlineExceeded")
     assert look(backend, clock) == Ended(False, "the Job failed: DeadlineExceeded; its pod is gone")
-    backend.start(Job("r2", "fleet_change:1", "1", "full"))
+    backend.start(Job("r2", "fleet_change:1", "1", "full", RUNS))
     api.pod("retraining-r2", {"terminated": {"exitCode": 1, "reason": "Error"}})
     api.logs.clear()
     api.condition("retraining-r2", "Failed", "failed")
@@ -214,7 +216,7 @@ def test_what_an_earlier_retrainer_left_is_cleared_and_ended_jobs_stay(
     backend: JobBackend, template: Path, api: FakeKubernetes, clock: Clock
 ) -> None:
     backend.start(RUN)
-    backend.start(Job("ended", "fleet_change:1", "1", "full"))
+    backend.start(Job("ended", "fleet_change:1", "1", "full", RUNS))
     api.condition("retraining-ended", "Failed")
     api.jobs["minio-setup"] = {"metadata": {"name": "minio-setup", "labels": {}}, "status": {}}
     another(template, api, clock).clear()

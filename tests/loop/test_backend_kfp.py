@@ -12,7 +12,7 @@ pytest.importorskip("kfp")
 from driftloop.errors import DriftloopError
 from driftloop.loop.jobs import kfp as backend_kfp
 from driftloop.loop.jobs.kfp import KfpBackend
-from driftloop.loop.jobs.local import Ended, Job
+from driftloop.loop.jobs.local import Ended, Job, Runs
 
 from .fakes import Clock
 from .kubernetes_api import FakePipelines, serve
@@ -53,7 +53,8 @@ TEMPLATE: dict[str, Any] = {
         }
     },
 }
-RUN = Job("20261121T134612000001", "fleet_change:1", "1", "warm_start")
+RUNS = Runs(["eng-1"]).packed()
+RUN = Job("20261121T134612000001", "fleet_change:1", "1", "warm_start", RUNS)
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def test_every_step_runs_our_image_with_its_environment_and_size(tmp_path: Path)
     assert "python:3.11" not in path.read_text()
     spec, platform = yaml.safe_load_all(path.read_text())
     executors = spec["deploymentSpec"]["executors"]
-    assert sorted(executors) == ["exec-collect", "exec-evaluate", "exec-promote", "exec-train"]
+    assert sorted(executors) == ["exec-collect", "exec-evaluate", "exec-train"]
     for name, executor in executors.items():
         container = executor["container"]
         assert container["image"] == "localhost/driftloop/trainer:abc", name
@@ -113,8 +114,8 @@ def test_every_step_runs_our_image_with_its_environment_and_size(tmp_path: Path)
         }
     tasks = spec["root"]["dag"]["tasks"]
     assert all(not task.get("cachingOptions") for task in tasks.values())
-    [branch] = [task for name, task in tasks.items() if name.startswith("condition")]
-    assert "== 'approved'" in branch["triggerPolicy"]["condition"]
+    # The last is the gate's decision: who started the pipeline promotes, wherever it ran.
+    assert sorted(tasks) == ["collect", "evaluate", "train"]
 
 
 def test_a_pipeline_is_uploaded_once_for_its_content(
@@ -138,6 +139,7 @@ def test_a_run_is_started_followed_and_ends(backend: KfpBackend, api: FakePipeli
         "cause": "fleet_change:1",
         "champion": "1",
         "mode": "warm_start",
+        "runs": RUNS,
     }
     assert run["pipeline_version_reference"] == {"pipeline_id": "p0", "pipeline_version_id": "p0-v"}
     for state in ("PENDING", "RUNNING"):

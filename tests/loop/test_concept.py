@@ -11,9 +11,9 @@ from driftloop.drift import outcomes
 from driftloop.fleet.archive import open_archive
 from driftloop.fleet.runs import Run
 from driftloop.fleets.cmapss.schema import SCHEMA
-from driftloop.loop.events import EventLog
 from driftloop.loop.feedback import FeedbackLog, Outcome
 from driftloop.loop.judge.concept import ConceptWatch
+from driftloop.loop.store import Store
 from driftloop.model import bundle
 from driftloop.model.bundle import SERVING_FILES
 from driftloop.protocol.alerts import Alert
@@ -27,11 +27,8 @@ class Retrainer:
     """Records what it is told."""
 
     def __init__(self) -> None:
-        self.state, self.firing = "idle", {}
+        self.phase, self.firing = "idle", {}
         self.alerts: list[Alert] = []
-
-    def status(self) -> dict[str, Any]:
-        return {"state": self.state, "firing": self.firing}
 
     def on_alert(self, alert: Alert) -> str:
         self.alerts.append(alert)
@@ -68,13 +65,13 @@ class World:
 
     def restart(self) -> None:
         self.feedback = FeedbackLog(self.folder / "feedback")
-        self.events = EventLog(self.folder / "events", 1000)
+        self.store = Store(self.folder / "loop.db", 1000)
         self.watch = ConceptWatch(
             self.folder / "concept",
             self.registry,
             self.archive,
             self.feedback,
-            self.events,  # type: ignore[arg-type]
+            self.store,  # type: ignore[arg-type]
             fleets.load("cmapss"),
         )
 
@@ -92,7 +89,7 @@ class World:
 
     @property
     def verdicts(self) -> list[str]:
-        return [event["verdict"] for event in self.events.read() if event["kind"] == "concept_verdict"]
+        return [event["verdict"] for event in self.store.read() if event["kind"] == "concept_verdict"]
 
 
 @pytest.fixture
@@ -180,10 +177,10 @@ def test_while_an_alert_about_the_inputs_fires_labels_raise_none(world: World):
 
 def test_while_the_loop_is_busy_nothing_is_judged(world: World):
     world.arrive("changed", 20, shift=SHIFT)
-    world.retrainer.state = "running"
+    world.retrainer.phase = "running"
     assert world.look() == "not_enough_data"
     assert world.retrainer.alerts == []
-    world.retrainer.state = "waiting_for_labels"
+    world.retrainer.phase = "waiting_for_labels"
     assert world.look() == "drift"
 
 

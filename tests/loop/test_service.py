@@ -92,29 +92,45 @@ def test_the_watchs_own_event_about_its_alert_is_not_logged_twice(up: Up):
     assert [event["kind"] for event in up.events()].count("alert_firing") == 1
 
 
-def test_alerts_of_other_names_are_passed_over(up: Up):
-    assert up.http.post("/alerts", json=webhook(alertname="Watchdog")).json() == {"alerts": []}
+BAD_ALERTS: list[tuple[dict[str, Any], str]] = [
+    ({"labels": {"alertname": "Watchdog"}}, ".labels.alertname"),
+    ({"labels": {"alertname": "DriftloopDrift", "fleet": "cells"}}, ".labels.fleet"),
+    ({"labels": {"model_version": "stub"}}, ".labels.model_version"),
+    ({"labels": {"kind": "weather"}}, ".labels.kind"),
+    ({"labels": {"kind": 7}}, ".labels[...]"),
+    ({"startsAt": "yesterday"}, ".startsAt"),
+    ({"status": "pending"}, ".status"),
+    ({"annotations": {"n": "many"}}, ".annotations.n"),
+]
 
 
-@pytest.mark.parametrize(
-    ("change", "field"),
-    [
-        ({"model_version": "stub"}, "alerts[0].labels.model_version"),
-        ({"kind": "weather"}, "alerts[0].labels.kind"),
-    ],
-)
-def test_an_alert_with_a_bad_label_is_refused_by_its_name(up: Up, change: dict[str, str], field: str):
-    assert up.problems("/alerts", webhook(**change))[0]["field"] == field
+@pytest.mark.parametrize(("change", "field"), BAD_ALERTS)
+def test_an_alert_that_is_not_ours_or_not_usable_takes_no_other_with_it(up: Up, change: dict[str, Any], field: str):
+    (good,) = webhook()["alerts"]
+    bad = {**good, **change, "labels": {**good["labels"], **change.get("labels", {})}}
+    younger = {**good, "startsAt": "2027-01-15T09:30:00Z"}
+    answer = up.http.post("/alerts", json={"version": "4", "alerts": [good, bad, younger]})
+    assert answer.status_code == 200
+    assert [taken["result"] for taken in answer.json()["alerts"]] == ["queued", "duplicate"]
+    (other,) = answer.json()["others"]
+    assert other["field"] == f"alerts[1]{field}"
+    assert other["message"]
+    fired = [event["starts_at"] for event in up.events() if event["kind"] == "alert_firing"]
+    assert fired == ["2027-01-15T08:00:00.000Z", "2027-01-15T09:30:00.000Z"]
 
 
-@pytest.mark.parametrize(
-    ("part", "value", "field"),
-    [("startsAt", "yesterday", "alerts[0].startsAt"), ("annotations", {"n": "many"}, "alerts[0].annotations.n")],
-)
-def test_an_alert_with_a_bad_part_is_refused_by_its_name(up: Up, part: str, value: Any, field: str):
-    body = webhook()
-    body["alerts"][0][part] = value
-    assert up.problems("/alerts", body)[0]["field"] == field
+def test_a_webhook_whose_older_alert_has_ended_leaves_the_younger_firing(up: Up):
+    (first,) = webhook()["alerts"]
+    second = {**first, "startsAt": "2027-01-15T09:30:00Z"}
+    ended = {**first, "status": "resolved", "endsAt": "2027-01-15T09:29:00Z"}
+    up.http.post("/alerts", json={"version": "4", "alerts": [first]})
+    up.http.post("/alerts", json={"version": "4", "alerts": [second, ended]})
+    assert up.http.get("/status").json()["firing"] == {"fleet_change:1": "2027-01-15T09:30:00.000Z"}
+
+
+@pytest.mark.parametrize("body", [{"version": "3", "alerts": []}, {"version": "4"}, {"version": "4", "alerts": {}}])
+def test_what_is_no_webhook_is_refused(up: Up, body: dict[str, Any]):
+    assert up.problems("/alerts", body)[0]["field"]
 
 
 def test_runs_are_archived_once_and_listed_with_their_role(up: Up):
@@ -258,7 +274,7 @@ def test_the_metrics_of_live_errors_are_exact(up: Up):
     }
     judged = Judgement(verdict="no_drift", engines=20, least=8, window=20, reference=27, score=0.4, figures=figures)
     up.parts.concept.stop()
-    up.parts._watcher.join()
+    up.parts._watching.join()
     up.parts.concept.report = Truth("3", judged, "no_drift")
     lines = up.http.get("/metrics").text.replace('fleet="cmapss",', "").splitlines()
     assert [line for line in lines if line.startswith(("driftloop_live", "driftloop_concept"))] == [
@@ -340,7 +356,7 @@ def test_it_is_ready_once_the_registry_was_seen(tmp_path: Path, monkeypatch: pyt
     with up.http:
         assert up.http.get("/readyz").status_code == 503
         up.registry.down = False
-        up.parts.retrainer._wake.set()
+        up.parts.worker.poke()
         until_ready(up)
 
 
@@ -363,7 +379,7 @@ def test_metrics_show_state_events_and_runs(up: Up):
 def until_ready(up: Up) -> None:
     """Wait for the worker's first move."""
     while up.http.get("/readyz").status_code != 200:
-        up.parts.retrainer._wake.set()
+        up.parts.worker.poke()
 
 
 def test_no_request_that_fits_the_schema_or_not_is_a_server_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

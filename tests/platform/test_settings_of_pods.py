@@ -21,7 +21,7 @@ DEFAULT = {
     # Nothing that differs between platforms: how a process works, at the value that is right on any of them.
     "study_grace_s", "follow_interval_s", "max_batch", "max_cycles", "max_body_bytes", "inference_log_bytes",
     "inference_log_files", "watch_interval_s", "watch_window", "min_new_engines", "old_tolerance", "cool_down_s",
-    "recovery_timeout_s", "supersede_pause_s", "step_timeout_s", "keep_versions", "keep_events", "max_archive_bytes",
+    "recovery_answers", "supersede_pause_s", "step_timeout_s", "keep_versions", "keep_events", "max_archive_bytes",
     "ring_units", "ring_rows", "ring_bytes",
     # The data of C-MAPSS, of which no pod reads more than what is archived.
     "cmapss_dir", "raw_dir", "cmapss_url", "simulator_seed", "simulator_engines",

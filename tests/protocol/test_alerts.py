@@ -56,18 +56,18 @@ def through_alertmanager(alert: Alert) -> bytes:
 
 @given(alerts())
 def test_what_the_watch_sends_the_retrainer_reads_back_equal(alert: Alert):
-    assert read_webhook(json.dumps(webhook(alert)).encode(), alert.fleet) == [alert]
+    assert read_webhook(json.dumps(webhook(alert)).encode(), alert.fleet).ours == [alert]
 
 
 @given(alerts())
 def test_by_way_of_alertmanager_it_is_the_same(alert: Alert):
-    assert read_webhook(through_alertmanager(alert), alert.fleet) == [alert]
+    assert read_webhook(through_alertmanager(alert), alert.fleet).ours == [alert]
 
 
 @given(alerts(), st.from_regex(r"[a-z]{1,9}", fullmatch=True))
 def test_alerts_of_other_fleets_are_passed_over_and_those_without_a_fleet_are_ours(alert: Alert, ours: str):
     expected = [alert] if alert.fleet in (None, ours) else []
-    assert read_webhook(json.dumps(webhook(alert)).encode(), ours) == expected
+    assert read_webhook(json.dumps(webhook(alert)).encode(), ours).ours == expected
 
 
 def alert(**change: Any) -> Alert:
@@ -115,5 +115,7 @@ def test_whatever_arrives_is_read_or_refused_with_the_field(body: bytes):
 
 def test_a_latin_1_byte_is_refused_as_what_it_is():
     body = json.dumps(webhook(alert(summary="caf?"))).encode().replace(b"?", b"\xe9")
-    with pytest.raises(Unusable, match="body: it is not UTF-8"):
-        read_webhook(body)
+    read = read_webhook(body)
+    assert (read.ours, [str(other) for other in read.others]) == ([], ["alerts[0]: it is not UTF-8"])
+    with pytest.raises(Unusable, match="it is not UTF-8"):
+        read_webhook(b'{"version": "caf\xe9", "alerts": []}')

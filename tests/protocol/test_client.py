@@ -168,7 +168,7 @@ def test_an_alert_arrives_as_it_was_sent():
     alert = Alert(True, FLEET_CHANGE, "3", "2026-01-31T12:00:00.000Z", ["sensor_1"], 500, 1.5, "drift", "cmapss")
     retrainer = Retrainer((200, {"alerts": [{"cause": "fleet_change:3", "result": "queued"}]}))
     assert client(retrainer).send_alert(alert)[0]["result"] == "queued"
-    assert read_webhook(retrainer.requests[0].content, "cmapss") == [alert]
+    assert read_webhook(retrainer.requests[0].content, "cmapss").ours == [alert]
 
 
 async def test_from_asyncio_the_policy_is_the_same(monkeypatch: pytest.MonkeyPatch):

@@ -18,12 +18,12 @@ from driftloop.drift.baseline import decode_baseline
 from driftloop.drift.source import PrometheusSource
 from driftloop.errors import DriftloopError
 from driftloop.fleet.runs import Run
-from driftloop.loop import dataset, state
-from driftloop.loop.events import EventLog
+from driftloop.loop import dataset, migration, state
 from driftloop.loop.feedback import FeedbackLog, Outcome
 from driftloop.loop.jobs.local import RESULT, Ended, write_ended
 from driftloop.loop.judge import concept
 from driftloop.loop.judge.plan import Plan
+from driftloop.loop.store import Store
 from driftloop.model.bundle import METADATA, Example, ManifestEntry, Metadata, read_metadata, write_metadata
 from driftloop.protocol.alerts import Alert
 from driftloop.protocol.causes import FLEET_CHANGE
@@ -62,9 +62,9 @@ def write_state(path: Path) -> None:
         "fleet_change:1", "1", SINCE, run="r", started_at=SINCE, step="caf\N{LATIN SMALL LETTER E WITH ACUTE}"
     )
     decided = state.Decision("by_hand:1:" + SINCE, "promoted", "better", SINCE, 80, "2", 31.5)
-    whole = state.State("running", attempt, [state.Attempt("concept:1", "1", SINCE)], {"fleet_change:1": SINCE})
+    whole = state.State("running", attempt, [state.Attempt("concept:1", "1", SINCE)])
     whole.settle(decided)
-    state.save(path, whole)
+    durable.write_json(path, {**msgspec.to_builtins(whole), "firing": {"fleet_change:1": SINCE}})
 
 
 def write_bundle(path: Path) -> None:
@@ -90,7 +90,7 @@ def write_dataset(path: Path) -> None:
 
 
 READERS: list[tuple[str, Callable[[Path], object], Callable[[Path], object]]] = [
-    ("state.json", write_state, state.load),
+    ("state.json", write_state, migration.read_state),
     ("alarm.json", lambda path: save_alert(path, ALERT), read_alert),
     ("concept.json", lambda path: keep(path, CHANGE), lambda path: read_kept(path, concept.Change)),
     (METADATA, write_bundle, lambda path: read_metadata(path.parent)),
@@ -115,47 +115,77 @@ def test_a_damaged_file_is_an_error_for_people_or_is_passed_over(
     assert said is None or str(tmp_path) in said
 
 
+def write_segment(folder: Path, count: int) -> Path:
+    """Events as they were kept before the store."""
+    segment = folder / "events" / "events-000000000001.jsonl"
+    for seq in range(1, count + 1):
+        durable.append_json_line(segment, {"seq": seq, "time": SINCE, "kind": "verdict", "model_version": "1"})
+    return segment
+
+
+def migrated(folder: Path) -> tuple[list[int], int]:
+    """The numbers of the events that the store has taken over, and that of the next."""
+    store = migration.open_store(folder, keep=1000)
+    seen = [event["seq"] for event in store.read()]
+    new = store.append("promoted")["seq"]
+    assert [event["kind"] for event in store.read(new - 1)] == ["promoted"]
+    store.close()
+    return seen, new
+
+
 @settings(deadline=None, max_examples=80)
 @given(data=st.data())
 def test_whatever_stands_in_a_log_of_events_numbers_ascend_and_none_is_given_twice(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ):
     folder = tmp_path_factory.mktemp("events")
-    log = EventLog(folder, keep=1000)
-    for n in range(12):
-        log.append("verdict", model_version="1", n=n)
-    segment = next(folder.glob("events-*"))
+    segment = write_segment(folder, 12)
     whole = segment.read_bytes()
     segment.write_bytes(data.draw(damaged(whole)))
     cut_off = len(whole) - segment.stat().st_size > 4
-    again = EventLog(folder, keep=1000)
-    seen = [event["seq"] for event in again.read()]
+    seen, new = migrated(folder)
     assert seen == sorted(set(seen))
     assert len(seen) >= 10 or cut_off
-    new = again.append("promoted")["seq"]
     assert all(new > seq for seq in seen)
-    assert [event["kind"] for event in EventLog(folder, keep=1000).read(new - 1)] == ["promoted"]
 
 
 def test_a_damaged_newest_event_leaves_its_number_to_itself(tmp_path: Path):
-    log = EventLog(tmp_path, keep=100)
-    log.append("verdict")
-    log.append("verdict")
-    segment = next(tmp_path.glob("*.jsonl"))
+    segment = write_segment(tmp_path, 2)
     segment.write_bytes(segment.read_bytes()[:-9] + b"\xff" + segment.read_bytes()[-8:])
-    assert EventLog(tmp_path, keep=100).append("promoted")["seq"] == 3
+    assert migrated(tmp_path) == ([1], 3)
 
 
 def test_a_number_that_does_not_fit_is_passed_over_and_what_follows_is_not(tmp_path: Path):
-    log = EventLog(tmp_path, keep=100)
-    for _ in range(5):
-        log.append("verdict")
-    segment = next(tmp_path.glob("*.jsonl"))
+    segment = write_segment(tmp_path, 5)
     segment.write_bytes(segment.read_bytes().replace(b'"seq": 3', b'"seq": 9'))
-    (tmp_path / "events-copy of 1.jsonl").write_text("not ours")
-    again = EventLog(tmp_path, keep=100)
-    assert [event["seq"] for event in again.read()] == [1, 2, 4, 5]
-    assert again.append("promoted")["seq"] == 6
+    (segment.parent / "events-copy of 1.jsonl").write_text("not ours")
+    assert migrated(tmp_path) == ([1, 2, 4, 5], 6)
+
+
+@settings(deadline=None, max_examples=80)
+@given(data=st.data())
+def test_a_damaged_store_is_an_error_for_people_or_reads_as_it_was(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+):
+    path = tmp_path_factory.mktemp("store") / "loop.db"
+    store = Store(path, keep=1000)
+    with store.change() as change:
+        change.state.fires("fleet_change:1", SINCE)
+    for n in range(40):
+        store.append("verdict", model_version="1", n=n)
+    store.close()
+    path.write_bytes(data.draw(damaged(path.read_bytes())))
+
+    def read_all(path: Path) -> None:
+        again = Store(path, keep=1000)
+        try:
+            again.read()
+            again.append("promoted")
+        finally:
+            again.close()
+
+    said = error_of(read_all, path)
+    assert said is None or str(path) in said
 
 
 @settings(deadline=None, max_examples=80)
@@ -215,4 +245,4 @@ def test_a_state_that_contradicts_itself_says_what_to_do(tmp_path: Path):
         whole: dict[str, Any] = durable.read_json(tmp_path / "state.json")
         durable.write_json(tmp_path / "state.json", {**whole, **change})
         with pytest.raises(DriftloopError, match="move the file away"):
-            state.load(tmp_path / "state.json")
+            migration.read_state(tmp_path / "state.json")

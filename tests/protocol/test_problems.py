@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from driftloop.durable import decode_json
 from driftloop.errors import JsonError
-from driftloop.loop.events import EventLog
+from driftloop.loop.store import Store
 from driftloop.protocol import problems
 from driftloop.protocol.events import KINDS
 from driftloop.protocol.problems import Problem, RequestRefused, refusal
@@ -39,6 +39,7 @@ def test_a_body_that_cannot_be_read_is_refused_by_what_is_wrong(body: bytes, sta
 
 @given(st.sampled_from(sorted(KINDS)))
 def test_every_kind_of_event_is_a_word_that_the_log_takes(tmp_path_factory: pytest.TempPathFactory, kind):
-    log = EventLog(tmp_path_factory.mktemp("log"), keep=10)
-    assert log.append(kind)["kind"] == kind
-    assert log.find(kind) is not None
+    store = Store(tmp_path_factory.mktemp("log") / "loop.db", keep=10)
+    assert store.append(kind)["kind"] == kind
+    assert store.newest(kind) is not None
+    store.close()

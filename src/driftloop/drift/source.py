@@ -140,6 +140,11 @@ class Window:
                 self._snapshots.popleft()
         return new
 
+    @property
+    def answered(self) -> int:
+        """Requests that it has taken in since it began."""
+        return self._requests(self._total)
+
     def newest(self) -> Counts:
         """Counts of the newest requests, at least `size` of them where there are as many: flat `[total]` per bin, and
         behind them `[columns * COUNTED]` of quality."""

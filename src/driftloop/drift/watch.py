@@ -175,7 +175,8 @@ class Watch:
 
     def _send(self, alert: Alert) -> None:
         self._sent_at = self._clock()
-        key = str(alert.cause)
+        # By its beginning too: the end of one alert must not be replaced by the beginning of the next.
+        key = f"{alert.cause}:{alert.starts_at}"
         if self._settings.alertmanager_url:
             url = f"{self._settings.alertmanager_url.rstrip('/')}/api/v2/alerts"
             # A watch that dies must not end the alert before it is back.
@@ -193,7 +194,8 @@ class Watch:
         if verdict is None:
             self._event({**event, "n": 0, "reason": reason})
         else:
-            self._event({**event, **summary(verdict)})
+            answered = self._window.answered if self._window is not None else None
+            self._event({**event, **summary(verdict), "answered": answered})
 
     def _event(self, event: dict[str, Any]) -> None:
         known = {name: value for name, value in event.items() if value is not None}

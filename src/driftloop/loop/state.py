@@ -1,14 +1,17 @@
-"""What the retrainer must not forget: the one file that a restarted retrainer goes on from."""
+"""What the loop must not forget: the state that a restarted retrainer goes on from, and one change of it."""
 
-from pathlib import Path
-from typing import Literal, get_args
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
 
 import msgspec
 
 from driftloop import durable
 from driftloop.errors import DriftloopError
+from driftloop.loop.waits import Moment, Now, Wait
 from driftloop.protocol import causes
 from driftloop.protocol.causes import Cause
+from driftloop.protocol.events import Event, EventKind
 from driftloop.training.modes import Mode
 
 Phase = Literal["idle", "waiting_for_labels", "running", "verifying", "cooling_down"]
@@ -16,7 +19,13 @@ PHASES: tuple[Phase, ...] = get_args(Phase)
 
 _HISTORY = 20
 _CAUSES = 200
-"""Settled causes and firing alerts that are remembered."""
+"""Settled causes, and causes with a firing alert, that are remembered."""
+_ALERTS = 20
+"""Alerts of one cause that are remembered at once."""
+_SHOWN = (
+    "cause", "champion", "requested_at", "mode", "by_hand", "failures", "restarts", "run", "archived", "started_at",
+    "step", "challenger", "promoted_at", "waiting_for",
+)  # fmt: skip
 
 
 class Attempt(msgspec.Struct):
@@ -35,17 +44,37 @@ class Attempt(msgspec.Struct):
     archived: int = 0
     """Completed runs in the archive when it started."""
     started_at: str | None = None
+    started: Moment | None = None
+    """The same for durations."""
     step: str | None = None
     challenger: str | None = None
+    challenger_told: str | None = None
+    """The version of which a step has told what the gate decided against its promotion."""
+    training: str | None = None
+    """How the challenger was trained."""
     promoted_at: str | None = None
+    reason: str = ""
+    """Why the gate approved the challenger."""
     waiting_for: str | None = None
-    announced_at: str | msgspec.UnsetType = msgspec.UNSET
-    """When it was said that it will supersede all labels."""
+    announced: Wait | None = None
+    """The pause since it was said that it will supersede all labels."""
+    announcement: str = ""
+    condemned: str | None = None
+    """Why the challenger is rolled back, once that is decided."""
 
     @property
     def why(self) -> Cause:
         """Its cause, taken apart."""
         return causes.parse(self.cause)
+
+    def again(self, **changes: Any) -> "Attempt":
+        """A new attempt for the same cause."""
+        fresh: dict[str, Any] = {"mode": self.mode, "failures": self.failures, **changes}
+        return Attempt(self.cause, self.champion, self.requested_at, **fresh)
+
+    def shown(self) -> dict[str, Any]:
+        """It as people see it."""
+        return {name: getattr(self, name) for name in _SHOWN}
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -67,23 +96,33 @@ class Total(msgspec.Struct):
     seconds: float = 0.0
 
 
+class Confirming(msgspec.Struct, frozen=True):
+    """A promoted version that the server does not answer with yet."""
+
+    model_version: str
+    cause: str
+    run: str
+    wait: Wait
+
+
 class State(msgspec.Struct):
     """Everything durable about the loop."""
 
     phase: Phase = "idle"
     attempt: Attempt | None = None
     queue: list[Attempt] = []
-    firing: dict[str, str] = {}
-    """Since when each alert fires, by cause."""
+    firing: dict[str, list[str]] = {}
+    """Since when each alert fires, by cause: several alerts may have one cause."""
     settled: dict[str, Decision] = {}
     history: list[Decision] = []
     totals: dict[str, Total] = {}
     """By decision, ever."""
-    not_before: float = 0.0
-    """Unix seconds; no retraining starts by itself earlier."""
+    pause: Wait | None = None
+    """No retraining starts by itself before its end."""
+    confirming: Confirming | None = None
 
     def check(self) -> None:
-        """Raise DriftloopError or ValueError unless causes and times are what the retrainer can go on from."""
+        """Raise DriftloopError or ValueError unless causes and times are what the loop can go on from."""
         attempts = [*self.queue, *([self.attempt] if self.attempt is not None else [])]
         for cause in (*self.firing, *(attempt.cause for attempt in attempts)):
             causes.parse(cause)
@@ -92,12 +131,44 @@ class State(msgspec.Struct):
         if self.attempt is None and self.phase in ("waiting_for_labels", "running", "verifying"):
             raise DriftloopError(f"the state says {self.phase} without an attempt")
 
-    def fires(self, cause: str, since: str) -> None:
-        """Remember that an alert fires, and forget the oldest ones."""
-        self.firing.pop(cause, None)
-        self.firing[cause] = since
+    def carry_over(self, now: Now) -> None:
+        """After a restart: waits that nothing has measured meanwhile begin anew."""
+        if self.pause is not None:
+            self.pause = self.pause.carried_over(now)
+        if self.confirming is not None:
+            self.confirming = msgspec.structs.replace(self.confirming, wait=self.confirming.wait.carried_over(now))
+        for attempt in (*self.queue, self.attempt):
+            if attempt is not None and attempt.announced is not None:
+                attempt.announced = attempt.announced.carried_over(now)
+
+    def fires(self, cause: str, since: str) -> bool:
+        """Remember that an alert fires, and forget the oldest ones; returns whether it is a new one."""
+        known = self.firing.pop(cause, [])
+        self.firing[cause] = sorted({*known, since})[-_ALERTS:]
         while len(self.firing) > _CAUSES:
             self.firing.pop(next(iter(self.firing)))
+        return since not in known
+
+    def ends(self, cause: str, since: str) -> bool:
+        """Take back that an alert fires; returns whether it did."""
+        known = self.firing.get(cause, [])
+        if since not in known:
+            return False
+        left = [other for other in known if other != since]
+        if left:
+            self.firing[cause] = left
+        else:
+            del self.firing[cause]
+        return True
+
+    def pending(self, cause: str) -> bool:
+        """Whether a retraining for this cause is queued or under way."""
+        under_way = self.attempt is not None and self.attempt.cause == cause
+        return under_way or any(item.cause == cause for item in self.queue)
+
+    def leave_queue(self, cause: str) -> None:
+        """Take the retraining for this cause out of the queue."""
+        self.queue = [item for item in self.queue if item.cause != cause]
 
     def settle(self, decision: Decision) -> None:
         """Keep a decision, and forget the oldest ones."""
@@ -134,26 +205,27 @@ class State(msgspec.Struct):
         return [decision for decision in self.settled.values() if decision.decision == "undecided"]
 
 
-def load(path: Path) -> State:
-    """The state in `path`, or a new one; raises DriftloopError for a file that is no state."""
-    try:
-        state = durable.read_json(path, State)
-        state.check()
-    except FileNotFoundError:
-        return State()
-    except (DriftloopError, ValueError) as error:
-        what = error.what if isinstance(error, DriftloopError) else str(error)
-        raise DriftloopError(
-            f"the retrainer's state cannot be read: {what}",
-            where=str(path),
-            remedy="move the file away; the retrainer starts idle and finds what is in production in the registry",
-        ) from error
-    return state
+@dataclass
+class Change:
+    """One change: what the state becomes, and the events that tell of it. Both are kept, or neither."""
 
+    state: State
+    events: list[Event] = field(default_factory=list)
+    logged: list[Event] = field(default_factory=list)
+    """The events as they are kept, with their numbers; empty until then."""
 
-def save(path: Path, state: State) -> None:
-    """Write the state durably."""
-    durable.write_json(path, msgspec.to_builtins(state))
+    def tell(self, kind: EventKind, /, **detail: Any) -> None:
+        """Add an event; a `detail` of None is left out."""
+        self.events.append({"kind": kind, **{name: value for name, value in detail.items() if value is not None}})
+
+    def tell_of(self, attempt: Attempt, kind: EventKind, version: str | None, **detail: Any) -> None:
+        """Add an event about an attempt that has begun."""
+        self.tell(kind, model_version=version, cause=attempt.cause, run=attempt.run, **detail)
+
+    def pass_on(self, events: Iterable[Event]) -> None:
+        """Add events that somebody else has made."""
+        for event in events:
+            self.tell(event["kind"], **{name: value for name, value in event.items() if name != "kind"})
 
 
 def plain(value: msgspec.Struct | None) -> dict[str, object] | None:

@@ -1,7 +1,8 @@
 """What the steps of the pipeline do: plain functions of parameters and paths, called by `pipeline`'s components.
 
-A step reads its settings from the environment, reports to the retrainer what it does, waits for a registry
-that is down, and fails by raising. What it decided stands in the registry; its reports only tell of it.
+A step gets all that it needs to know of the loop in the job, reads its settings from the environment, reports to the
+retrainer what it does, waits for a registry that is down, and fails by raising. What it decided stands in the registry;
+its reports only tell of it. The last step is the gate's decision: whoever started the pipeline promotes.
 """
 
 import contextlib
@@ -13,21 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from driftloop import durable, settings
+from driftloop import settings
 from driftloop.errors import DriftloopError, RegistryUnavailable
 from driftloop.fleet import roles
 from driftloop.fleet.archive import Archive, open_archive
+from driftloop.loop.jobs.local import unpack
 from driftloop.loop.judge import promotion
 from driftloop.model.bundle import CHECKPOINT, SERVING_FILES, read_metadata
 from driftloop.model.registry import CHALLENGER, Registry
-from driftloop.protocol import causes
-from driftloop.protocol.client import Client, Server
+from driftloop.protocol.client import Client
 from driftloop.settings import Settings
 
 REGISTRY_PATIENCE_S = 300.0
-CONFIRM_S = 60.0
-"""How long a server may take to answer with a promoted version before the step stops waiting for it."""
-_POLL_S = 0.05
 
 T = TypeVar("T")
 
@@ -86,8 +84,8 @@ def _step(name: str, run: str, cause: str) -> Iterator[Step]:
         step.report({"kind": "step_finished", "step": name, **spent})
 
 
-def collect(run: str, cause: str, champion: str, dataset: str, bundle: str) -> None:
-    """Write the archive's runs and the plan to `dataset`, and the champion's bundle to `bundle`.
+def collect(run: str, cause: str, champion: str, runs: str, dataset: str, bundle: str) -> None:
+    """Write the runs of the job and the plan to `dataset`, and the champion's bundle to `bundle`.
 
     Raises DriftloopError where too few new runs can be used, having reported `waiting_for_labels`.
     """
@@ -95,14 +93,15 @@ def collect(run: str, cause: str, champion: str, dataset: str, bundle: str) -> N
         from driftloop.loop import dataset as data
         from driftloop.loop.judge import plan, withdrawal
 
+        given = unpack(runs)
         files = (*SERVING_FILES, CHECKPOINT)
-        changed = _changed_runs(step.settings) if causes.parse(cause).changes_labels else None
         folder = step.patiently(lambda: step.registry.fetch(champion, Path(bundle), files))
-        archive = _archive(step)
-        archived, withdrawn = archive.read_all(), archive.withdrawn()
-        known = read_metadata(folder)
+        archive, known = _archive(step), read_metadata(folder)
+        withdrawn = archive.withdrawn()
+        wanted = {*given.new, *(given.changed or ()), *(entry.run_id for entry in known.manifest)}
+        archived = archive.read_all(run_id for run_id in archive.run_ids() if run_id in wanted)
         restored = step.patiently(lambda: withdrawal.restored(step.registry, known, withdrawn))
-        made = plan.make(archived, known.manifest, known.schema, changed, withdrawn=withdrawn, restored=restored)
+        made = plan.make(archived, known.manifest, known.schema, given.changed, withdrawn=withdrawn, restored=restored)
         if made.excluded:
             step.report(
                 {
@@ -181,56 +180,5 @@ def evaluate(run: str, cause: str, champion: str, version: str, dataset: str, ch
         return outcome
 
 
-def promote(run: str, cause: str, version: str) -> None:
-    """Promote the approved challenger and wait until the server answers with it."""
-    with _step("promote", run, cause) as step:
-        tags = step.patiently(lambda: step.registry.tags(version))
-        step.patiently(
-            lambda: promotion.promote(
-                step.registry,
-                version,
-                reason=tags.get("decision_reason", ""),
-                cause=cause,
-                report=step.report,
-                # Somebody may have promoted another model by hand while this one was trained.
-                champion=tags.get(promotion.PARENT_TAG),
-            )
-        )
-        confirmed = confirm(step.settings.server_url, version, CONFIRM_S)
-        if confirmed is None:
-            # Not a failure of the promotion: recovery is verified, or not, by what the watch sees.
-            step.report(
-                {"kind": "serving_not_confirmed", "model_version": version, "reason": f"not within {CONFIRM_S:.0f} s"}
-            )
-        else:
-            step.report({"kind": "serving_confirmed", "model_version": version, "time": confirmed})
-
-
 def _archive(step: Step) -> Archive:
     return open_archive(step.settings.archive_location, step.settings.schema)
-
-
-def _changed_runs(config: Settings) -> list[str]:
-    """The runs since which the labels have changed, as the retrainer's concept watch knows them."""
-    try:
-        with Client(config.retrainer_url, config.token) as retrainer:
-            return retrainer.changed_runs()
-    except DriftloopError as error:
-        raise DriftloopError(
-            f"does not say which runs show the changed labels: {error.what}",
-            where=error.where,
-            remedy="is the retrainer running?",
-        ) from error
-
-
-def confirm(server_url: str, version: str, timeout_s: float) -> str | None:
-    """The time at which the server first said that it serves `version`; None where it does not in `timeout_s`."""
-    deadline = time.monotonic() + timeout_s
-    with Server(server_url) as server:
-        while True:
-            with contextlib.suppress(DriftloopError):
-                if str(server.model().get("model_version")) == version:
-                    return durable.now()
-            if time.monotonic() > deadline:
-                return None
-            time.sleep(_POLL_S)

@@ -8,7 +8,7 @@ https://prometheus.io/docs/alerting/latest/alerts_api/
 """
 
 from datetime import timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
@@ -41,6 +41,13 @@ class Webhook(msgspec.Struct):
 
     version: Literal["4"]
     alerts: Annotated[list[WebhookAlert], msgspec.Meta(max_length=1000)]
+
+
+class _LooseWebhook(msgspec.Struct):
+    """The same before its alerts are looked at, each by itself."""
+
+    version: Literal["4"]
+    alerts: Annotated[list[msgspec.Raw], msgspec.Meta(max_length=1000)]
 
 
 class Alert(msgspec.Struct, frozen=True):
@@ -93,7 +100,14 @@ class Alert(msgspec.Struct, frozen=True):
 
 
 class Unusable(DriftloopError):
-    """A webhook that cannot be used; `where` is the field."""
+    """A webhook, or an alert in one, that cannot be used; `where` is the field."""
+
+
+class Read(NamedTuple):
+    """The alerts of a webhook: those for us, in order, and why the others are not."""
+
+    ours: list[Alert]
+    others: list[Unusable]
 
 
 def summary(drift: CauseKind, model_version: str, features: list[str]) -> str:
@@ -143,22 +157,37 @@ def alertmanager_alerts(alert: Alert, lasts_s: float) -> list[dict[str, Any]]:
 # The retrainer's end.
 
 
-def read_webhook(body: bytes, fleet: str | None = None) -> list[Alert]:
-    """The drift alerts of a webhook's body, in order; alerts of other names, and of other fleets, are passed over.
+def read_webhook(body: bytes, fleet: str | None = None) -> Read:
+    """The drift alerts of a webhook's body; those of other names, of other fleets, and those that cannot be used are
+    told apart, each with its field, and take none of ours with them.
 
     An alert without the label `fleet` is of whatever fleet is asked for, as it was sent by earlier versions.
-    Raises Unusable naming the field.
+    Raises Unusable naming the field where the body is no webhook.
     """
     try:
-        found = durable.decode_json(body, Webhook)
+        found = durable.decode_json(body, _LooseWebhook)
     except JsonError as error:
         raise Unusable(error.message, where=error.field or "body") from error
-    return [
-        _read(alert, f"alerts[{i}]")
-        for i, alert in enumerate(found.alerts)
-        if alert.labels.get("alertname") == DRIFT_ALERT
-        and (fleet is None or alert.labels.get("fleet", "") in ("", fleet))
-    ]
+    read = Read([], [])
+    for i, raw in enumerate(found.alerts):
+        try:
+            read.ours.append(_one(raw, f"alerts[{i}]", fleet))
+        except Unusable as error:
+            read.others.append(error)
+    return read
+
+
+def _one(raw: msgspec.Raw, where: str, fleet: str | None) -> Alert:
+    try:
+        alert = durable.decode_json(bytes(raw), WebhookAlert)
+    except JsonError as error:
+        raise Unusable(error.message, where=".".join(part for part in (where, error.field) if part)) from error
+    name, of_fleet = alert.labels.get("alertname", ""), alert.labels.get("fleet", "")
+    if name != DRIFT_ALERT:
+        raise Unusable(f"{name!r} is not {DRIFT_ALERT}", where=f"{where}.labels.alertname")
+    if fleet is not None and of_fleet not in ("", fleet):
+        raise Unusable(f"{of_fleet!r} is not this fleet, {fleet}", where=f"{where}.labels.fleet")
+    return _read(alert, where)
 
 
 def _read(alert: WebhookAlert, where: str) -> Alert:

@@ -31,7 +31,7 @@ EventKind = Literal[
     "serving_confirmed",
     "serving_not_confirmed",
     "recovery_verified",
-    "recovery_timeout",
+    "recovery_failed",
     "rolled_back",
     "retraining_failed",
     "retraining_refused",

@@ -15,7 +15,8 @@ from driftloop.errors import DataError, DriftloopError, JsonError, RegistryUnava
 from driftloop.fleet.objects import RUN_ID, check_run
 from driftloop.fleet.runs import Run
 from driftloop.fleet.schema import Schema
-from driftloop.loop.retrainer import Busy
+from driftloop.loop.by_hand import Busy
+from driftloop.loop.store import StoreUnavailable
 from driftloop.protocol import problems
 from driftloop.protocol.problems import Problem, RequestRefused, refusal
 from driftloop.training.modes import Mode
@@ -250,6 +251,10 @@ def handle_errors(app: FastAPI) -> None:
     @app.exception_handler(RegistryUnavailable)
     async def _(_: Request, error: RegistryUnavailable) -> JSONResponse:
         return answer(refusal(503, "registry", str(error)))
+
+    @app.exception_handler(StoreUnavailable)
+    async def _(_: Request, error: StoreUnavailable) -> JSONResponse:
+        return answer(refusal(503, "store", str(error)))
 
     @app.exception_handler(Busy)
     async def _(_: Request, error: Busy) -> JSONResponse:

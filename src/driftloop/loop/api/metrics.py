@@ -12,8 +12,9 @@ from driftloop.errors import DriftloopError
 from driftloop.fleet.archive import Archive
 from driftloop.fleet.roles import ROLES
 from driftloop.loop.judge.concept import VERDICTS, ConceptWatch
-from driftloop.loop.retrainer import Retrainer
 from driftloop.loop.state import PHASES
+from driftloop.loop.status import status, totals
+from driftloop.loop.worker import Worker
 from driftloop.protocol.events import KINDS, Event
 
 FIGURES = {
@@ -27,14 +28,14 @@ FIGURES = {
 class Metrics(Collector):
     """Makes the metrics of one retrainer."""
 
-    def __init__(self, retrainer: Retrainer, archive: Archive, concept: ConceptWatch) -> None:
-        self._retrainer, self._archive, self._concept = retrainer, archive, concept
+    def __init__(self, worker: Worker, archive: Archive, concept: ConceptWatch) -> None:
+        self._worker, self._archive, self._concept = worker, archive, concept
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
     def exposition(self) -> bytes:
         """The metrics in Prometheus' text format."""
-        return exposition.render(self._registry, self._retrainer.settings.schema.name)
+        return exposition.render(self._registry, self._worker.settings.schema.name)
 
     def describe(self) -> list[GaugeMetricFamily]:
         """Nothing ahead of time: the names are known only from `collect`."""
@@ -42,42 +43,42 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily | SummaryMetricFamily]:
         """The metrics as they are now."""
-        status = self._retrainer.status()
+        now = status(self._worker)
         phase = GaugeMetricFamily("driftloop_loop_state", "1 for the state the loop is in", labels=["state"])
         for name in PHASES:
-            phase.add_metric([name], float(status["state"] == name))
+            phase.add_metric([name], float(now["state"] == name))
         yield phase
         yield GaugeMetricFamily(
-            "driftloop_loop_blocked", "1 while the loop cannot go on", value=float(status["blocked"] is not None)
+            "driftloop_loop_blocked", "1 while the loop cannot go on", value=float(now["blocked"] is not None)
         )
         yield GaugeMetricFamily(
-            "driftloop_retraining_enabled", "0 where alerts are only recorded", value=float(status["enable_retraining"])
+            "driftloop_retraining_enabled", "0 where alerts are only recorded", value=float(now["enable_retraining"])
         )
-        yield GaugeMetricFamily("driftloop_alerts_firing", "drift alerts firing", value=len(status["firing"]))
+        yield GaugeMetricFamily("driftloop_alerts_firing", "drift alerts firing", value=len(now["firing"]))
         retrainings = SummaryMetricFamily(
             "driftloop_retraining_seconds", "retrainings and their duration, by decision", labels=["decision"]
         )
-        for decision, total in self._retrainer.totals().items():
+        for decision, total in totals(self._worker).items():
             retrainings.add_metric([decision], total.count, total.seconds)
         yield retrainings
         events = CounterMetricFamily("driftloop_loop_events", "events logged since the start", labels=["kind"])
         # Every series begins at 0, so that its first event is not lost on a rate.
         counts: Counter[str] = Counter(dict.fromkeys(KINDS, 0))
-        for kind, count in self._retrainer.events.counts.copy().items():
+        for kind, count in self._worker.store.counts.copy().items():
             counts[kind if kind in KINDS else "other"] += count
         for kind, count in sorted(counts.items()):
             events.add_metric([kind], count)
         yield events
         yield from self._truth()
-        log = self._retrainer.events
-        started = log.find("pipeline_started")
+        store = self._worker.store
+        started = store.newest("pipeline_started")
         if started is not None and isinstance(started.get("seconds"), int | float):
             yield GaugeMetricFamily(
                 "driftloop_pipeline_start_seconds",
                 "from the start of the last retraining to its pipeline's first step",
                 value=started["seconds"],
             )
-        decided = log.find("gate_decided")
+        decided = store.newest("gate_decided")
         if decided is not None:
             yield from _gate(decided)
         try:

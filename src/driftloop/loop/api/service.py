@@ -21,16 +21,17 @@ from driftloop import __version__
 from driftloop.errors import DataError, DriftloopError
 from driftloop.fleet.archive import Archive, RunConflict, open_archive
 from driftloop.fleet.roles import ROLES
-from driftloop.loop import state
+from driftloop.loop import by_hand, migration, status
 from driftloop.loop.api import answered, bodies
 from driftloop.loop.api.doors import Doors
 from driftloop.loop.api.metrics import Metrics
-from driftloop.loop.events import PAGE, EventLog
 from driftloop.loop.feedback import Conflict, FeedbackLog
+from driftloop.loop.inbox import Inbox
 from driftloop.loop.jobs.local import Backend, LocalBackend
 from driftloop.loop.judge import withdrawal
 from driftloop.loop.judge.concept import ConceptWatch
-from driftloop.loop.retrainer import Retrainer
+from driftloop.loop.store import PAGE
+from driftloop.loop.worker import Worker
 from driftloop.model.registry import Registry
 from driftloop.protocol import alerts, problems
 from driftloop.protocol.problems import refusal
@@ -47,43 +48,45 @@ class Service:
         self.registry = Registry(settings.mlflow_url, settings.model)
         self.archive: Archive = open_archive(settings.archive_location, settings.schema)
         self.doors = Doors(self.archive)
-        self.events = EventLog(folder / "events", settings.keep_events)
+        self.store = migration.open_store(folder, settings.keep_events)
         self.feedback = FeedbackLog(folder / "feedback")
         self.concept = ConceptWatch(
-            folder / "concept", self.registry, self.archive, self.feedback, self.events, settings.schema
+            folder / "concept", self.registry, self.archive, self.feedback, self.store, settings.schema
         )
-        self.retrainer = Retrainer(
+        self.worker = Worker(
             settings,
             folder,
+            self.store,
             self.registry,
             self.archive,
-            self.events,
             backend or choose_backend(settings, folder / "pipelines"),
             changed_runs=self.concept.changed_runs,
         )
-        self.metrics = Metrics(self.retrainer, self.archive, self.concept)
-        self._worker = threading.Thread(target=self.retrainer.work, name="retrainer", daemon=True)
-        self._watcher = threading.Thread(
-            target=self.concept.work, args=(self.retrainer,), name="concept-watch", daemon=True
+        self.inbox = Inbox(self.worker)
+        self.metrics = Metrics(self.worker, self.archive, self.concept)
+        self._working = threading.Thread(target=self.worker.work, name="worker", daemon=True)
+        self._watching = threading.Thread(
+            target=self.concept.work, args=(self.inbox,), name="concept-watch", daemon=True
         )
 
     @property
     def alive(self) -> bool:
         """Whether the worker and the concept watch work."""
-        return self._worker.is_alive() and self._watcher.is_alive()
+        return self._working.is_alive() and self._watching.is_alive()
 
     def start(self) -> None:
         """Start the worker and the concept watch."""
-        self._worker.start()
-        self._watcher.start()
+        self._working.start()
+        self._watching.start()
 
     def stop(self) -> None:
         """End the worker and whatever it runs; what was under way goes on at the next start."""
         self.concept.stop()
-        self.retrainer.stop()
-        self._worker.join(timeout=10)
-        self._watcher.join(timeout=10)
+        self.worker.stop()
+        self._working.join(timeout=10)
+        self._watching.join(timeout=10)
         self.registry.close()
+        self.store.close()
         os.close(self._lock)
 
     def add_runs(self, body: bytes) -> dict[str, Any]:
@@ -103,9 +106,10 @@ class Service:
         new = [run.run_id for run, one in pairs if one.is_new]
         known = [run.run_id for run, one in pairs if not one.is_new]
         same = {run.run_id: one.run_id for run, one in pairs if one.run_id != run.run_id}
-        if new:
-            self.events.append("runs_archived", count=len(new), roles=_counts(self.archive.roles_of(new).values()))
-        self.retrainer.on_runs(new)
+        roles = _counts(self.archive.roles_of(new).values()) if new else {}
+        told = [{"kind": "runs_archived", "count": len(new), "roles": roles}] if new else []
+        # Also where all were known: whoever got no answer sends them again, and the loop may not have heard of them.
+        self.inbox.on_runs(new, *told)
         answer: dict[str, Any] = {"added": new, "known": known}
         if same:
             answer["same_as"] = same
@@ -119,7 +123,7 @@ class Service:
             raise refusal(422, "least", f"there is no role {unknown[0][:40]!r}; there are {', '.join(ROLES)}")
         least = self.archive.schema.least | posted.least
         try:
-            known = self.retrainer.known_roles()
+            known = status.known_roles(self.worker)
             return {"roles": self.archive.deal(posted.run_ids, known=known, least=least, always=True)}
         except DataError as error:
             raise refusal(503, "archive", str(error)) from error
@@ -138,7 +142,7 @@ class Service:
             raise refusal(422, "runs", str(error)) from error
         affected = withdrawal.affected(self.registry, chosen)
         if gone:
-            self.events.append(
+            self.store.append(
                 "runs_withdrawn",
                 count=len(gone),
                 runs=gone[:100],
@@ -153,7 +157,7 @@ class Service:
         doubts = self.doors.doubts(arrived.runs, arrived.confirmed)
         if not doubts:
             return
-        self.events.append("runs_refused", count=len(doubts), runs=[doubt.run_id for doubt in doubts[:100]])
+        self.store.append("runs_refused", count=len(doubts), runs=[doubt.run_id for doubt in doubts[:100]])
         first, unit = doubts[0], self.archive.schema.unit
         at = [run.run_id for run in arrived.runs].index(first.run_id)
         more = f"; {len(doubts) - 1} more of {len(arrived.runs)} runs are doubtful too" if len(doubts) > 1 else ""
@@ -173,28 +177,32 @@ class Service:
         except Conflict as error:
             raise refusal(409, "outcomes", str(error)) from error
         if new:
-            self.events.append("feedback_received", count=new, engines=len({one.engine_id for one in found}))
+            self.store.append("feedback_received", count=new, engines=len({one.engine_id for one in found}))
         return {"added": new, "known": len(found) - new}
 
     def status(self) -> dict[str, Any]:
         """Everything a person wants to know about the loop, and what completed engines say of the model."""
-        return {**self.retrainer.status(), "concept": self.concept.status(), **self.concept.promise()}
+        return {**status.status(self.worker), "concept": self.concept.status(), **self.concept.promise()}
 
     def add_event(self, body: bytes) -> dict[str, Any]:
         """Log what the watch or a pipeline step reports, and tell the loop."""
-        event = bodies.event(body)
-        kind = event.pop("kind")
-        logged = self.events.append(kind, **event)
-        self.retrainer.on_event(logged)
-        return {"seq": logged["seq"]}
+        return {"seq": self.inbox.on_event(bodies.event(body))["seq"]}
 
     def take_alerts(self, body: bytes) -> dict[str, Any]:
-        """Take a webhook; every alert in it is on disk when this returns."""
+        """Take a webhook; every alert of ours in it is on disk when this returns, and the others are named.
+
+        Alertmanager does not repeat what is refused: one alert that cannot be used must not take others with it.
+        """
         try:
             found = alerts.read_webhook(body, self.settings.schema.name)
         except alerts.Unusable as error:
             raise refusal(422, error.where or "body", error.what) from error
-        return {"alerts": [{"cause": str(alert.cause), "result": self.retrainer.on_alert(alert)} for alert in found]}
+        try:
+            taken = [{"cause": str(each.cause), "result": self.inbox.on_alert(each)} for each in found.ours]
+        except DataError as error:
+            raise refusal(503, "archive", str(error)) from error
+        others = [{"field": other.where, "message": other.what} for other in found.others]
+        return {"alerts": taken, **({"others": others} if others else {})}
 
 
 def choose_backend(settings: Settings, folder: Path) -> Backend:
@@ -285,15 +293,15 @@ def _add_posts(app: FastAPI, service: Service) -> None:
         )(endpoint)
 
     def retrain(body: bytes) -> Any:
-        return {"attempt": state.plain(service.retrainer.retrain(bodies.decode(body, bodies.RetrainRequest).mode))}
+        return {"attempt": by_hand.retrain(service.worker, bodies.decode(body, bodies.RetrainRequest).mode).shown()}
 
     def promote(body: bytes) -> Any:
         version = bodies.decode(body, bodies.PromoteRequest).version
-        return {"model_version": version, "from_version": service.retrainer.promote(version)}
+        return {"model_version": version, "from_version": by_hand.promote(service.worker, version)}
 
     def rollback(body: bytes) -> Any:
         bodies.decode(body, bodies.RollbackRequest)
-        gone, now = service.retrainer.rollback()
+        gone, now = by_hand.rollback(service.worker)
         return {"model_version": now, "from_version": gone}
 
     post("/alerts", alerts.Webhook, bodies.MAX_SMALL_BODY, service.take_alerts, "Alertmanager's webhook, version 4")
@@ -342,7 +350,7 @@ def _add_gets(app: FastAPI, service: Service) -> None:
         after: Annotated[int, Query(ge=0, le=2**53, description="number of the newest event you have")] = 0,
     ) -> dict[str, Any]:
         """Events in order, at most a thousand; ask again with `next` for those that follow."""
-        found = service.events.read(after, PAGE)
+        found = service.store.read(after, PAGE)
         return {"events": found, "next": found[-1]["seq"] if found else after}
 
     @app.get("/feedback")
@@ -370,8 +378,8 @@ def _add_gets(app: FastAPI, service: Service) -> None:
     @app.get("/readyz", responses=bodies.UNAVAILABLE)
     def readyz() -> dict[str, str]:
         """Whether the registry has been reached and what an earlier retrainer left is in order."""
-        if not service.retrainer.ready:
-            raise refusal(503, "registry", service.retrainer.blocked or "starting")
+        if not service.worker.ready:
+            raise refusal(503, "registry", service.worker.blocked or "starting")
         return {"status": "ready"}
 
 

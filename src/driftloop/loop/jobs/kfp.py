@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import kfp_server_api
+import msgspec
 import urllib3
 from kfp import Client
 
@@ -71,7 +72,7 @@ class KfpBackend:
                 lambda: self._kfp.run_pipeline(
                     experiment.experiment_id,
                     job.run,
-                    params={"run": job.run, "cause": job.cause, "champion": job.champion, "mode": job.mode},
+                    params=msgspec.to_builtins(job),
                     pipeline_id=pipeline_id,
                     version_id=version_id,
                 )

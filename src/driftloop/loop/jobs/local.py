@@ -6,12 +6,14 @@ It leads a process group that all steps belong to. A pipeline is ended by killin
 the retrainer dies, however it dies, the driver sees its standard input close and kills the group itself.
 """
 
+import base64
 import contextlib
 import os
 import re
 import signal
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from typing import Protocol
 
@@ -33,13 +35,37 @@ _TRACEBACK = re.compile(r"( +)Traceback \(most recent call last\):")
 _MODULE = re.compile(r"^(\w+\.)+(?=\w+:)")
 
 
+class Runs(msgspec.Struct, frozen=True):
+    """The archived runs that a retraining is about; a step looks up no others but those that the champion knows."""
+
+    new: list[str]
+    """Those to learn anew from."""
+    changed: list[str] | None = None
+    """After a concept drift those that show the labels as they are now; all others' are superseded then."""
+
+    def packed(self) -> str:
+        """As a short text: of ten thousand ids too, a command line and a pipeline's parameter have room for it."""
+        return base64.b64encode(zlib.compress(msgspec.json.encode(self), 9)).decode()
+
+
+def unpack(text: str) -> Runs:
+    """The runs that `Runs.packed` packed; raises DriftloopError."""
+    try:
+        content = zlib.decompress(base64.b64decode(text, validate=True))
+    except (ValueError, zlib.error) as error:
+        raise DriftloopError(f"the runs of the job cannot be read: {error}", where="the job") from error
+    return durable.decode_json(content, Runs, where="the runs of the job")
+
+
 class Job(msgspec.Struct, frozen=True):
-    """The parameters of one pipeline run."""
+    """The parameters of one pipeline run: all that its steps need to know of the loop."""
 
     run: str
     cause: str
     champion: str
     mode: Mode
+    runs: str
+    """Packed Runs."""
 
 
 class Ended(msgspec.Struct, frozen=True):

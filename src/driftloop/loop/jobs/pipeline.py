@@ -21,12 +21,12 @@ Pipelines every task is given the trainer's image, which has all that is importe
 
 @component
 def collect(
-    run: str, cause: str, champion: str, dataset: dsl.Output[dsl.Dataset], bundle: dsl.Output[dsl.Model]
+    run: str, cause: str, champion: str, runs: str, dataset: dsl.Output[dsl.Dataset], bundle: dsl.Output[dsl.Model]
 ) -> None:
-    """The archive's runs, sorted into old and new, and the champion's bundle."""
+    """The job's runs, sorted into old and new, and the champion's bundle."""
     from driftloop.loop import steps
 
-    steps.collect(run, cause, champion, dataset.path, bundle.path)
+    steps.collect(run, cause, champion, runs, dataset.path, bundle.path)
 
 
 @component
@@ -61,17 +61,9 @@ def evaluate(
     return steps.evaluate(run, cause, champion, version, dataset.path, champion_bundle.path, bundle.path)
 
 
-@component
-def promote(run: str, cause: str, version: str) -> None:
-    """The challenger into production, and the wait until the server answers with it."""
-    from driftloop.loop import steps
-
-    steps.promote(run, cause, version)
-
-
-def _tasks(run: str, cause: str, champion: str, mode: str) -> list[Any]:
-    """The tasks: collect, train, evaluate and, if the gate approves, promote."""
-    collected = collect(run=run, cause=cause, champion=champion)
+def _tasks(run: str, cause: str, champion: str, mode: str, runs: str) -> list[Any]:
+    """The tasks: collect, train and evaluate. What the gate approves, the retrainer promotes."""
+    collected = collect(run=run, cause=cause, champion=champion, runs=runs)
     trained = train(
         run=run,
         cause=cause,
@@ -89,23 +81,21 @@ def _tasks(run: str, cause: str, champion: str, mode: str) -> list[Any]:
         champion_bundle=collected.outputs["bundle"],
         bundle=trained.outputs["bundle"],
     )
-    with dsl.If(judged.output == "approved"):
-        promoted = promote(run=run, cause=cause, version=trained.outputs["Output"])
-    return [collected, trained, judged, promoted]
+    return [collected, trained, judged]
 
 
 @dsl.pipeline(name="retraining")
-def retraining(run: str, cause: str, champion: str, mode: str) -> None:
+def retraining(run: str, cause: str, champion: str, mode: str, runs: str) -> None:
     """The pipeline as kfp.local runs it."""
-    _tasks(run, cause, champion, mode)
+    _tasks(run, cause, champion, mode, runs)
 
 
 def compile_to(path: Path, fit: Callable[[Any], None]) -> None:
     """Compile the pipeline for a cluster; `fit` gives each task its image, environment and size there."""
 
     @dsl.pipeline(name="retraining")
-    def on_cluster(run: str, cause: str, champion: str, mode: str) -> None:
-        for task in _tasks(run, cause, champion, mode):
+    def on_cluster(run: str, cause: str, champion: str, mode: str, runs: str) -> None:
+        for task in _tasks(run, cause, champion, mode, runs):
             # What a step decides stands in the registry: an answer from a cache would decide nothing.
             task.set_caching_options(False)
             fit(task)
@@ -114,14 +104,10 @@ def compile_to(path: Path, fit: Callable[[Any], None]) -> None:
 
 
 def run_locally(job: Job, folder: Path) -> None:
-    """Run the pipeline in processes of this machine, its files below `folder`; raises where a step fails.
-
-    That the branch behind the gate ran is not taken on kfp's word: the retrainer compares the gate's decision
-    with the registry.
-    """
+    """Run the pipeline in processes of this machine, its files below `folder`; raises where a step fails."""
     local.init(
         runner=local.SubprocessRunner(use_venv=False),
         pipeline_root=str(folder),
         workspace_root=str(folder / "workspace"),
     )
-    retraining(run=job.run, cause=job.cause, champion=job.champion, mode=job.mode)
+    retraining(run=job.run, cause=job.cause, champion=job.champion, mode=job.mode, runs=job.runs)

@@ -13,9 +13,9 @@ first, and nothing is said while an alert about the inputs fires.
 import logging
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
@@ -32,10 +32,9 @@ from driftloop.errors import DriftloopError
 from driftloop.fleet.archive import Archive
 from driftloop.fleet.runs import Run
 from driftloop.fleet.schema import Schema
-from driftloop.loop.events import EventLog
 from driftloop.loop.feedback import FeedbackLog
 from driftloop.loop.judge import evaluation
-from driftloop.loop.retrainer import Retrainer
+from driftloop.loop.store import Store
 from driftloop.model import answers
 from driftloop.model.bundle import ManifestEntry, read_metadata
 from driftloop.model.registry import Registry
@@ -53,10 +52,28 @@ ENDS_BELOW = 0.8
 LOOK_S = 2.0
 """Pause between two looks: the runs of a fleet arrive in many calls."""
 NICENESS = 10
-BUSY = ("running", "verifying")
+BUSY = ("running",)
 """States of the loop in which the next model is already decided on; completed engines can wait for it."""
 
 log = logging.getLogger(__name__)
+
+
+class Loop(Protocol):
+    """What the watch asks of the loop, and tells it."""
+
+    @property
+    def phase(self) -> str:
+        """What the loop is doing."""
+        ...
+
+    @property
+    def firing(self) -> Mapping[str, list[str]]:
+        """Since when alerts fire, by cause."""
+        ...
+
+    def on_alert(self, alert: Alert) -> str:
+        """Take an alert; what became of it."""
+        ...
 
 
 class Change(msgspec.Struct):
@@ -94,10 +111,10 @@ class ConceptWatch:
         registry: Registry,
         archive: Archive,
         feedback: FeedbackLog,
-        events: EventLog,
+        store: Store,
         schema: Schema,
     ) -> None:
-        self._path, self._archive, self._feedback, self._events = folder / "alarm.json", archive, feedback, events
+        self._path, self._archive, self._feedback, self._store = folder / "alarm.json", archive, feedback, store
         self._production = follow(registry, folder, schema)
         self._version: str | None = None
         self._model: answers.Model | None = None
@@ -111,14 +128,14 @@ class ConceptWatch:
 
     # The worker.
 
-    def work(self, retrainer: Retrainer) -> None:
+    def work(self, loop: Loop) -> None:
         """Look every LOOK_S seconds until `stop`; survives whatever a look raises."""
         if hasattr(os, "setpriority"):
             # Of this thread alone: the loop and the server go first.
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
         while not self._stopping.wait(LOOK_S):
             try:
-                self.look(retrainer)
+                self.look(loop)
             except DriftloopError as error:
                 self.report = Truth(self._version, reason=str(error))
             except Exception as error:
@@ -130,16 +147,15 @@ class ConceptWatch:
         """End `work`."""
         self._stopping.set()
 
-    def look(self, retrainer: Retrainer) -> None:
+    def look(self, loop: Loop) -> None:
         """Judge the production model where something is new, and tell the retrainer what it means."""
-        status = retrainer.status()
-        if status["state"] in BUSY:
+        if loop.phase in BUSY:
             return
         model = self._production.look()
         version = model.version if model is not None else None
         if self.change is not None and self.change.model_version != version:
-            self._end(retrainer)
-        inputs_fire = any(cause.of_inputs for cause in causes.about(status["firing"], version))
+            self._end(loop)
+        inputs_fire = any(cause.of_inputs for cause in causes.about(loop.firing, version))
         if model is not None:
             self._follow(model)
         now = (version, self._feedback.changes, inputs_fire)
@@ -150,7 +166,7 @@ class ConceptWatch:
         if report is None:
             return
         self._tell(report)
-        self._decide(report, engines, retrainer)
+        self._decide(report, engines, loop)
         self._seen = now
 
     # What others ask.
@@ -263,7 +279,7 @@ class ConceptWatch:
 
     # What becomes of it.
 
-    def _decide(self, report: Truth, engines: Sequence[str], retrainer: Retrainer) -> None:
+    def _decide(self, report: Truth, engines: Sequence[str], loop: Loop) -> None:
         judgement = report.judgement
         if judgement is None or report.model_version is None:
             return
@@ -279,15 +295,15 @@ class ConceptWatch:
             # Runs of a changed fleet are not what an alert about labels may be trained on.
             report.verdict == INPUT_DRIFT or (report.verdict == NO_DRIFT and judgement.score < ENDS_BELOW)
         ):
-            self._end(retrainer)
+            self._end(loop)
         if self.change is not None and report.verdict == DRIFT:
-            retrainer.on_alert(_alert(self.change, judgement))
+            loop.on_alert(_alert(self.change, judgement))
 
-    def _end(self, retrainer: Retrainer) -> None:
+    def _end(self, loop: Loop) -> None:
         change, self.change = self.change, None
         self._save()
         if change is not None:
-            retrainer.on_alert(_alert(change, None))
+            loop.on_alert(_alert(change, None))
 
     def _tell(self, report: Truth) -> None:
         """Log the verdict where it has changed."""
@@ -296,7 +312,7 @@ class ConceptWatch:
         judgement = report.judgement
         if said == (report.model_version, report.verdict) or judgement is None:
             return
-        self._events.append(
+        self._store.append(
             "concept_verdict",
             model_version=report.model_version,
             verdict=report.verdict,

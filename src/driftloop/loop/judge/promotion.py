@@ -15,7 +15,7 @@ from driftloop.model.registry import CHALLENGER, PREVIOUS, PRODUCTION, Registry,
 from driftloop.protocol.events import Event
 
 Tell = Callable[[Event], object]
-"""Takes an event to the log: `EventLog.append` in the retrainer, an HTTP call in a pipeline step."""
+"""Takes an event on its way to the log."""
 
 APPROVED, PROMOTED, REJECTED, ROLLED_BACK, ABANDONED = "approved", "promoted", "rejected", "rolled_back", "abandoned"
 UNDECIDED = "undecided"

@@ -1,27 +1,30 @@
-"""The state machine, with a registry, an archive, a pipeline and a clock in the test's hands."""
+"""The worker, with a registry, an archive, a pipeline, a server and a clock in the test's hands."""
 
 import contextlib
 import tempfile
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from driftloop.durable import format_time, parse_time
 from driftloop.errors import DriftloopError, RegistryUnavailable
-from driftloop.loop import retrainer
-from driftloop.loop.events import EventLog
-from driftloop.loop.jobs.local import Job
+from driftloop.loop import by_hand, changes, decide, migration, status
+from driftloop.loop.by_hand import Busy
+from driftloop.loop.inbox import Inbox
+from driftloop.loop.jobs.local import Job, Runs
 from driftloop.loop.judge import gate, promotion
-from driftloop.loop.retrainer import Busy, Retrainer
+from driftloop.loop.state import Attempt
+from driftloop.loop.store import NAME, read_events
+from driftloop.loop.worker import Worker
 from driftloop.protocol.alerts import Alert
 from driftloop.settings import Settings
+from driftloop.training.modes import Mode
 
-from .fakes import NEW, OLD, Clock, FakeArchive, FakeBackend, FakeRegistry
+from .fakes import NEW, OLD, Clocks, FakeArchive, FakeBackend, FakeRegistry
 
 CAUSE = "fleet_change:1"
 
@@ -32,78 +35,90 @@ class World:
     def __init__(self, folder: Path, **overrides: object) -> None:
         self.folder = folder
         self.settings = Settings(
-            state_dir=folder, cool_down_s=30.0, recovery_timeout_s=100.0, enable_retraining=True, **overrides
+            state_dir=folder, cool_down_s=30.0, recovery_answers=1000, enable_retraining=True, **overrides
         )
-        self.clock, self.archive, self.registry = Clock(), FakeArchive([*OLD]), FakeRegistry()
+        self.clock, self.archive, self.registry = Clocks(), FakeArchive([*OLD]), FakeRegistry()
         self.registry.add(decision="promoted")
         self.registry.pointers["production"] = "1"
         self.backend = FakeBackend()
         self.changed: list[str] = []
+        self.serves: str | None = None
         self.restart()
 
     def restart(self) -> None:
         self.backend = FakeBackend(jobs=self.backend.jobs, script=self.backend.script)
-        self.events = EventLog(self.folder / "events", 10_000)
-        self.loop = Retrainer(
+        if hasattr(self, "store"):
+            self.store.close()
+        self.store = migration.open_store(self.folder, 10_000)
+        self.worker = Worker(
             self.settings,
             self.folder,
+            self.store,
             self.registry,
             self.archive,
-            self.events,
             self.backend,
-            self.clock,
             changed_runs=lambda: self.changed,
+            served=lambda: self.serves or self.registry.pointers["production"],
+            clock=self.clock,
         )
+        self.inbox = Inbox(self.worker)
+
+    # By hand.
+
+    def retrain(self, mode: Mode) -> Attempt:
+        return by_hand.retrain(self.worker, mode)
+
+    def promote(self, version: str) -> str | None:
+        return by_hand.promote(self.worker, version)
+
+    def rollback(self) -> tuple[str, str]:
+        return by_hand.rollback(self.worker)
 
     def settle(self, moves: int = 20) -> str:
         """Make every move that is due now; the state afterwards."""
         for _ in range(moves):
-            pause = self.loop.tick()
+            pause = self.worker.tick()
             if pause is None or pause > 0:
                 break
         return self.phase
 
     @property
     def phase(self) -> str:
-        return str(self.loop.status()["state"])
+        return self.store.state.phase
+
+    @property
+    def status(self) -> dict[str, Any]:
+        return status.status(self.worker)
 
     @property
     def kinds(self) -> list[str]:
-        return [event["kind"] for event in self.events.read()]
+        return [event["kind"] for event in self.store.read()]
 
     @property
     def decisions(self) -> list[tuple[str, str]]:
-        return [(item["cause"], item["decision"]) for item in self.loop.status()["history"]]
+        return [(item["cause"], item["decision"]) for item in self.status["history"]]
 
     def alert(
         self, version: str = "1", *, firing: bool = True, drift: str = "fleet_change", at: str | None = None
     ) -> str:
         since = at or "2027-01-15T08:00:00.000Z"
-        return self.loop.on_alert(Alert(firing, drift, version, since, ["sensor_11"], 500, 3.0, "drift"))
+        return self.inbox.on_alert(Alert(firing, drift, version, since, ["sensor_11"], 500, 3.0, "drift"))
 
     def arrive(self, count: int = len(NEW)) -> None:
         self.archive.ids = [*OLD, *NEW[:count]]
-        self.loop.on_runs(NEW[:count])
+        self.inbox.on_runs(NEW[:count])
         self.clock.now += 1.0
 
     def report(self, kind: str, **detail: object) -> None:
-        self.loop.on_event(self.events.append(kind, **detail))
+        self.inbox.on_event({"kind": kind, **detail})
 
     # What the steps of a pipeline do to the world.
 
     def train(self, job: Job) -> str:
         return self.registry.add(retraining=job.run, cause=job.cause, parent_version=job.champion)
 
-    def promoting(self, job: Job) -> None:
-        version = self.train(job)
-        promotion.decide(self.registry, version, promotion.APPROVED, "better", job.cause)
-        promotion.promote(
-            self.registry,
-            version,
-            reason="better",
-            cause=job.cause,
-            report=lambda event: self.report(event.pop("kind"), run=job.run, **event),
-        )
+    def approving(self, job: Job) -> None:
+        promotion.decide(self.registry, self.train(job), promotion.APPROVED, "better", job.cause)
 
     def rejecting(self, job: Job) -> None:
         promotion.decide(self.registry, self.train(job), promotion.REJECTED, "worse on old engines", job.cause)
@@ -129,8 +144,8 @@ def test_an_alert_leads_to_a_promotion_that_the_watch_confirms(world: World, ver
     world.arrive()
     assert world.alert() == "queued"
     assert world.settle() == "running"
-    assert world.backend.jobs == [Job(world.backend.jobs[0].run, CAUSE, "1", "warm_start")]
-    world.run(world.promoting)
+    assert world.backend.jobs == [Job(world.backend.jobs[0].run, CAUSE, "1", "warm_start", Runs(sorted(NEW)).packed())]
+    world.run(world.approving)
     assert world.settle() == "verifying"
     world.report("verdict", model_version="2", verdict="not_enough_data", n=100)
     assert world.settle() == "verifying"
@@ -143,6 +158,7 @@ def test_an_alert_leads_to_a_promotion_that_the_watch_confirms(world: World, ver
         "alert_firing",
         "retraining_started",
         "promoted",
+        "serving_confirmed",
         "recovery_verified",
     ]
     world.clock.now += 31
@@ -160,7 +176,7 @@ def test_a_concept_drift_waits_for_runs_with_the_new_labels_and_is_decided_by_th
     world.clock.now += world.settings.supersede_pause_s
     assert world.settle() == "running"
     assert world.backend.jobs[0].cause == "concept:1"
-    world.run(world.promoting)
+    world.run(world.approving)
     # Nothing that the drift watch could see has changed, and there may be no traffic at all.
     assert world.settle() == "cooling_down"
     assert world.decisions == [("concept:1", "promoted")]
@@ -172,10 +188,10 @@ def test_before_all_labels_are_superseded_it_is_said_and_wrong_runs_can_be_taken
     world.changed = NEW[20:]
     world.alert(drift="concept")
     assert world.settle() == "idle"
-    (said,) = [event for event in world.events.read() if event["kind"] == "about_to_supersede"]
+    (said,) = [event for event in world.store.read() if event["kind"] == "about_to_supersede"]
     assert (said["labels"], said["count"], said["runs"]) == (len(OLD), 40, sorted(NEW[20:]))
     assert said["seconds"] == world.settings.supersede_pause_s
-    assert world.loop.status()["about_to"].startswith(f"about to supersede {len(OLD)} labels because of 40 runs (")
+    assert world.status["about_to"].startswith(f"about to supersede {len(OLD)} labels because of 40 runs (")
 
     world.clock.now += world.settings.supersede_pause_s - 1
     world.restart()
@@ -186,7 +202,7 @@ def test_before_all_labels_are_superseded_it_is_said_and_wrong_runs_can_be_taken
     world.clock.now += 10
     assert world.settle() == "idle"
     assert world.backend.jobs == []
-    assert "about_to" not in world.loop.status()
+    assert "about_to" not in world.status
 
 
 def test_other_causes_start_without_a_pause(world: World):
@@ -200,9 +216,7 @@ def test_the_start_event_is_durable_before_the_pipeline_starts(world: World):
     world.arrive()
     world.alert()
     seen: list[list[str]] = []
-    world.backend.script = lambda _: seen.append(
-        [event["kind"] for event in EventLog(world.folder / "events", 99).read()]
-    )
+    world.backend.script = lambda _: seen.append([event["kind"] for event in read_events(world.folder / NAME)])
     world.settle()
     assert seen[0][-1] == "retraining_started"
 
@@ -232,7 +246,7 @@ def test_a_sensor_fault_is_refused_and_never_trained_on(world: World):
     assert world.alert(drift="sensor_fault") == "refused"
     assert world.settle() == "idle"
     assert world.backend.jobs == []
-    refusals = [event for event in world.events.read() if event["kind"] == "retraining_refused"]
+    refusals = [event for event in world.store.read() if event["kind"] == "retraining_refused"]
     assert len(refusals) == 1
     assert "sensor_11" in refusals[0]["reason"]
 
@@ -288,7 +302,7 @@ def test_a_retraining_that_was_under_way_ends_when_retraining_is_switched_off(wo
 def test_too_few_labels_wait_and_their_arrival_resumes(world: World):
     world.alert()
     assert world.settle() == "waiting_for_labels"
-    assert "0 new completed runs" in str(world.loop.status()["attempt"]["waiting_for"])
+    assert "0 new completed runs" in str(world.status["attempt"]["waiting_for"])
     world.arrive(5)
     assert world.settle() == "waiting_for_labels"
     world.restart()
@@ -300,14 +314,24 @@ def test_too_few_labels_wait_and_their_arrival_resumes(world: World):
 
 def test_a_retraining_waits_until_a_fleets_runs_have_all_arrived(world: World):
     world.archive.ids = [*OLD, *NEW[:40]]
-    world.loop.on_runs(NEW[:40])
-    world.clock.now = parse_time("2027-01-15T08:00:00Z").timestamp()
-    world.loop.on_runs(NEW[:40])
     world.alert()
-    world.loop._state.queue[0].requested_at = format_time(parse_time("2027-01-15T08:00:00Z"))
-    assert world.settle() == "idle"
-    world.clock.now += 0.6
+    for _ in range(20):
+        world.inbox.on_runs(NEW[:40])
+        assert world.settle() == "idle"
+        world.clock.now += 0.2
+    world.clock.now += 0.2
     assert world.settle() == "running"
+
+
+def test_runs_that_never_stop_arriving_are_not_waited_for_longer_than_ten_seconds(world: World):
+    world.archive.ids = [*OLD, *NEW[:40]]
+    world.alert()
+    world.inbox.on_runs(NEW[:40])
+    started = world.clock.now
+    while world.settle() == "idle":
+        world.clock.now += 0.2
+        world.inbox.on_runs(NEW[:40])
+    assert world.clock.now - started == pytest.approx(10.0, abs=0.3)
 
 
 def test_an_alert_that_ends_while_waiting_ends_the_wait(world: World):
@@ -346,7 +370,7 @@ def test_a_rejected_challenger_changes_nothing_and_is_not_retried_until_runs_arr
     assert world.settle() == "idle"
     assert world.alert(at="2027-01-15T09:00:00.000Z") == "refused"
     assert world.settle() == "idle"
-    assert "no new runs since" in world.events.tail(1)[0]["reason"]
+    assert "no new runs since" in world.store.tail(1)[0]["reason"]
     world.arrive()
     assert world.settle() == "running"
 
@@ -362,61 +386,195 @@ def test_runs_that_arrive_while_a_challenger_is_rejected_open_its_cause_again(wo
     assert world.settle() == "running"
 
 
-def test_a_recovery_that_is_not_verified_is_rolled_back(world: World):
+def verifying(world: World) -> None:
+    """A promotion that the watch has not spoken about."""
     world.arrive()
     world.alert()
     world.settle()
-    world.run(world.promoting)
+    world.run(world.approving)
     assert world.settle() == "verifying"
-    promoted = parse_time(world.loop.status()["attempt"]["promoted_at"]).timestamp()
-    world.clock.now = promoted + 99
-    world.loop._started = promoted - 1000
+
+
+def test_a_recovery_that_the_watch_denies_after_enough_answers_is_rolled_back(world: World):
+    verifying(world)
+    world.report("verdict", model_version="2", verdict="drift", n=500, answered=999)
     assert world.settle() == "verifying"
-    world.clock.now = promoted + 101
+    assert "after 1000 it is rolled back" in world.status["verification"]["says"]
+    world.report("verdict", model_version="1", verdict="drift", n=500, answered=9999)
+    assert world.settle() == "verifying"
+    world.report("verdict", model_version="2", verdict="drift", n=500, answered=1000)
     assert world.settle() == "cooling_down"
     assert world.registry.pointers["production"] == "1"
     assert world.registry.tags("2")["decision"] == "rolled_back"
-    assert world.kinds[-2:] == ["recovery_timeout", "rolled_back"]
+    assert world.kinds[-2:] == ["recovery_failed", "rolled_back"]
+    assert world.decisions == [(CAUSE, "rolled_back")]
     assert world.alert(at="2027-01-15T09:00:00.000Z") == "refused"
+
+
+@pytest.mark.parametrize("verdict", [None, "not_enough_data"])
+def test_silence_is_no_reason_to_roll_back(world: World, verdict: str | None):
+    verifying(world)
+    for _ in range(30):
+        world.clock.now += 86_400
+        if verdict is not None:
+            world.report("verdict", model_version="2", verdict=verdict, n=3, min_n=400, answered=10**6)
+        assert world.settle() == "verifying"
+    assert world.registry.pointers["production"] == "2"
+    assert world.status["verification"]["says"].startswith("not enough data yet")
+
+
+def test_what_nobody_can_verify_a_person_confirms(world: World):
+    verifying(world)
+    assert world.promote("2") == "1"
+    assert world.phase == "cooling_down"
+    assert world.decisions == [(CAUSE, "promoted")]
+
+
+@pytest.mark.parametrize("recovers", [True, False])
+def test_ten_rows_an_hour_are_verified_by_their_number(world: World, recovers: bool):
+    """A simulated clock, a row every six minutes, a watch that repeats itself every five seconds of these."""
+    verifying(world)
+    needed = 400
+    for answered in range(1, 1001):
+        enough = answered >= needed
+        verdict = ("no_drift" if recovers else "drift") if enough else "not_enough_data"
+        for _ in range(3):
+            world.clock.now += 120
+            world.report("verdict", model_version="2", verdict=verdict, n=answered, min_n=needed, answered=answered)
+            phase = world.settle()
+        if phase != "verifying":
+            break
+    assert answered == (needed if recovers else 1000)
+    assert world.decisions == [(CAUSE, "promoted" if recovers else "rolled_back")]
+    assert world.registry.pointers["production"] == ("2" if recovers else "1")
+
+
+@pytest.mark.parametrize("step", [400.0, -400.0, 86_400.0 * 365, -86_400.0 * 365])
+def test_a_step_of_the_wall_clock_changes_no_wait_and_rolls_nothing_back(world: World, step: float):
+    verifying(world)
+    world.clock.wall += step
+    assert world.settle() == "verifying"
+    world.report("verdict", model_version="2", verdict="no_drift", n=500)
+    assert world.settle() == "cooling_down"
+    assert world.status["cooling_down_s"] == 30.0
+    world.clock.wall -= step
+    world.clock.now += 29
+    assert world.settle() == "cooling_down"
+    world.clock.now += 1.5
+    assert world.settle() == "idle"
+    assert [item["duration_s"] for item in world.status["history"]] == [0.0]
+
+
+@pytest.mark.parametrize("boot", ["boot-1", "boot-2"])
+def test_a_wait_lasts_no_longer_than_its_length_after_a_restart(world: World, boot: str):
+    verifying(world)
+    world.report("verdict", model_version="2", verdict="no_drift", n=500)
+    assert world.settle() == "cooling_down"
+    world.clock.now += 10
+    if boot != world.clock.boot:
+        # Another boot: its clock begins at nought, and the wall clock may be anything.
+        world.clock.boot, world.clock.now, world.clock.wall = boot, 3.0, 0.0
+    world.restart()
+    world.settle()
+    assert world.status["cooling_down_s"] == (20.0 if boot == "boot-1" else 30.0)
+    world.clock.now += world.status["cooling_down_s"] + 0.1
+    assert world.settle() == "idle"
+
+
+def test_an_alert_that_ends_leaves_a_younger_one_of_its_cause_firing(world: World):
+    earlier, later = "2027-01-15T08:00:00.000Z", "2027-01-15T09:00:00.000Z"
+    world.alert(at=earlier)
+    assert world.settle() == "waiting_for_labels"
+    assert world.alert(at=later) == "duplicate"
+    assert world.alert(firing=False, at=earlier) == "resolved"
+    assert world.status["firing"] == {CAUSE: later}
+    assert world.settle() == "waiting_for_labels"
+    assert world.alert(firing=False, at=earlier) == "resolved"
+    assert world.alert(firing=False, at=later) == "resolved"
+    assert world.status["firing"] == {}
+    assert world.settle() == "idle"
+    assert world.kinds.count("alert_firing") == world.kinds.count("alert_resolved") == 2
 
 
 def test_a_failed_pipeline_is_retried_with_growing_pauses_and_then_given_up(world: World):
     world.arrive()
     world.alert()
     pauses = []
-    for _ in range(retrainer.MAX_FAILURES):
+    for _ in range(changes.MAX_FAILURES):
         assert world.settle() == "running"
         world.backend.end(succeeded=False, error="the train step was killed")
         assert world.settle() == "cooling_down"
-        pauses.append(world.loop.status()["cooling_down_s"])
+        pauses.append(world.status["cooling_down_s"])
         world.clock.now += pauses[-1]
     assert pauses == [5.0, 20.0, 30.0]
     assert world.settle() == "idle"
     assert world.decisions == [(CAUSE, "failed")]
-    failures = [event for event in world.events.read() if event["kind"] == "retraining_failed"]
+    failures = [event for event in world.store.read() if event["kind"] == "retraining_failed"]
     assert [event["error"] for event in failures] == ["the train step was killed"] * 3
     assert "retry_in_s" not in failures[-1]
 
 
-def test_an_approved_challenger_whose_promotion_never_ran_is_a_failure(world: World):
-    """A pipeline that passes over the branch behind its gate must not look like a success."""
+def test_what_the_gate_approved_is_promoted_however_the_pipeline_ended(world: World):
     world.arrive()
     world.alert()
     world.settle()
-    job = world.backend.jobs[-1]
-    promotion.decide(world.registry, world.train(job), promotion.APPROVED, "better", job.cause)
+    world.approving(world.backend.jobs[-1])
+    world.backend.end(succeeded=False, error="killed after the gate's decision")
+    assert world.settle() == "verifying"
+    assert world.registry.pointers == {"production": "2", "previous": "1"}
+    assert "retraining_failed" not in world.kinds
+
+
+def test_an_approved_challenger_of_another_champion_is_not_promoted(world: World):
+    world.arrive()
+    world.alert()
+    world.settle()
+    world.approving(world.backend.jobs[-1])
     world.backend.end()
+    other = world.registry.add(decision="promoted", parent_version="1")
+    world.registry.pointers["production"] = other
     assert world.settle() == "cooling_down"
-    assert world.kinds[-1] == "retraining_failed"
+    assert world.decisions == [(CAUSE, "superseded")]
     assert world.registry.tags("2")["decision"] == "abandoned"
-    assert world.registry.pointers == {"production": "1"}
+    assert world.registry.pointers["production"] == other
+
+
+def test_a_challenger_that_cannot_be_fetched_is_never_promoted(world: World):
+    world.arrive()
+    world.alert()
+    world.settle()
+    world.registry.damaged = {"2"}
+    world.run(world.approving)
+    assert world.settle() == "cooling_down"
+    (failed,) = [event for event in world.store.read() if event["kind"] == "retraining_failed"]
+    assert (failed["step"], "digest" in failed["error"]) == ("promote", True)
+    assert world.registry.tags("2")["decision"] == "abandoned"
+    world.clock.now += changes.BACK_OFF_S
+    assert world.settle() == "running"
+    world.run(world.approving)
+    assert world.settle() == "verifying"
+    assert world.registry.pointers["production"] == "3"
+
+
+def test_a_server_that_does_not_take_the_promoted_version_is_told_of_once(world: World):
+    world.serves = "1"
+    verifying(world)
+    assert "serving_confirmed" not in world.kinds
+    world.clock.now += 30
+    world.restart()
+    world.settle()
+    world.clock.now += changes.CONFIRM_S / 2
+    world.settle()
+    world.settle()
+    assert world.kinds.count("serving_not_confirmed") == 1
+    assert world.phase == "verifying"
 
 
 def test_an_alert_about_another_version_than_productions_is_refused(world: World):
     world.arrive()
     world.alert(version="7")
     assert world.settle() == "idle"
-    assert world.events.tail(1)[0]["reason"] == "version 1 is in production"
+    assert world.store.tail(1)[0]["reason"] == "version 1 is in production"
 
 
 def test_a_registry_that_is_down_is_waited_for(world: World):
@@ -424,14 +582,14 @@ def test_a_registry_that_is_down_is_waited_for(world: World):
     world.alert()
     world.registry.down = True
     with pytest.raises(RegistryUnavailable):
-        world.loop.tick()
+        world.worker.tick()
     assert world.phase == "idle"
     world.registry.down = False
     assert world.settle() == "running"
-    world.run(world.promoting)
+    world.run(world.approving)
     world.registry.down = True
     with pytest.raises(RegistryUnavailable):
-        world.loop.tick()
+        world.worker.tick()
     assert world.phase == "running"
     world.registry.down = False
     assert world.settle() == "verifying"
@@ -459,7 +617,7 @@ def test_a_restart_while_training_runs_the_same_cause_again(world: World):
     assert world.backend.jobs[-1].cause == first.cause
     assert world.backend.jobs[-1].run != first.run
     assert world.registry.tags(orphan)["decision"] == "abandoned"
-    assert [event.get("resumed") for event in world.events.read() if event["kind"] == "retraining_started"] == [
+    assert [event.get("resumed") for event in world.store.read() if event["kind"] == "retraining_started"] == [
         None,
         True,
     ]
@@ -481,7 +639,7 @@ def test_a_warm_start_that_forgot_old_engines_is_tried_once_in_full(world: World
     assert [job.mode for job in world.backend.jobs] == ["warm_start", "full"]
     assert world.kinds.count("retraining_in_full") == 1
     assert world.decisions == []
-    world.run(world.promoting)
+    world.run(world.approving)
     assert world.settle() == "verifying"
 
 
@@ -502,7 +660,7 @@ def test_what_a_training_in_full_would_not_help_is_rejected_at_once(world: World
     world.arrive()
     if why == "by hand":
         world.settle()
-        world.loop.retrain("warm_start")
+        world.retrain("warm_start")
     else:
         world.alert()
     world.settle()
@@ -540,7 +698,7 @@ def test_a_challenger_with_too_few_gate_units_waits_for_a_person(world: World):
     assert world.registry.pointers == {"production": "1", "challenger": "2"}
     assert world.kinds.count("approval_needed") == 1
     assert "retraining_failed" not in world.kinds
-    assert world.loop.status()["approval_needed"] == {"model_version": "2", "reason": "only 1 new"}
+    assert world.status["approval_needed"] == {"model_version": "2", "reason": "only 1 new"}
     world.clock.now += 60
     assert world.settle() == "idle"
     assert world.alert(at="2027-01-16T08:00:00.000Z") == "refused"
@@ -548,27 +706,27 @@ def test_a_challenger_with_too_few_gate_units_waits_for_a_person(world: World):
     world.restart()
     world.settle()
     assert world.registry.pointers == {"production": "1", "challenger": "2"}
-    assert world.loop.status()["approval_needed"]["model_version"] == "2"
+    assert world.status["approval_needed"]["model_version"] == "2"
 
 
 def test_promoting_the_challenger_that_waited_settles_its_cause(world: World):
     asked(world)
-    assert world.loop.promote("2") == "1"
+    assert world.promote("2") == "1"
     assert world.registry.pointers == {"production": "2", "previous": "1"}
     assert world.registry.tags("2")["decision"] == "promoted"
     assert world.decisions[-1] == (CAUSE, "promoted")
-    assert "approval_needed" not in world.loop.status()
+    assert "approval_needed" not in world.status
     assert world.alert(at="2027-01-16T08:00:00.000Z") == "duplicate"
-    assert world.loop.rollback() == ("2", "1")
-    assert "approval_needed" not in world.loop.status()
+    assert world.rollback() == ("2", "1")
+    assert "approval_needed" not in world.status
 
 
 def test_promoting_another_version_ends_the_wait(world: World):
     asked(world)
     other = world.registry.add()
-    world.loop.promote(other)
+    world.promote(other)
     assert world.decisions[-1] == (CAUSE, "superseded")
-    assert "approval_needed" not in world.loop.status()
+    assert "approval_needed" not in world.status
 
 
 def test_new_runs_try_a_cause_again_that_waits_for_a_person(world: World):
@@ -580,10 +738,10 @@ def test_new_runs_try_a_cause_again_that_waits_for_a_person(world: World):
     world.arrive()
     world.clock.now += 60
     assert world.settle() == "running"
-    world.run(world.promoting)
-    world.loop.tick()
+    world.run(world.approving)
+    world.worker.tick()
     assert world.phase == "verifying"
-    assert "approval_needed" not in world.loop.status()
+    assert "approval_needed" not in world.status
 
 
 def test_a_restart_after_the_gate_asked_tells_of_it_once(world: World):
@@ -603,7 +761,7 @@ def test_a_pipeline_that_outlives_its_retrainer_is_taken_over(world: World):
     world.settle()
     [job] = world.backend.jobs
     world.backend.outlives = True
-    world.loop.stop()
+    world.worker.stop()
     assert world.backend.running
     backend = world.backend
     world.restart()
@@ -613,7 +771,7 @@ def test_a_pipeline_that_outlives_its_retrainer_is_taken_over(world: World):
     assert world.backend.cleared == 0
     assert world.kinds.count("retraining_started") == 1
     assert "retraining_adopted" in world.kinds
-    world.run(world.promoting)
+    world.run(world.approving)
     assert world.settle() == "verifying"
 
 
@@ -622,29 +780,47 @@ def test_the_time_until_the_first_step_is_told_once(world: World):
     world.alert()
     world.settle()
     [job] = world.backend.jobs
-    started = parse_time(world.loop.status()["attempt"]["started_at"])
-    for step, after in (("collect", 6.5), ("train", 9.0)):
-        world.report("step_started", run=job.run, step=step, time=format_time(started + timedelta(seconds=after)))
-    [event] = [event for event in world.events.read() if event["kind"] == "pipeline_started"]
+    for step, after in (("collect", 6.5), ("train", 2.5)):
+        world.clock.now += after
+        world.clock.wall -= 1000
+        world.report("step_started", run=job.run, step=step)
+    [event] = [event for event in world.store.read() if event["kind"] == "pipeline_started"]
     assert event["seconds"] == 6.5
     assert event["run"] == job.run
 
 
-def test_a_restart_after_the_alias_moved_goes_on_to_verifying(world: World):
+def test_a_restart_after_the_alias_moved_goes_on_to_verifying(world: World, monkeypatch: pytest.MonkeyPatch):
     world.arrive()
     world.alert()
     world.settle()
-    job = world.backend.jobs[-1]
-    version = world.train(job)
-    promotion.decide(world.registry, version, promotion.APPROVED, "better", job.cause)
-    world.registry.set_alias("production", version)  # ... and the step is killed here
+
+    def killed(*_: object, **__: object) -> None:
+        world.registry.set_alias("production", "2")
+        raise RuntimeError("kill -9")
+
+    monkeypatch.setattr(promotion, "promote", killed)
+    world.run(world.approving)
+    with pytest.raises(RuntimeError):
+        world.settle()
+    monkeypatch.undo()
     world.restart()
     assert world.settle() == "verifying"
     assert len(world.backend.jobs) == 1
     assert world.registry.pointers == {"production": "2", "previous": "1"}
     assert world.registry.tags("2")["decision"] == "promoted"
-    promoted = [event for event in world.events.read() if event["kind"] == "promoted"]
+    promoted = [event for event in world.store.read() if event["kind"] == "promoted"]
     assert [(event["model_version"], event["repaired"]) for event in promoted] == [("2", True)]
+
+
+def test_a_restart_between_the_gates_decision_and_the_promotion_promotes(world: World):
+    world.arrive()
+    world.alert()
+    world.settle()
+    world.approving(world.backend.jobs[-1])
+    world.restart()
+    assert world.settle() == "verifying"
+    assert len(world.backend.jobs) == 1
+    assert world.kinds.count("promoted") == 1
 
 
 def test_a_restart_after_a_rejection_records_it(world: World):
@@ -662,7 +838,7 @@ def test_a_restart_while_verifying_goes_on_verifying(world: World):
     world.arrive()
     world.alert()
     world.settle()
-    world.run(world.promoting)
+    world.run(world.approving)
     world.settle()
     world.restart()
     assert world.settle() == "verifying"
@@ -670,31 +846,35 @@ def test_a_restart_while_verifying_goes_on_verifying(world: World):
     assert world.settle() == "cooling_down"
 
 
-def test_a_watch_gets_time_after_the_retrainer_itself_was_away(world: World):
-    world.arrive()
-    world.alert()
-    world.settle()
-    world.run(world.promoting)
-    world.settle()
-    world.clock.now = parse_time(world.loop.status()["attempt"]["promoted_at"]).timestamp() + 3600
-    world.restart()
-    assert world.settle() == "verifying"
-    world.clock.now += retrainer.GRACE_S + 1
-    assert world.settle() == "cooling_down"
-    assert world.decisions == [(CAUSE, "rolled_back")]
-
-
-def test_a_restart_while_rolling_back_finishes_it(world: World):
-    world.arrive()
-    world.alert()
-    world.settle()
-    world.run(world.promoting)
-    world.settle()
-    world.registry.set_alias("production", "1")  # the rollback's commit, and then a crash
+def test_a_promotion_by_somebody_else_while_verifying_supersedes(world: World):
+    verifying(world)
+    world.registry.set_alias("production", "1")
     world.restart()
     assert world.settle() == "cooling_down"
     assert world.registry.pointers["production"] == "1"
     assert world.decisions == [(CAUSE, "superseded")]
+
+
+@pytest.mark.parametrize("after", ["what is to happen is written down", "the alias has moved"])
+def test_a_restart_while_rolling_back_finishes_it(world: World, after: str, monkeypatch: pytest.MonkeyPatch):
+    verifying(world)
+    world.report("verdict", model_version="2", verdict="drift", n=500, answered=1000)
+
+    def killed(*_: object, **__: object) -> None:
+        if after == "the alias has moved":
+            world.registry.set_alias("production", "1")
+        raise RuntimeError("kill -9")
+
+    monkeypatch.setattr(promotion, "rollback", killed)
+    with pytest.raises(RuntimeError):
+        world.settle()
+    monkeypatch.undo()
+    world.restart()
+    assert world.settle() == "cooling_down"
+    assert world.registry.pointers["production"] == "1"
+    assert world.registry.tags("2")["decision"] == "rolled_back"
+    assert world.decisions == [(CAUSE, "rolled_back")]
+    assert [world.kinds.count(kind) for kind in ("recovery_failed", "rolled_back")] == [1, 1]
 
 
 def test_a_restart_while_cooling_down_keeps_the_pause(world: World):
@@ -713,7 +893,7 @@ def test_a_cause_that_kills_the_retrainer_again_and_again_is_given_up(world: Wor
     world.arrive()
     world.alert()
     world.settle()
-    for _ in range(retrainer.MAX_RESTARTS):
+    for _ in range(decide.MAX_RESTARTS):
         world.restart()
         assert world.settle() == "running"
     world.restart()
@@ -729,22 +909,16 @@ def test_aliases_are_repaired_from_production_at_start(world: World):
     assert world.registry.pointers == {"production": "2", "previous": "1"}
 
 
-def test_a_state_file_that_is_no_state_is_refused(tmp_path: Path):
-    (tmp_path / "state.json").write_text("{")
-    with pytest.raises(DriftloopError, match="the retrainer's state cannot be read"):
-        World(tmp_path)
-
-
 # By hand.
 
 
 def test_a_retraining_by_hand_is_not_rolled_back_by_itself(world: World):
     world.settle()
     world.arrive()
-    attempt = world.loop.retrain("full")
+    attempt = world.retrain("full")
     assert attempt.mode == "full"
     assert world.backend.jobs[-1].mode == "full"
-    world.run(world.promoting)
+    world.run(world.approving)
     assert world.settle() == "cooling_down"
     assert world.decisions == [(attempt.cause, "promoted")]
 
@@ -752,16 +926,16 @@ def test_a_retraining_by_hand_is_not_rolled_back_by_itself(world: World):
 def test_a_retraining_by_hand_without_new_runs_is_refused(world: World):
     world.settle()
     with pytest.raises(Busy, match="0 new completed runs"):
-        world.loop.retrain("warm_start")
+        world.retrain("warm_start")
 
 
 def test_by_hand_nothing_is_done_while_a_pipeline_runs(world: World):
     with pytest.raises(Busy, match="the retrainer is starting"):
-        world.loop.rollback()
+        world.rollback()
     world.arrive()
     world.alert()
     world.settle()
-    for act in (lambda: world.loop.promote("1"), world.loop.rollback, lambda: world.loop.retrain("full")):
+    for act in (lambda: world.promote("1"), world.rollback, lambda: world.retrain("full")):
         with pytest.raises(Busy, match="a retraining is running"):
             act()
 
@@ -770,9 +944,9 @@ def test_a_rollback_by_hand_while_verifying_settles_the_cause(world: World):
     world.arrive()
     world.alert()
     world.settle()
-    world.run(world.promoting)
+    world.run(world.approving)
     world.settle()
-    assert world.loop.rollback() == ("2", "1")
+    assert world.rollback() == ("2", "1")
     assert world.phase == "cooling_down"
     assert world.decisions == [(CAUSE, "rolled_back")]
     assert world.registry.tags("2")["decision"] == "rolled_back"
@@ -780,37 +954,37 @@ def test_a_rollback_by_hand_while_verifying_settles_the_cause(world: World):
 
 
 @pytest.mark.parametrize("go_back", [lambda loop: loop.rollback(), lambda loop: loop.promote("1")])
-def test_after_going_back_by_hand_new_runs_open_the_cause_again(world: World, go_back: Callable[[Retrainer], object]):
+def test_after_going_back_by_hand_new_runs_open_the_cause_again(world: World, go_back: Callable[[World], object]):
     world.arrive(40)
     world.alert()
     world.settle()
-    world.run(world.promoting)
+    world.run(world.approving)
     world.settle()
     world.report("verdict", model_version="2", verdict="no_drift", n=500)
     world.settle()
     assert world.decisions == [(CAUSE, "promoted")]
-    go_back(world.loop)
+    go_back(world)
     assert world.registry.pointers["production"] == "1"
     assert world.registry.tags("2")["cause"] == CAUSE
     assert world.alert(at="2027-01-15T09:00:00.000Z") == "refused"
     world.arrive()
-    assert world.loop.status()["queue"] == [CAUSE]
+    assert world.status["queue"] == [CAUSE]
 
 
 def test_without_a_version_before_there_is_no_rollback(world: World):
     world.settle()
     with pytest.raises(DriftloopError, match="no version to go back to"):
-        world.loop.rollback()
+        world.rollback()
 
 
 def test_a_promotion_by_hand_can_be_rolled_back(world: World):
     world.registry.add()
     world.settle()
-    assert world.loop.promote("2") == "1"
+    assert world.promote("2") == "1"
     assert world.registry.pointers == {"production": "2", "previous": "1"}
-    assert world.loop.promote("2") == "1"
+    assert world.promote("2") == "1"
     assert world.kinds.count("promoted") == 1
-    assert world.loop.rollback() == ("2", "1")
+    assert world.rollback() == ("2", "1")
     assert world.registry.pointers["production"] == "1"
 
 
@@ -840,9 +1014,9 @@ class Storm(RuleBasedStateMachine):
         self.acknowledged.add((f"{drift}:{version}", at))
         self.move()
 
-    @rule(version=st.sampled_from("123"))
-    def an_alert_ends(self, version: str) -> None:
-        self.world.alert(version, firing=False)
+    @rule(version=st.sampled_from("123"), hour=st.integers(0, 3))
+    def an_alert_ends(self, version: str, hour: int) -> None:
+        self.world.alert(version, firing=False, at=f"2027-01-15T0{hour}:00:00.000Z")
         self.move()
 
     @rule(count=st.integers(0, 60))
@@ -852,19 +1026,20 @@ class Storm(RuleBasedStateMachine):
         self.move()
 
     @precondition(lambda self: self.world.backend.running and self.world.backend.outcome is None)
-    @rule(how=st.sampled_from(["promote", "reject", "fail", "half", "nothing"]))
+    @rule(how=st.sampled_from(["promote", "reject", "ask", "fail", "half", "nothing"]))
     def the_pipeline_ends(self, how: str) -> None:
         world, job = self.world, self.world.backend.jobs[-1]
         if world.registry.down:
             return
         if how == "promote":
-            world.run(world.promoting)
+            world.run(world.approving)
         elif how == "reject":
             world.run(world.rejecting)
+        elif how == "ask":
+            world.run(world.asking)
         elif how == "half":
-            version = world.train(job)
-            promotion.decide(world.registry, version, promotion.APPROVED, "better", job.cause)
-            world.registry.set_alias("production", version)
+            world.approving(job)
+            world.registry.set_alias("production", world.registry.versions()[-1].version)
             world.backend.end(succeeded=False, error="killed")
         else:
             world.backend.end(succeeded=how == "nothing", error=how)
@@ -872,12 +1047,17 @@ class Storm(RuleBasedStateMachine):
 
     @rule(version=st.sampled_from("23"), verdict=st.sampled_from(["drift", "no_drift", "fleet_age", "not_enough_data"]))
     def the_watch_speaks(self, version: str, verdict: str) -> None:
-        self.world.report("verdict", model_version=version, verdict=verdict)
+        self.world.report("verdict", model_version=version, verdict=verdict, answered=2000)
         self.move()
 
     @rule(seconds=st.sampled_from([1.0, 40.0, 500.0]))
     def time_passes(self, seconds: float) -> None:
         self.world.clock.now += seconds
+        self.move()
+
+    @rule(seconds=st.sampled_from([-1e7, -400.0, 400.0, 1e7]))
+    def the_wall_clock_is_set(self, seconds: float) -> None:
+        self.world.clock.wall += seconds
         self.move()
 
     @rule(down=st.booleans())
@@ -894,7 +1074,7 @@ class Storm(RuleBasedStateMachine):
     def what_was_acknowledged_is_in_the_log(self) -> None:
         if not hasattr(self, "world"):
             return
-        logged = {(e["cause"], e["starts_at"]) for e in self.world.events.read() if e["kind"] == "alert_firing"}
+        logged = {(e["cause"], e["starts_at"]) for e in self.world.store.read() if e["kind"] == "alert_firing"}
         assert self.acknowledged <= logged
 
     @invariant()
@@ -912,7 +1092,7 @@ class Storm(RuleBasedStateMachine):
     @invariant()
     def a_cause_is_never_both_queued_and_under_way(self) -> None:
         if hasattr(self, "world"):
-            status = self.world.loop.status()
+            status = self.world.status
             causes = [*status["queue"], *([status["cause"]] if status["cause"] else [])]
             assert len(causes) == len(set(causes))
 

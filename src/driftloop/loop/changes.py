@@ -1,0 +1,344 @@
+"""What a move makes of the state, and the events that tell of it.
+
+A move is applied to a copy of the state, in one transaction with its events (driftloop.loop.store). Between deciding
+and applying somebody else may have changed the state, and after a crash a move may be decided again: one that does
+not fit any more changes nothing, so that applying it twice is applying it once.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from driftloop.loop import waits
+from driftloop.loop.decide import (
+    AwaitLabels,
+    Challenger,
+    Confirm,
+    CooledDown,
+    Fail,
+    Move,
+    Promoted,
+    Refuse,
+    RollBack,
+    Settle,
+    Start,
+    TrainInFull,
+)
+from driftloop.loop.judge import promotion
+from driftloop.loop.state import Attempt, Change, Confirming, Decision, Phase
+from driftloop.loop.waits import Now
+from driftloop.protocol.causes import Cause
+from driftloop.protocol.events import Event
+
+MAX_FAILURES = 3
+"""Failures after which a cause is given up until new runs arrive."""
+BACK_OFF_S = 5.0
+"""Pause after the first failure; four times as long after each further one."""
+CONFIRM_S = 60.0
+"""How long a server may take to answer with a promoted version before that is no longer waited for."""
+_ERROR_CHARACTERS = 4000
+
+OPEN_ENDS = ("resolved", "switched_off")
+"""Ends of a retraining that say nothing against another one for the same cause."""
+
+
+@dataclass(frozen=True)
+class With:
+    """What a move is applied with: the clocks, the settings that matter, and what carrying it out has told."""
+
+    now: Now
+    cool_down_s: float = 0.0
+    enabled: bool = True
+    told: tuple[Event, ...] = ()
+    """Events of moving the alias, such as `promoted`; empty where an earlier retrainer moved it."""
+
+
+def apply(change: Change, move: Move, how: With) -> bool:
+    """Apply a move; returns whether it fitted."""
+    applies = _APPLIES.get(type(move))
+    return applies is not None and applies(change, move, how)
+
+
+def admit(change: Change, why: Cause, *, first: bool, archived: int, how: With) -> str:
+    """Queue a cause unless something speaks against it; tells of a refusal only the first time.
+
+    `queued`, `recorded` (retraining is switched off), `duplicate` or `refused`.
+    """
+    cause, champion = str(why), why.model_version or ""
+    if not why.learnable:
+        return "refused"
+    if not how.enabled:
+        return "recorded"
+    if change.state.pending(cause):
+        return "duplicate"
+    settled = change.state.settled.get(cause)
+    if settled is not None and settled.decision == promotion.PROMOTED:
+        return "duplicate"
+    if settled is not None and settled.decision not in OPEN_ENDS and archived <= settled.archived:
+        if first:
+            reason = f"{settled.decision} before ({settled.reason}) and no new runs since"
+            change.tell("retraining_refused", model_version=champion, cause=cause, reason=reason)
+        return "refused"
+    change.state.queue.append(Attempt(cause, champion, how.now.time))
+    return "queued"
+
+
+def announce(change: Change, cause: str, labels: int, evidence: list[str], pause_s: float, now: Now) -> bool:
+    """Say that a retraining is about to supersede labels; whoever sees that the runs are wrong can withdraw them."""
+    attempt = _pending(change, cause)
+    if attempt is None or attempt.announced is not None:
+        return False
+    shown = ", ".join(evidence[:5]) + (", ..." if len(evidence) > 5 else "")
+    attempt.announced = waits.begin(pause_s, now)
+    attempt.announcement = (
+        f"about to supersede {labels} labels because of {len(evidence)} runs ({shown}); "
+        "driftloop archive withdraw takes wrong ones back"
+    )
+    change.tell(
+        "about_to_supersede",
+        model_version=attempt.champion,
+        cause=cause,
+        labels=labels,
+        count=len(evidence),
+        runs=evidence[:100],
+        seconds=pause_s,
+        reason=attempt.announcement,
+    )
+    return True
+
+
+def settle_by_hand(change: Change, cause: str, version: str, archived: int, now: Now) -> None:
+    """A person went back from a version that no attempt is about."""
+    change.state.settle(Decision(cause, promotion.ROLLED_BACK, "by hand", now.time, archived, version))
+
+
+# The moves.
+
+
+def _refuse(change: Change, move: Refuse, _: With) -> bool:
+    queued = [item for item in change.state.queue if item.cause == move.cause]
+    if not queued:
+        return False
+    change.state.leave_queue(move.cause)
+    change.tell("retraining_refused", model_version=queued[0].champion, cause=move.cause, reason=move.reason)
+    return True
+
+
+def _await_labels(change: Change, move: AwaitLabels, _: With) -> bool:
+    state, attempt = change.state, _pending(change, move.cause)
+    if attempt is None or attempt.run != move.run or state.phase not in ("idle", "running"):
+        return False
+    if state.phase == "idle":
+        state.leave_queue(move.cause)
+        attempt.archived = 0
+        change.tell("waiting_for_labels", model_version=attempt.champion, cause=move.cause, reason=move.reason)
+    attempt.waiting_for, attempt.step = move.reason, None
+    state.attempt, state.phase = attempt, "waiting_for_labels"
+    return True
+
+
+def _start(change: Change, move: Start, how: With) -> bool:
+    state, attempt = change.state, _pending(change, move.cause)
+    if attempt is None or attempt.run == move.run or state.phase in ("verifying", "cooling_down"):
+        return False
+    resumed = state.phase == "running"
+    if resumed:
+        attempt.restarts += 1
+    begin(change, attempt, move.run, move.archived, how.now, resumed=resumed)
+    return True
+
+
+def begin(change: Change, attempt: Attempt, run: str, archived: int, now: Now, *, resumed: bool = False) -> None:
+    """Write down that a pipeline run starts: before it does, so that none is ever forgotten."""
+    change.state.leave_queue(attempt.cause)
+    attempt.run, attempt.archived = run, archived
+    attempt.started_at, attempt.started, attempt.step = now.time, waits.moment(now), None
+    attempt.challenger = attempt.training = attempt.promoted_at = attempt.waiting_for = None
+    change.state.attempt, change.state.phase = attempt, "running"
+    change.tell_of(
+        attempt, "retraining_started", attempt.champion, time=now.time, mode=attempt.mode, resumed=resumed or None
+    )
+
+
+def _promoted(change: Change, move: Promoted, how: With) -> bool:
+    state, attempt, challenger = change.state, _current(change, move.run, "running"), move.challenger
+    if attempt is None:
+        return False
+    at = next((str(event["time"]) for event in how.told), challenger.decided_at or how.now.time)
+    state.answer(challenger.version, f"version {challenger.version} was promoted")
+    attempt.challenger, attempt.promoted_at, attempt.reason = challenger.version, at, challenger.reason
+    if how.told:
+        change.pass_on({**event, "run": attempt.run} for event in how.told)
+    else:
+        # The retrainer died between moving the alias and telling of it.
+        change.tell_of(attempt, "promoted", challenger.version, from_version=attempt.champion, repaired=True)
+    wait = waits.begin(CONFIRM_S, how.now)
+    state.confirming = Confirming(challenger.version, attempt.cause, attempt.run, wait)
+    if attempt.why.of_inputs:
+        state.phase = "verifying"
+    else:
+        # The drift watch sees inputs; that labels fit again, the gate has shown, and the next engines will.
+        _end(change, attempt, promotion.PROMOTED, challenger, attempt.archived, how)
+    return True
+
+
+def _train_in_full(change: Change, move: TrainInFull, _: With) -> bool:
+    attempt = _current(change, move.run, "running")
+    if attempt is None:
+        return False
+    _tell_rejected(change, attempt, move.challenger.version, move.challenger.reason)
+    reason = "the warm-started challenger is worse on old engines"
+    change.tell_of(attempt, "retraining_in_full", move.challenger.version, reason=reason)
+    change.state.queue.insert(0, attempt.again(mode="full", failures=0))
+    change.state.attempt, change.state.phase = None, "idle"
+    return True
+
+
+def _settle(change: Change, move: Settle, how: With) -> bool:
+    state, attempt = change.state, change.state.attempt
+    if attempt is None or (attempt.cause, attempt.run) != (move.cause, move.run):
+        return False
+    if move.decision == "resolved" and move.cause in state.firing:
+        return False  # it fires again meanwhile
+    if state.phase == "running" and move.decision == promotion.REJECTED:
+        _tell_rejected(change, attempt, move.version, move.reason)
+    if state.phase == "running" and move.decision == promotion.UNDECIDED and attempt.challenger_told != move.version:
+        change.tell_of(attempt, "approval_needed", move.version, reason=move.reason)
+    if state.phase == "verifying" and move.decision == promotion.PROMOTED:
+        change.tell("recovery_verified", model_version=move.version, cause=attempt.cause, n=move.n)
+    if attempt.condemned is not None and move.decision == promotion.ROLLED_BACK and not how.told:
+        # The retrainer died between moving the alias back and telling of it.
+        change.tell_of(attempt, "rolled_back", attempt.champion, from_version=move.version, reason=move.reason)
+    change.pass_on(how.told)
+    challenger = Challenger(move.version or "", reason=move.reason)
+    _end(change, attempt, move.decision, challenger, move.archived, how, cool_down=move.cool_down)
+    return True
+
+
+def _fail(change: Change, move: Fail, how: With) -> bool:
+    state, attempt = change.state, _current(change, move.run, "running")
+    if attempt is None:
+        return False
+    attempt.failures += 1
+    give_up = move.final or attempt.by_hand or attempt.failures >= MAX_FAILURES
+    pause = BACK_OFF_S * 4 ** (attempt.failures - 1)
+    change.tell_of(
+        attempt,
+        "retraining_failed",
+        attempt.champion,
+        step=attempt.step,
+        error=move.error[-_ERROR_CHARACTERS:],
+        failures=attempt.failures,
+        retry_in_s=None if give_up else pause,
+    )
+    if give_up:
+        error = move.error.splitlines()[0][:500] if move.error else ""
+        _end(change, attempt, "failed", Challenger(attempt.challenger or "", reason=error), move.archived, how)
+        return True
+    state.queue.insert(0, attempt.again())
+    state.attempt, state.phase, state.pause = None, "cooling_down", waits.begin(pause, how.now)
+    return True
+
+
+def _condemn(change: Change, move: RollBack, _: With) -> bool:
+    """Write down that a version is to be rolled back, before the alias moves."""
+    attempt = _current(change, move.run, "verifying")
+    if attempt is None or attempt.condemned is not None:
+        return False
+    attempt.condemned = move.reason
+    change.tell("recovery_failed", model_version=move.version, cause=attempt.cause, reason=move.reason)
+    return True
+
+
+def _cooled_down(change: Change, _: CooledDown, how: With) -> bool:
+    state = change.state
+    if state.phase != "cooling_down" or (state.pause is not None and state.pause.left(how.now) > 0):
+        return False
+    state.phase, state.pause = "idle", None
+    return True
+
+
+def _confirm(change: Change, move: Confirm, how: With) -> bool:
+    waiting = change.state.confirming
+    if waiting is None or waiting.model_version != move.model_version:
+        return False
+    about = {"model_version": waiting.model_version, "cause": waiting.cause, "run": waiting.run}
+    if move.confirmed:
+        change.tell("serving_confirmed", **about, time=how.now.time)
+    else:
+        # Not a failure of the promotion: recovery is verified, or not, by what the watch sees.
+        change.tell("serving_not_confirmed", **about, reason=f"not within {CONFIRM_S:.0f} s")
+    change.state.confirming = None
+    return True
+
+
+_APPLIES: dict[type[Move], Callable[[Change, Any, With], bool]] = {
+    Refuse: _refuse,
+    AwaitLabels: _await_labels,
+    Start: _start,
+    Promoted: _promoted,
+    TrainInFull: _train_in_full,
+    Settle: _settle,
+    Fail: _fail,
+    RollBack: _condemn,
+    CooledDown: _cooled_down,
+    Confirm: _confirm,
+}
+"""The moves that change the state; the others only do something."""
+
+
+# Parts of moves.
+
+
+def _end(
+    change: Change,
+    attempt: Attempt,
+    decision: str,
+    challenger: Challenger,
+    archived: int,
+    how: With,
+    *,
+    cool_down: bool = True,
+) -> None:
+    state = change.state
+    passed = attempt.started.passed(how.now) if attempt.started is not None else None
+    state.settle(
+        Decision(
+            attempt.cause,
+            decision,
+            challenger.reason,
+            how.now.time,
+            attempt.archived if attempt.run else archived,
+            challenger.version or None,
+            None if passed is None else round(passed, 3),
+        )
+    )
+    if state.confirming is not None and decision != promotion.PROMOTED:
+        state.confirming = None
+    after: Phase = "cooling_down" if cool_down else "idle"
+    state.attempt, state.phase = None, after
+    if cool_down:
+        state.pause = waits.begin(how.cool_down_s, how.now)
+    # Runs that arrived while it was decided open the cause again.
+    if decision not in (promotion.PROMOTED, *OPEN_ENDS) and attempt.cause in state.firing:
+        admit(change, attempt.why, first=False, archived=archived, how=how)
+
+
+def _tell_rejected(change: Change, attempt: Attempt, version: str | None, reason: str) -> None:
+    """The step tells of it too, unless it died before."""
+    if attempt.challenger_told != version:
+        change.tell_of(attempt, "rejected", version, reason=reason)
+
+
+def _pending(change: Change, cause: str) -> Attempt | None:
+    """The attempt for a cause: the one under way, or the first of the queue."""
+    state = change.state
+    if state.attempt is not None:
+        return state.attempt if state.attempt.cause == cause else None
+    return state.queue[0] if state.queue and state.queue[0].cause == cause else None
+
+
+def _current(change: Change, run: str, phase: Phase) -> Attempt | None:
+    state = change.state
+    fits = state.attempt is not None and state.attempt.run == run and state.phase == phase
+    return state.attempt if fits else None

@@ -1,0 +1,206 @@
+"""Finds the facts that the next move is decided on. It asks registry, archive, pipeline and server; it changes nothing.
+
+Each phase needs few of them, and no more is asked: the registry takes tens of milliseconds for an answer.
+"""
+
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+from driftloop.errors import DriftloopError
+from driftloop.fleet import roles
+from driftloop.loop.decide import Challenger, Facts, Pipeline, Seen
+from driftloop.loop.jobs.local import Backend, Runs
+from driftloop.loop.judge import plan, promotion
+from driftloop.loop.state import Attempt, State
+from driftloop.loop.waits import Now
+from driftloop.model.bundle import ManifestEntry, read_metadata
+from driftloop.model.follower import Bundles
+from driftloop.model.registry import PRODUCTION, Registry, Version
+from driftloop.protocol.client import Server
+from driftloop.settings import Settings
+
+SETTLE_S, SETTLE_LIMIT_S = 0.3, 10.0
+"""A fleet's runs arrive in many calls: wait for 0.3 s of silence, but not longer than ten seconds."""
+
+
+class Archive(Protocol):
+    """What the loop asks of the archive."""
+
+    def failed_ids(self) -> list[str]:
+        """The ids of the archived runs that have labels: neither withdrawn nor censored."""
+        ...
+
+    def total(self) -> int:
+        """How many runs were ever archived."""
+        ...
+
+    def roles(self) -> dict[str, str]:
+        """The roles that were dealt."""
+        ...
+
+
+class Arrivals:
+    """When runs arrived, so that a start waits for the last of a fleet's many calls."""
+
+    def __init__(self) -> None:
+        self._first = self._last = float("-inf")
+
+    def note(self, now: Now) -> None:
+        """Runs have arrived."""
+        if now.seconds - self._last > SETTLE_S:
+            self._first = now.seconds
+        self._last = now.seconds
+
+    def settling_s(self, now: Now) -> float:
+        """Seconds to wait for the rest; 0 where they have settled."""
+        quiet, waited = now.seconds - self._last, now.seconds - self._first
+        return 0.0 if quiet >= SETTLE_S or waited >= SETTLE_LIMIT_S else SETTLE_S - quiet
+
+
+class Look:
+    """Everything outside that the worker looks at; raises DriftloopError while it cannot be looked at."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        folder: Path,
+        registry: Registry,
+        archive: Archive,
+        backend: Backend,
+        changed_runs: Callable[[], list[str]],
+        served: Callable[[], str | None] | None = None,
+    ) -> None:
+        """`changed_runs` says which archived runs show the labels as they are after a concept drift."""
+        self._settings, self._registry, self._archive, self._backend = settings, registry, archive, backend
+        self._changed_runs, self._served = changed_runs, served or (lambda: serves(settings.server_url))
+        self._bundles = Bundles(registry, folder / "bundles", keep=1)
+        self._manifests: dict[str, list[ManifestEntry]] = {}
+        self.arrivals = Arrivals()
+        self.seen: Seen | None = None
+        """The watch's newest verdict; it says it again every few seconds."""
+        self.lost = False
+        """Whether the run at hand was an earlier retrainer's and ended with it."""
+
+    def facts(self, state: State, now: Now) -> Facts:
+        """What the phase of the loop asks about."""
+        found = self._of_phase(state, Facts(enabled=self._settings.enable_retraining), now)
+        confirming = state.confirming
+        if confirming is None:
+            return found
+        return replace(found, served=self._served(), confirm_s=confirming.wait.left(now))
+
+    def _of_phase(self, state: State, facts: Facts, now: Now) -> Facts:
+        attempt = state.attempt
+        if state.phase == "cooling_down":
+            return replace(facts, pause_s=state.pause.left(now) if state.pause is not None else 0.0)
+        if state.phase == "running":
+            assert attempt is not None
+            return self._of_run(attempt, facts)
+        if state.phase == "verifying":
+            assert attempt is not None
+            return replace(
+                facts,
+                production=self._registry.alias(PRODUCTION),
+                archived=self._archive.total(),
+                seen=self.seen,
+                answers_needed=self._settings.recovery_answers,
+            )
+        if attempt is None and facts.enabled:
+            self._backend.prepare()
+            attempt = state.queue[0] if state.queue else None
+        if attempt is None or (state.phase == "waiting_for_labels" and _is_over(attempt, state, facts)):
+            return facts
+        return self._before_a_start(attempt, facts, now)
+
+    def _before_a_start(self, attempt: Attempt, facts: Facts, now: Now) -> Facts:
+        facts = replace(facts, settling_s=self.arrivals.settling_s(now), archived=self._archive.total())
+        if facts.settling_s > 0:
+            return facts
+        production = self._registry.alias(PRODUCTION)
+        facts = replace(facts, production=production, next_run=next_run())
+        if production != attempt.champion:
+            return facts
+        pause = attempt.announced.left(now) if attempt.announced is not None else 0.0
+        return replace(facts, lacking=self.lacking_for(attempt), pause_s=pause)
+
+    def _of_run(self, attempt: Attempt, facts: Facts) -> Facts:
+        pipeline: Pipeline = "lost"
+        error = None
+        if not self.lost:
+            ended = self._backend.poll()
+            pipeline = "runs" if ended is None else "ended"
+            error = ended.error if ended is not None else None
+        if pipeline == "runs":
+            return replace(facts, pipeline=pipeline)
+        production = self._registry.alias(PRODUCTION)
+        return replace(
+            facts,
+            pipeline=pipeline,
+            error=error,
+            production=production,
+            challengers=tuple(map(_challenger, self.versions_of(attempt.run))),
+            archived=self._archive.total(),
+            next_run=next_run(),
+        )
+
+    def versions_of(self, run: str) -> list[Version]:
+        """The versions that a run has registered, oldest first."""
+        return [found for found in self._registry.versions() if found.tags.get(promotion.RETRAINING_TAG) == run]
+
+    # Of completed runs.
+
+    def manifest(self, champion: str) -> list[ManifestEntry]:
+        """The runs that a version knows."""
+        if champion not in self._manifests:
+            with self._bundles.alone():
+                self._manifests = {champion: read_metadata(self._bundles.fetch(champion)).manifest}
+                self._bundles.prune()
+        return self._manifests[champion]
+
+    def runs_for(self, attempt: Attempt) -> Runs:
+        """The runs of a retraining: those that it learns anew from, and which show the labels as they are now."""
+        new = plan.new_run_ids(self._archive.failed_ids(), self.manifest(attempt.champion))
+        if not attempt.why.changes_labels:
+            return Runs(new)
+        changed = self._changed_runs()
+        return Runs(sorted({*new} & {*changed}), changed)
+
+    def lacking_for(self, attempt: Attempt) -> str | None:
+        """What completed runs are too few of for a retraining, in words."""
+        least: Mapping[str, int] = self._settings.schema.least
+        if attempt.why.changes_labels:
+            # After a concept drift nothing older is learnt from.
+            least = roles.from_nothing(least)
+        return plan.lacking(self.runs_for(attempt).new, self._settings.new_units, least, self._archive.roles())
+
+
+def _is_over(attempt: Attempt, state: State, facts: Facts) -> bool:
+    """Whether a wait for labels ends whatever registry and archive say."""
+    return not attempt.by_hand and not (facts.enabled and attempt.cause in state.firing)
+
+
+def serves(server_url: str) -> str | None:
+    """The version that the server says that it serves; None where it says nothing."""
+    with contextlib.suppress(DriftloopError), Server(server_url) as server:
+        return str(server.model().get("model_version"))
+    return None
+
+
+def next_run() -> str:
+    """A name for a run that starts now."""
+    return datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
+
+
+def _challenger(version: Version) -> Challenger:
+    tags = version.tags
+    return Challenger(
+        version.version,
+        tags.get("decision"),
+        tags.get("decision_reason", ""),
+        tuple(promotion.findings(tags)),
+        tags.get("decided_at"),
+    )

@@ -1,0 +1,139 @@
+"""What comes in from other threads: alerts, reports and runs. Each is on disk when it is acknowledged."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from driftloop.drift.verdict import DRIFT
+from driftloop.loop import changes
+from driftloop.loop.decide import Seen
+from driftloop.loop.state import Change
+from driftloop.loop.worker import Worker
+from driftloop.protocol import causes
+from driftloop.protocol.alerts import Alert
+from driftloop.protocol.events import Event
+
+
+class Inbox:
+    """Takes what comes in, and wakes the worker."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker, self._store = worker, worker.store
+
+    @property
+    def phase(self) -> str:
+        """What the loop is doing."""
+        return self._store.state.phase
+
+    @property
+    def firing(self) -> Mapping[str, list[str]]:
+        """Since when alerts fire, by cause."""
+        return self._store.state.firing
+
+    def on_alert(self, alert: Alert) -> str:
+        """Take an alert, durably, and say what became of it.
+
+        `queued`, `recorded` (retraining is switched off), `duplicate`, `refused` or `resolved`.
+        """
+        # Only what was settled before asks how many runs there are; the archive may be away.
+        known = alert.firing and str(alert.cause) in self._store.state.settled
+        archived = self._worker.archive.total() if known else 0
+        with self._store.change() as change:
+            answer = self._fires(change, alert, archived) if alert.firing else _ends(change, alert)
+        self._worker.poke()
+        return answer
+
+    def _fires(self, change: Change, alert: Alert, archived: int) -> str:
+        cause = str(alert.cause)
+        first = change.state.fires(cause, alert.starts_at)
+        if first:
+            change.tell(
+                "alert_firing",
+                # The watch reports its alert as an event too, under the same id.
+                id=alert.event_id,
+                model_version=alert.model_version,
+                cause=cause,
+                drift=alert.drift,
+                starts_at=alert.starts_at,
+                features=alert.features,
+                n=alert.n,
+                score=alert.score,
+                summary=alert.summary,
+            )
+        answer = changes.admit(change, alert.cause, first=first, archived=archived, how=self._worker.how())
+        if first and not alert.cause.learnable:
+            reason = f"a sensor fault ({', '.join(alert.features)}): a model must not learn it"
+            change.tell("retraining_refused", model_version=alert.model_version, cause=cause, reason=reason)
+        return answer
+
+    def on_event(self, event: Event) -> Event:
+        """Log what a pipeline step or the watch reports, and take notice of it; returns it as it is logged."""
+        attempt = self._store.state.attempt
+        if attempt is None or event.get("run") != attempt.run:
+            logged = self._store.log(event)
+        else:
+            with self._store.change() as change:
+                change.pass_on([event])
+                _notice(change, event, self._worker)
+            logged = change.logged[0]
+        if event["kind"] == "verdict":
+            self._worker.look.seen = _seen(event)
+            self._worker.poke()
+        return logged
+
+    def on_runs(self, added: list[str], *tell: Event) -> None:
+        """Take notice of new completed runs: they open settled causes whose alert still fires, and end a wait."""
+        worker = self._worker
+        if added:
+            worker.look.arrivals.note(worker.clock())
+        archived = worker.archive.total()
+        with self._store.change() as change:
+            change.pass_on(tell)
+            for cause in map(causes.parse, list(change.state.firing)):
+                changes.admit(change, cause, first=False, archived=archived, how=worker.how())
+        worker.poke()
+
+
+def _ends(change: Change, alert: Alert) -> str:
+    """An alert has ended; others of its cause, which began at another time, go on."""
+    cause = str(alert.cause)
+    if change.state.ends(cause, alert.starts_at):
+        change.tell("alert_resolved", model_version=alert.model_version, cause=cause, starts_at=alert.starts_at)
+        if cause not in change.state.firing:
+            change.state.leave_queue(cause)
+    return "resolved"
+
+
+def _notice(change: Change, event: Event, worker: Worker) -> None:
+    """Write down how far the run at hand is; what it decided, the registry says."""
+    attempt = change.state.attempt
+    if attempt is None or event.get("run") != attempt.run or change.state.phase != "running":
+        return
+    version = str(event.get("model_version"))
+    match event["kind"]:
+        case "step_started":
+            waited = attempt.started.passed(worker.clock()) if attempt.started is not None else None
+            if attempt.step is None and waited is not None:
+                change.tell_of(attempt, "pipeline_started", attempt.champion, seconds=round(waited, 3))
+            attempt.step = str(event.get("step"))
+        case "challenger_registered":
+            attempt.challenger, attempt.training = version, str(event.get("training"))
+        case "rejected" | "approval_needed":
+            attempt.challenger_told = version
+        case "waiting_for_labels":
+            attempt.waiting_for = str(event.get("reason"))
+
+
+def _seen(event: Event) -> Seen:
+    """The watch's verdict, from its event."""
+
+    def number(name: str) -> int:
+        value: Any = event.get(name)
+        return int(value) if isinstance(value, int | float) and 0 <= value < 2**53 else 0
+
+    return Seen(
+        str(event.get("model_version")),
+        str(event.get("verdict")),
+        answered=number("answered") if event.get("verdict") == DRIFT else 0,
+        n=number("n"),
+        min_n=number("min_n"),
+    )

@@ -1,0 +1,272 @@
+"""The loop's one store: its state and the log of everything it saw and decided, in one SQLite database.
+
+A change of the state and the events that tell of it are one transaction, on disk (`synchronous=FULL`) when it
+returns. One process opens it, the retrainer, which holds a lock on the folder; pods and steps never do. Everybody else
+asks that process (driftloop.protocol.client), and a tool beside a stopped one reads events with `read_events`.
+
+Events are JSON objects with `seq` (1, 2, 3, ...; none is ever given twice), `time` (RFC 3339, UTC), `kind`, and where
+they apply `model_version` and `cause`. The oldest go when there are more than `keep`. An `id` is logged once, however
+often it is reported.
+"""
+
+import contextlib
+import copy
+import json
+import logging
+import sqlite3
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from driftloop import durable
+from driftloop.errors import DriftloopError
+from driftloop.loop.state import Change, State
+from driftloop.protocol.events import Event, EventKind
+
+NAME = "loop.db"
+SCHEMA = 1
+"""Version of the tables below; a later one is migrated to, an earlier driftloop refuses it."""
+APPLICATION = 0x64726674
+PAGE = 1000
+"""Events in one answer."""
+BUSY_S = 10.0
+"""How long a write waits while somebody who should not have it open reads it."""
+
+_TABLES = """
+CREATE TABLE events (seq INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, id TEXT UNIQUE, body TEXT NOT NULL);
+CREATE INDEX events_by_kind ON events (kind, seq);
+CREATE TABLE kept (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+"""
+_LOOP = "loop"
+_AFTER = "SELECT seq, body FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
+
+
+log = logging.getLogger(__name__)
+
+
+class StoreUnavailable(DriftloopError):
+    """The store cannot be written or read now; what was to be written has not happened."""
+
+
+class Store:
+    """The store at `path`, made where there is none; any number of threads may use it."""
+
+    def __init__(self, path: Path, keep: int) -> None:
+        """Raises DriftloopError for a file that is damaged, another program's, or of a newer driftloop."""
+        self.path, self._keep = path, keep
+        self._lock = threading.RLock()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _told(path):
+            self._db = connect(path)
+        self.counts: Counter[str] = Counter()
+        """Events of each kind since this process started."""
+        self.state = _read_state(self._db, path)
+        """The loop's state as it is on disk; nobody changes it but through `change`."""
+
+    def close(self) -> None:
+        """Close the file; nothing can be written any more."""
+        with self._lock:
+            self._db.close()
+
+    @contextlib.contextmanager
+    def change(self) -> Iterator[Change]:
+        """A change of the state, kept with its events when the block ends, and not at all where it raises."""
+        with self._lock:
+            change = Change(copy.deepcopy(self.state))
+            yield change
+            with self._transaction():
+                if change.state != self.state:
+                    self._keep_value(_LOOP, msgspec.json.encode(change.state).decode())
+                logged = [self._insert(event) for event in change.events]
+            self.state = change.state
+            change.logged = [event for event, _ in logged]
+            self.counts.update(event["kind"] for event, is_new in logged if is_new)
+
+    def log(self, event: Event) -> Event:
+        """Add an event that changes no state; returns it as it is kept, also where its `id` was reported before."""
+        with self._lock:
+            with self._transaction():
+                logged, is_new = self._insert(event)
+            self.counts[logged["kind"]] += is_new
+            return logged
+
+    def append(self, kind: EventKind, /, **detail: Any) -> Event:
+        """The same of a kind and its details; a `detail` of None is left out."""
+        return self.log({"kind": kind, **detail})
+
+    @property
+    def last(self) -> int:
+        """Number of the newest event; 0 before the first."""
+        rows = self._rows("SELECT seq FROM sqlite_sequence WHERE name = 'events'")
+        return int(rows[0][0]) if rows else 0
+
+    def read(self, after: int = 0, limit: int = PAGE) -> list[Event]:
+        """At most `limit` events with a number above `after`, oldest first."""
+        return _events(self._rows(_AFTER, after, limit))
+
+    def tail(self, limit: int) -> list[Event]:
+        """The newest events, oldest first."""
+        rows = self._rows("SELECT seq, body FROM events ORDER BY seq DESC LIMIT ?", limit)
+        return _events(rows)[::-1]
+
+    def newest(self, kind: EventKind) -> Event | None:
+        """The newest event of a kind; None where there is none."""
+        rows = self._rows("SELECT seq, body FROM events WHERE kind = ? ORDER BY seq DESC LIMIT 1", kind)
+        return next(iter(_events(rows)), None)
+
+    def _insert(self, event: Event) -> tuple[Event, bool]:
+        """The event as it is kept, and whether it is new."""
+        known = {"time": durable.now(), **{key: value for key, value in event.items() if value is not None}}
+        identity = known.get("id")
+        if identity is not None:
+            for row in self._db.execute("SELECT seq, body FROM events WHERE id = ?", (identity,)):
+                return next(iter(_events([row])), {"seq": row[0], **event}), False
+        kind = known.pop("kind")
+        # A number that JSON does not know must not stop the log; it is kept as text.
+        body = json.loads(
+            json.dumps({"time": known.pop("time"), "kind": kind, **known}, default=str), parse_constant=str
+        )
+        text = json.dumps(body)
+        row = self._db.execute("INSERT INTO events (kind, id, body) VALUES (?, ?, ?)", (kind, identity, text))
+        assert row.lastrowid is not None
+        self._forget(row.lastrowid)
+        return {"seq": row.lastrowid, **body}, True
+
+    def _forget(self, newest: int) -> None:
+        # In portions, so that not every event deletes one.
+        if newest % max(1, self._keep // 10) == 0:
+            self._db.execute("DELETE FROM events WHERE seq <= ?", (newest - self._keep,))
+
+    def _keep_value(self, name: str, value: str) -> None:
+        self._db.execute(
+            "INSERT INTO kept VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", (name, value)
+        )
+
+    def _rows(self, query: str, *values: Any) -> list[Any]:
+        with self._lock, _told(self.path):
+            return self._db.execute(query, values).fetchall()
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with _told(self.path), transaction(self._db):
+            yield
+
+
+def read_events(path: Path, after: int = 0) -> list[Event]:
+    """All events of the store at `path` with a number above `after`, for who looks at one whose retrainer is away."""
+    if not path.exists():
+        return []
+    with _told(path), contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=BUSY_S)) as db:
+        return _events(db.execute(_AFTER, (after, -1)).fetchall())
+
+
+# The file.
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open the file, with its tables; raises DriftloopError for one that is damaged or not for this driftloop."""
+    db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+    db.text_factory = _text
+    try:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        _check(db, path)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _check(db: sqlite3.Connection, path: Path) -> None:
+    [application], [version] = (db.execute(f"PRAGMA {name}").fetchone() for name in ("application_id", "user_version"))
+    empty = db.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
+    if empty and version == 0:
+        with transaction(db):
+            for statement in _TABLES.strip().split(";\n"):
+                db.execute(statement)
+            db.execute(f"PRAGMA application_id = {APPLICATION}")
+            db.execute(f"PRAGMA user_version = {SCHEMA}")
+        return
+    if application != APPLICATION:
+        raise DriftloopError("is not the store of a retrainer", where=str(path), remedy="set DRIFTLOOP_STATE_DIR")
+    if version > SCHEMA:
+        raise DriftloopError(
+            f"was written by a newer driftloop (schema {version}, this one knows {SCHEMA})",
+            where=str(path),
+            remedy="run that version again, or restore the folder's backup from before it",
+        )
+    [sound] = db.execute("PRAGMA quick_check(1)").fetchone()
+    if sound != "ok":
+        raise damaged(sound, path)
+
+
+@contextlib.contextmanager
+def transaction(db: sqlite3.Connection) -> Iterator[None]:
+    """Everything inside, or nothing."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+
+
+def damaged(what: str, path: Path) -> DriftloopError:
+    """What is told of a store that cannot be read."""
+    return DriftloopError(
+        f"the retrainer's store is damaged: {what}",
+        where=str(path),
+        remedy="restore it from a backup, or move it away with its -wal and -shm: the retrainer starts idle, with an "
+        "empty log, and finds what is in production in the registry",
+    )
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """SQLite's errors as ours."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        # No room, no right, a disk that fails: nothing was written.
+        raise StoreUnavailable(
+            f"the retrainer's store cannot be used: {error}",
+            where=str(path),
+            remedy="is there space on the disk, and may this user write there?",
+        ) from error
+    except sqlite3.DatabaseError as error:
+        raise damaged(str(error), path) from error
+
+
+def _read_state(db: sqlite3.Connection, path: Path) -> State:
+    with _told(path):
+        row = db.execute("SELECT value FROM kept WHERE name = ?", (_LOOP,)).fetchone()
+    if row is None:
+        return State()
+    try:
+        state = msgspec.json.decode(row[0], type=State)
+        state.check()
+    except (*durable.NOT_JSON, DriftloopError, ValueError, TypeError) as error:
+        raise damaged(f"its state cannot be read: {error}", path) from error
+    return state
+
+
+def _events(rows: Sequence[tuple[int, str]]) -> list[Event]:
+    """The events of rows; one with a damaged byte is passed over, which is logged."""
+    found = []
+    for seq, body in rows:
+        try:
+            found.append({**json.loads(body), "seq": seq})
+        except (ValueError, TypeError, RecursionError) as error:
+            log.warning("event %d is damaged and is passed over (%s)", seq, error)
+    return [{"seq": event.pop("seq"), **event} for event in found]
+
+
+def _text(content: bytes) -> str:
+    """A damaged byte is no reason to read nothing."""
+    return content.decode(errors="replace")
