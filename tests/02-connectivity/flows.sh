@@ -13,6 +13,7 @@ fact "the drift watch reaches MLflow" pod_reaches "$serving" "$watch" "mlflow.$m
 fact "the drift watch reaches the retrainer" pod_reaches "$serving" "$watch" "driftloop-retrainer.$serving.svc" 8600
 fact "the retrainer reaches MLflow" pod_reaches "$serving" "$retrainer" "mlflow.$mlflow.svc" 5000
 fact "the retrainer reaches the object store" pod_reaches "$serving" "$retrainer" "minio.$storage.svc" 9000
+fact "the retrainer reaches the prediction server" pod_reaches "$serving" "$retrainer" "driftloop-server.$serving.svc" 8500
 fact "MLflow reaches PostgreSQL" pod_reaches "$mlflow" app.kubernetes.io/name=mlflow "postgres.$storage.svc" 5432
 fact "MLflow reaches the object store" pod_reaches "$mlflow" app.kubernetes.io/name=mlflow "minio.$storage.svc" 9000
 true

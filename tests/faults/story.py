@@ -179,7 +179,8 @@ PHASES: dict[str, Callable[[Platform], Any]] = {
     "collect": _step("collect"),
     "train": _step("train"),
     "evaluate": _step("evaluate"),
-    "promote": _step("promote"),
+    # Between the gate's decision, the pipeline's last word, and the move of the alias.
+    "promote": lambda platform: platform.of_kind("gate_decided"),
     "alias_moved": _alias_moved,
     "verifying": lambda platform: platform.loop().get("state") == "verifying",
 }

@@ -36,7 +36,7 @@ def test_a_killed_process_loses_nothing(
                 platform.wait(lambda: restarts(platform, "server"), "the restart")
         elif process == "step":
             # Where the step was quicker than this test, it is the next one; after the last there is none.
-            platform.wait(lambda: steps_of(platform) or platform.of_kind("step_finished", step="promote"), "a step")
+            platform.wait(lambda: steps_of(platform) or platform.of_kind("step_finished", step="evaluate"), "a step")
             for pid in steps_of(platform):
                 print(f"killed: {pid}")
                 kill(pid)

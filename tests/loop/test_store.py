@@ -185,6 +185,15 @@ def test_numbers_that_json_does_not_know_are_kept_as_text(tmp_path: Path):
     store.close()
 
 
+def test_a_folder_may_have_any_name(tmp_path: Path):
+    folder = tmp_path / "a st\xe4te %41?#[x]"
+    store = open_one(folder)
+    logged = store.append("verdict")
+    assert read_events(folder / NAME) == [logged]
+    store.close()
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+
+
 def test_the_newest_of_a_kind(tmp_path: Path):
     store = open_one(tmp_path)
     store.append("gate_decided", n=1)

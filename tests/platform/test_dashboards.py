@@ -18,7 +18,9 @@ from prometheus_client.registry import CollectorRegistry
 from driftloop import fleets
 from driftloop.drift import report
 from driftloop.drift.exporter import Exporter
+from driftloop.loop import waits
 from driftloop.loop.api import metrics as loop_metrics
+from driftloop.loop.state import State
 from driftloop.serving.metrics import Metrics
 
 REPOSITORY = Path(__file__).parents[2]
@@ -91,16 +93,17 @@ def exported(monkeypatch: pytest.MonkeyPatch) -> set[str]:
         "pipeline_started": {"seconds": 3.0},
         "gate_decided": {"figures": {"new": figures}},
     }
-    retrainer = SimpleNamespace(
-        status=lambda: {"state": "idle", "blocked": None, "enable_retraining": True, "firing": {}},
-        totals=dict,
-        events=SimpleNamespace(counts=Counter(), find=events.get),
+    worker = SimpleNamespace(
+        store=SimpleNamespace(state=State(), last=0, counts=Counter(), newest=events.get),
+        settings=SimpleNamespace(enable_retraining=True),
+        blocked=None,
+        clock=waits.now,
     )
     loop = CollectorRegistry()
     figure = SimpleNamespace(value=1.0, lower=0.0, upper=2.0)
     judged = SimpleNamespace(window=10, figures=dict.fromkeys(loop_metrics.FIGURES, figure))
     concept = SimpleNamespace(report=SimpleNamespace(model_version="1", verdict="stable", judgement=judged))
-    loop.register(loop_metrics.Metrics(retrainer, SimpleNamespace(run_ids=list, roles_of=lambda _: {}), concept))  # type: ignore[arg-type]
+    loop.register(loop_metrics.Metrics(worker, SimpleNamespace(run_ids=list, roles_of=lambda _: {}), concept))  # type: ignore[arg-type]
     pushed: list[CollectorRegistry] = []
     monkeypatch.setattr(report, "push_to_gateway", lambda *_, registry, **__: pushed.append(registry))
     report.push({"model_version": "1", "psi": {"s1": 0.1}, "drifted": [], "rows": 1}, "http://nowhere")

@@ -160,8 +160,13 @@ def read_events(path: Path, after: int = 0) -> list[Event]:
     """All events of the store at `path` with a number above `after`, for who looks at one whose retrainer is away."""
     if not path.exists():
         return []
-    with _told(path), contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=BUSY_S)) as db:
+    with _told(path), contextlib.closing(sqlite3.connect(_read_only(path), uri=True, timeout=BUSY_S)) as db:
         return _events(db.execute(_AFTER, (after, -1)).fetchall())
+
+
+def _read_only(path: Path) -> str:
+    # As a URI, in which a folder's name may have any character.
+    return f"{path.resolve().as_uri()}?mode=ro"
 
 
 # The file.
