@@ -162,6 +162,34 @@ def test_an_old_fleet_is_reported_as_fleet_age_without_any_alert(platform: Platf
     assert value("driftloop_drift_age_shift", {"model_version": "1"}) == verdict.age_shift
 
 
+def test_ten_rows_an_hour_are_counted_until_they_say_something(platform: Platform):
+    said = {}
+    for hour in range(1, 61):
+        verdict = platform.turn(HEALTHY, n=10, seconds=3600.0)
+        event = platform.events("verdict")[-1]
+        assert (event["answered"], event["verdict"]) == (10 * hour, verdict.verdict)
+        said.setdefault(event["verdict"], event["answered"])
+    assert list(said) == ["not_enough_data", "no_drift"]
+    assert verdict.min_n <= said["no_drift"] < verdict.min_n + 10
+    # The rows of the last hour alone, once a window is full, are no more than they are.
+    assert platform.events("verdict")[-1]["answered"] > platform.events("verdict")[-1]["n"] - 10
+
+
+def test_the_end_of_an_alert_and_the_beginning_of_the_next_both_wait_for_a_retrainer_that_is_away(platform: Platform):
+    for _ in range(20):
+        platform.turn(OTHER)
+    (first,) = {body["alerts"][0]["startsAt"] for body in platform.alerts()}
+    platform.posted.clear()
+    platform.reachable = False
+    platform.watch._end()
+    platform.watch._begin(platform.watch.check(), "1")
+    platform.reachable = True
+    platform.outbox.deliver()
+    told = [(body["alerts"][0]["status"], body["alerts"][0]["startsAt"] == first) for body in platform.alerts()]
+    assert ("resolved", True) in told
+    assert ("firing", False) in told
+
+
 def test_a_verdict_without_requests_carries_no_figures(platform: Platform):
     platform.turn()
     (event,) = platform.events("verdict")

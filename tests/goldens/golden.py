@@ -240,11 +240,11 @@ def _left_behind(folder: Path) -> dict[str, Any]:
     loop = folder / "state" / "loop"
     with closing(sqlite3.connect(loop / "loop.db")) as db:
         kept = {name: json.loads(value) for name, value in db.execute("SELECT name, value FROM kept ORDER BY name")}
-    feedback = (loop / "feedback" / "feedback.jsonl").read_bytes().splitlines()
+        engines = [list(row) for row in db.execute("SELECT engine_id, archived FROM engines ORDER BY place")]
     return {
         "kept": _steady(kept, folder),
         "events": [_steady(event, folder) for event in read_events(loop / "loop.db")],
-        "feedback.jsonl": [_steady(json.loads(line), folder) for line in feedback],
+        "engines": engines,
     }
 
 

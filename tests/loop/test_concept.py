@@ -28,10 +28,13 @@ class Retrainer:
 
     def __init__(self) -> None:
         self.phase, self.firing = "idle", {}
+        self.store: Store
         self.alerts: list[Alert] = []
 
-    def on_alert(self, alert: Alert) -> str:
+    def on_alert(self, alert: Alert, **kept: Any) -> str:
         self.alerts.append(alert)
+        with self.store.change() as change:
+            change.kept.update(kept)
         return "queued"
 
 
@@ -64,8 +67,10 @@ class World:
         self.restart()
 
     def restart(self) -> None:
-        self.feedback = FeedbackLog(self.folder / "feedback")
-        self.store = Store(self.folder / "loop.db", 1000)
+        if hasattr(self, "store"):
+            self.store.close()
+        self.store = self.retrainer.store = Store(self.folder / "loop.db", 1000)
+        self.feedback = FeedbackLog(self.store)
         self.watch = ConceptWatch(
             self.folder / "concept",
             self.registry,
@@ -165,12 +170,12 @@ def test_a_changed_fleet_is_left_to_the_drift_watch(world: World):
 
 def test_while_an_alert_about_the_inputs_fires_labels_raise_none(world: World):
     world.arrive("changed", 20, shift=SHIFT)
-    world.retrainer.firing = {"sensor_fault:1": "2027-01-15T08:00:00.000Z"}
+    world.retrainer.firing = {"sensor_fault:1": ["2027-01-15T08:00:00.000Z"]}
     assert world.look() == "input_drift"
-    world.retrainer.firing = {"sensor_fault:0": "2027-01-15T08:00:00.000Z"}
+    world.retrainer.firing = {"sensor_fault:0": ["2027-01-15T08:00:00.000Z"]}
     assert world.look() == "drift"
     # One that comes later takes the alert back.
-    world.retrainer.firing = {"fleet_change:1": "2027-01-15T09:00:00.000Z"}
+    world.retrainer.firing = {"fleet_change:1": ["2027-01-15T09:00:00.000Z"]}
     assert world.look() == "input_drift"
     assert [alert.firing for alert in world.retrainer.alerts] == [True, False]
 

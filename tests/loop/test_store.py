@@ -9,11 +9,14 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from driftloop import durable
 from driftloop.errors import DriftloopError
 from driftloop.loop import migration
+from driftloop.loop.feedback import FeedbackLog
+from driftloop.loop.judge import concept
 from driftloop.loop.state import Attempt, State
 from driftloop.loop.store import NAME, SCHEMA, Store, StoreUnavailable, read_events
 
@@ -138,6 +141,18 @@ def test_what_is_no_store_of_ours_says_what_to_do(tmp_path: Path, content: str):
 # The log.
 
 
+def test_a_store_of_an_earlier_version_is_brought_up_to_this_one(tmp_path: Path):
+    store = open_one(tmp_path)
+    store.append("verdict")
+    store.close()
+    with closing(sqlite3.connect(tmp_path / NAME)) as db, db:
+        db.executescript("DROP TABLE engines; DROP TABLE outcomes; PRAGMA user_version = 1;")
+    again = open_one(tmp_path)
+    assert again.last == 1
+    assert FeedbackLog(again).add_runs(["eng-1"]) == ["eng-1"]
+    again.close()
+
+
 def test_events_are_numbered_and_survive_a_restart(tmp_path: Path):
     store = open_one(tmp_path)
     for i in range(5):
@@ -209,6 +224,9 @@ def test_the_newest_of_a_kind(tmp_path: Path):
 # What was kept before.
 
 
+CHANGED = concept.Change("1", SINCE, "eng-1")
+
+
 def leave_behind(folder: Path, count: int = 3) -> None:
     """The state and the events of a retrainer before the store."""
     attempt = {"cause": "fleet_change:1", "champion": "1", "requested_at": SINCE, "run": "r7", "started_at": SINCE}
@@ -217,6 +235,8 @@ def leave_behind(folder: Path, count: int = 3) -> None:
     for seq in range(1, count + 1):
         event = {"seq": seq, "time": SINCE, "kind": "verdict", "id": f"v{seq}", "text": "\ud83d"}
         durable.append_json_line(folder / "events" / "events-000000000001.jsonl", event)
+    durable.append_json_line(folder / "feedback" / "feedback.jsonl", {"time": SINCE, "runs": ["eng-2", "eng-1"]})
+    durable.write_json(folder / "concept" / "alarm.json", {"alarm": msgspec.to_builtins(CHANGED)})
 
 
 def test_what_an_earlier_retrainer_kept_is_taken_over_once(tmp_path: Path):
@@ -228,11 +248,14 @@ def test_what_an_earlier_retrainer_kept_is_taken_over_once(tmp_path: Path):
     assert [event["seq"] for event in store.read()] == [1, 2, 3]
     assert store.append("verdict", id="v2")["seq"] == 2
     assert store.append("promoted")["seq"] == 4
+    assert FeedbackLog(store).engines() == ["eng-2", "eng-1"]
+    assert store.kept(concept.KEPT, concept.Change) == CHANGED
     store.close()
     again = migration.open_store(tmp_path, keep=100)
     assert [event["seq"] for event in again.read()] == [1, 2, 3, 4]
     again.close()
     assert {"state.json", "state.json.migrated", "events.migrated"} <= {path.name for path in tmp_path.iterdir()}
+    assert [path.name for path in tmp_path.glob("*/*")].count("feedback.jsonl.migrated") == 1
     assert not (tmp_path / "events").exists()
     # An earlier driftloop takes this for no state, and its error shows why.
     assert "kept in loop.db by a newer driftloop" in durable.read_json(tmp_path / "state.json")["phase"]

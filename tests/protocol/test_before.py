@@ -48,12 +48,12 @@ def test_a_webhook_that_was_on_its_way_is_ours_whatever_our_fleet_is():
 
 
 def test_events_and_feedback_are_all_there(tmp_path: Path):
-    shutil.copytree(BEFORE, tmp_path / "before")
-    shutil.copytree(BEFORE, tmp_path / "events", ignore=shutil.ignore_patterns("*.json"))
+    shutil.copytree(BEFORE, tmp_path / "events", ignore=shutil.ignore_patterns("*.json", "feedback*"))
+    shutil.copytree(BEFORE, tmp_path / "feedback", ignore=shutil.ignore_patterns("*.json", "events*"))
     store = migration.open_store(tmp_path, keep=100)
     assert [(event["seq"], event["kind"]) for event in store.read()] == [(1, "verdict"), (2, "promoted")]
     assert store.append("rejected")["seq"] == 3
-    store.close()
-    feedback = FeedbackLog(tmp_path / "before")
+    feedback = FeedbackLog(store)
     assert feedback.engines() == ["a", "b", "c"]
     assert feedback.outcomes("c", "1") == [Outcome("c", "cycle 3", "1", 50.0, 40.0, 60.0, 55.0)]
+    store.close()

@@ -194,15 +194,16 @@ def test_a_damaged_line_of_feedback_loses_that_line_alone(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ):
     folder = tmp_path_factory.mktemp("feedback")
-    log = FeedbackLog(folder)
-    log.add_runs(["a", "b"])
-    log.add([Outcome("c", "cycle 3", "1", 50.0, 40.0, 60.0, 55.0)])
-    log.add_runs(["d"])
-    path = next(folder.glob("*.jsonl"))
+    path = folder / "feedback" / "feedback.jsonl"
+    outcome = Outcome("c", "cycle 3", "1", 50.0, 40.0, 60.0, 55.0)
+    for line in ({"runs": ["a", "b"]}, {"outcomes": [msgspec.to_builtins(outcome)]}, {"runs": ["d"]}):
+        durable.append_json_line(path, {"time": SINCE, **line})
     lines = path.read_bytes().splitlines(keepends=True)
     lines[1] = data.draw(damaged(lines[1].rstrip())).replace(b"\n", b" ") + b"\n"
     path.write_bytes(b"".join(lines))
-    assert {"a", "b", "d"} <= set(FeedbackLog(folder).engines())
+    store = migration.open_store(folder, keep=100)
+    assert {"a", "b", "d"} <= set(FeedbackLog(store).engines())
+    store.close()
 
 
 def test_a_damaged_alarm_is_passed_over_and_it_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture):

@@ -109,6 +109,8 @@ def _in_words(status: dict[str, Any], prefix: str) -> str:
             parts.append(_promise(promise))
         if about_to := loop.get("about_to"):
             parts.append(str(about_to))
+        if verification := loop.get("verification"):
+            parts.append(f"version {verification['model_version']}: {verification['says']}")
         if waiting := loop.get("approval_needed"):
             version = waiting["model_version"]
             parts.append(f"version {version} waits for a person: driftloop promote {version} ({waiting['reason']})")

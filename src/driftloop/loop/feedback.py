@@ -1,29 +1,27 @@
-"""What became of engines: an append-only log of completed runs and of predictions whose true RUL is known by now.
+"""What became of engines: completed runs, and predictions whose true RUL is known by now.
 
 A completed run in the archive brings everything: what any model version says of it can be computed again. Of such
 a run only the order of arrival is kept here. Who has no rows to give sends what was answered, with the true RUL
 (POST /feedback); these outcomes are kept for the version that answered.
 
-The log is `feedback.jsonl`, a line for each call, on disk before the call is answered. Outcomes of all but the
-newest ENGINES engines are forgotten when the retrainer starts, or when the log has grown to LINES lines. A line that
-is damaged is passed over, which is logged: its outcomes are lost, its archived runs are noted again, as newer ones.
+They are in the loop's store, on disk before the call is answered and in one transaction with the event that tells of
+it. Outcomes of all but the newest ENGINES engines are forgotten, at the start and where there are twice as many.
 """
 
 import threading
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from driftloop import durable
 from driftloop.errors import DataError
+from driftloop.loop.store import Store
 
 ENGINES = 500
 """Newest engines whose outcomes are kept; a verdict looks at the newest fifty."""
 OUTCOMES = 1000
 """Outcomes of one engine under one version that are kept: more say nothing new about it."""
-LINES = 20_000
-_NAME = "feedback.jsonl"
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -39,10 +37,12 @@ class Outcome(msgspec.Struct, frozen=True):
     true_rul: float
 
 
-class _Line(msgspec.Struct, omit_defaults=True):
-    time: str
-    runs: list[str] = []
-    outcomes: list[Outcome] = []
+RUN = "INSERT INTO engines (engine_id, archived) VALUES (?, 1) ON CONFLICT DO UPDATE SET archived = 1"
+_ENGINE = "INSERT OR IGNORE INTO engines (engine_id, archived) VALUES (?, 0)"
+_OUTCOME = (
+    f"INSERT OR IGNORE INTO outcomes ({', '.join(Outcome.__struct_fields__)}) "
+    f"VALUES ({', '.join('?' * len(Outcome.__struct_fields__))})"
+)
 
 
 class Conflict(DataError):
@@ -50,32 +50,37 @@ class Conflict(DataError):
 
 
 class FeedbackLog:
-    """The log in `folder`; one process at a time may write it, any number of its threads."""
+    """What the store has of it, held in memory too; any number of threads may use it."""
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / _NAME
+    def __init__(self, store: Store) -> None:
+        self._store = store
         self._lock = threading.Lock()
         self._order: dict[str, None] = {}  # engines by first arrival; a dict is an ordered set
         self._runs: set[str] = set()
         self._outcomes: dict[tuple[str, str], dict[str, Outcome]] = {}
-        self._lines = 0  # since it was last written anew
         self.changes = 0
         """Grows with everything that is taken."""
-        for line in durable.read_json_lines(self._path, _Line):
-            self._take(line)
+        for engine, archived in store.rows("SELECT engine_id, archived FROM engines ORDER BY place"):
+            self._take([engine] if archived else [], [], engine)
+        names = ", ".join(Outcome.__struct_fields__)
+        self._take([], [Outcome(*row) for row in store.rows(f"SELECT {names} FROM outcomes")])
         with self._lock:
-            self._compact()
+            self._forget(ENGINES)
 
     def add_runs(self, run_ids: Iterable[str]) -> list[str]:
         """Note that these runs are archived, in the order given; returns those that were not known."""
         with self._lock:
             new = [run_id for run_id in dict.fromkeys(run_ids) if run_id not in self._runs]
             if new:
-                self._append(_Line(durable.now(), runs=new))
+                with self._store.change() as change:
+                    change.writes.append((RUN, [(run_id,) for run_id in new]))
+                self._take(new, [])
             return new
 
     def add(self, outcomes: Sequence[Outcome]) -> int:
-        """Note outcomes, all or none; returns how many were new. Raises Conflict naming one that differs."""
+        """Note outcomes, all or none, and tell of them; returns how many were new. Raises Conflict naming one that
+        differs.
+        """
         with self._lock:
             new: dict[tuple[str, str, str], Outcome] = {}
             for outcome in outcomes:
@@ -90,7 +95,13 @@ class FeedbackLog:
                 if known is None:
                     new[(*engine, outcome.key)] = outcome
             if new:
-                self._append(_Line(durable.now(), outcomes=list(new.values())))
+                found = self._that_fit(list(new.values()))
+                with self._store.change() as change:
+                    change.writes += writes(found)
+                    engines = {one.engine_id for one in outcomes}
+                    change.tell("feedback_received", count=len(new), engines=len(engines))
+                self._take([], found)
+                self._forget(2 * ENGINES)
             return len(new)
 
     def engines(self) -> list[str]:
@@ -115,39 +126,45 @@ class FeedbackLog:
         with self._lock:
             return list(self._outcomes.get((engine_id, model_version), {}).values())
 
-    def _append(self, line: _Line) -> None:
-        durable.append_json_line(self._path, msgspec.to_builtins(line))
-        self._take(line)
-        if self._lines > LINES:
-            self._compact()
-
-    def _take(self, line: _Line) -> None:
-        for run_id in line.runs:
+    def _take(self, runs: Iterable[str], outcomes: Iterable[Outcome], *engines: str) -> None:
+        for run_id in runs:
             self._order.setdefault(run_id)
             self._runs.add(run_id)
-        for outcome in line.outcomes:
+        for engine in engines:
+            self._order.setdefault(engine)
+        for outcome in outcomes:
             self._order.setdefault(outcome.engine_id)
             found = self._outcomes.setdefault((outcome.engine_id, outcome.model_version), {})
             if len(found) < OUTCOMES:
                 found[outcome.key] = outcome
-        self._lines += 1
         self.changes += 1
 
-    def _compact(self) -> None:
-        """Forget old outcomes and write the log anew, an engine a line, where it has grown."""
-        brought = list(dict.fromkeys(engine for engine, _ in self._outcomes))
-        if len(brought) <= ENGINES and self._lines <= LINES:
-            return
+    def _that_fit(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        """Those of new outcomes that are kept: of one engine under one version no more than OUTCOMES."""
+        counts = Counter({name: len(found) for name, found in self._outcomes.items()})
+        kept = []
+        for outcome in outcomes:
+            name = (outcome.engine_id, outcome.model_version)
+            counts[name] += 1
+            if counts[name] <= OUTCOMES:
+                kept.append(outcome)
+        return kept
+
+    def _forget(self, most: int) -> None:
+        """Forget the outcomes of all but the newest engines, where there are more than `most` with any."""
         position = {engine: place for place, engine in enumerate(self._order)}
-        kept = set(sorted(brought, key=position.__getitem__)[-ENGINES:])
-        self._outcomes = {key: found for key, found in self._outcomes.items() if key[0] in kept}
-        self._order = {engine: None for engine in self._order if engine in self._runs or engine in kept}
-        by_engine: dict[str, list[Outcome]] = {}
-        for (engine, _), found in self._outcomes.items():
-            by_engine.setdefault(engine, []).extend(found.values())
-        lines = [
-            _Line(durable.now(), [engine] if engine in self._runs else [], by_engine.get(engine, []))
-            for engine in self._order
-        ]
-        durable.write_atomically(self._path, b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
-        self._lines = 0
+        brought = sorted({engine for engine, _ in self._outcomes}, key=position.__getitem__)
+        if len(brought) <= most:
+            return
+        gone = set(brought[:-ENGINES])
+        nothing_left = gone - self._runs
+        with self._store.change() as change:
+            change.writes.append(("DELETE FROM outcomes WHERE engine_id = ?", [(engine,) for engine in gone]))
+            change.writes.append(("DELETE FROM engines WHERE engine_id = ?", [(engine,) for engine in nothing_left]))
+        self._outcomes = {key: found for key, found in self._outcomes.items() if key[0] not in gone}
+        self._order = {engine: None for engine in self._order if engine not in nothing_left}
+
+
+def writes(outcomes: Sequence[Outcome]) -> list[tuple[str, list[tuple[Any, ...]]]]:
+    """What keeps outcomes in the store, and the engines in the order of their first arrival."""
+    return [(_ENGINE, [(one.engine_id,) for one in outcomes]), (_OUTCOME, list(map(msgspec.structs.astuple, outcomes)))]

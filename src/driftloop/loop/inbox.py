@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from driftloop.drift.verdict import DRIFT
 from driftloop.loop import changes
 from driftloop.loop.decide import Seen
@@ -29,8 +31,8 @@ class Inbox:
         """Since when alerts fire, by cause."""
         return self._store.state.firing
 
-    def on_alert(self, alert: Alert) -> str:
-        """Take an alert, durably, and say what became of it.
+    def on_alert(self, alert: Alert, **kept: msgspec.Struct | None) -> str:
+        """Take an alert, durably, together with what else is `kept` for it, and say what became of it.
 
         `queued`, `recorded` (retraining is switched off), `duplicate`, `refused` or `resolved`.
         """
@@ -38,6 +40,7 @@ class Inbox:
         known = alert.firing and str(alert.cause) in self._store.state.settled
         archived = self._worker.archive.total() if known else 0
         with self._store.change() as change:
+            change.kept.update(kept)
             answer = self._fires(change, alert, archived) if alert.firing else _ends(change, alert)
         self._worker.poke()
         return answer

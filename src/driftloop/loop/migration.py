@@ -1,4 +1,5 @@
-"""What retrainers before the store have kept: `state.json` and `events/`, taken into the store at its first start.
+"""What retrainers before the store have kept, taken into it at its first start: `state.json`, `events/`, the log of
+feedback, and the change of labels that an alert fires for.
 
 The store is made under another name and renamed when it is whole, so that a crash in between starts over. The old
 files stay, under the name that they had and `.migrated`. In the place of `state.json` stays a file that an earlier
@@ -19,18 +20,27 @@ import msgspec
 
 from driftloop import durable
 from driftloop.errors import DriftloopError, JsonError
-from driftloop.loop import store
+from driftloop.loop import feedback, store
+from driftloop.loop.feedback import Outcome
 from driftloop.loop.state import State
 from driftloop.protocol.events import Event
 
 ASIDE = ".migrated"
 _STATE, _EVENTS = "state.json", "events"
+_FEEDBACK, _CONCEPT = Path("feedback", "feedback.jsonl"), Path("concept", "alarm.json")
 _MOVED = (
     f"kept in {store.NAME} by a newer driftloop; to go back, stop it and restore {_STATE}{ASIDE} and {_EVENTS}{ASIDE}"
 )
 _SEGMENT = re.compile(r"events-[0-9]+\.jsonl")
 
 log = logging.getLogger(__name__)
+
+
+class _Line(msgspec.Struct):
+    """A line of the log of feedback."""
+
+    runs: list[str] = []
+    outcomes: list[Outcome] = []
 
 
 def open_store(folder: Path, keep: int) -> store.Store:
@@ -44,7 +54,7 @@ def open_store(folder: Path, keep: int) -> store.Store:
 
 
 def _is_old(folder: Path) -> bool:
-    return _has_state(folder) or (folder / _EVENTS).is_dir()
+    return _has_state(folder) or any((folder / name).exists() for name in (_EVENTS, _FEEDBACK, _CONCEPT))
 
 
 def _has_state(folder: Path) -> bool:
@@ -68,6 +78,10 @@ def _take_over(folder: Path, path: Path) -> None:
         db.execute("DELETE FROM sqlite_sequence WHERE name = 'events'")
         db.execute("INSERT INTO sqlite_sequence VALUES ('events', ?)", (last,))
         db.execute("INSERT INTO kept VALUES ('loop', ?)", (msgspec.json.encode(state).decode(),))
+        db.execute("INSERT INTO kept VALUES ('concept', ?)", (json.dumps(_change_of_labels(folder / _CONCEPT)),))
+        for line in durable.read_json_lines(folder / _FEEDBACK, _Line):
+            for statement, rows in [(feedback.RUN, [(run,) for run in line.runs]), *feedback.writes(line.outcomes)]:
+                db.executemany(statement, rows)
     making.replace(path)
     log.warning("%s: the state and %d events of an earlier retrainer were taken into the store", path, count)
 
@@ -84,8 +98,9 @@ def _put_aside(folder: Path) -> None:
     if _has_state(folder):
         _rename(folder / _STATE)
         durable.write_json(folder / _STATE, {"phase": _MOVED})
-    if (folder / _EVENTS).is_dir():
-        _rename(folder / _EVENTS)
+    for path in (folder / name for name in (_EVENTS, _FEEDBACK, _CONCEPT)):
+        if path.exists():
+            _rename(path)
 
 
 def _rename(path: Path) -> None:
@@ -113,6 +128,17 @@ def read_state(path: Path) -> State:
             remedy="move the file away; the retrainer starts idle and finds what is in production in the registry",
         ) from error
     return state
+
+
+def _change_of_labels(path: Path) -> Any:
+    """What an alert of the kind `concept` fires for; None where none does, or where it cannot be read."""
+    try:
+        return durable.read_json(path, dict[str, Any]).get("alarm")
+    except FileNotFoundError:
+        return None
+    except JsonError as error:
+        log.warning("%s cannot be used (%s); an alert that fired before begins anew", path, error)
+        return None
 
 
 def read_events(folder: Path) -> Iterator[Event]:

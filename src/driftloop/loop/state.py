@@ -213,6 +213,10 @@ class Change:
     events: list[Event] = field(default_factory=list)
     logged: list[Event] = field(default_factory=list)
     """The events as they are kept, with their numbers; empty until then."""
+    writes: list[tuple[str, list[tuple[Any, ...]]]] = field(default_factory=list)
+    """SQL statements, each with its rows, of what else the store holds (driftloop.loop.feedback)."""
+    kept: dict[str, msgspec.Struct | None] = field(default_factory=dict)
+    """What is kept under a name of its own, such as the change of the labels that an alert fires for."""
 
     def tell(self, kind: EventKind, /, **detail: Any) -> None:
         """Add an event; a `detail` of None is left out."""

@@ -18,7 +18,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -28,24 +28,38 @@ from driftloop.loop.state import Change, State
 from driftloop.protocol.events import Event, EventKind
 
 NAME = "loop.db"
-SCHEMA = 1
-"""Version of the tables below; a later one is migrated to, an earlier driftloop refuses it."""
 APPLICATION = 0x64726674
 PAGE = 1000
 """Events in one answer."""
 BUSY_S = 10.0
 """How long a write waits while somebody who should not have it open reads it."""
 
-_TABLES = """
+_TABLES = (
+    """
 CREATE TABLE events (seq INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, id TEXT UNIQUE, body TEXT NOT NULL);
 CREATE INDEX events_by_kind ON events (kind, seq);
-CREATE TABLE kept (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-"""
+CREATE TABLE kept (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID
+""",
+    """
+CREATE TABLE engines (
+    place INTEGER PRIMARY KEY AUTOINCREMENT, engine_id TEXT NOT NULL UNIQUE, archived INTEGER NOT NULL
+);
+CREATE TABLE outcomes (
+    engine_id TEXT NOT NULL, key TEXT NOT NULL, model_version TEXT NOT NULL, rul REAL NOT NULL, lower REAL NOT NULL,
+    upper REAL NOT NULL, true_rul REAL NOT NULL, PRIMARY KEY (engine_id, model_version, key)
+) WITHOUT ROWID
+""",
+)
+"""What each version of the store adds to the one before."""
+SCHEMA = len(_TABLES)
+"""Version of the tables; an earlier one is brought up to it, and an earlier driftloop refuses it."""
 _LOOP = "loop"
 _AFTER = "SELECT seq, body FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
 
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T", bound=msgspec.Struct)
 
 
 class StoreUnavailable(DriftloopError):
@@ -57,7 +71,7 @@ class Store:
 
     def __init__(self, path: Path, keep: int) -> None:
         """Raises DriftloopError for a file that is damaged, another program's, or of a newer driftloop."""
-        self.path, self._keep = path, keep
+        self.path, self._most = path, keep
         self._lock = threading.RLock()
         path.parent.mkdir(parents=True, exist_ok=True)
         with _told(path):
@@ -80,7 +94,11 @@ class Store:
             yield change
             with self._transaction():
                 if change.state != self.state:
-                    self._keep_value(_LOOP, msgspec.json.encode(change.state).decode())
+                    self._keep(_LOOP, change.state)
+                for name, value in change.kept.items():
+                    self._keep(name, value)
+                for statement, rows in change.writes:
+                    self._db.executemany(statement, rows)
                 logged = [self._insert(event) for event in change.events]
             self.state = change.state
             change.logged = [event for event, _ in logged]
@@ -101,22 +119,31 @@ class Store:
     @property
     def last(self) -> int:
         """Number of the newest event; 0 before the first."""
-        rows = self._rows("SELECT seq FROM sqlite_sequence WHERE name = 'events'")
+        rows = self.rows("SELECT seq FROM sqlite_sequence WHERE name = 'events'")
         return int(rows[0][0]) if rows else 0
 
     def read(self, after: int = 0, limit: int = PAGE) -> list[Event]:
         """At most `limit` events with a number above `after`, oldest first."""
-        return _events(self._rows(_AFTER, after, limit))
+        return _events(self.rows(_AFTER, after, limit))
 
     def tail(self, limit: int) -> list[Event]:
         """The newest events, oldest first."""
-        rows = self._rows("SELECT seq, body FROM events ORDER BY seq DESC LIMIT ?", limit)
+        rows = self.rows("SELECT seq, body FROM events ORDER BY seq DESC LIMIT ?", limit)
         return _events(rows)[::-1]
 
     def newest(self, kind: EventKind) -> Event | None:
         """The newest event of a kind; None where there is none."""
-        rows = self._rows("SELECT seq, body FROM events WHERE kind = ? ORDER BY seq DESC LIMIT 1", kind)
+        rows = self.rows("SELECT seq, body FROM events WHERE kind = ? ORDER BY seq DESC LIMIT 1", kind)
         return next(iter(_events(rows)), None)
+
+    def kept(self, name: str, kind: type[T]) -> T | None:
+        """What is kept under a name; None where nothing is, or where it cannot be used, which is logged."""
+        rows = self.rows("SELECT value FROM kept WHERE name = ?", name)
+        try:
+            return msgspec.json.decode(rows[0][0], type=kind | None) if rows else None
+        except (*durable.NOT_JSON, ValueError) as error:
+            log.warning("%s: what is kept as %s cannot be used (%s) and begins anew", self.path, name, error)
+            return None
 
     def _insert(self, event: Event) -> tuple[Event, bool]:
         """The event as it is kept, and whether it is new."""
@@ -138,15 +165,17 @@ class Store:
 
     def _forget(self, newest: int) -> None:
         # In portions, so that not every event deletes one.
-        if newest % max(1, self._keep // 10) == 0:
-            self._db.execute("DELETE FROM events WHERE seq <= ?", (newest - self._keep,))
+        if newest % max(1, self._most // 10) == 0:
+            self._db.execute("DELETE FROM events WHERE seq <= ?", (newest - self._most,))
 
-    def _keep_value(self, name: str, value: str) -> None:
+    def _keep(self, name: str, value: msgspec.Struct | None) -> None:
+        text = msgspec.json.encode(value).decode()
         self._db.execute(
-            "INSERT INTO kept VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", (name, value)
+            "INSERT INTO kept VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", (name, text)
         )
 
-    def _rows(self, query: str, *values: Any) -> list[Any]:
+    def rows(self, query: str, *values: Any) -> list[Any]:
+        """The rows that a query finds."""
         with self._lock, _told(self.path):
             return self._db.execute(query, values).fetchall()
 
@@ -189,14 +218,7 @@ def connect(path: Path) -> sqlite3.Connection:
 def _check(db: sqlite3.Connection, path: Path) -> None:
     [application], [version] = (db.execute(f"PRAGMA {name}").fetchone() for name in ("application_id", "user_version"))
     empty = db.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
-    if empty and version == 0:
-        with transaction(db):
-            for statement in _TABLES.strip().split(";\n"):
-                db.execute(statement)
-            db.execute(f"PRAGMA application_id = {APPLICATION}")
-            db.execute(f"PRAGMA user_version = {SCHEMA}")
-        return
-    if application != APPLICATION:
+    if application != APPLICATION and not (empty and version == 0):
         raise DriftloopError("is not the store of a retrainer", where=str(path), remedy="set DRIFTLOOP_STATE_DIR")
     if version > SCHEMA:
         raise DriftloopError(
@@ -207,6 +229,12 @@ def _check(db: sqlite3.Connection, path: Path) -> None:
     [sound] = db.execute("PRAGMA quick_check(1)").fetchone()
     if sound != "ok":
         raise damaged(sound, path)
+    if version < SCHEMA:
+        with transaction(db):
+            for statement in ";".join(_TABLES[version:]).split(";"):
+                db.execute(statement)
+            db.execute(f"PRAGMA application_id = {APPLICATION}")
+            db.execute(f"PRAGMA user_version = {SCHEMA}")
 
 
 @contextlib.contextmanager

@@ -27,7 +27,8 @@ from driftloop.loop.api.doors import Doors
 from driftloop.loop.api.metrics import Metrics
 from driftloop.loop.feedback import Conflict, FeedbackLog
 from driftloop.loop.inbox import Inbox
-from driftloop.loop.jobs.local import Backend, LocalBackend
+from driftloop.loop.jobs.choice import choose_backend
+from driftloop.loop.jobs.local import Backend
 from driftloop.loop.judge import withdrawal
 from driftloop.loop.judge.concept import ConceptWatch
 from driftloop.loop.store import PAGE
@@ -49,7 +50,7 @@ class Service:
         self.archive: Archive = open_archive(settings.archive_location, settings.schema)
         self.doors = Doors(self.archive)
         self.store = migration.open_store(folder, settings.keep_events)
-        self.feedback = FeedbackLog(folder / "feedback")
+        self.feedback = FeedbackLog(self.store)
         self.concept = ConceptWatch(
             folder / "concept", self.registry, self.archive, self.feedback, self.store, settings.schema
         )
@@ -176,8 +177,6 @@ class Service:
             new = self.feedback.add(found)
         except Conflict as error:
             raise refusal(409, "outcomes", str(error)) from error
-        if new:
-            self.store.append("feedback_received", count=new, engines=len({one.engine_id for one in found}))
         return {"added": new, "known": len(found) - new}
 
     def status(self) -> dict[str, Any]:
@@ -203,35 +202,6 @@ class Service:
             raise refusal(503, "archive", str(error)) from error
         others = [{"field": other.where, "message": other.what} for other in found.others]
         return {"alerts": taken, **({"others": others} if others else {})}
-
-
-def choose_backend(settings: Settings, folder: Path) -> Backend:
-    """Where pipelines run, as `pipeline_backend` says; raises DriftloopError where that cannot be used here.
-
-    What talks to a cluster is imported only where it is used: it takes a second and is not installed everywhere.
-    """
-    if settings.pipeline_backend == "local":
-        return LocalBackend(settings, folder)
-    if settings.pipeline_job is None:
-        raise DriftloopError(
-            f"the backend `{settings.pipeline_backend}` needs a pod for its steps",
-            where="DRIFTLOOP_PIPELINE_JOB",
-            remedy="set it to a file like the Job of files/retraining",
-        )
-    try:
-        if settings.pipeline_backend == "job":
-            from driftloop.loop.jobs.kubernetes import JobBackend
-
-            return JobBackend(settings.pipeline_job)
-        from driftloop.loop.jobs.kfp import KfpBackend
-
-        return KfpBackend(settings.pipeline_job, settings.kfp_url)
-    except ImportError as error:
-        raise DriftloopError(
-            f"the backend `{settings.pipeline_backend}` needs a package that is missing ({error})",
-            where="DRIFTLOOP_PIPELINE_BACKEND",
-            remedy="pip install 'driftloop[train,cluster]'",
-        ) from error
 
 
 def create_app(settings: Settings | None = None, *, backend: Backend | None = None) -> FastAPI:

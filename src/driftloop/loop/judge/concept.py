@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 
 from driftloop import durable
 from driftloop.drift import outcomes
-from driftloop.drift.alerts import keep, read_kept
 from driftloop.drift.outcomes import DRIFT, NO_DRIFT, NOT_ENOUGH_DATA, Judgement
 from driftloop.drift.production import WatchedModel, follow
 from driftloop.drift.statistics import Floats
@@ -49,6 +48,8 @@ WITNESS_ROLES = frozenset({"calibrate", "gate"})
 """Engines that no weight was fitted on and no epoch chosen on."""
 ENDS_BELOW = 0.8
 """Score below which an alert ends: lower than where it begins, or one near its limit would flutter."""
+KEPT = "concept"
+"""Name of the change of the labels in the store."""
 LOOK_S = 2.0
 """Pause between two looks: the runs of a fleet arrive in many calls."""
 NICENESS = 10
@@ -71,8 +72,8 @@ class Loop(Protocol):
         """Since when alerts fire, by cause."""
         ...
 
-    def on_alert(self, alert: Alert) -> str:
-        """Take an alert; what became of it."""
+    def on_alert(self, alert: Alert, **kept: msgspec.Struct | None) -> str:
+        """Take an alert and keep what belongs to it, together; what became of it."""
         ...
 
 
@@ -114,7 +115,7 @@ class ConceptWatch:
         store: Store,
         schema: Schema,
     ) -> None:
-        self._path, self._archive, self._feedback, self._store = folder / "alarm.json", archive, feedback, store
+        self._archive, self._feedback, self._store = archive, feedback, store
         self._production = follow(registry, folder, schema)
         self._version: str | None = None
         self._model: answers.Model | None = None
@@ -123,7 +124,7 @@ class ConceptWatch:
         self._counts: dict[str, NDArray[np.int64]] = {}  # of their rows in the baseline's bins
         self._seen: tuple[str | None, int, bool] | None = None
         self._stopping = threading.Event()
-        self.change = read_kept(self._path, Change)
+        self.change = store.kept(KEPT, Change)
         self.report = Truth()
 
     # The worker.
@@ -290,20 +291,19 @@ class ConceptWatch:
             elif judgement.window < judgement.engines:
                 # More engines tell better where the change began.
                 self.change.since = first
-            self._save()
         elif self.change is not None and (
             # Runs of a changed fleet are not what an alert about labels may be trained on.
             report.verdict == INPUT_DRIFT or (report.verdict == NO_DRIFT and judgement.score < ENDS_BELOW)
         ):
             self._end(loop)
         if self.change is not None and report.verdict == DRIFT:
-            loop.on_alert(_alert(self.change, judgement))
+            loop.on_alert(_alert(self.change, judgement), concept=self.change)
 
     def _end(self, loop: Loop) -> None:
-        change, self.change = self.change, None
-        self._save()
-        if change is not None:
-            loop.on_alert(_alert(change, None))
+        if self.change is not None:
+            # The end of the alert and of what is kept for it are one: half of it would let it fire for ever.
+            loop.on_alert(_alert(self.change, None), concept=None)
+        self.change = None
 
     def _tell(self, report: Truth) -> None:
         """Log the verdict where it has changed."""
@@ -321,9 +321,6 @@ class ConceptWatch:
             score=judgement.score,
             figures=msgspec.to_builtins(judgement.figures),
         )
-
-    def _save(self) -> None:
-        keep(self._path, self.change)
 
 
 def _alert(change: Change, judgement: Judgement | None) -> Alert:
