@@ -846,6 +846,14 @@ def test_a_restart_while_verifying_goes_on_verifying(world: World):
     assert world.settle() == "cooling_down"
 
 
+def test_a_verdict_that_came_just_before_the_end_counts(world: World):
+    verifying(world)
+    world.report("verdict", model_version="2", verdict="no_drift", n=900)
+    world.restart()
+    assert world.settle() == "cooling_down"
+    assert world.decisions == [(CAUSE, "promoted")]
+
+
 def test_a_promotion_by_somebody_else_while_verifying_supersedes(world: World):
     verifying(world)
     world.registry.set_alias("production", "1")

@@ -21,6 +21,7 @@ from driftloop.model.bundle import ManifestEntry, read_metadata
 from driftloop.model.follower import Bundles
 from driftloop.model.registry import PRODUCTION, Registry, Version
 from driftloop.protocol.client import Server
+from driftloop.protocol.events import Event
 from driftloop.settings import Settings
 
 SETTLE_S, SETTLE_LIMIT_S = 0.3, 10.0
@@ -188,6 +189,17 @@ def serves(server_url: str) -> str | None:
     with contextlib.suppress(DriftloopError), Server(server_url) as server:
         return str(server.model().get("model_version"))
     return None
+
+
+def seen(event: Event) -> Seen:
+    """The watch's verdict, from its event."""
+
+    def number(name: str) -> int:
+        value = event.get(name)
+        return int(value) if isinstance(value, int | float) and 0 <= value < 2**53 else 0
+
+    figures = {name: number(name) for name in ("answered", "n", "min_n")}
+    return Seen(str(event.get("model_version")), str(event.get("verdict")), **figures)
 
 
 def next_run() -> str:

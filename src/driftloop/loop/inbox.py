@@ -1,13 +1,11 @@
 """What comes in from other threads: alerts, reports and runs. Each is on disk when it is acknowledged."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 
-from driftloop.drift.verdict import DRIFT
 from driftloop.loop import changes
-from driftloop.loop.decide import Seen
+from driftloop.loop.facts import seen
 from driftloop.loop.state import Change
 from driftloop.loop.worker import Worker
 from driftloop.protocol import causes
@@ -79,7 +77,7 @@ class Inbox:
                 _notice(change, event, self._worker)
             logged = change.logged[0]
         if event["kind"] == "verdict":
-            self._worker.look.seen = _seen(event)
+            self._worker.look.seen = seen(event)
             self._worker.poke()
         return logged
 
@@ -124,19 +122,3 @@ def _notice(change: Change, event: Event, worker: Worker) -> None:
             attempt.challenger_told = version
         case "waiting_for_labels":
             attempt.waiting_for = str(event.get("reason"))
-
-
-def _seen(event: Event) -> Seen:
-    """The watch's verdict, from its event."""
-
-    def number(name: str) -> int:
-        value: Any = event.get(name)
-        return int(value) if isinstance(value, int | float) and 0 <= value < 2**53 else 0
-
-    return Seen(
-        str(event.get("model_version")),
-        str(event.get("verdict")),
-        answered=number("answered") if event.get("verdict") == DRIFT else 0,
-        n=number("n"),
-        min_n=number("min_n"),
-    )

@@ -27,7 +27,7 @@ from driftloop.loop.decide import (
     Settle,
     Start,
 )
-from driftloop.loop.facts import Archive, Look
+from driftloop.loop.facts import Archive, Look, seen
 from driftloop.loop.jobs.local import Backend, Job
 from driftloop.loop.judge import promotion, retention
 from driftloop.loop.state import Attempt
@@ -76,6 +76,9 @@ class Worker:
         """Whether the registry has been seen and what an earlier retrainer left has been put in order."""
         self.blocked: str | None = "starting"
         """What the next move waits for, in words; None where nothing is in the way."""
+        verdict = store.newest("verdict")
+        if verdict is not None:
+            self.look.seen = seen(verdict)
         with store.change() as change:
             change.state.carry_over(clock())
 
