@@ -205,6 +205,22 @@ def test_before_all_labels_are_superseded_it_is_said_and_wrong_runs_can_be_taken
     assert "about_to" not in world.status
 
 
+def test_an_alert_that_ends_between_deciding_and_starting_starts_nothing(world: World, monkeypatch: pytest.MonkeyPatch):
+    world.arrive()
+    world.alert()
+    real = world.worker.look.facts
+
+    def facts_and_then(*given: Any) -> decide.Facts:
+        found = real(*given)
+        world.alert(firing=False)
+        return found
+
+    monkeypatch.setattr(world.worker.look, "facts", facts_and_then)
+    assert world.settle() == "idle"
+    assert world.backend.jobs == []
+    assert world.worker.blocked is None
+
+
 def test_other_causes_start_without_a_pause(world: World):
     world.arrive(60)
     world.alert()

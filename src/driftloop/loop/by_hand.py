@@ -33,10 +33,10 @@ def retrain(worker: Worker, mode: Mode) -> Attempt:
         missing = worker.look.lacking_for(attempt)
         if missing is not None:
             raise Busy(missing, remedy="add completed runs: driftloop archive add FILE")
-        archived = worker.archive.total()
+        archived, runs = worker.archive.total(), worker.look.runs_for(attempt).packed()
         with worker.store.change() as change:
             changes.begin(change, attempt, next_run(), archived, now)
-        worker.start(attempt)
+        worker.start(attempt, runs)
     worker.poke()
     return attempt
 

@@ -129,9 +129,8 @@ class Worker:
         settings = self.settings
         return With(self.clock(), settings.cool_down_s, settings.enable_retraining, told)
 
-    def start(self, attempt: Attempt) -> None:
-        """Start the pipeline run of an attempt that has been written down."""
-        runs = self.look.runs_for(attempt).packed()
+    def start(self, attempt: Attempt, runs: str) -> None:
+        """Start the pipeline run of an attempt that has been written down, about these packed runs."""
         self.look.lost = False
         self._backend.start(Job(attempt.run, attempt.cause, attempt.champion, attempt.mode, runs))
 
@@ -157,11 +156,7 @@ class Worker:
             case Announce():
                 self._announce(move)
             case Start():
-                self._abandon()
-                if self._apply(move):
-                    attempt = self.store.state.attempt
-                    assert attempt is not None
-                    self.start(attempt)
+                self._start(move)
             case Promote():
                 self._promote(move)
             case Promoted():
@@ -188,10 +183,27 @@ class Worker:
         with self.store.change() as change:
             return changes.apply(change, move, self.how(*told))
 
+    def _start(self, move: Start) -> None:
+        self._abandon()
+        attempt = self._pending(move.cause)
+        if attempt is None:
+            return
+        runs = self.look.runs_for(attempt).packed()
+        if self._apply(move):
+            started = self.store.state.attempt
+            assert started is not None
+            self.start(started, runs)
+
+    def _pending(self, cause: str) -> Attempt | None:
+        """The attempt for a cause; None where its alert has ended since it was decided on."""
+        state = self.store.state
+        found = (each for each in (state.attempt, *state.queue) if each is not None and each.cause == cause)
+        return next(found, None)
+
     def _announce(self, move: Announce) -> None:
-        attempt = next(
-            each for each in (self.store.state.attempt, *self.store.state.queue) if each and each.cause == move.cause
-        )
+        attempt = self._pending(move.cause)
+        if attempt is None:
+            return
         evidence = self.look.runs_for(attempt).new
         entries = self.look.manifest(attempt.champion)
         labels = sum(not entry.superseded and entry.run_id not in evidence for entry in entries)
