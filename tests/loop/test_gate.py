@@ -132,6 +132,9 @@ def test_few_old_units_bound_what_was_kept_as_little_as_new_ones_what_was_gained
     decision = decide(evaluation(10, 10, engines=2), evaluation(20, 12), old_tolerance=0.15, seed=0)
     assert decision.undecided
     assert "only 2 old in the gate role" in decision.reason
+    seems_worse = decide(evaluation(10, 20, engines=2), evaluation(60, 20), old_tolerance=0.15, seed=0)
+    assert seems_worse.undecided
+    assert seems_worse.findings == ["better", "forgot", "too_few"]
 
 
 def test_without_a_new_gate_unit_a_person_is_asked_unless_old_ones_speak_against_it():

@@ -84,7 +84,7 @@ def decide(
     Not worse: the same bound over old engines is at most `old_tolerance` times the champion's RMSE there.
     Bounds come from a paired bootstrap over engines. Fewer than LEAST_UNITS engines, or no new one (`new` is None),
     bound nothing: then the difference itself stands in for the bound, and a challenger that passes is not approved but
-    undecided. `old` is None where the champion has no gate engine, which refuses the challenger: nothing shows that it
+    undecided; so is one that is better on new engines and seems worse on too few old ones. `old` is None where the champion has no gate engine, which refuses the challenger: nothing shows that it
     still knows them, unless their labels are `superseded`, when there is nothing to keep. An answer that is not finite
     refuses it too.
     Raises ValueError for no windows or unequal lengths.
@@ -108,7 +108,8 @@ def decide(
         findings.append(KEPT if kept else FORGOT)
         words = "not worse" if kept else "not shown to be no worse"
         reasons.append(_finding(words, OLD, figures[OLD], f"{allowed:+.2f}"))
-        passes = passes and kept
+        # Too few units to show that it has kept what it knew are too few to show that it has not.
+        passes = passes and (kept or _too_few(figures[OLD]))
     elif superseded:
         findings.append(SUPERSEDED)
         reasons.append("the labels of old engines no longer hold")
