@@ -84,9 +84,9 @@ def decide(
     Not worse: the same bound over old engines is at most `old_tolerance` times the champion's RMSE there.
     Bounds come from a paired bootstrap over engines. Fewer than LEAST_UNITS engines, or no new one (`new` is None),
     bound nothing: then the difference itself stands in for the bound, and a challenger that passes is not approved but
-    undecided; so is one that is better on new engines and seems worse on too few old ones. `old` is None where the champion has no gate engine, which refuses the challenger: nothing shows that it
-    still knows them, unless their labels are `superseded`, when there is nothing to keep. An answer that is not finite
-    refuses it too.
+    undecided; so is one that is better on new engines and seems worse on too few old ones. `old` is None where the
+    champion has no gate engine, which refuses the challenger: nothing shows that it still knows them, unless their
+    labels are `superseded`, when there is nothing to keep. An answer that is not finite refuses it too.
     Raises ValueError for no windows or unequal lengths.
     """
     groups = {name: group for name, group in ((NEW, new), (OLD, old)) if group is not None}
