@@ -82,6 +82,9 @@ class Settings(BaseSettings):
         gt=0,
         description="new completed runs that a retraining needs; unset: 20 for cmapss, else the fleet's least numbers",
     )
+    first_aid: bool = Field(
+        True, description="grow the served model's regimes from traffic while a change of the fleet waits for labels"
+    )
     supersede_pause_s: float = Field(
         60.0, ge=0, description="time to look at what is about to happen before a concept drift supersedes all labels"
     )

@@ -34,9 +34,8 @@ class World:
 
     def __init__(self, folder: Path, **overrides: object) -> None:
         self.folder = folder
-        self.settings = Settings(
-            state_dir=folder, cool_down_s=30.0, recovery_answers=1000, enable_retraining=True, **overrides
-        )
+        chosen = {"cool_down_s": 30.0, "recovery_answers": 1000, "enable_retraining": True, "first_aid": False}
+        self.settings = Settings(state_dir=folder, **{**chosen, **overrides})
         self.clock, self.archive, self.registry = Clocks(), FakeArchive([*OLD]), FakeRegistry()
         self.registry.add(decision="promoted")
         self.registry.pointers["production"] = "1"

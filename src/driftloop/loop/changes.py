@@ -11,12 +11,14 @@ from typing import Any
 
 from driftloop.loop import waits
 from driftloop.loop.decide import (
+    Aided,
     AwaitLabels,
     Challenger,
     Confirm,
     CooledDown,
     Fail,
     Move,
+    NotAided,
     Promoted,
     Refuse,
     RollBack,
@@ -134,6 +136,36 @@ def _await_labels(change: Change, move: AwaitLabels, _: With) -> bool:
         change.tell("waiting_for_labels", model_version=attempt.champion, cause=move.cause, reason=move.reason)
     attempt.waiting_for, attempt.step = move.reason, None
     state.attempt, state.phase = attempt, "waiting_for_labels"
+    return True
+
+
+def _aided(change: Change, move: Aided, how: With) -> bool:
+    """The labelled retraining stands from now on, and is one of the provisional version."""
+    attempt = _pending(change, move.cause)
+    if attempt is None or attempt.run != move.run or attempt.champion == move.version:
+        return False
+    told = next(iter(how.told), {})
+    change.tell_of(
+        attempt,
+        "first_aid_promoted",
+        move.version,
+        time=told.get("time", how.now.time),
+        from_version=attempt.champion,
+        reason=told.get("reason"),
+        repaired=None if told else True,
+    )
+    attempt.champion = attempt.aided = move.version
+    wait = waits.begin(CONFIRM_S, how.now)
+    change.state.confirming = Confirming(move.version, attempt.cause, attempt.run, wait)
+    return True
+
+
+def _not_aided(change: Change, move: NotAided, _: With) -> bool:
+    attempt = _pending(change, move.cause)
+    if attempt is None or attempt.run != move.run or attempt.aid_refused is not None:
+        return False
+    attempt.aid_refused = move.reason
+    change.tell_of(attempt, "first_aid_refused", attempt.champion, reason=move.reason)
     return True
 
 
@@ -275,6 +307,8 @@ def _confirm(change: Change, move: Confirm, how: With) -> bool:
 _APPLIES: dict[type[Move], Callable[[Change, Any, With], bool]] = {
     Refuse: _refuse,
     AwaitLabels: _await_labels,
+    Aided: _aided,
+    NotAided: _not_aided,
     Start: _start,
     Promoted: _promoted,
     TrainInFull: _train_in_full,

@@ -82,6 +82,11 @@ class Facts:
     """The version that the server answers with; asked only while a promotion is to be confirmed."""
     confirm_s: float = 0.0
     """What is left of the time for that."""
+    provisional_of: str | None = None
+    """The version that production was given first aid from, where it is provisional; asked only where production is
+    not the attempt's champion."""
+    first_aid: bool = False
+    """Whether first aid may be tried."""
 
 
 # The moves.
@@ -198,9 +203,36 @@ class Confirm:
     confirmed: bool
 
 
+@dataclass(frozen=True)
+class TryFirstAid:
+    """Give the champion first aid from traffic, if there is enough of it."""
+
+    cause: str
+    run: str
+    champion: str
+
+
+@dataclass(frozen=True)
+class Aided:
+    """A provisional version is in production: the attempt's champion from now on, until labels replace it."""
+
+    cause: str
+    run: str
+    version: str
+
+
+@dataclass(frozen=True)
+class NotAided:
+    """There is no first aid for this attempt, and why."""
+
+    cause: str
+    run: str
+    reason: str
+
+
 Move = (
-    Rest | Refuse | AwaitLabels | Announce | Start | Promote | Promoted | TrainInFull | Settle | Fail | RollBack
-    | CooledDown | Confirm
+    TryFirstAid | Aided | NotAided | Rest | Refuse | AwaitLabels | Announce | Start | Promote | Promoted | TrainInFull
+    | Settle | Fail | RollBack | CooledDown | Confirm
 )  # fmt: skip
 
 
@@ -224,6 +256,8 @@ def _idle(state: State, facts: Facts) -> Move:
     first = state.queue[0]
     if facts.settling_s > 0:
         return Rest(facts.settling_s)
+    if facts.provisional_of == first.champion and facts.production is not None:
+        return Aided(first.cause, first.run, facts.production)
     if facts.production != first.champion:
         return Refuse(first.cause, f"version {facts.production} is in production")
     if facts.lacking is not None:
@@ -231,20 +265,25 @@ def _idle(state: State, facts: Facts) -> Move:
     return _start(first, facts)
 
 
-def _waiting_for_labels(state: State, facts: Facts) -> Move:
+def _waiting_for_labels(state: State, facts: Facts) -> Move:  # noqa: PLR0911 (a row each)
     attempt = _current(state)
     if not (facts.enabled or attempt.by_hand):
         return _settle(attempt, facts, "switched_off", SWITCHED_OFF, cool_down=False)
-    if attempt.cause not in state.firing and not attempt.by_hand:
+    if attempt.cause not in state.firing and not attempt.stands:
         return _settle(attempt, facts, "resolved", "the alert was resolved before labels arrived", cool_down=False)
     if facts.settling_s > 0:
         return Rest(facts.settling_s)
+    if facts.provisional_of == attempt.champion and facts.production is not None:
+        # The retrainer died between moving the alias and telling of it.
+        return Aided(attempt.cause, attempt.run, facts.production)
     if facts.production != attempt.champion:
         return _superseded(attempt, facts, cool_down=False)
-    if facts.archived <= attempt.archived or facts.lacking is not None:
+    if facts.archived > attempt.archived and facts.lacking is None:
         # Runs that a pipeline has already found unusable are no reason to start another one.
-        return Rest()
-    return _start(attempt, facts)
+        return _start(attempt, facts)
+    if facts.first_aid and _may_be_aided(attempt):
+        return TryFirstAid(attempt.cause, attempt.run, attempt.champion)
+    return Rest()
 
 
 def _running(state: State, facts: Facts) -> Move:  # noqa: PLR0911 (a row each)
@@ -328,6 +367,11 @@ def _start(attempt: Attempt, facts: Facts) -> Move:
     if attempt.announced is not None and facts.pause_s > 0:
         return Rest(facts.pause_s)
     return Start(attempt.cause, facts.next_run, facts.archived)
+
+
+def _may_be_aided(attempt: Attempt) -> bool:
+    """Whether first aid may help: a change of the fleet that has not had any, nor been refused it."""
+    return attempt.why.of_inputs and not attempt.by_hand and attempt.aided is None and attempt.aid_refused is None
 
 
 def _superseded(attempt: Attempt, facts: Facts, version: str | None = None, *, cool_down: bool = True) -> Move:

@@ -17,7 +17,7 @@ from driftloop.loop.jobs.local import Backend, Runs
 from driftloop.loop.judge import plan, promotion
 from driftloop.loop.state import Attempt, State
 from driftloop.loop.waits import Now
-from driftloop.model.bundle import ManifestEntry, read_metadata
+from driftloop.model.bundle import FIRST_AID, ManifestEntry, read_metadata
 from driftloop.model.follower import Bundles
 from driftloop.model.registry import PRODUCTION, Registry, Version
 from driftloop.protocol.client import Server
@@ -124,7 +124,8 @@ class Look:
         production = self._registry.alias(PRODUCTION)
         facts = replace(facts, production=production, next_run=next_run())
         if production != attempt.champion:
-            return facts
+            return replace(facts, provisional_of=self._provisional_of(production))
+        facts = replace(facts, first_aid=self._settings.first_aid)
         pause = attempt.announced.left(now) if attempt.announced is not None else 0.0
         return replace(facts, lacking=self.lacking_for(attempt), pause_s=pause)
 
@@ -147,6 +148,11 @@ class Look:
             archived=self._archive.total(),
             next_run=next_run(),
         )
+
+    def _provisional_of(self, version: str | None) -> str | None:
+        """The version that another one was given first aid from."""
+        tags = self._registry.tags(version) if version is not None else {}
+        return tags.get(promotion.PARENT_TAG) if tags.get("training") == FIRST_AID else None
 
     def versions_of(self, run: str) -> list[Version]:
         """The versions that a run has registered, oldest first."""
@@ -181,7 +187,7 @@ class Look:
 
 def _is_over(attempt: Attempt, state: State, facts: Facts) -> bool:
     """Whether a wait for labels ends whatever registry and archive say."""
-    return not attempt.by_hand and not (facts.enabled and attempt.cause in state.firing)
+    return not attempt.by_hand and not (facts.enabled and (attempt.stands or attempt.cause in state.firing))
 
 
 def serves(server_url: str) -> str | None:

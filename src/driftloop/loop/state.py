@@ -24,7 +24,7 @@ _ALERTS = 20
 """Alerts of one cause that are remembered at once."""
 _SHOWN = (
     "cause", "champion", "requested_at", "mode", "by_hand", "failures", "restarts", "run", "archived", "started_at",
-    "step", "challenger", "promoted_at", "waiting_for",
+    "step", "challenger", "promoted_at", "waiting_for", "aided", "aid_refused",
 )  # fmt: skip
 
 
@@ -56,6 +56,10 @@ class Attempt(msgspec.Struct):
     reason: str = ""
     """Why the gate approved the challenger."""
     waiting_for: str | None = None
+    aided: str | None = None
+    """The provisional version that it has to replace: it stays whatever becomes of the alert."""
+    aid_refused: str | None = None
+    """Why there was no first aid."""
     announced: Wait | None = None
     """The pause since it was said that it will supersede all labels."""
     announcement: str = ""
@@ -67,9 +71,15 @@ class Attempt(msgspec.Struct):
         """Its cause, taken apart."""
         return causes.parse(self.cause)
 
+    @property
+    def stands(self) -> bool:
+        """Whether it goes on when its alert ends: a person asked for it, or a provisional version serves."""
+        return self.by_hand or self.aided is not None
+
     def again(self, **changes: Any) -> "Attempt":
         """A new attempt for the same cause."""
-        fresh: dict[str, Any] = {"mode": self.mode, "failures": self.failures, **changes}
+        kept = {"mode": self.mode, "failures": self.failures, "aided": self.aided, "aid_refused": self.aid_refused}
+        fresh: dict[str, Any] = {**kept, **changes}
         return Attempt(self.cause, self.champion, self.requested_at, **fresh)
 
     def shown(self) -> dict[str, Any]:

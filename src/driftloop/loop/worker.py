@@ -7,7 +7,7 @@ lines loses nothing and does nothing twice.
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,17 +15,20 @@ from driftloop.errors import DriftloopError, RegistryUnavailable
 from driftloop.loop import changes, decide, waits
 from driftloop.loop.changes import BACK_OFF_S, With
 from driftloop.loop.decide import (
+    Aided,
     Announce,
     AwaitLabels,
     CooledDown,
     Fail,
     Move,
+    NotAided,
     Promote,
     Promoted,
     Rest,
     RollBack,
     Settle,
     Start,
+    TryFirstAid,
 )
 from driftloop.loop.facts import Archive, Look, seen
 from driftloop.loop.jobs.local import Backend, Job
@@ -35,10 +38,14 @@ from driftloop.loop.store import Store
 from driftloop.loop.waits import Now
 from driftloop.model.registry import PRODUCTION, Registry
 from driftloop.protocol.events import Event
+from driftloop.protocol.windows import UnitWindow, WindowsUnavailable
 from driftloop.settings import Settings
 
 RETRY_S = 1.0
 """Pause while the registry or the archive is away."""
+AID_POLL_S, AID_POLL_LONGEST_S, AID_POLL_FACTOR = 0.5, 10.0, 1.1
+"""How often the servers' windows are looked at while they are too few for first aid: less and less, since a fleet may
+send ten rows a day."""
 PROMOTING = "promote"
 """What status and events call the step that follows the pipeline."""
 
@@ -59,14 +66,15 @@ class Worker:
         *,
         changed_runs: Callable[[], list[str]] = list,
         served: Callable[[], str | None] | None = None,
+        windows: Callable[[], Sequence[UnitWindow]] | None = None,
         clock: Callable[[], Now] = waits.now,
     ) -> None:
         """`changed_runs` says which archived runs show the labels as they are after a concept drift, `served` which
-        version the server answers with.
+        version the server answers with, `windows` what the servers remember of units in service.
         """
         self.settings, self.store, self.registry, self.archive = settings, store, registry, archive
         self.look = Look(settings, folder, registry, archive, backend, changed_runs, served)
-        self.clock = clock
+        self.clock, self._windows, self._aid_pause = clock, windows, AID_POLL_S
         self.work_lock = threading.RLock()
         """One move at a time, of the worker or by hand."""
         self._folder, self._backend = folder, backend
@@ -155,6 +163,8 @@ class Worker:
                 return move.seconds
             case Announce():
                 self._announce(move)
+            case TryFirstAid():
+                return self._first_aid(move)
             case Start():
                 self._start(move)
             case Promote():
@@ -209,6 +219,40 @@ class Worker:
         labels = sum(not entry.superseded and entry.run_id not in evidence for entry in entries)
         with self.store.change() as change:
             changes.announce(change, move.cause, labels, evidence, self.settings.supersede_pause_s, self.clock())
+
+    def _first_aid(self, move: TryFirstAid) -> float:
+        """Seconds after which to look again."""
+        told: list[Event] = []
+        try:
+            # Only where it is due: onnx is not in every image that a retrainer runs in.
+            from driftloop.loop import first_aid
+
+            read = self._windows or first_aid.of_replicas(self.settings)
+            found = first_aid.give(self.registry, move.champion, read, self._folder, move.cause, told.append)
+        except ImportError as error:
+            self._apply(NotAided(move.cause, move.run, f"this retrainer cannot give it: {error}"))
+            return 0.0
+        except RegistryUnavailable:
+            raise
+        except WindowsUnavailable as error:
+            log.info("first aid waits: %s", error)
+            return self._aid_later()
+        except DriftloopError as error:
+            self._apply(NotAided(move.cause, move.run, str(error)))
+            return 0.0
+        if found.kind == "refused":
+            self._apply(NotAided(move.cause, move.run, found.reason))
+        elif found.model_version is not None:
+            self._apply(Aided(move.cause, move.run, found.model_version), *told)
+        if found.kind == "waiting":
+            return self._aid_later()
+        self._aid_pause = AID_POLL_S
+        return 0.0
+
+    def _aid_later(self) -> float:
+        pause = self._aid_pause
+        self._aid_pause = min(AID_POLL_LONGEST_S, pause * AID_POLL_FACTOR)
+        return pause
 
     def _promote(self, move: Promote) -> None:
         attempt, challenger = self.store.state.attempt, move.challenger

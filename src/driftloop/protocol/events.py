@@ -26,6 +26,8 @@ EventKind = Literal[
     "challenger_registered",
     "gate_decided",
     "approval_needed",
+    "first_aid_promoted",
+    "first_aid_refused",
     "promoted",
     "rejected",
     "serving_confirmed",

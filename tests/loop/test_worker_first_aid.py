@@ -1,0 +1,120 @@
+"""First aid in the loop: while a change of the fleet waits for labels, and until they come."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from driftloop.loop import first_aid
+from driftloop.loop.first_aid import Outcome
+from driftloop.loop.worker import AID_POLL_S
+from driftloop.protocol.windows import WindowsUnavailable
+
+from .fakes import FakeRegistry
+from .test_worker import CAUSE, World
+
+
+class Aid:
+    """Stands in for driftloop.loop.first_aid.give: says what it is told to, and moves the alias where that is so."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.kind, self.asked, self.killed = world, "waiting", 0, False
+
+    def __call__(self, registry: FakeRegistry, champion: str, *rest: Any) -> Outcome:
+        self.asked += 1
+        if self.kind != "promoted":
+            return Outcome(self.kind, "why")
+        version = registry.add(training="first_aid", parent_version=champion, decision="promoted")
+        registry.set_alias("production", version)
+        if self.killed:
+            raise KeyboardInterrupt
+        rest[-1]({"kind": "promoted", "time": "2027-01-15T08:00:09.000Z", "reason": "grown"})
+        return Outcome("promoted", "grown", version)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path, first_aid=True)
+
+
+@pytest.fixture
+def aid(world: World, monkeypatch: pytest.MonkeyPatch) -> Aid:
+    stand_in = Aid(world)
+    monkeypatch.setattr(first_aid, "give", stand_in)
+    return stand_in
+
+
+def waiting(world: World) -> None:
+    assert world.alert() == "queued"
+    assert world.settle() == "waiting_for_labels"
+
+
+def test_a_provisional_version_serves_until_labels_come_though_the_alert_ends(world: World, aid: Aid) -> None:
+    waiting(world)
+    assert world.worker.tick() == pytest.approx(AID_POLL_S, rel=0.5)
+    aid.kind = "promoted"
+    world.settle()
+    told = next(event for event in world.store.read() if event["kind"] == "first_aid_promoted")
+    assert (told["model_version"], told["from_version"], told["time"]) == ("2", "1", "2027-01-15T08:00:09.000Z")
+    world.serves = "2"
+    world.settle()
+    assert "serving_confirmed" in world.kinds
+    world.alert(firing=False)
+    world.restart()
+    assert world.settle() == "waiting_for_labels"
+    asked = aid.asked
+    world.arrive()
+    assert world.settle() == "running"
+    assert aid.asked == asked
+    assert world.backend.jobs[-1].champion == "2"
+    assert world.backend.jobs[-1].cause == CAUSE
+
+
+def test_a_refusal_is_told_once_and_the_wait_goes_on(world: World, aid: Aid) -> None:
+    waiting(world)
+    aid.kind = "refused"
+    for _ in range(3):
+        world.settle()
+    assert world.kinds.count("first_aid_refused") == 1
+    assert world.phase == "waiting_for_labels"
+    assert aid.asked <= 3
+    world.alert(firing=False)
+    world.settle()
+    assert world.decisions == [(CAUSE, "resolved")]
+
+
+def test_a_kill_after_the_alias_has_moved_is_found_again(world: World, aid: Aid) -> None:
+    waiting(world)
+    aid.kind, aid.killed = "promoted", True
+    with pytest.raises(KeyboardInterrupt):
+        world.settle()
+    world.restart()
+    assert world.settle() == "waiting_for_labels"
+    assert world.kinds.count("first_aid_promoted") == 1
+    assert "first_aid_refused" not in world.kinds
+    assert world.store.state.attempt is not None
+    assert world.store.state.attempt.champion == "2"
+
+
+def test_servers_that_do_not_answer_are_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object) -> None:
+        raise WindowsUnavailable("does not answer")
+
+    monkeypatch.setattr(first_aid, "give", away)
+    waiting(world)
+    assert "first_aid_refused" not in world.kinds
+
+
+def test_labels_that_are_there_need_no_first_aid(world: World, aid: Aid) -> None:
+    world.arrive()
+    world.alert()
+    assert world.settle() == "running"
+    assert aid.asked == 0
+
+
+def test_switched_off_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    off = World(tmp_path, first_aid=False)
+    stand_in = Aid(off)
+    monkeypatch.setattr(first_aid, "give", stand_in)
+    waiting(off)
+    assert stand_in.asked == 0
