@@ -45,6 +45,9 @@ def experiment(
     healthy_s: Annotated[float, typer.Option(min=1, help="Least seconds of healthy traffic.")] = 20.0,
     timeout_s: Annotated[float, typer.Option(min=1, help="Longest time after T0, in seconds.")] = 300.0,
     answers: Annotated[int, typer.Option(min=500, help="Answers of the new version to wait for.")] = 3000,
+    labels: Annotated[
+        str, typer.Option(help="When the changed units' completed runs arrive: at-once, never, or seconds after T0.")
+    ] = "at-once",
     results: Annotated[Path, typer.Option(help="Folder for the results.")] = RESULTS,
     reference: Annotated[bool, typer.Option(help="Train the reference model that T5 needs.")] = True,
     campaign: Annotated[
@@ -81,9 +84,25 @@ def experiment(
             console.print(str(path))
         return
     change = Change(kind, subset, share, sensor, sigmas)
-    plan = Plan(change, healthy, rate, seed, healthy_s=healthy_s, timeout_s=timeout_s, answers=answers, source=source)
+    plan = Plan(
+        change, healthy, rate, seed, healthy_s=healthy_s, timeout_s=timeout_s, answers=answers, source=source,
+        labels_after_s=_labels_after(labels),
+    )  # fmt: skip
     outcome = conduct(plan, settings.load(), results, console, with_reference=reference)
     raise typer.Exit(0 if succeeded(outcome, with_reference=reference) else 1)
+
+
+def _labels_after(text: str) -> float | None:
+    """Seconds after T0, None for never."""
+    if text in ("at-once", "never"):
+        return 0.0 if text == "at-once" else None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise DriftloopError(f"labels cannot come {text!r}", where="--labels", remedy="give at-once, never or seconds")
+    return seconds
 
 
 def conduct(
@@ -124,6 +143,8 @@ def succeeded(outcome: Outcome, *, with_reference: bool = True) -> bool:
     marks, kind = outcome.marks, outcome.recording.plan.change.kind
     if kind == "none":
         return not outcome.metrics["false_alarms_before_t0"]
+    if outcome.recording.plan.labels_after_s is None:
+        return marks.t_fa is not None
     if kind in ("bias", "stuck"):
         return marks.t1 is not None and marks.t2 is None
     return marks.t5 is not None if with_reference else marks.no_drift is not None

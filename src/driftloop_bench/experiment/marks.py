@@ -1,7 +1,8 @@
 """The marks T0 to T5 of one recovery, from the platform's events and the records of the traffic.
 
 T0 first changed request sent; T1 the alert starts firing; T2 retraining started; T_RT challenger promoted;
-T4 first answer from the new version; T5 recovered. (There is no T3.) Every mark is the time that the event itself
+T4 first answer from the new version; T5 recovered. (There is no T3.) T_FA, between T1 and T4, is the first answer of
+a version that was given first aid without labels. Every mark is the time that the event itself
 carries, or the time of an answer; none is the time at which somebody noticed. A mark that did not happen is
 missing, with a reason, and so is every mark that depends on it.
 """
@@ -39,9 +40,12 @@ class Marks:
     t_rt: float | None = None
     t4: float | None = None
     t5: float | None = None
+    t_fa: float | None = None
+    """First answer of a provisional version, which was given first aid without labels; T4 is that of a labelled one."""
     reasons: dict[str, str] = field(default_factory=dict)
     champion_version: str | None = None
     challenger_version: str | None = None
+    provisional_version: str | None = None
     no_drift: float | None = None
     """Time of the watch's first `no_drift` for the new version, one of the two parts of T5."""
     accurate: float | None = None
@@ -88,6 +92,11 @@ def find_marks(events: Sequence[Event], records: Sequence[Record], champion: str
     if alert is None:
         return _rest_missing(marks, "t1", "no alert fired after T0")
     marks.t1 = _starts_at(alert)
+
+    aided = _first(events, "first_aid_promoted", marks.t1, event_time)
+    if aided is not None:
+        marks.provisional_version = str(aided["model_version"])
+        marks.t_fa = min((r.answered for r in records if r.ok and r.version == marks.provisional_version), default=None)
 
     started = _first(events, "retraining_started", marks.t1, event_time)
     if started is None:

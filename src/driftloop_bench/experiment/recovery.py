@@ -89,11 +89,22 @@ def error_of(records: Sequence[Record]) -> float | None:
     return rmse(*zip(*pairs, strict=True)) if pairs else None
 
 
+def coverage_of(records: Sequence[Record]) -> float | None:
+    """Share of the answered ones of `records` whose capped label lies in its interval; None without any."""
+    inside = [
+        record.lower <= record.true_rul <= record.upper
+        for record in records
+        if record.ok and record.lower is not None and record.upper is not None
+    ]
+    return sum(inside) / len(inside) if inside else None
+
+
 def _metrics(recording: Recording, marks: Marks, prefixes: list[Prefix]) -> dict[str, Any]:
     plan, records = recording.plan, recording.records
     t0 = marks.t0 or float("inf")
     after = answers_after(records, marks.challenger_version) if marks.challenger_version else []
     drifted = [record for record in records if record.sent >= t0 and record.version == marks.champion_version]
+    aided = answers_after(records, marks.provisional_version) if marks.provisional_version else []
     last = prefixes[-1] if prefixes else None
     lags = np.array([record.lag for record in records]) * 1000
     latencies = np.array([record.answered - record.sent for record in records if record.ok]) * 1000
@@ -103,6 +114,9 @@ def _metrics(recording: Recording, marks: Marks, prefixes: list[Prefix]) -> dict
     return {
         **{name: _text(getattr(marks, name)) for name in NAMES},
         **{span: _span(marks, *ends) for span, ends in SPANS.items()},
+        "t_fa": _text(marks.t_fa),
+        "first_aid_s": _span(marks, "t1", "t_fa"),
+        "labels": "never" if plan.labels_after_s is None else plan.labels_after_s,
         "missing": marks.reasons,
         "recovered": marks.t5 is not None,
         "watch_no_drift": _text(marks.no_drift),
@@ -118,6 +132,8 @@ def _metrics(recording: Recording, marks: Marks, prefixes: list[Prefix]) -> dict
         "rmse_healthy": _round(error_of([record for record in records if record.answered < t0])),
         "rmse_drifted": _round(error_of(drifted)),
         "rmse_drifted_changed_only": _round(error_of([record for record in drifted if record.changed])),
+        "rmse_first_aid": _round(error_of(aided)),
+        "coverage_first_aid": _round(coverage_of(aided)),
         "rmse_recovered": _round(error_of(after)),
         "rmse_recovered_changed_only": _round(error_of([record for record in after if record.changed])),
         "rmse_upper_bound": _round(last.rmse_upper if last else None),

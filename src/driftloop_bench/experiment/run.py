@@ -59,6 +59,8 @@ class Plan:
     answers: int = 3000
     """Answers of the new version to wait for, so that its error can be told from the reference's."""
     source: Source = field(default_factory=Source)
+    labels_after_s: float | None = 0.0
+    """Seconds after T0 at which the changed fleet's completed runs arrive; None: they never do."""
 
 
 @dataclass
@@ -203,9 +205,13 @@ async def _drive(
 
 async def _post(recording: Recording, platform: Platform, bodies: list[bytes]) -> None:
     """The changed fleet's completed runs arrive once it is in service, one call after the other, beside the traffic."""
+    after_s = recording.plan.labels_after_s
+    if after_s is None:
+        return
     before = len(recording.records)
     while bodies and not any(record.changed for record in recording.records[before:]):
         await asyncio.sleep(1 / recording.plan.rate)
+    await asyncio.sleep(after_s)
     for body in bodies:
         await platform.post_runs(body)
 
@@ -227,10 +233,21 @@ def _ended(recording: Recording, marks: Marks) -> str | None:
     for event in recording.events:
         if event.get("kind") in ENDS and event_time(event) >= marks.t1:
             return str(event["kind"])
+    if recording.plan.labels_after_s is None:
+        return _aided(recording, marks)
     if marks.no_drift is None or marks.t4 is None:
         return None
     answers = sum(record.ok and record.version == marks.challenger_version for record in recording.records)
     return "recovered" if answers >= recording.plan.answers else None
+
+
+def _aided(recording: Recording, marks: Marks) -> str | None:
+    """The end where no labels come: enough answers of the provisional version, or that there is none."""
+    assert marks.t1 is not None
+    if any(e.get("kind") == "first_aid_refused" and event_time(e) >= marks.t1 for e in recording.events):
+        return "first_aid_refused"
+    answers = sum(record.ok and record.version == marks.provisional_version for record in recording.records)
+    return "first_aid" if marks.t_fa is not None and answers >= recording.plan.answers else None
 
 
 class _Watch:

@@ -217,6 +217,8 @@ class Record(msgspec.Struct):
     version: str | None = None
     flags: list[str] = msgspec.field(default_factory=list)
     error: str | None = None
+    lower: float | None = None
+    upper: float | None = None
 
     @property
     def ok(self) -> bool:
@@ -227,6 +229,8 @@ class Record(msgspec.Struct):
 class _Answer(msgspec.Struct):
     rul: float
     model_version: str
+    lower: float | None = None
+    upper: float | None = None
     flags: list[str] = []
 
 
@@ -292,6 +296,7 @@ class Load:
             if response.status == 200:
                 answer = _decode(content)
                 record.rul, record.version, record.flags = answer.rul, answer.model_version, answer.flags
+                record.lower, record.upper = answer.lower, answer.upper
             else:
                 record.error = content[:200].decode(errors="replace")
         except TimeoutError:
