@@ -141,7 +141,7 @@ def retrainer_app(
     state.mkdir(parents=True)
     if token:
         (state / "token").write_text(TOKEN)
-    settings = Settings(state_dir=state, enable_retraining=retrains, **limits)
+    settings = Settings(state_dir=state, enable_retraining=retrains, first_aid=False, **limits)
     real_registry, real_pause = service.Registry, concept.LOOK_S
     service.Registry, concept.LOOK_S = lambda *_: registry, 3600.0  # type: ignore[assignment, misc, return-value]
     try:
