@@ -104,6 +104,15 @@ BAD_ALERTS: list[tuple[dict[str, Any], str]] = [
 ]
 
 
+def test_the_watchs_own_event_about_the_end_is_not_logged_twice(up: Up):
+    up.http.post("/alerts", json=webhook())
+    body = {"kind": "alert_resolved", "id": "alert_resolved:1:fleet_change:2027-01-15T08:00:00.000Z"}
+    up.http.post("/events", json=body)
+    (alert,) = webhook()["alerts"]
+    up.http.post("/alerts", json={"version": "4", "alerts": [{**alert, "status": "resolved"}]})
+    assert [event["kind"] for event in up.events()].count("alert_resolved") == 1
+
+
 @pytest.mark.parametrize(("change", "field"), BAD_ALERTS)
 def test_an_alert_that_is_not_ours_or_not_usable_takes_no_other_with_it(up: Up, change: dict[str, Any], field: str):
     (good,) = webhook()["alerts"]

@@ -114,7 +114,7 @@ class World:
     # What the steps of a pipeline do to the world.
 
     def train(self, job: Job) -> str:
-        return self.registry.add(retraining=job.run, cause=job.cause, parent_version=job.champion)
+        return self.registry.add(retraining=job.run, cause=job.cause, parent_version=job.champion, decision="pending")
 
     def approving(self, job: Job) -> None:
         promotion.decide(self.registry, self.train(job), promotion.APPROVED, "better", job.cause)

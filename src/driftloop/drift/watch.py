@@ -165,7 +165,7 @@ class Watch:
         ended = msgspec.structs.replace(alert, firing=False, ends_at=durable.now())
         self._save()
         log.info("the drift alert of model version %s has ended", ended.model_version)
-        self._event({"kind": "alert_resolved", **_identity(ended), "ends_at": ended.ends_at})
+        self._event({"kind": "alert_resolved", "id": ended.end_id, **_identity(ended), "ends_at": ended.ends_at})
         self._send(ended)
 
     def _announce(self, alert: Alert) -> None:

@@ -98,7 +98,13 @@ def _ends(change: Change, alert: Alert) -> str:
     """An alert has ended; others of its cause, which began at another time, go on."""
     cause = str(alert.cause)
     if change.state.ends(cause, alert.starts_at):
-        change.tell("alert_resolved", model_version=alert.model_version, cause=cause, starts_at=alert.starts_at)
+        change.tell(
+            "alert_resolved",
+            id=alert.end_id,
+            model_version=alert.model_version,
+            cause=cause,
+            starts_at=alert.starts_at,
+        )
         if cause not in change.state.firing:
             change.state.leave_queue(cause)
     return "resolved"

@@ -301,7 +301,8 @@ class Worker:
         if state.attempt is None or not state.attempt.run or state.phase != "running":
             return
         for version in self.look.versions_of(state.attempt.run):
-            if version.tags.get("decision") in (None, promotion.APPROVED) and PRODUCTION not in version.aliases:
+            waits_for_a_person = version.tags.get("decision") == promotion.UNDECIDED
+            if not (promotion.is_settled(version) or waits_for_a_person or PRODUCTION in version.aliases):
                 reason = "the retraining ended before it was decided"
                 promotion.decide(self.registry, version.version, promotion.ABANDONED, reason, None)
         promotion.repair(self.registry)

@@ -80,6 +80,11 @@ class Alert(msgspec.Struct, frozen=True):
         return f"alert_firing:{self.model_version}:{self.drift}:{self.starts_at}"
 
     @property
+    def end_id(self) -> str:
+        """The same of the event that tells of its end."""
+        return f"alert_resolved:{self.model_version}:{self.drift}:{self.starts_at}"
+
+    @property
     def labels(self) -> dict[str, str]:
         """What makes this alert another than that."""
         fleet = {"fleet": self.fleet} if self.fleet is not None else {}

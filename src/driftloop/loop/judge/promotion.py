@@ -139,11 +139,12 @@ def repair(registry: Registry) -> None:
     if before is None and PREVIOUS in aliases:
         registry.delete_alias(PREVIOUS)
     challenger = aliases.get(CHALLENGER)
-    if challenger is not None and (challenger == production or _is_decided(versions.get(challenger))):
+    if challenger is not None and (challenger == production or is_settled(versions.get(challenger))):
         registry.delete_alias(CHALLENGER)
 
 
-def _is_decided(version: Version | None) -> bool:
+def is_settled(version: Version | None) -> bool:
+    """Whether nothing more can become of a version's candidacy; one that is gone has none."""
     return version is None or version.tags.get("decision") in (PROMOTED, REJECTED, ROLLED_BACK, ABANDONED)
 
 
