@@ -53,6 +53,10 @@ class FakeArchive:
         return {}
 
 
+class KilledError(BaseException):
+    """A `kill -9` of whoever asked; nothing after it happens."""
+
+
 class FakeRegistry:
     """Versions and aliases in memory; `down` makes every call fail as MLflow's absence does."""
 
@@ -63,9 +67,14 @@ class FakeRegistry:
         self.pointers: dict[str, str] = {}
         self.down = False
         self.damaged: set[str] = set()
+        self.calls_until_kill: int | None = None
         self.moves: list[tuple[str, str]] = []
 
     def _up(self) -> None:
+        if self.calls_until_kill is not None:
+            self.calls_until_kill -= 1
+            if self.calls_until_kill < 0:
+                raise KilledError
         if self.down:
             raise RegistryUnavailable("cannot be reached", where="MLflow", remedy="start it")
 

@@ -24,7 +24,7 @@ from driftloop.protocol.alerts import Alert
 from driftloop.settings import Settings
 from driftloop.training.modes import Mode
 
-from .fakes import NEW, OLD, Clocks, FakeArchive, FakeBackend, FakeRegistry
+from .fakes import NEW, OLD, Clocks, FakeArchive, FakeBackend, FakeRegistry, KilledError
 
 CAUSE = "fleet_change:1"
 
@@ -1028,6 +1028,17 @@ class Storm(RuleBasedStateMachine):
         with contextlib.suppress(RegistryUnavailable):
             self.world.settle()
 
+    @rule(calls=st.integers(0, 25))
+    def the_retrainer_is_killed_in_the_middle_of_a_move(self, calls: int) -> None:
+        world = self.world
+        # Enough to do: what the pipeline decided, or what the watch says, is still to be carried out.
+        world.registry.calls_until_kill = None if world.registry.down else calls
+        with contextlib.suppress(KilledError):
+            self.move()
+        world.registry.calls_until_kill = None
+        world.restart()
+        self.move()
+
     @rule(
         version=st.sampled_from("123"), hour=st.integers(0, 3), drift=st.sampled_from(["fleet_change", "sensor_fault"])
     )
@@ -1049,12 +1060,18 @@ class Storm(RuleBasedStateMachine):
         self.move()
 
     @precondition(lambda self: self.world.backend.running and self.world.backend.outcome is None)
-    @rule(how=st.sampled_from(["promote", "reject", "ask", "fail", "half", "nothing"]))
-    def the_pipeline_ends(self, how: str) -> None:
+    @rule(
+        how=st.sampled_from(["promote", "killed", "reject", "ask", "fail", "half", "nothing"]), calls=st.integers(0, 25)
+    )
+    def the_pipeline_ends(self, how: str, calls: int) -> None:
         world, job = self.world, self.world.backend.jobs[-1]
         if world.registry.down:
             return
-        if how == "promote":
+        if how == "killed":
+            # The worker dies somewhere between the gate's decision and the end of the promotion.
+            world.run(world.approving)
+            self.the_retrainer_is_killed_in_the_middle_of_a_move(calls)
+        elif how == "promote":
             world.run(world.approving)
         elif how == "reject":
             world.run(world.rejecting)
@@ -1106,6 +1123,15 @@ class Storm(RuleBasedStateMachine):
             return
         production = self.world.registry.known[self.world.registry.pointers["production"]]
         assert production.tags["decision"] in ("promoted", "approved")
+
+    @invariant()
+    def what_came_into_production_is_told_once(self) -> None:
+        if hasattr(self, "world"):
+            told = [event["model_version"] for event in self.world.store.read() if event["kind"] == "promoted"]
+            moved = {version for name, version in self.world.registry.moves if name == "production"} - {"1"}
+            assert len(told) == len(set(told))
+            # A move that a kill has cut off is told of by the next one, once the registry is there.
+            assert set(told) <= moved
 
     @invariant()
     def no_sensor_fault_was_trained_on(self) -> None:
