@@ -129,8 +129,7 @@ def cross_validate(
 def _ask(network: RulNetwork, boosted: boosting.Boosted | None, held: Sequence[Run], cap: float) -> Asked:
     """The answers of both models about every STRIDE-th row of `held`."""
     ends = [window_ends(len(run.rows), STRIDE) for run in held]
-    values = training.estimates(network, training.Windows(network, held, STRIDE))
-    rul, lower, upper = (one.numpy().astype(np.float64) for one in network.interval(training.tensor(values)))
+    rul, lower, upper = training.answers(network, training.Windows(network, held, STRIDE)).T
     other = boosted.predict(held, ends) if boosted else np.full(len(rul), np.nan)
     return Asked(
         unit=np.concatenate([np.repeat(run.run_id, len(at)) for run, at in zip(held, ends, strict=True)]),

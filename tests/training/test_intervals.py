@@ -8,7 +8,7 @@ from driftloop.fleet.labels import bands
 from driftloop.fleets.cmapss.schema import RUL_CAP, SCHEMA
 from driftloop.fleets.cmapss.source import simulated_fleet
 from driftloop.model import regimes
-from driftloop.training.intervals import band_offsets, conformal_offset
+from driftloop.training.intervals import ATOMS, band_offsets, conformal_offset, cross_guarantee, crossed
 from driftloop.training.network import Architecture, Form, RulNetwork
 
 
@@ -97,3 +97,85 @@ def test_every_band_is_covered_where_one_offset_covers_only_the_average():
         assert (scores[chosen] <= offset).mean() == pytest.approx(0.9, abs=0.05)
         spread.append((scores[chosen] <= one).mean())
     assert max(spread) - min(spread) > 0.15
+
+
+# CV+
+
+
+def several(members: int) -> RulNetwork:
+    """A network of several members, of which only the intervals matter here."""
+    sizes = Architecture(window=12, hidden=0, oldest=4, perceptron=4, members=members)
+    found = regimes.find([simulated_fleet("FD001", 0, 1).train[0]], SCHEMA)
+    return RulNetwork(sizes, found, Form.of(SCHEMA, RUL_CAP))
+
+
+def lowest(network, scores, units, parts, ends):
+    """Where CV+ puts the lower end for members' lower quantiles `ends` `[members]`."""
+    found = crossed(scores, units, parts, network.architecture.members)
+    network.scores.copy_(torch.from_numpy(found.scores))
+    network.score_weights.copy_(torch.from_numpy(found.weights))
+    return network.crossed(torch.tensor(np.array([ends]), dtype=torch.float32)).item()
+
+
+def test_members_that_agree_give_the_split_conformal_interval():
+    rng = np.random.default_rng(0)
+    units = np.repeat(np.arange(60), 50)
+    scores = rng.normal(0, 5, len(units))
+    offset = conformal_offset(scores, units, largest=RUL_CAP)
+    # Each score of a part stands for some below it: never narrower, and hardly wider.
+    assert offset <= 70.0 - lowest(several(5), scores, units, units % 5, [70.0] * 5) <= offset + 0.5
+
+
+def test_a_member_is_compared_with_its_own_quantiles():
+    units = np.arange(20)
+    # Member 0, half of the weight, is 30 lower than member 1: nine in ten scores are held from its end on.
+    assert lowest(several(2), np.zeros(20), units, units % 2, [40.0, 70.0]) == pytest.approx(40.0)
+    # With one in twenty the other has the say.
+    few = (units > 0).astype(int)
+    assert lowest(several(2), np.zeros(20), units, few, [40.0, 70.0]) == pytest.approx(70.0)
+
+
+def test_a_new_unit_is_covered_though_each_member_errs_in_its_own_way():
+    rng = np.random.default_rng(1)
+    network, units, parts = several(5), np.repeat(np.arange(30), 20), np.arange(30) % 5
+    covered = []
+    for _ in range(300):
+        # What a member learns depends on the units that it sees: it answers with their mean, and errs beside.
+        levels, wrong = rng.normal(60, 6, 31), rng.normal(0, 3, 5)
+        says = np.array([levels[:30][parts != member].mean() for member in range(5)]) + wrong
+        values = levels[:, None] + rng.normal(0, 2, (31, 20))
+        scores = np.abs(values[:30] - says[parts][:, None]).ravel()
+        low = lowest(network, scores, units, parts[units], says)
+        high = -network.crossed(torch.tensor([-says], dtype=torch.float32)).item()
+        covered.append(((low <= values[30]) & (values[30] <= high)).mean())
+    assert cross_guarantee(30, 5) < 0.8
+    # Nine in ten, and no less than what is proven; the standard error of 300 units is about 0.015.
+    assert 0.86 <= np.mean(covered) <= 0.98
+
+
+def test_of_too_few_units_nothing_is_known():
+    network, units = several(2), np.arange(8)
+    low = lowest(network, np.zeros(8), units, units % 2, [70.0, 70.0])
+    reach = torch.tensor([[low]]), torch.tensor([[-low]])
+    _, lower, upper = network.interval(torch.tensor([[65.0, 60.0, 70.0]]), reach)
+    assert (lower.item(), upper.item()) == (0.0, 125.0)
+
+
+def test_what_is_proven_of_cross_conformal_intervals():
+    assert cross_guarantee(100, 5) == pytest.approx(0.8 - 2 * 0.8 / 21)
+    assert cross_guarantee(20, 20) == pytest.approx(0.8)  # the jackknife+
+    assert cross_guarantee(1, 5) == 0.0
+
+
+def test_the_scores_of_a_part_never_stand_for_larger_ones():
+    rng = np.random.default_rng(2)
+    units = np.repeat(np.arange(10), rng.integers(1, 60, 10))
+    scores, sizes = rng.normal(size=len(units)), np.bincount(units)
+    found = crossed(scores, units, units % 2, 2)
+    assert found.weights.sum() == pytest.approx(10 / 11)
+    for member in range(2):
+        atoms = found.scores[member]
+        assert atoms[-1] == pytest.approx(scores[units % 2 == member].max())
+        for at, value in enumerate(atoms):
+            held = sum((scores[units == unit] <= value + 1e-6).sum() / sizes[unit] for unit in range(member, 10, 2)) / 5
+            assert held >= (at + 1) / ATOMS - 1e-6

@@ -93,7 +93,7 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True):
     metrics: dict[str, float] = {}
     interval_coverage: float = 0.9
     interval_method: str | msgspec.UnsetType = msgspec.UNSET
-    """`out_of_bag` where coverage is aimed at and not proven (driftloop.training.intervals); else not there."""
+    """`cv+` where less than `interval_coverage` is proven (driftloop.training.intervals); else not there."""
     cap: int
     """Steps; labels above it were set to it."""
     fleet: Schema | None = None

@@ -121,7 +121,7 @@ def build_bundle(
             git_commit=git_commit(),
             dvc_revision=dvc_revision,
             parameters=_parameters(config),
-            interval_method=intervals.OUT_OF_BAG if trained.network.architecture.members > 1 else UNSET,
+            interval_method=intervals.CROSSED if trained.network.architecture.crossed else UNSET,
             metrics={name: round(value, 6) for name, value in trained.metrics.items()},
             cap=cap,
             fleet=schema,

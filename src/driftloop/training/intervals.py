@@ -11,18 +11,18 @@ its windows share its weight, and one more engine, the coming one, is given infi
 conformal prediction: Lee, Barber & Willett, "Distribution-free inference with hierarchical data", 2023).
 For a random window of a new engine in a band coverage is then at least nominal.
 
-OUT_OF_BAG is what is done where a model is the mean of several members and few units only calibrate: every unit that
-was learnt from is scored too, by the one member that was taught without it (out-of-bag conformal prediction:
-Johansson, Bostrom, Lofstrom & Linusson, "Regression conformal prediction with random forests", Machine Learning 97,
-2014). The mean errs less than its members, so that intervals come out wide rather than narrow; but no bound is proven
-for any number of units. CV+ and the jackknife+-after-bootstrap have one, 1 - 2 (1 - NOMINAL) = 80 % less a little
-(Barber, Candes, Ramdas & Tibshirani, "Predictive inference with the jackknife+", Annals of Statistics 49, 2021; Kim,
-Xu & Barber, NeurIPS 2020): they take every score around the answer of the very member that it came from, and this
-takes all around the mean. Nor could the members' scores keep that proof as they are: the step at which training stops
-is chosen for the mean.
+Where several members answer, each taught without a part of the units, no units need be set aside: each unit's score is
+by the quantiles of the member that has not seen it, and is compared with that member's quantiles of the coming window
+(CV+: Barber, Candes, Ramdas & Tibshirani, "Predictive inference with the jackknife+", Annals of Statistics 49, 2021;
+with quantiles as nested sets: Gupta, Kuchibhotla & Ramdas, "Nested conformal prediction and quantile out-of-bag
+ensemble methods", Pattern Recognition 127, 2022; with units: Lee, Barber & Willett). All bands are one then: where
+units are few, an offset for each is wide. It covers about as promised, over all windows of a new unit; what is proven
+is less (`cross_guarantee`), and only as far as a member knows nothing of the units that it must not know: regimes and
+the scale of its inputs come from all, and the step at which training stops is chosen for their mean.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,10 +30,21 @@ from numpy.typing import NDArray
 from driftloop.fleet.labels import bands
 
 NOMINAL = 0.90
-OUT_OF_BAG = "out_of_bag"
-"""How metadata call the calibration of a mean of several members; all others are split conformal."""
+CROSSED = "cv+"
+"""How metadata call CV+; all other calibration is split conformal."""
 LEAST_UNITS = 9
 """With fewer units the conformal quantile at NOMINAL is infinite: K / (K + 1) is below it."""
+ATOMS = 100
+"""Scores that stand for those of a part of the units, each at least as large as those it stands for."""
+
+
+class Crossed(NamedTuple):
+    """What CV+ compares a window with."""
+
+    scores: NDArray[np.float32]
+    """Of each member, in steps: `[members, ATOMS]`."""
+    weights: NDArray[np.float32]
+    """Of each of these scores, `[members, ATOMS]`: they add up to K / (K + 1) with K units."""
 
 
 def band_offsets(
@@ -50,6 +61,39 @@ def band_offsets(
         together = np.logical_or.reduce([inside[at] for at in group])
         offsets[group] = conformal_offset(scores[together], engines[together], largest=cap)
     return offsets
+
+
+def crossed(
+    scores: NDArray[np.floating], units: NDArray[np.integer], parts: NDArray[np.integer], members: int
+) -> Crossed:
+    """What CV+ needs of windows `[n]`, whose `scores` are by the member `parts` that has not seen their unit."""
+    found = np.zeros((members, ATOMS), dtype=np.float32)
+    weights = np.zeros_like(found)
+    count = len(np.unique(units))
+    for member in range(members):
+        chosen = parts == member
+        if chosen.any():
+            found[member] = _atoms(scores[chosen], units[chosen])
+            weights[member] = len(np.unique(units[chosen])) / (count + 1) / ATOMS
+    return Crossed(found, weights)
+
+
+def _atoms(scores: NDArray[np.floating], units: NDArray[np.integer]) -> NDArray[np.floating]:
+    """The scores at ATOMS even steps of their distribution over units, the last one being the largest."""
+    _, position, sizes = np.unique(units, return_inverse=True, return_counts=True)
+    order = np.argsort(scores, kind="stable")
+    reached = np.cumsum(1.0 / sizes[position[order]]) / len(sizes)
+    at = np.searchsorted(reached, np.arange(1, ATOMS + 1) / ATOMS - 1e-9)
+    return np.asarray(scores[order[np.minimum(at, len(order) - 1)]])
+
+
+def cross_guarantee(units: int, members: int, nominal: float = NOMINAL) -> float:
+    """The coverage that CV+ with `members` parts of `units` exchangeable units has at the least; 0 for too few."""
+    parts, least = min(members, units), 1.0 - 2.0 * (1.0 - nominal)
+    if parts < 2:
+        return 0.0
+    excess = min(2 * (1 - 1 / parts) / (units / parts + 1), (1 - parts / units) / (parts + 1))
+    return max(0.0, least - excess)
 
 
 def _merged(units: Sequence[set[object]]) -> list[list[int]]:

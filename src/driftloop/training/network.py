@@ -17,6 +17,7 @@ from driftloop.fleet.schema import Schema, UseSettings
 from driftloop.model.regimes import RADIUS, Regimes
 from driftloop.model.signature import UNSEEN_REGIME
 from driftloop.training.filling import hold
+from driftloop.training.intervals import ATOMS, NOMINAL
 
 CLIP = 6.0
 """Normalised sensors are clipped to +-6 for the weights: beyond it there is nothing they could have learnt."""
@@ -31,6 +32,10 @@ WIDTHS = (5, 15, 40, 100, 256)
 """Newest rows that means and changes are taken over, as far as the window reaches."""
 SMALLEST_SPREAD = 1e-9
 """Keeps the slope of a single row, which has none, at zero."""
+ROUNDING = 1e-5
+"""What sums of weights may be off by."""
+LARGEST = 1e9
+"""Steps; further than any label."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,11 @@ class Architecture:
     """Perceptrons that answer together, by their mean; several are taught without a part of the units each."""
     standardised: bool = False
     """Whether the statistics are brought to mean 0 and standard deviation 1 over the training windows."""
+
+    @property
+    def crossed(self) -> bool:
+        """Whether intervals are by CV+, from members that do not know each other's units."""
+        return self.members > 1 and not self.hidden
 
     def __post_init__(self) -> None:
         for name, least in (("window", 2), ("oldest", 1), ("health", 0), ("perceptron", 2), ("members", 1)):
@@ -102,6 +112,8 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
     scales: Tensor
     offsets: Tensor
     bands: Tensor
+    scores: Tensor
+    score_weights: Tensor
     weighing: Tensor
     slopes: Tensor
     known: Tensor
@@ -135,6 +147,9 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
         # Conformal correction of both ends, in steps, for labels of each band (driftloop.training.intervals).
         self.register_buffer("offsets", torch.zeros(len(bands(form.cap))))
         self.register_buffer("bands", torch.tensor(bands(form.cap), dtype=torch.float32))
+        if architecture.crossed:
+            self.register_buffer("scores", torch.zeros(architecture.members, ATOMS))
+            self.register_buffer("score_weights", torch.zeros(architecture.members, ATOMS))
 
     def forward(self, rows: Tensor) -> Outputs:
         """`rows` `[batch, steps >= 1, columns]`, raw units, oldest first."""
@@ -199,23 +214,43 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
     def outputs(self, inputs: Tensor, regime: Tensor, normalised: Tensor) -> Outputs:
         """The graph's outputs from what the weights see, the newest row's regime, and normalised sensors, `[batch,
         steps, sensors]`."""
-        rul, lower, upper = self.interval(self.estimate(inputs) * self.form.cap)
+        rul, lower, upper = self.answer(inputs)
         if self.form.counted:
             # Nothing is known of units that are run as none was: the interval says so.
             strange = regime == UNSEEN_REGIME
             lower, upper = lower.masked_fill(strange, 0.0), upper.masked_fill(strange, float(self.form.cap))
         return Outputs(rul, lower, upper, regime, normalised[:, -1].clamp(-SHOWN_CLIP, SHOWN_CLIP))
 
-    def interval(self, estimate: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """RUL and both ends of its interval, cycles, each `[n]`, from RUL and quantiles `[n, 3]` in cycles.
+    def answer(self, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """RUL and both ends of its interval, steps, each `[batch]`, from what the weights see."""
+        if not self.architecture.crossed:
+            return self.interval(self.estimate(inputs) * self.form.cap)
+        each = torch.stack(self.by_members(self.statistics(inputs)), dim=1) * self.form.cap
+        return self.interval(each.mean(1), (self.crossed(each[..., 1]), -self.crossed(-each[..., 2])))
 
-        The interval goes from the least to the largest label that is not further outside the quantiles than its
-        band's offset. Taking in what lies between, and the prediction, can only add coverage: calibration holds.
+    def crossed(self, ends: Tensor) -> Tensor:
+        """How low a label may be, `[batch, 1]`, from the lower quantiles of all members, `[batch, members]`: CV+'s
+        quantile of these less the scores of units that the member has not seen.
+
+        It is minus infinity, or as good as, where there are too few units.
+        """
+        values = (ends.unsqueeze(-1) - self.scores).flatten(1)
+        falling, order = values.sort(dim=-1, descending=True)
+        before = (self.score_weights.flatten()[order].cumsum(-1) < NOMINAL - ROUNDING).sum(-1, keepdim=True)
+        nothing = torch.full_like(falling[:, :1], -LARGEST)
+        return torch.cat([falling, nothing], dim=-1).gather(-1, before)
+
+    def interval(self, estimate: Tensor, reach: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """RUL and both ends of its interval, steps, each `[n]`, from RUL and quantiles `[n, 3]` in steps.
+
+        The interval goes from the least to the largest label that is within the `reach` of its band: how low and
+        how high it may be, `[n, bands]` or `[n, 1]`, by default no further outside the quantiles than its offset.
+        Taking in what lies between, and the prediction, can only add coverage: calibration holds.
         """
         rul = estimate[:, 0].clamp(0.0, float(self.form.cap))
         first, last = self.bands[:, 0], self.bands[:, 1]
-        lower = torch.maximum(estimate[:, 1:2] - self.offsets, first)
-        upper = torch.minimum(estimate[:, 2:3] + self.offsets, last)
+        lower = torch.maximum(reach[0] if reach else estimate[:, 1:2] - self.offsets, first)
+        upper = torch.minimum(reach[1] if reach else estimate[:, 2:3] + self.offsets, last)
         holds = lower <= upper
         # A band of which no label is held gives way to the prediction.
         lower = torch.where(holds, lower, rul[:, None]).amin(-1)

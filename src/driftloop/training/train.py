@@ -28,9 +28,9 @@ from driftloop.model.accuracy import coverage
 from driftloop.model.bundle import CHECKPOINT, read_metadata
 from driftloop.model.regimes import Regimes
 from driftloop.training.descent import Progress, Report, TrainConfig, optimise, replaying, shuffled
-from driftloop.training.intervals import band_offsets
+from driftloop.training.intervals import band_offsets, cross_guarantee, crossed
 from driftloop.training.network import Architecture, Form, RulNetwork
-from driftloop.training.windows import Windows, estimates, unseen_estimates, window_rmse
+from driftloop.training.windows import Windows, answers, estimates, unseen_estimates, window_rmse
 
 LEARNING_ROLES = ("train", "early_stop", "calibrate")
 
@@ -41,12 +41,12 @@ __all__ = [
     "TrainConfig",
     "Trained",
     "Windows",
+    "answers",
     "cap_of",
     "checkpoint_arrays",
     "estimates",
     "fit",
     "load_checkpoint",
-    "tensor",
     "train",
     "window_rmse",
 ]
@@ -177,11 +177,6 @@ def checkpoint_arrays(network: RulNetwork) -> dict[str, NDArray[np.float32]]:
     return {name: value.detach().numpy() for name, value in network.state_dict().items()}
 
 
-def tensor(values: NDArray[np.float64]) -> torch.Tensor:
-    """`values` as the network computes with them."""
-    return torch.from_numpy(values.astype(np.float32))
-
-
 @contextmanager
 def _own_torch(config: TrainConfig) -> Iterator[None]:
     """Threads as configured, and random numbers of our own: the caller's are left as they were."""
@@ -222,23 +217,43 @@ def _warm(runs: list[Run], schema: Schema, config: TrainConfig, champion: Path, 
 
 
 def _calibrate(network: RulNetwork, chosen: Sequence[Run], learnt: Windows) -> dict[str, float]:
-    """Set the interval's offsets from units that nothing was learnt from.
+    """Set how wide intervals are: by CV+ over the units that were learnt from where members do not know each other's
+    units, else by the units `chosen`, which nothing was learnt from.
 
-    Where several perceptrons answer, the units that were learnt from count too, each judged by the one member that has
-    not seen it (driftloop.training.intervals says what that promises, and what it does not).
+    CV+ leaves the `chosen` units to tell how often it holds.
     """
-    judged = [(estimates(network, windows), windows) for windows in ([Windows(network, chosen)] if chosen else [])]
-    if network.architecture.members > 1:
-        judged.append((unseen_estimates(network, learnt), learnt))
-    values = np.concatenate([one for one, _ in judged])
-    labels = np.concatenate([windows.labels.numpy() for _, windows in judged])
-    sizes = [size for _, windows in judged for size in windows.sizes]
-    engines = np.repeat(np.arange(len(sizes)), sizes)
-    scores = np.maximum(values[:, 1] - labels, labels - values[:, 2])
-    network.offsets.copy_(torch.from_numpy(band_offsets(scores, labels, engines, network.form.cap)))
-    _, lower, upper = (end.numpy() for end in network.interval(torch.from_numpy(values)))
-    return {
-        "interval_width": float(np.mean(upper - lower)),
-        "calibrate_coverage": coverage(lower, upper, labels, engines),
-        "calibrate_engines": float(len(sizes)),
-    }
+    windows = Windows(network, chosen) if chosen else None
+    found: dict[str, float] = {}
+    if network.architecture.crossed:
+        members, units = network.architecture.members, _units(learnt)
+        scores = _scores(unseen_estimates(network, learnt), learnt)
+        reach = crossed(scores, units, learnt.parts(members).numpy(), members)
+        network.scores.copy_(torch.from_numpy(reach.scores))
+        network.score_weights.copy_(torch.from_numpy(reach.weights))
+        found = {
+            "interval_units": float(len(learnt.sizes)),
+            "interval_guarantee": cross_guarantee(len(learnt.sizes), members),
+        }
+    elif windows is not None:
+        scores = _scores(estimates(network, windows), windows)
+        offsets = band_offsets(scores, windows.labels.numpy(), _units(windows), network.form.cap)
+        network.offsets.copy_(torch.from_numpy(offsets))
+    else:
+        network.offsets.fill_(network.form.cap)
+    asked = windows or learnt
+    _, lower, upper = answers(network, asked).T
+    found["interval_width"] = float(np.mean(upper - lower))
+    if windows is not None:
+        found["calibrate_coverage"] = coverage(lower, upper, windows.labels.numpy(), _units(windows))
+    return found | {"calibrate_engines": float(len(chosen))}
+
+
+def _units(windows: Windows) -> NDArray[np.int64]:
+    """The number of each window's unit, `[n]`."""
+    return np.repeat(np.arange(len(windows.sizes)), windows.sizes)
+
+
+def _scores(values: NDArray[np.float64], windows: Windows) -> NDArray[np.float64]:
+    """By how much each label lies outside of its window's quantiles, negative inside them."""
+    labels = windows.labels.numpy()
+    return np.asarray(np.maximum(values[:, 1] - labels, labels - values[:, 2]), dtype=np.float64)

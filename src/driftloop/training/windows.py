@@ -70,6 +70,13 @@ def estimates(network: RulNetwork, windows: Windows) -> NDArray[np.float64]:
     return np.asarray(found.numpy().astype(np.float64) * network.form.cap)
 
 
+def answers(network: RulNetwork, windows: Windows) -> NDArray[np.float64]:
+    """RUL and both ends of its interval for each window, steps, `[n, 3]`."""
+    with torch.no_grad():
+        found = windows.each(lambda inputs: torch.stack(network.answer(inputs), dim=1))
+    return np.asarray(found.numpy().astype(np.float64))
+
+
 def window_rmse(network: RulNetwork, windows: Windows, first: int | None = None) -> float:
     """RMSE of the clipped RUL over the first `first` windows, by default all, in cycles."""
     predicted = estimates(network, windows)[:first, 0].clip(0.0, network.form.cap)
