@@ -281,7 +281,7 @@ def test_a_version_of_another_fleet_is_refused_and_the_one_before_serves_on(serv
     assert "of the fleet pumps" in refused.reason
     assert "it has the setting speed; " in refused.reason
     assert "it has the sensors temperature_c, flow, vibration" in refused.reason
-    assert "needs another name in its file" in refused.reason
+    assert "driftloop fleet migrate OLD NEW" in refused.reason
     assert server.follower.production.problem is None, "version 1 serves"
     server.registry.publish("3", 3)
     server.follower.step()

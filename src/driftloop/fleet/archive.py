@@ -198,6 +198,14 @@ class Archive:
             if self._put_record("roles", names, new):
                 return dealt
 
+    def adopt(self, dealt: Mapping[str, str]) -> None:
+        """Write down roles that were dealt elsewhere; of one that is written down already that holds."""
+        while True:
+            names = self._look()
+            new = {run_id: role for run_id, role in dealt.items() if run_id not in self._roles}
+            if not new or self._put_record("roles", names, new):
+                return
+
     # Taking back.
 
     def withdraw(self, run_ids: Collection[str], reason: str) -> list[str]:

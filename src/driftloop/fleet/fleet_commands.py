@@ -12,9 +12,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from driftloop import durable, fleets, settings
+from driftloop import durable, fleets, places, settings
 from driftloop.errors import DriftloopError
 from driftloop.fleet import fleet_file, guess, suspicion, tables
+from driftloop.fleet import migrate as migration
+from driftloop.fleet.archive import open_archive
 from driftloop.fleet.findings import Findings
 from driftloop.fleet.fleet_writer import toml_text
 from driftloop.fleet.schema import Schema
@@ -123,6 +125,50 @@ def show(
         typer.echo(f"Drawn in {path}")
     except ModuleNotFoundError as error:
         _err.print(f"no picture: needs the package {error.name} (pip install driftloop[pictures])", markup=False)
+
+
+@fleet_app.command()
+def migrate(
+    before: Annotated[str, typer.Argument(metavar="OLD", help="The fleet file that the runs were added with.")],
+    after: Annotated[
+        str, typer.Argument(metavar="NEW", help="The one with a sensor more or less, and a name of its own.")
+    ],
+    archive: Annotated[
+        str | None, typer.Option("--from", help="Archive of the old one, if not the platform's.")
+    ] = None,
+    to: Annotated[str | None, typer.Option("--to", help="Archive of the new one, if not the platform's.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Bring the archived runs of a fleet along where its columns have changed; the archive from before stays as it is.
+
+    Runs lose the columns that went, and read nothing of a sensor that came. Units keep their roles.
+    """
+    old, new = fleets.load(before), fleets.load(after)
+    changed = migration.change(old, new)
+    place = _archive_of(new, to, after)
+    known = open_archive(_archive_of(old, archive, before), old)
+    added, total = migration.migrate(known, open_archive(place, new)), len(known.run_ids())
+    if as_json:
+        typer.echo(json.dumps({"runs": total, "added": added, "gone": changed.gone, "came": changed.came}))
+        return
+    words = (("without", changed.gone), ("with", changed.came))
+    said = "".join(f", {word} {', '.join(columns)}" for word, columns in words if columns)
+    typer.echo(f"{added} of {total} runs written to {place}{said}.")
+    typer.echo(f"Then: driftloop train --promote --fleet {new.name}")
+
+
+def _archive_of(schema: Schema, given: str | None, file: str) -> str:
+    """Where a fleet's runs are: the place that is given, else where the platform keeps them."""
+    alone = settings.from_environment()
+    known = places.read(alone.state_dir)
+    if given is not None:
+        return given
+    if known is None or schema.name not in known.fleets:
+        remedy = (
+            f"start it once with driftloop up --fleet {shlex.quote(file)}, or name its archive with --from and --to"
+        )
+        raise DriftloopError("no platform has it", where=f"fleet {schema.name}", remedy=remedy)
+    return settings.of_fleet(alone, known, schema.name).archive_location
 
 
 def _schema(given: str | None, data: Sequence[Path]) -> Schema:

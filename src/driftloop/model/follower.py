@@ -271,6 +271,6 @@ def check_fleet(folder: Path, schema: Schema) -> None:
         f"is of the fleet {theirs.name} (digest {theirs.digest[:12]}), not of {schema.name} ({schema.digest[:12]}): "
         + difference(theirs, schema),
         where=str(folder / bundle.METADATA),
-        remedy="point DRIFTLOOP_FLEET at the fleet file that it was trained with; a fleet whose columns have changed "
-        "needs another name in its file, an archive of its own (DRIFTLOOP_ARCHIVE) and a first model (driftloop train)",
+        remedy="point DRIFTLOOP_FLEET at the fleet file that it was trained with; where columns have changed, give the "
+        "new file another name, then: driftloop up --fleet OLD --fleet NEW, driftloop fleet migrate OLD NEW",
     )
