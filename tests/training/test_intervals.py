@@ -104,7 +104,7 @@ def test_every_band_is_covered_where_one_offset_covers_only_the_average():
 
 def several(members: int) -> RulNetwork:
     """A network of several members, of which only the intervals matter here."""
-    sizes = Architecture(window=12, hidden=0, oldest=4, perceptron=4, members=members)
+    sizes = Architecture(window=12, oldest=4, perceptron=4, members=members)
     found = regimes.find([simulated_fleet("FD001", 0, 1).train[0]], SCHEMA)
     return RulNetwork(sizes, found, Form.of(SCHEMA, RUL_CAP))
 

@@ -59,7 +59,7 @@ class Architecture:
     @property
     def crossed(self) -> bool:
         """Whether intervals are by CV+, from members that do not know each other's units."""
-        return self.members > 1 and not self.hidden
+        return self.members > 1
 
     def __post_init__(self) -> None:
         for name, least in (("window", 2), ("oldest", 1), ("health", 0), ("perceptron", 2), ("members", 1)):
