@@ -264,6 +264,7 @@ def test_fewer_than_nine_units_in_all_give_the_whole_range() -> None:
 
 def test_intervals_by_members_that_have_not_seen_a_unit_hold_for_new_units() -> None:
     """Twelve pumps are learnt from: far too few for a split; over 12 trainings and 20 new pumps each."""
+    """Twelve pumps are learnt from: far too few for a split; over 12 trainings and 20 new pumps each."""
     sizes = Architecture(window=WINDOW, oldest=4, health=0, perceptron=8, members=5, standardised=True)
     config = replace(CONFIG, architecture=sizes, steps=120)
     covered, widths = [], []
