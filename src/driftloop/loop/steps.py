@@ -159,7 +159,6 @@ def evaluate(run: str, cause: str, champion: str, version: str, dataset: str, ch
         if gone:
             reason = f"run {gone[0]} and {len(gone) - 1} others that it learnt from were withdrawn meanwhile"
             step.patiently(lambda: promotion.decide(step.registry, version, promotion.REJECTED, reason, cause))
-            step.report({"kind": "rejected", "model_version": version, "reason": reason})
             step.patiently(lambda: promotion.repair(step.registry))
             return promotion.REJECTED
         new = evaluation.evaluate(Path(champion_bundle), Path(bundle), plan.new)
@@ -174,8 +173,7 @@ def evaluate(run: str, cause: str, champion: str, version: str, dataset: str, ch
         )
         step.report({"kind": "gate_decided", "model_version": version, "from_version": champion, **decision.as_dict()})
         if outcome != promotion.APPROVED:
-            kind = "approval_needed" if decision.undecided else "rejected"
-            step.report({"kind": kind, "model_version": version, "reason": decision.reason})
+            # The worker tells what follows from it: an end, a person who is asked, or a training in full.
             step.patiently(lambda: promotion.repair(step.registry))
         return outcome
 

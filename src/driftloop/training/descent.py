@@ -34,9 +34,9 @@ class TrainConfig:
     steps: int = 1500
     lr: float = 8e-3
     """Highest learning rate of a full training."""
-    warm_steps: int = 600
-    warm_lr: float = 6e-3
-    replay: float = 0.4
+    warm_steps: int = 800
+    warm_lr: float = 8e-3
+    replay: float = 0.5
     """Share of old windows in the batches of a warm start."""
     weight_decay: float = 0.3
     quantile_weight: float = 0.3

@@ -37,7 +37,7 @@ from driftloop_bench.experiment.traffic import (
 POLL_S = 0.5
 """Marks are the times that events carry, so looking more often would cost processor time and change nothing."""
 ENDS = ("rejected", "approval_needed", "retraining_failed", "retraining_refused", "rolled_back")
-"""Events after which the loop will not recover by itself."""
+"""Events after which the loop will not recover by itself, unless a training in full follows."""
 ROLLING = 300
 """Answers that the live error is taken over."""
 
@@ -230,8 +230,11 @@ def _ended(recording: Recording, marks: Marks) -> str | None:
     """Why the experiment may end, None while it must go on."""
     if marks.t1 is None:
         return None
+    goes_on = {event.get("model_version") for event in recording.events if event.get("kind") == "retraining_in_full"}
     for event in recording.events:
         if event.get("kind") in ENDS and event_time(event) >= marks.t1:
+            if event["kind"] == "rejected" and event.get("model_version") in goes_on:
+                continue
             return str(event["kind"])
     if recording.plan.labels_after_s is None:
         return _aided(recording, marks)
