@@ -243,14 +243,15 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
     def interval(self, estimate: Tensor, reach: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """RUL and both ends of its interval, steps, each `[n]`, from RUL and quantiles `[n, 3]` in steps.
 
-        The interval goes from the least to the largest label that is within the `reach` of its band: how low and
-        how high it may be, `[n, bands]` or `[n, 1]`, by default no further outside the quantiles than its offset.
-        Taking in what lies between, and the prediction, can only add coverage: calibration holds.
+        The interval goes from the least to the largest label that is no further outside of `reach`, how low and how
+        high a label may be, `[n, 1]` each, than its band's offset; by default that is outside of the quantiles. Where
+        CV+ has set the reach, offsets are 0 unless first aid widens the interval. Taking in what lies between, and
+        the prediction, can only add coverage: calibration holds.
         """
         rul = estimate[:, 0].clamp(0.0, float(self.form.cap))
         first, last = self.bands[:, 0], self.bands[:, 1]
-        lower = torch.maximum(reach[0] if reach else estimate[:, 1:2] - self.offsets, first)
-        upper = torch.minimum(reach[1] if reach else estimate[:, 2:3] + self.offsets, last)
+        lower = torch.maximum((reach[0] if reach else estimate[:, 1:2]) - self.offsets, first)
+        upper = torch.minimum((reach[1] if reach else estimate[:, 2:3]) + self.offsets, last)
         holds = lower <= upper
         # A band of which no label is held gives way to the prediction.
         lower = torch.where(holds, lower, rul[:, None]).amin(-1)
