@@ -13,7 +13,7 @@ from driftloop.fleet.labels import bands
 from driftloop.fleet.roles import assign
 from driftloop.fleet.runs import Run
 from driftloop.fleet.schema import Channel, Schema, UseSettings
-from driftloop.model import bundle, regimes
+from driftloop.model import bundle, grafting, regimes
 from driftloop.model.accuracy import coverage
 from driftloop.model.regimes import MARGIN, RIDGE, Regimes
 from driftloop.model.signature import INPUT, UNSEEN_REGIME
@@ -241,6 +241,26 @@ def test_enough_units_give_a_finite_interval_that_the_graph_keeps(runs: list[Run
         None, {INPUT: runs[0].rows[None, :30].astype(np.float32)}
     )
     assert alone[LOWER] <= alone[RUL] <= alone[UPPER]
+
+
+def test_first_aid_can_widen_an_interval_that_is_cross_conformal(runs: list[Run]) -> None:
+    learn = [Run(run.run_id, np.hstack([np.full((len(run.rows), 2), 15.0), run.rows[:, 2:]])) for run in runs]
+    made = fit(learn, [], [], pumps("regimes"), CAP, CONFIG)
+    content = export.onnx_bytes(made.network)
+    known = grafting.known_regimes(content)
+    far = replace(known, **{
+        name: np.concatenate([getattr(known, name), getattr(known, name)[:1] + (20 if name == "centres" else 0)])
+        for name in ("centres", "mean", "std", "varies")
+    })  # fmt: skip
+    graph = export.session(grafting.appended(content, far, np.full(len(bands(CAP)), 5.0, np.float32)))
+    rows = learn[0].rows[None, :30].astype(np.float32)
+    elsewhere = rows + np.array([20.0, 20.0, 0, 0, 0], np.float32)
+    before, after, there = (one.run(None, {INPUT: asked}) for one, asked in (
+        (export.session(content), rows), (graph, rows), (graph, elsewhere)
+    ))  # fmt: skip
+    assert [before[at].item() for at in (RUL, LOWER, UPPER)] == [after[at].item() for at in (RUL, LOWER, UPPER)]
+    assert there[LOWER] == pytest.approx(np.maximum(before[LOWER] - 5, 0), abs=1e-3)
+    assert there[UPPER] == pytest.approx(np.minimum(before[UPPER] + 5, CAP), abs=1e-3)
 
 
 def test_bands_share_an_offset_until_they_have_nine_units() -> None:

@@ -35,7 +35,7 @@ class _Place(NamedTuple):
 
 def known_regimes(content: bytes) -> Regimes:
     """The regimes of a graph; raises BundleError where it has none that could be appended to."""
-    graph = onnx.load_from_string(content).graph
+    graph = _load(content).graph
     place, values = _place(graph), _values(graph)
     scales = values[place.scales][:, 0].astype(np.float64)
     centres = (values[place.centres][..., 0] * scales).astype(np.float32)
@@ -47,7 +47,7 @@ def appended(content: bytes, regimes: Regimes, widening: NDArray[np.float32]) ->
 
     `widening` `[bands]`, steps, is by how much a window with a row in any appended regime gets wider at both ends.
     """
-    model = onnx.load_from_string(content)
+    model = _load(content)
     graph = model.graph
     place, values = _place(graph), _values(graph)
     count = len(values["mean"])
@@ -63,6 +63,16 @@ def appended(content: bytes, regimes: Regimes, widening: NDArray[np.float32]) ->
     else:
         _widen(graph, place, np.concatenate([np.zeros(count, np.float32), added]), widening.astype(np.float32))
     return bytes(model.SerializeToString())
+
+
+def _load(content: bytes) -> Any:
+    """The graph with each initialiser by itself: the exporter keeps equal ones once, behind nodes that copy it."""
+    model = onnx.load_from_string(content)
+    graph, values = model.graph, _values(model.graph)
+    for node in [node for node in graph.node if node.op_type == "Identity" and node.input[0] in values]:
+        graph.initializer.append(numpy_helper.from_array(values[node.input[0]], node.output[0]))
+        graph.node.remove(node)
+    return model
 
 
 def _widen(graph: Any, place: _Place, new: NDArray[np.float32], widening: NDArray[np.float32]) -> None:
