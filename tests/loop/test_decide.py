@@ -278,7 +278,6 @@ def attempts(draw: st.DrawFn, run: str = "") -> Attempt:
         started=waits.moment(NOW) if run else None,
         challenger=draw(st.none() | VERSIONS),
         training=draw(st.none() | st.sampled_from(["full", "warm_start"])),
-        challenger_told=draw(st.none() | VERSIONS),
         waiting_for=draw(st.none() | st.just("3 usable runs")),
         announced=draw(st.none() | st.just(PAUSE)),
         condemned=draw(st.none() | st.just("not recovered")),

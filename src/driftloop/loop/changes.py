@@ -218,7 +218,7 @@ def _train_in_full(change: Change, move: TrainInFull, _: With) -> bool:
     attempt = _current(change, move.run, "running")
     if attempt is None:
         return False
-    _tell_rejected(change, attempt, move.challenger.version, move.challenger.reason)
+    change.tell_of(attempt, "rejected", move.challenger.version, reason=move.challenger.reason)
     reason = "the warm-started challenger is worse on old engines"
     change.tell_of(attempt, "retraining_in_full", move.challenger.version, reason=reason)
     change.state.queue.insert(0, attempt.again(mode="full", failures=0))
@@ -233,8 +233,8 @@ def _settle(change: Change, move: Settle, how: With) -> bool:
     if move.decision == "resolved" and move.cause in state.firing:
         return False  # it fires again meanwhile
     if state.phase == "running" and move.decision == promotion.REJECTED:
-        _tell_rejected(change, attempt, move.version, move.reason)
-    if state.phase == "running" and move.decision == promotion.UNDECIDED and attempt.challenger_told != move.version:
+        change.tell_of(attempt, "rejected", move.version, reason=move.reason)
+    if state.phase == "running" and move.decision == promotion.UNDECIDED:
         change.tell_of(attempt, "approval_needed", move.version, reason=move.reason)
     if state.phase == "verifying" and move.decision == promotion.PROMOTED:
         change.tell("recovery_verified", model_version=move.version, cause=attempt.cause, n=move.n)
@@ -356,12 +356,6 @@ def _end(
     # Runs that arrived while it was decided open the cause again.
     if decision not in (promotion.PROMOTED, *OPEN_ENDS) and attempt.cause in state.firing:
         admit(change, attempt.why, first=False, archived=archived, how=how)
-
-
-def _tell_rejected(change: Change, attempt: Attempt, version: str | None, reason: str) -> None:
-    """The step tells of it too, unless it died before."""
-    if attempt.challenger_told != version:
-        change.tell_of(attempt, "rejected", version, reason=reason)
 
 
 def _pending(change: Change, cause: str) -> Attempt | None:

@@ -75,7 +75,7 @@ def give(registry: Registry, champion: str, read: Read, folder: Path, cause: str
 
 
 def _known(registry: Registry, champion: str, folder: Path) -> first_aid.Known | Outcome:
-    """The champion's files, read once for all attempts; or why no traffic could help."""
+    """What first aid needs of the champion, whose files are fetched once; or why no traffic could help."""
     if registry.alias(PRODUCTION) != champion:
         return Outcome("refused", f"version {champion} is not in production")
     registry.fetch(champion, folder, (*SERVING_FILES, CHECKPOINT))

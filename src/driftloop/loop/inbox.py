@@ -115,7 +115,6 @@ def _notice(change: Change, event: Event, worker: Worker) -> None:
     attempt = change.state.attempt
     if attempt is None or event.get("run") != attempt.run or change.state.phase != "running":
         return
-    version = str(event.get("model_version"))
     match event["kind"]:
         case "step_started":
             waited = attempt.started.passed(worker.clock()) if attempt.started is not None else None
@@ -123,8 +122,6 @@ def _notice(change: Change, event: Event, worker: Worker) -> None:
                 change.tell_of(attempt, "pipeline_started", attempt.champion, seconds=round(waited, 3))
             attempt.step = str(event.get("step"))
         case "challenger_registered":
-            attempt.challenger, attempt.training = version, str(event.get("training"))
-        case "rejected" | "approval_needed":
-            attempt.challenger_told = version
+            attempt.challenger, attempt.training = str(event.get("model_version")), str(event.get("training"))
         case "waiting_for_labels":
             attempt.waiting_for = str(event.get("reason"))

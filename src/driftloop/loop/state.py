@@ -48,8 +48,6 @@ class Attempt(msgspec.Struct):
     """The same for durations."""
     step: str | None = None
     challenger: str | None = None
-    challenger_told: str | None = None
-    """The version of which a step has told what the gate decided against its promotion."""
     training: str | None = None
     """How the challenger was trained."""
     promoted_at: str | None = None

@@ -48,7 +48,7 @@ LEAST_ANSWERS = 10
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """What first aid needs of the model that is served; read once."""
+    """What first aid needs of the model that is served."""
 
     folder: Path
     metadata: Metadata
