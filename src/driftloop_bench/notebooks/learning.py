@@ -251,10 +251,11 @@ def synchronised(settings: Settings, folder: Path, runs: Sequence[Run]) -> pd.Da
 
 
 def _ask(model: Model, rows: Sequence[NDArray[np.float64]]) -> tuple[NDArray[Any], ...]:
-    """RUL, regime, newest sensors and raw settings of the newest row of windows of one length."""
-    batch = np.stack(rows).astype(np.float32)
-    rul, _, _, regime, newest = model.session.run(list(OUTPUTS), {"rows": batch})
-    return rul, regime, newest, batch[:, -1, :N_SETTINGS]
+    """RUL, regime, newest sensors and raw settings of the newest row of windows of any lengths."""
+    # One by one: lives are shorter than the window, and those of one call must be equally long.
+    answers = [model.session.run(list(OUTPUTS), {"rows": part[None].astype(np.float32)}) for part in rows]
+    rul, _, _, regime, newest = (np.concatenate(parts) for parts in zip(*answers, strict=True))
+    return rul, regime, newest, np.stack([part[-1, :N_SETTINGS] for part in rows]).astype(np.float32)
 
 
 def _counted(source: ScrapeSource, version: str, binner: Binner) -> NDArray[np.int64]:
