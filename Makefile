@@ -62,7 +62,7 @@ notebooks: setup ## run the notebooks on NASA's data and keep what they show
 
 lock: setup ## choose package versions anew within pyproject's bounds
 	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras --group dev \
-		--no-emit-index-url --no-annotate --no-header --generate-hashes pyproject.toml src/driftloop_bench/pyproject.toml \
+		--no-emit-index-url --no-emit-package driftloop --no-annotate --no-header --generate-hashes pyproject.toml src/driftloop_bench/pyproject.toml \
 		--output-file requirements.lock
 
 clean: ## remove what the targets made, but not data or state
