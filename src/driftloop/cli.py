@@ -48,6 +48,8 @@ COMMANDS = {
     "retrain": _Entry("driftloop.loop.api.commands", "retrain", "Start a retraining by hand."),
     "promote": _Entry("driftloop.loop.api.commands", "promote", "Move the production alias to a version by hand."),
     "rollback": _Entry("driftloop.loop.api.commands", "rollback", "Go back to the version before."),
+    "approve": _Entry("driftloop.loop.api.approvals", "approve", "Let the version that waits for a person go ahead."),
+    "reject": _Entry("driftloop.loop.api.approvals", "reject", "Turn down the version that waits for a person."),
     "events": _Entry("driftloop.loop.api.commands", "events", "Print the log of what the loop saw and decided."),
     "train": _Entry("driftloop.training.commands", "train", "Train a model on archived runs and register it."),
     "tune": _Entry(

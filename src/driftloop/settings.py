@@ -85,6 +85,15 @@ class Settings(BaseSettings):
     first_aid: bool = Field(
         True, description="grow the served model's regimes from traffic while a change of the fleet waits for labels"
     )
+    promotion: Literal["automatic", "approve"] = Field(
+        "automatic", description="`approve`: what the gate passes waits for a person; see docs/approvals.md"
+    )
+    approval_deadline_s: float = Field(86_400.0, ge=0, description="how long a person has to answer; 0: for ever")
+    after_deadline: Literal["wait", "reject", "promote"] = Field(
+        "wait",
+        description="what follows where nobody answered: keep waiting, reject, or promote what passed",
+    )
+    approve_first_aid: bool = Field(False, description="with `promotion=approve`: first aid waits for a person too")
     supersede_pause_s: float = Field(
         60.0, ge=0, description="time to look at what is about to happen before a concept drift supersedes all labels"
     )

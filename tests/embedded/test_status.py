@@ -40,8 +40,10 @@ def test_the_promise_of_the_baseline_and_what_bounds_it_are_shown() -> None:
 
 
 def test_a_version_that_waits_for_a_person_is_shown_with_what_to_do() -> None:
-    shown = said(MODEL, {"state": "idle", "approval_needed": {"model_version": "3", "reason": "only 1 new"}})
-    assert "version 3 waits for a person: driftloop promote 3 (only 1 new)" in shown
+    shown = said(
+        MODEL, {"state": "awaiting_approval", "approval": {"id": "3-ab", "version": "3", "reasons": ["only 1 new"]}}
+    )
+    assert "version 3 waits for a person: driftloop approve 3-ab, or driftloop reject 3-ab (only 1 new)" in shown
 
 
 def test_why_the_server_is_not_ready_is_shown(answer: dict[str, tuple[int, Any]]) -> None:

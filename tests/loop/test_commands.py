@@ -11,7 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from driftloop.errors import DriftloopError
-from driftloop.loop.api import commands
+from driftloop.loop.api import approvals, commands, terminal
 from driftloop.protocol.client import Client
 
 Answer = Callable[[str, str, Any], tuple[int, Any]]
@@ -26,7 +26,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Callable[[Answer], None]:
             return httpx.Response(status, json=content)
 
         monkeypatch.setattr(
-            commands, "Client", lambda url, token: Client(url, token, transport=httpx.MockTransport(reply))
+            terminal, "Client", lambda url, token: Client(url, token, transport=httpx.MockTransport(reply))
         )
 
     return use
@@ -34,7 +34,8 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Callable[[Answer], None]:
 
 def run(*arguments: str) -> str:
     app = typer.Typer()
-    for command in (commands.retrainer, commands.retrain, commands.promote, commands.rollback, commands.events):
+    of_loop = (commands.retrainer, commands.retrain, commands.promote, commands.rollback, commands.events)
+    for command in (*of_loop, approvals.approve, approvals.reject):
         app.command()(command)
     result = CliRunner().invoke(app, arguments, catch_exceptions=True)
     if isinstance(result.exception, DriftloopError):
@@ -52,6 +53,33 @@ def test_promote_says_what_was_replaced(answers):
 def test_rollback_says_what_is_served_again(answers):
     answers(lambda *_: (200, {"model_version": "1", "from_version": "2"}))
     assert run("rollback") == "version 1 is in production again, not 2\n"
+
+
+def answered(method: str, path: str, body: Any) -> tuple[int, Any]:
+    if method == "GET":
+        return 200, {"approval": {"id": "3-abcd"}}
+    assert path == "/approvals/3-abcd"
+    return 200, {"id": "3-abcd", "version": "3", "who": "token", "at": "now", **body}
+
+
+def test_what_waits_is_approved_or_rejected_with_a_reason(answers):
+    answers(answered)
+    assert run("approve") == "version 3 is approved (3-abcd)\n"
+    assert run("reject", "3-abcd", "--reason", "worse") == "version 3 is rejected (3-abcd)\n"
+    said = json.loads(run("reject", "--reason", "worse", "--json"))
+    assert (said["answer"], said["reason"]) == ("reject", "worse")
+
+
+def test_nothing_to_approve_is_an_error(answers):
+    answers(lambda *_: (200, {"approval": None}))
+    with pytest.raises(DriftloopError, match="no version waits"):
+        run("approve")
+
+
+def test_a_late_answer_says_what_happened(answers):
+    answers(lambda *_: (409, {"detail": [{"field": "id", "message": "was approved by ann at noon"}]}))
+    with pytest.raises(DriftloopError, match="was approved by ann at noon"):
+        run("approve", "3-abcd")
 
 
 def test_retrain_waits_for_its_own_decision(answers):

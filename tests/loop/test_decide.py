@@ -9,14 +9,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from driftloop.loop import waits
+from driftloop.loop.asking import Answer, Question
 from driftloop.loop.changes import With, apply
-from driftloop.loop.decide import (
-    MAX_RESTARTS,
-    NOTHING_DECIDED,
-    POLL_S,
-    SWITCHED_OFF,
-    VERIFY_POLL_S,
+from driftloop.loop.decide import ASK_POLL_S, MAX_RESTARTS, NOTHING_DECIDED, POLL_S, SWITCHED_OFF, VERIFY_POLL_S, decide
+from driftloop.loop.judge import gate, promotion
+from driftloop.loop.moves import (
+    Aided,
     Announce,
+    Ask,
     AwaitLabels,
     Challenger,
     Confirm,
@@ -24,7 +24,10 @@ from driftloop.loop.decide import (
     Facts,
     Fail,
     Move,
+    NotAided,
+    Overdue,
     Promote,
+    PromoteAid,
     Promoted,
     Refuse,
     Rest,
@@ -33,9 +36,7 @@ from driftloop.loop.decide import (
     Settle,
     Start,
     TrainInFull,
-    decide,
 )
-from driftloop.loop.judge import gate, promotion
 from driftloop.loop.state import PHASES, Attempt, Change, Confirming, Decision, Phase, State
 from driftloop.loop.waits import Now
 
@@ -69,6 +70,32 @@ def challenger(decision: str | None, *findings: str, version: str = "2") -> tupl
 
 def settle(decision: str, reason: str, version: str | None = None, *, run: str = "r1", **changes: Any) -> Settle:
     return replace(Settle(CAUSE, run, decision, reason, version, True, 80), **changes)
+
+
+YES, NO = Answer("approve", "ann", "", SINCE), Answer("reject", "ann", "no", SINCE)
+WAITS = Challenger("2", "approved", "why", digest="abcd")
+
+
+def question(answer: Answer | None = None, **changes: Any) -> Question:
+    return Question("2-abcd", "retraining", "2", "abcd", "1", CAUSE, SINCE, ["why"], answer=answer, **changes)
+
+
+def waiting(answer: Answer | None = None, passed: bool = True, archived: int = 80) -> State:
+    """A question about version 2 is open."""
+    made = state("awaiting_approval", archived=archived)
+    made.question = question(answer, passed=passed)
+    return made
+
+
+def aid(answer: Answer | None = None) -> State:
+    """A question about first aid is open."""
+    made = state("waiting_for_labels")
+    made.question = question(answer)
+    return made
+
+
+def asked(**changes: Any) -> Facts:
+    return facts(**{"digest": "abcd", **changes})
 
 
 ROWS: list[tuple[str, State, Facts, Move]] = [
@@ -152,7 +179,13 @@ ROWS: list[tuple[str, State, Facts, Move]] = [
         "a person must decide",
         state("running"),
         facts(pipeline="ended", challengers=challenger("undecided")),
-        settle("undecided", "why", "2"),
+        Ask("r1", Challenger("2", "undecided", "why"), passed=False),
+    ),
+    (
+        "a person wants to decide",
+        state("running"),
+        facts(pipeline="ended", challengers=challenger("approved"), asks=True),
+        Ask("r1", Challenger("2", "approved", "why"), passed=True),
     ),
     (
         "unusable runs",
@@ -175,6 +208,38 @@ ROWS: list[tuple[str, State, Facts, Move]] = [
         facts(pipeline="lost", enabled=False),
         settle("switched_off", SWITCHED_OFF),
     ),
+    # awaiting approval
+    ("nobody has answered", waiting(), asked(), Rest(ASK_POLL_S)),
+    ("the deadline is near", waiting(), asked(deadline_s=2.0), Rest(2.0)),
+    ("the deadline has passed", waiting(), asked(deadline_s=0.0), Overdue("2-abcd")),
+    ("approved", waiting(YES), asked(), Promote("r1", WAITS)),
+    ("rejected by a person", waiting(NO), asked(), settle("rejected", f"was rejected by ann at {SINCE}: no", "2")),
+    ("promoted already", waiting(YES), asked(production="2"), Promoted("r1", WAITS)),
+    (
+        "another champion meanwhile",
+        waiting(YES),
+        asked(production="7"),
+        settle("superseded", "version 7 is in production, not 1, which it was compared with", "2"),
+    ),
+    (
+        "another bundle",
+        waiting(YES),
+        asked(digest="efgh"),
+        settle("superseded", "the bundle of version 2 is another one than when it was asked about", "2"),
+    ),
+    ("the version is gone", waiting(YES), asked(digest=None), settle("superseded", "version 2 is gone", "2")),
+    ("more runs for what passed", waiting(archived=70), asked(), Rest(ASK_POLL_S)),
+    ("more runs for what could not be judged", waiting(archived=70, passed=False), asked(), Start(CAUSE, "r2", 80)),
+    # first aid that is asked about
+    ("nobody has answered about first aid", aid(), asked(lacking="0 runs"), Rest(ASK_POLL_S)),
+    ("first aid is approved", aid(YES), asked(lacking="0 runs"), PromoteAid(CAUSE, "", "2")),
+    (
+        "first aid is rejected",
+        aid(NO),
+        asked(lacking="0 runs"),
+        NotAided(CAUSE, "", f"was rejected by ann at {SINCE}: no"),
+    ),
+    ("labels come before an answer about first aid", aid(), asked(), Start(CAUSE, "r2", 80)),
     # verifying
     ("the watch is silent", state("verifying"), facts(production="2"), Rest(VERIFY_POLL_S)),
     (
@@ -287,7 +352,7 @@ def attempts(draw: st.DrawFn, run: str = "") -> Attempt:
 @st.composite
 def states(draw: st.DrawFn) -> State:
     phase = draw(st.sampled_from(PHASES))
-    under_way = phase in ("running", "verifying")
+    under_way = phase in ("running", "awaiting_approval", "verifying")
     made = State(phase, firing={cause: [SINCE] for cause in draw(st.sets(CAUSES))})
     if under_way or phase == "waiting_for_labels":
         made.attempt = draw(attempts("r1" if under_way else draw(st.sampled_from(["", "r0"]))))
@@ -295,6 +360,9 @@ def states(draw: st.DrawFn) -> State:
     queued = draw(st.lists(attempts(), max_size=2, unique_by=lambda attempt: attempt.cause))
     made.queue = [attempt for attempt in queued if attempt.cause != taken]
     made.pause = draw(st.none() | st.just(PAUSE))
+    if phase == "awaiting_approval" or (phase == "waiting_for_labels" and draw(st.booleans())):
+        answer = draw(st.sampled_from([None, YES, NO]))
+        made.question = question(answer, passed=draw(st.booleans()), overdue=draw(st.booleans()))
     made.confirming = draw(st.none() | st.just(CONFIRMING))
     for cause in draw(st.sets(CAUSES, max_size=2)):
         made.settled[cause] = Decision(cause, draw(DECISIONS), "why", SINCE, 80, draw(VERSIONS))
@@ -325,6 +393,9 @@ FACTS = st.builds(
     pause_s=SECONDS,
     served=st.none() | VERSIONS,
     confirm_s=SECONDS,
+    asks=st.booleans(),
+    digest=st.none() | st.sampled_from(["abcd", "efgh"]),
+    deadline_s=st.none() | SECONDS,
 )
 LATER = Now("boot", NOW.seconds + 61.0, SINCE)
 HOW = With(LATER, cool_down_s=30.0)
@@ -353,8 +424,13 @@ def test_only_what_the_gate_approved_of_todays_champion_is_promoted(at: State, f
     move = decide(at, found)
     if isinstance(move, Promote):
         assert at.attempt is not None
+        assert found.production == (at.question or at.attempt).champion
+        if at.phase == "awaiting_approval":
+            assert at.question is not None
+            assert (at.question.answer, at.question.digest) == (YES, found.digest)
+            return
         assert move.challenger in found.challengers
-        assert (move.challenger.decision, found.production) == (promotion.APPROVED, at.attempt.champion)
+        assert (move.challenger.decision, found.asks) == (promotion.APPROVED, False)
         assert found.pipeline != "runs"
 
 
@@ -412,7 +488,7 @@ def test_what_a_move_leaves_is_a_state_to_go_on_from(at: State, found: Facts):
     causes = [attempt.cause for attempt in change.state.queue]
     causes += [change.state.attempt.cause] if change.state.attempt else []
     assert len(causes) == len(set(causes))
-    running = change.state.phase in ("running", "verifying")
+    running = change.state.phase in ("running", "awaiting_approval", "verifying")
     assert not running or (change.state.attempt is not None and change.state.attempt.run)
 
 
@@ -437,6 +513,8 @@ def test_every_state_has_a_way_out(at: State):
             waiting = next(each for each in (attempt, *now.queue) if each and each.cause == move.cause)
             waiting.announced = PAUSE
             continue
+        if isinstance(move, PromoteAid):
+            move = Aided(move.cause, move.run, move.version)
         if isinstance(move, RollBack):
             assert attempt is not None
             move = Settle(attempt.cause, attempt.run, "rolled_back", "done", move.version)

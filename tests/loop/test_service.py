@@ -1,7 +1,8 @@
 """The retrainer over HTTP, with a real archive and event log, and a registry and pipeline in the test's hands."""
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from hypothesis import settings as hypothesis_settings
 from driftloop.drift.outcomes import Figure, Judgement
 from driftloop.errors import DriftloopError
 from driftloop.loop.api import service
+from driftloop.loop.jobs.local import Job
+from driftloop.loop.judge import promotion
 from driftloop.loop.judge.concept import Truth
 from driftloop.settings import Settings
 
@@ -42,6 +45,11 @@ class Up:
         assert answer.status_code == status, answer.text
         found: list[dict[str, str]] = answer.json()["detail"]
         return found
+
+    def wait(self, condition: Callable[[], Any]) -> None:
+        """Until it holds, or the test's own time is over."""
+        while not condition():
+            time.sleep(0.01)
 
     def events(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.http.get("/events").json()["events"]
@@ -202,7 +210,7 @@ def test_a_body_over_the_limit_is_refused(up: Up):
 
 
 @pytest.mark.parametrize(
-    "path", ["/alerts", "/archive/runs", "/feedback", "/events", "/retrain", "/promote", "/rollback"]
+    "path", ["/alerts", "/archive/runs", "/feedback", "/events", "/retrain", "/promote", "/rollback", "/approvals/2-ab"]
 )
 @pytest.mark.parametrize("header", [None, "Bearer wrong", TOKEN, "Bearer "])
 def test_without_the_token_nothing_is_changed(up: Up, path: str, header: str | None):
@@ -349,6 +357,46 @@ def test_a_promotion_and_a_rollback_by_hand(up: Up):
     assert up.http.post("/promote", json={"version": "2"}).json() == {"model_version": "2", "from_version": "1"}
     assert up.http.post("/rollback", json={}).json() == {"model_version": "1", "from_version": "2"}
     assert [event["kind"] for event in up.events()] == ["promoted", "promoted", "rolled_back"]
+
+
+def test_events_name_who_asked(up: Up):
+    up.registry.add()
+    up.registry.add()
+    up.http.post("/promote", json={"version": "1"}, headers={"X-Driftloop-Actor": "Ann \u00c4".encode()})
+    up.http.post("/promote", json={"version": "2"}, headers={"X-Driftloop-Actor": " \t"})
+    up.http.post("/rollback", json={})
+    assert [event["who"] for event in up.events()] == ["Ann \u00c4", "token", "token"]
+
+
+def test_an_answer_to_what_nobody_asked_is_not_found(up: Up):
+    assert up.problems("/approvals/2-ab", {"answer": "approve"}, status=404)[0]["field"] == "id"
+    assert up.problems("/approvals/2-ab", {"answer": "perhaps"})[0]["field"] == "answer"
+    assert up.http.get("/status").json()["approval"] is None
+
+
+def test_a_person_approves_over_http_and_who_is_late_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    up = Up(tmp_path, monkeypatch, promotion="approve", min_new_engines=1)
+    up.registry.add(decision="promoted")
+    up.registry.pointers["production"] = "1"
+
+    def approving(job: Job) -> None:
+        version = up.registry.add(retraining=job.run, cause=job.cause, parent_version=job.champion)
+        promotion.decide(up.registry, version, promotion.APPROVED, "better", job.cause)
+
+    up.backend.script = approving
+    with up.http:
+        up.wait(lambda: up.http.get("/readyz").is_success)
+        up.http.post("/archive/runs", json={"runs": [run_of(f"eng-{i}", seed=i) for i in range(12)]})
+        assert up.http.post("/retrain", json={}).is_success
+        up.wait(lambda: up.http.get("/status").json()["approval"])
+        waiting = up.http.get("/status").json()["approval"]
+        path, ann = f"/approvals/{waiting['id']}", {"X-Driftloop-Actor": "ann"}
+        answer = up.http.post(path, json={"answer": "approve", "reason": "fine"}, headers=ann).json()
+        assert (answer["id"], answer["version"], answer["who"]) == (waiting["id"], "2", "ann")
+        up.wait(lambda: up.registry.pointers["production"] == "2")
+        late = up.problems(path, {"answer": "reject"}, status=409)
+        assert late[0]["message"].startswith("was approved by ann at ")
+        assert late[0]["message"].endswith(": fine")
 
 
 def test_a_registry_that_is_down_is_503_and_the_service_stays_alive(up: Up):

@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from driftloop.errors import DriftloopError, RegistryUnavailable
-from driftloop.loop import by_hand, changes, decide, migration, status
+from driftloop.loop import by_hand, changes, migration, status
 from driftloop.loop.by_hand import Busy
+from driftloop.loop.decide import MAX_RESTARTS
 from driftloop.loop.inbox import Inbox
 from driftloop.loop.jobs.local import Job, Runs
 from driftloop.loop.judge import gate, promotion
+from driftloop.loop.moves import Facts
 from driftloop.loop.state import Attempt
 from driftloop.loop.store import NAME, read_events
 from driftloop.loop.worker import Worker
@@ -209,7 +211,7 @@ def test_an_alert_that_ends_between_deciding_and_starting_starts_nothing(world: 
     world.alert()
     real = world.worker.look.facts
 
-    def facts_and_then(*given: Any) -> decide.Facts:
+    def facts_and_then(*given: Any) -> Facts:
         found = real(*given)
         world.alert(firing=False)
         return found
@@ -698,78 +700,6 @@ def test_a_retrainer_that_dies_before_the_training_in_full_goes_on_with_it(world
     assert [job.mode for job in world.backend.jobs] == ["warm_start", "full"]
 
 
-def asked(world: World) -> None:
-    """A retraining whose gate had too few units."""
-    world.arrive()
-    world.alert()
-    world.settle()
-    world.run(world.asking)
-    assert world.settle() == "cooling_down"
-
-
-def test_a_challenger_with_too_few_gate_units_waits_for_a_person(world: World):
-    asked(world)
-    assert world.decisions == [(CAUSE, "undecided")]
-    assert world.registry.pointers == {"production": "1", "challenger": "2"}
-    assert world.kinds.count("approval_needed") == 1
-    assert "retraining_failed" not in world.kinds
-    assert world.status["approval_needed"] == {"model_version": "2", "reason": "only 1 new"}
-    world.clock.now += 60
-    assert world.settle() == "idle"
-    assert world.alert(at="2027-01-16T08:00:00.000Z") == "refused"
-    assert len(world.backend.jobs) == 1
-    world.restart()
-    world.settle()
-    assert world.registry.pointers == {"production": "1", "challenger": "2"}
-    assert world.status["approval_needed"]["model_version"] == "2"
-
-
-def test_promoting_the_challenger_that_waited_settles_its_cause(world: World):
-    asked(world)
-    assert world.promote("2") == "1"
-    assert world.registry.pointers == {"production": "2", "previous": "1"}
-    assert world.registry.tags("2")["decision"] == "promoted"
-    assert world.decisions[-1] == (CAUSE, "promoted")
-    assert "approval_needed" not in world.status
-    assert world.alert(at="2027-01-16T08:00:00.000Z") == "duplicate"
-    assert world.rollback() == ("2", "1")
-    assert "approval_needed" not in world.status
-
-
-def test_promoting_another_version_ends_the_wait(world: World):
-    asked(world)
-    other = world.registry.add()
-    world.promote(other)
-    assert world.decisions[-1] == (CAUSE, "superseded")
-    assert "approval_needed" not in world.status
-
-
-def test_new_runs_try_a_cause_again_that_waits_for_a_person(world: World):
-    world.arrive(len(NEW) - 1)
-    world.alert()
-    world.settle()
-    world.run(world.asking)
-    world.settle()
-    world.arrive()
-    world.clock.now += 60
-    assert world.settle() == "running"
-    world.run(world.approving)
-    world.worker.tick()
-    assert world.phase == "verifying"
-    assert "approval_needed" not in world.status
-
-
-def test_a_restart_after_the_gate_asked_tells_of_it_once(world: World):
-    world.arrive()
-    world.alert()
-    world.settle()
-    world.asking(world.backend.jobs[-1])
-    world.restart()
-    assert world.settle() == "cooling_down"
-    assert world.kinds.count("approval_needed") == 1
-    assert world.decisions == [(CAUSE, "undecided")]
-
-
 def test_a_pipeline_that_outlives_its_retrainer_is_taken_over(world: World):
     world.arrive()
     world.alert()
@@ -916,7 +846,7 @@ def test_a_cause_that_kills_the_retrainer_again_and_again_is_given_up(world: Wor
     world.arrive()
     world.alert()
     world.settle()
-    for _ in range(decide.MAX_RESTARTS):
+    for _ in range(MAX_RESTARTS):
         world.restart()
         assert world.settle() == "running"
     world.restart()
@@ -1084,6 +1014,14 @@ class Storm(RuleBasedStateMachine):
         else:
             world.backend.end(succeeded=how == "nothing", error=how)
         self.move()
+
+    @rule(word=st.sampled_from(["approve", "reject"]))
+    def a_person_answers(self, word: Any) -> None:
+        asked = self.world.status["approval"]
+        if asked is not None:
+            with contextlib.suppress(DriftloopError):
+                by_hand.answer(self.world.worker, asked["id"], word)
+            self.move()
 
     @rule(version=st.sampled_from("23"), verdict=st.sampled_from(["drift", "no_drift", "fleet_age", "not_enough_data"]))
     def the_watch_speaks(self, version: str, verdict: str) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from driftloop.loop import first_aid
+from driftloop.loop.aiding import POLL_S
 from driftloop.loop.first_aid import Outcome
-from driftloop.loop.worker import AID_POLL_S
 from driftloop.protocol.windows import WindowsUnavailable
 
 from .fakes import FakeRegistry
@@ -20,8 +20,10 @@ class Aid:
     def __init__(self, world: World) -> None:
         self.world, self.kind, self.asked, self.killed = world, "waiting", 0, False
 
-    def __call__(self, registry: FakeRegistry, champion: str, *rest: Any) -> Outcome:
+    def __call__(self, registry: FakeRegistry, champion: str, *rest: Any, asks: bool = False) -> Outcome:
         self.asked += 1
+        if asks:
+            return Outcome("made", "grown", registry.add(training="first_aid", parent_version=champion))
         if self.kind != "promoted":
             return Outcome(self.kind, "why")
         version = registry.add(training="first_aid", parent_version=champion, decision="promoted")
@@ -51,7 +53,7 @@ def waiting(world: World) -> None:
 
 def test_a_provisional_version_serves_until_labels_come_though_the_alert_ends(world: World, aid: Aid) -> None:
     waiting(world)
-    assert world.worker.tick() == pytest.approx(AID_POLL_S, rel=0.5)
+    assert world.worker.tick() == pytest.approx(POLL_S, rel=0.5)
     aid.kind = "promoted"
     world.settle()
     told = next(event for event in world.store.read() if event["kind"] == "first_aid_promoted")
@@ -97,7 +99,7 @@ def test_a_kill_after_the_alias_has_moved_is_found_again(world: World, aid: Aid)
 
 
 def test_servers_that_do_not_answer_are_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    def away(*_: object) -> None:
+    def away(*_: object, **__: object) -> None:
         raise WindowsUnavailable("does not answer")
 
     monkeypatch.setattr(first_aid, "give", away)

@@ -22,7 +22,7 @@ DEFAULT = {
     "study_grace_s", "follow_interval_s", "max_batch", "max_cycles", "max_body_bytes", "inference_log_bytes",
     "inference_log_files", "watch_interval_s", "watch_window", "min_new_engines", "old_tolerance", "cool_down_s",
     "recovery_answers", "supersede_pause_s", "step_timeout_s", "keep_versions", "keep_events", "max_archive_bytes",
-    "ring_units", "ring_rows", "ring_bytes", "first_aid",
+    "ring_units", "ring_rows", "ring_bytes", "first_aid", "approval_deadline_s", "after_deadline", "approve_first_aid",
     # The data of C-MAPSS, of which no pod reads more than what is archived.
     "cmapss_dir", "raw_dir", "cmapss_url", "simulator_seed", "simulator_engines",
 }  # fmt: skip
@@ -68,6 +68,7 @@ NOT_ASKED = {
         "driftloop-tuner-rul": "changes nothing",
     },
     "enable_retraining": dict.fromkeys(OURS - {"driftloop-retrainer"}, "only the retrainer retrains"),
+    "promotion": dict.fromkeys(OURS - {"driftloop-retrainer"}, "only the retrainer promotes"),
     "pipeline_backend": dict.fromkeys(OURS - {"driftloop-retrainer"}, "only the retrainer starts pipelines"),
     "pipeline_job": dict.fromkeys(OURS - {"driftloop-retrainer"}, "only the retrainer starts pipelines"),
     "kfp_url": dict.fromkeys(OURS - {"driftloop-retrainer"}, "only the retrainer starts pipelines"),

@@ -111,9 +111,9 @@ def _in_words(status: dict[str, Any], prefix: str) -> str:
             parts.append(str(about_to))
         if verification := loop.get("verification"):
             parts.append(f"version {verification['model_version']}: {verification['says']}")
-        if waiting := loop.get("approval_needed"):
-            version = waiting["model_version"]
-            parts.append(f"version {version} waits for a person: driftloop promote {version} ({waiting['reason']})")
+        if waiting := loop.get("approval"):
+            which = f"driftloop approve {waiting['id']}, or driftloop reject {waiting['id']}"
+            parts.append(f"version {waiting['version']} waits for a person: {which} ({'; '.join(waiting['reasons'])})")
     else:
         parts.append("retrainer does not answer")
     return prefix + " · ".join(parts)

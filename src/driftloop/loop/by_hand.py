@@ -1,10 +1,15 @@
-"""What people may ask for: a retraining, a promotion, a rollback. Between two moves of the worker, never beside one."""
+"""What people may ask for: a retraining, a promotion, a rollback, and what they answer.
+
+Between two moves of the worker, never beside one.
+"""
 
 from driftloop.errors import DriftloopError
-from driftloop.loop import changes
-from driftloop.loop.decide import Settle
+from driftloop.loop import asking, changes, questions
+from driftloop.loop.asking import Answer, Question, Word
 from driftloop.loop.facts import next_run
 from driftloop.loop.judge import promotion
+from driftloop.loop.judge.promotion import Tell
+from driftloop.loop.moves import Settle
 from driftloop.loop.state import Attempt
 from driftloop.loop.worker import Worker
 from driftloop.model.registry import PRODUCTION
@@ -14,15 +19,29 @@ from driftloop.training.modes import Mode
 WAIT_FOR_IT = "wait for it: driftloop status"
 
 
+TOKEN = "token"
+"""Who asks where nobody is named: whoever has the platform's token."""
+
+
 class Busy(DriftloopError):
     """Something asked for by hand that cannot be done now."""
 
 
-def retrain(worker: Worker, mode: Mode) -> Attempt:
+class Late(DriftloopError):
+    """An answer to a question that can no longer be answered; says what became of it."""
+
+
+class Unknown(DriftloopError):
+    """Something is named that is not there."""
+
+
+def retrain(worker: Worker, mode: Mode, who: str = TOKEN) -> Attempt:
     """Start a retraining; raises Busy where one is under way or too few new runs are there."""
     with worker.work_lock:
         _not_while_running(worker)
         phase = worker.store.state.phase
+        if phase == "awaiting_approval":
+            raise Busy("a version waits for a person", remedy="driftloop approve, or driftloop reject")
         if phase not in ("idle", "cooling_down"):
             raise Busy(f"the retrainer is {phase}", remedy=WAIT_FOR_IT)
         champion = worker.registry.alias(PRODUCTION)
@@ -35,51 +54,95 @@ def retrain(worker: Worker, mode: Mode) -> Attempt:
             raise Busy(missing, remedy="add completed runs: driftloop archive add FILE")
         archived, runs = worker.archive.total(), worker.look.runs_for(attempt).packed()
         with worker.store.change() as change:
-            changes.begin(change, attempt, next_run(), archived, now)
+            changes.begin(change, attempt, next_run(), archived, now, who=who)
         worker.start(attempt, runs)
     worker.poke()
     return attempt
 
 
-def promote(worker: Worker, version: str) -> str | None:
+def promote(worker: Worker, version: str, who: str = TOKEN) -> str | None:
     """Promote a version; returns the one it replaced. Raises Busy while a pipeline runs.
 
-    A version that is in production and not verified yet is verified by that.
+    A version that waits for approval is approved by that; one that is in production and not verified yet is verified.
     """
     with worker.work_lock:
         _not_while_running(worker)
+        asked = worker.store.state.question
+        if asked is not None and asked.version == version:
+            return _promote_what_waits(worker, asked, who)
         before, cause = worker.registry.alias(PRODUCTION), _cause_of(worker, version)
-        replaced = promotion.promote(worker.registry, version, reason="by hand", cause=cause, report=worker.store.log)
+        report = _reporting(worker, who)
+        replaced = promotion.promote(worker.registry, version, reason="by hand", cause=cause, report=report)
         archived = worker.archive.total()
         attempt = worker.store.state.attempt
         with worker.store.change() as change:
             if before != version:
                 change.state.reopen(version, f"version {version} was promoted again", archived)
-                change.state.answer(version, f"version {version} was promoted by hand")
             elif attempt is not None and attempt.challenger == version:
                 confirmed = Settle(attempt.cause, attempt.run, promotion.PROMOTED, "confirmed by hand", version)
-                changes.apply(change, confirmed, worker.how())
+                changes.apply(change, confirmed, worker.tools.how())
     worker.poke()
     return replaced
 
 
-def rollback(worker: Worker) -> tuple[str, str]:
+def _promote_what_waits(worker: Worker, asked: Question, who: str) -> str:
+    _answer(worker, asked, Answer("approve", who, "promoted by hand", worker.clock().time))
+    worker.tick()
+    if worker.registry.alias(PRODUCTION) != asked.version:
+        raise Busy(f"version {asked.version} could not be promoted", remedy="driftloop events says why")
+    return asked.champion
+
+
+def rollback(worker: Worker, who: str = TOKEN) -> tuple[str, str]:
     """Go back; returns (version rolled back, version in production). Raises Busy while a pipeline runs."""
     with worker.work_lock:
         _not_while_running(worker)
         production = worker.registry.alias(PRODUCTION)
         cause = _cause_of(worker, production) if production is not None else str(causes.by_hand(None))
-        gone, now = promotion.rollback(worker.registry, reason="by hand", cause=cause, report=worker.store.log)
+        report = _reporting(worker, who)
+        gone, now = promotion.rollback(worker.registry, reason="by hand", cause=cause, report=report)
         archived = worker.archive.total()
         attempt = worker.store.state.attempt
         with worker.store.change() as change:
             if attempt is not None and attempt.challenger == gone:
                 settled = Settle(attempt.cause, attempt.run, promotion.ROLLED_BACK, "by hand", gone, archived=archived)
-                changes.apply(change, settled, worker.how())
+                changes.apply(change, settled, worker.tools.how())
             else:
                 changes.settle_by_hand(change, cause, gone, archived, worker.clock())
     worker.poke()
     return gone, now
+
+
+def answer(worker: Worker, question: str, word: Word, reason: str = "", who: str = TOKEN) -> dict[str, str]:
+    """Answer the open question; raises Unknown for one that never was, Late for one that is closed or void."""
+    with worker.work_lock:
+        state = worker.store.state
+        asked = state.question
+        if asked is None or asked.id != question:
+            closed = next((each for each in reversed(state.closed) if each.id == question), None)
+            if closed is None:
+                raise Unknown(f"nobody is asked {question!r}", remedy="driftloop status says what waits")
+            raise Late(closed.what)
+        given = Answer(word, who, reason, worker.clock().time)
+        _answer(worker, asked, given)
+    worker.poke()
+    return {"id": asked.id, "version": asked.version, "answer": word, "who": who, "at": given.at}
+
+
+def _answer(worker: Worker, asked: Question, given: Answer) -> None:
+    """Write an answer down, unless one is there already, or the question does not hold any more."""
+    if asked.answer is not None:
+        raise Late(asking.what_became(asked.answer))
+    void = asking.void(asked, worker.registry.alias(PRODUCTION), worker.look.digest_of(asked.version))
+    if void is not None:
+        worker.poke()
+        raise Late(f"is void: {void}")
+    with worker.store.change() as change:
+        questions.answer(change, asked.id, given)
+
+
+def _reporting(worker: Worker, who: str) -> Tell:
+    return lambda event: worker.store.log({**event, "who": who})
 
 
 def _not_while_running(worker: Worker) -> None:

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from driftloop.loop import waits
-from driftloop.loop.decide import (
+from driftloop.loop import questions, waits
+from driftloop.loop.judge import promotion
+from driftloop.loop.moves import (
     Aided,
     AwaitLabels,
     Challenger,
@@ -19,6 +20,7 @@ from driftloop.loop.decide import (
     Fail,
     Move,
     NotAided,
+    Overdue,
     Promoted,
     Refuse,
     RollBack,
@@ -26,7 +28,6 @@ from driftloop.loop.decide import (
     Start,
     TrainInFull,
 )
-from driftloop.loop.judge import promotion
 from driftloop.loop.state import Attempt, Change, Confirming, Decision, Phase
 from driftloop.loop.waits import Now
 from driftloop.protocol.causes import Cause
@@ -152,18 +153,21 @@ def _aided(change: Change, move: Aided, how: With) -> bool:
         time=told.get("time", how.now.time),
         from_version=attempt.champion,
         reason=told.get("reason"),
+        who=told.get("who"),
         repaired=None if told else True,
     )
+    questions.close(change, f"version {move.version} was promoted", how.now.time)
     attempt.champion = attempt.aided = move.version
     wait = waits.begin(CONFIRM_S, how.now)
     change.state.confirming = Confirming(move.version, attempt.cause, attempt.run, wait)
     return True
 
 
-def _not_aided(change: Change, move: NotAided, _: With) -> bool:
+def _not_aided(change: Change, move: NotAided, how: With) -> bool:
     attempt = _pending(change, move.cause)
     if attempt is None or attempt.run != move.run or attempt.aid_refused is not None:
         return False
+    questions.close(change, move.reason, how.now.time)
     attempt.aid_refused = move.reason
     change.tell_of(attempt, "first_aid_refused", attempt.champion, reason=move.reason)
     return True
@@ -180,24 +184,41 @@ def _start(change: Change, move: Start, how: With) -> bool:
     return True
 
 
-def begin(change: Change, attempt: Attempt, run: str, archived: int, now: Now, *, resumed: bool = False) -> None:
+def begin(
+    change: Change,
+    attempt: Attempt,
+    run: str,
+    archived: int,
+    now: Now,
+    *,
+    resumed: bool = False,
+    who: str | None = None,
+) -> None:
     """Write down that a pipeline run starts: before it does, so that none is ever forgotten."""
+    questions.close(change, f"a retraining with {archived} runs has started", now.time)
     change.state.leave_queue(attempt.cause)
     attempt.run, attempt.archived = run, archived
     attempt.started_at, attempt.started, attempt.step = now.time, waits.moment(now), None
     attempt.challenger = attempt.training = attempt.promoted_at = attempt.waiting_for = None
     change.state.attempt, change.state.phase = attempt, "running"
     change.tell_of(
-        attempt, "retraining_started", attempt.champion, time=now.time, mode=attempt.mode, resumed=resumed or None
+        attempt,
+        "retraining_started",
+        attempt.champion,
+        time=now.time,
+        mode=attempt.mode,
+        resumed=resumed or None,
+        who=who,
     )
 
 
 def _promoted(change: Change, move: Promoted, how: With) -> bool:
-    state, attempt, challenger = change.state, _current(change, move.run, "running"), move.challenger
+    state, challenger = change.state, move.challenger
+    attempt = change.state.current(move.run, "running", "awaiting_approval")
     if attempt is None:
         return False
     at = next((str(event["time"]) for event in how.told), challenger.decided_at or how.now.time)
-    state.answer(challenger.version, f"version {challenger.version} was promoted")
+    questions.close(change, f"version {challenger.version} was promoted", how.now.time)
     attempt.challenger, attempt.promoted_at, attempt.reason = challenger.version, at, challenger.reason
     if how.told:
         change.pass_on({**event, "run": attempt.run} for event in how.told)
@@ -215,7 +236,7 @@ def _promoted(change: Change, move: Promoted, how: With) -> bool:
 
 
 def _train_in_full(change: Change, move: TrainInFull, _: With) -> bool:
-    attempt = _current(change, move.run, "running")
+    attempt = change.state.current(move.run, "running")
     if attempt is None:
         return False
     change.tell_of(attempt, "rejected", move.challenger.version, reason=move.challenger.reason)
@@ -232,10 +253,8 @@ def _settle(change: Change, move: Settle, how: With) -> bool:
         return False
     if move.decision == "resolved" and move.cause in state.firing:
         return False  # it fires again meanwhile
-    if state.phase == "running" and move.decision == promotion.REJECTED:
+    if state.phase in ("running", "awaiting_approval") and move.decision == promotion.REJECTED:
         change.tell_of(attempt, "rejected", move.version, reason=move.reason)
-    if state.phase == "running" and move.decision == promotion.UNDECIDED:
-        change.tell_of(attempt, "approval_needed", move.version, reason=move.reason)
     if state.phase == "verifying" and move.decision == promotion.PROMOTED:
         change.tell("recovery_verified", model_version=move.version, cause=attempt.cause, n=move.n)
     if attempt.condemned is not None and move.decision == promotion.ROLLED_BACK and not how.told:
@@ -248,9 +267,10 @@ def _settle(change: Change, move: Settle, how: With) -> bool:
 
 
 def _fail(change: Change, move: Fail, how: With) -> bool:
-    state, attempt = change.state, _current(change, move.run, "running")
+    state, attempt = change.state, change.state.current(move.run, "running", "awaiting_approval")
     if attempt is None:
         return False
+    questions.close(change, "it could not be promoted", how.now.time)
     attempt.failures += 1
     give_up = move.final or attempt.by_hand or attempt.failures >= MAX_FAILURES
     pause = BACK_OFF_S * 4 ** (attempt.failures - 1)
@@ -274,12 +294,16 @@ def _fail(change: Change, move: Fail, how: With) -> bool:
 
 def _condemn(change: Change, move: RollBack, _: With) -> bool:
     """Write down that a version is to be rolled back, before the alias moves."""
-    attempt = _current(change, move.run, "verifying")
+    attempt = change.state.current(move.run, "verifying")
     if attempt is None or attempt.condemned is not None:
         return False
     attempt.condemned = move.reason
     change.tell("recovery_failed", model_version=move.version, cause=attempt.cause, reason=move.reason)
     return True
+
+
+def _overdue(change: Change, move: Overdue, how: With) -> bool:
+    return questions.overdue(change, move.question, how.now.time)
 
 
 def _cooled_down(change: Change, _: CooledDown, how: With) -> bool:
@@ -317,6 +341,7 @@ _APPLIES: dict[type[Move], Callable[[Change, Any, With], bool]] = {
     RollBack: _condemn,
     CooledDown: _cooled_down,
     Confirm: _confirm,
+    Overdue: _overdue,
 }
 """The moves that change the state; the others only do something."""
 
@@ -335,6 +360,7 @@ def _end(
     cool_down: bool = True,
 ) -> None:
     state = change.state
+    questions.close(change, challenger.reason, how.now.time)
     passed = attempt.started.passed(how.now) if attempt.started is not None else None
     state.settle(
         Decision(
@@ -364,9 +390,3 @@ def _pending(change: Change, cause: str) -> Attempt | None:
     if state.attempt is not None:
         return state.attempt if state.attempt.cause == cause else None
     return state.queue[0] if state.queue and state.queue[0].cause == cause else None
-
-
-def _current(change: Change, run: str, phase: Phase) -> Attempt | None:
-    state = change.state
-    fits = state.attempt is not None and state.attempt.run == run and state.phase == phase
-    return state.attempt if fits else None

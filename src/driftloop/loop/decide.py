@@ -1,8 +1,8 @@
 """What the loop does next: a pure function of its state and of what the world looks like.
 
-    idle -> running -> verifying -> cooling_down -> idle
-              |  ^          |            ^
-              v  |          +-- rollback-+
+    idle -> running -> (awaiting_approval) -> verifying -> cooling_down -> idle
+              |  ^                                |            ^
+              v  |                                +-- rollback-+
     waiting_for_labels
 
 Each phase is a table, read from the top: the first row that holds is the move. Nothing here looks anything up, waits
@@ -12,228 +12,49 @@ challenger was promoted is where the alias `production` points.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 from driftloop.drift.verdict import DRIFT, WITHOUT_DRIFT
+from driftloop.loop import asking
+from driftloop.loop.asking import Question
 from driftloop.loop.judge import gate, promotion
+from driftloop.loop.moves import (
+    Aided,
+    Announce,
+    Ask,
+    AwaitLabels,
+    Challenger,
+    Confirm,
+    CooledDown,
+    Facts,
+    Fail,
+    Move,
+    NotAided,
+    Overdue,
+    Promote,
+    PromoteAid,
+    Promoted,
+    Refuse,
+    Rest,
+    RollBack,
+    Settle,
+    Start,
+    TrainInFull,
+    TryFirstAid,
+)
 from driftloop.loop.state import Attempt, Phase, State
 
 MAX_RESTARTS = 5
 """Restarts of the retrainer after which a cause is given up until new runs arrive."""
 POLL_S = 0.05
 """How often a running pipeline is looked at, and a server that does not answer with a promoted version yet."""
+ASK_POLL_S = 5.0
+"""How often it is looked whether a question still holds; answers come by themselves, and look themselves."""
 VERIFY_POLL_S = 1.0
 """How often it is looked whether a version that is verified is still in production; verdicts come by themselves."""
 
 SWITCHED_OFF = "retraining is switched off (ENABLE_RETRAINING)"
 NOTHING_DECIDED = "the pipeline ended, but nothing was decided"
-
-Pipeline = Literal["none", "runs", "ended", "lost"]
-"""`lost`: an earlier retrainer started it, and it did not outlive that one."""
-
-
-@dataclass(frozen=True)
-class Challenger:
-    """A version that the run at hand has registered, with what its tags say."""
-
-    version: str
-    decision: str | None = None
-    reason: str = ""
-    findings: tuple[str, ...] = ()
-    decided_at: str | None = None
-
-
-@dataclass(frozen=True)
-class Seen:
-    """The watch's newest verdict on a version, and how many of its answers it has seen since its promotion."""
-
-    model_version: str
-    verdict: str
-    answered: int = 0
-    n: int = 0
-    min_n: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Facts:
-    """What the world looks like, as far as the present phase asks."""
-
-    enabled: bool = True
-    production: str | None = None
-    archived: int = 0
-    """Completed runs in the archive."""
-    next_run: str = "run"
-    """The name that a run started now would have."""
-    settling_s: float = 0.0
-    """Until a fleet's runs, which arrive in many calls, have all arrived."""
-    lacking: str | None = None
-    """What completed runs are too few of to start."""
-    pipeline: Pipeline = "none"
-    error: str | None = None
-    """Why the pipeline ended without success."""
-    challengers: tuple[Challenger, ...] = ()
-    seen: Seen | None = None
-    answers_needed: int = 1
-    """Answers after which a version that the watch still calls drifted has not recovered."""
-    pause_s: float = 0.0
-    """What is left of the phase's own pause, or of the one before all labels are superseded."""
-    served: str | None = None
-    """The version that the server answers with; asked only while a promotion is to be confirmed."""
-    confirm_s: float = 0.0
-    """What is left of the time for that."""
-    provisional_of: str | None = None
-    """The version that production was given first aid from, where it is provisional; asked only where production is
-    not the attempt's champion."""
-    first_aid: bool = False
-    """Whether first aid may be tried."""
-
-
-# The moves.
-
-
-@dataclass(frozen=True)
-class Rest:
-    """Nothing is due; look again after so many seconds, or not before something happens."""
-
-    seconds: float | None = None
-
-
-@dataclass(frozen=True)
-class Refuse:
-    """Drop what is queued for a cause, and say why."""
-
-    cause: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class AwaitLabels:
-    """Wait until there are completed runs enough."""
-
-    cause: str
-    run: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Announce:
-    """Say that all labels are about to be superseded, and give people time to look."""
-
-    cause: str
-
-
-@dataclass(frozen=True)
-class Start:
-    """Start a pipeline run."""
-
-    cause: str
-    run: str
-    archived: int
-
-
-@dataclass(frozen=True)
-class Promote:
-    """Move the alias `production` to an approved challenger: the one commit of a promotion."""
-
-    run: str
-    challenger: Challenger
-
-
-@dataclass(frozen=True)
-class Promoted:
-    """Write down that a challenger is in production, and wait for the watch where it can see whether that helped."""
-
-    run: str
-    challenger: Challenger
-
-
-@dataclass(frozen=True)
-class TrainInFull:
-    """A warm start forgot what a training from scratch may keep: do that next, once."""
-
-    run: str
-    challenger: Challenger
-
-
-@dataclass(frozen=True)
-class Settle:
-    """The end of an attempt: how, why, about which version, and whether a pause follows."""
-
-    cause: str
-    run: str
-    decision: str
-    reason: str
-    version: str | None = None
-    cool_down: bool = True
-    archived: int = 0
-    n: int | None = None
-    """Requests that the watch looked at, where it is what was waited for."""
-
-
-@dataclass(frozen=True)
-class Fail:
-    """The run failed: try again after a pause, or give up."""
-
-    run: str
-    error: str
-    final: bool = False
-    archived: int = 0
-
-
-@dataclass(frozen=True)
-class RollBack:
-    """Put the version before back into production."""
-
-    run: str
-    version: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class CooledDown:
-    """The pause is over."""
-
-
-@dataclass(frozen=True)
-class Confirm:
-    """The server answers with the promoted version, or has not in the time it had."""
-
-    model_version: str
-    confirmed: bool
-
-
-@dataclass(frozen=True)
-class TryFirstAid:
-    """Give the champion first aid from traffic, if there is enough of it."""
-
-    cause: str
-    run: str
-    champion: str
-
-
-@dataclass(frozen=True)
-class Aided:
-    """A provisional version is in production: the attempt's champion from now on, until labels replace it."""
-
-    cause: str
-    run: str
-    version: str
-
-
-@dataclass(frozen=True)
-class NotAided:
-    """There is no first aid for this attempt, and why."""
-
-    cause: str
-    run: str
-    reason: str
-
-
-Move = (
-    TryFirstAid | Aided | NotAided | Rest | Refuse | AwaitLabels | Announce | Start | Promote | Promoted | TrainInFull
-    | Settle | Fail | RollBack | CooledDown | Confirm
-)  # fmt: skip
 
 
 def decide(state: State, facts: Facts) -> Move:
@@ -281,9 +102,22 @@ def _waiting_for_labels(state: State, facts: Facts) -> Move:  # noqa: PLR0911 (a
     if facts.archived > attempt.archived and facts.lacking is None:
         # Runs that a pipeline has already found unusable are no reason to start another one.
         return _start(attempt, facts)
+    if state.question is not None:
+        return _asked_about_aid(attempt, state.question, facts)
     if facts.first_aid and _may_be_aided(attempt):
         return TryFirstAid(attempt.cause, attempt.run, attempt.champion)
     return Rest()
+
+
+def _asked_about_aid(attempt: Attempt, asked: Question, facts: Facts) -> Move:
+    void = asking.void(asked, facts.production, facts.digest)
+    if void is not None:
+        return NotAided(attempt.cause, attempt.run, void)
+    if asked.answer is not None and asked.answer.answer == "approve":
+        return PromoteAid(attempt.cause, attempt.run, asked.version)
+    if asked.answer is not None:
+        return NotAided(attempt.cause, attempt.run, asking.what_became(asked.answer))
+    return _wait_for_an_answer(asked, facts)
 
 
 def _running(state: State, facts: Facts) -> Move:  # noqa: PLR0911 (a row each)
@@ -299,18 +133,52 @@ def _running(state: State, facts: Facts) -> Move:  # noqa: PLR0911 (a row each)
         if _helped_by_training_in_full(attempt, rejected):
             return TrainInFull(attempt.run, rejected)
         return _settle(attempt, facts, promotion.REJECTED, rejected.reason, rejected.version)
-    if promotion.UNDECIDED in found:
-        waits = found[promotion.UNDECIDED]
-        return _settle(attempt, facts, promotion.UNDECIDED, waits.reason, waits.version)
-    if promotion.APPROVED in found and facts.production == attempt.champion:
-        return Promote(attempt.run, found[promotion.APPROVED])
-    if promotion.APPROVED in found:
-        return _superseded(attempt, facts, found[promotion.APPROVED].version)
+    passed = found.get(promotion.UNDECIDED) or found.get(promotion.APPROVED)
+    if passed is not None:
+        return _passed(attempt, passed, facts)
     if facts.pipeline == "lost":
         return _taken_up_again(attempt, facts)
     if attempt.waiting_for is not None:
         return AwaitLabels(attempt.cause, attempt.run, attempt.waiting_for)
     return Fail(attempt.run, facts.error or NOTHING_DECIDED, archived=facts.archived)
+
+
+def _passed(attempt: Attempt, challenger: Challenger, facts: Facts) -> Move:
+    """What becomes of a challenger that the gate has not turned down."""
+    if facts.production != attempt.champion:
+        return _superseded(attempt, facts, challenger.version)
+    undecided = challenger.decision == promotion.UNDECIDED
+    if undecided or facts.asks:
+        return Ask(attempt.run, challenger, passed=not undecided)
+    return Promote(attempt.run, challenger)
+
+
+def _awaiting_approval(state: State, facts: Facts) -> Move:  # noqa: PLR0911 (a row each)
+    attempt, asked = _current(state), state.question
+    assert asked is not None, "a wait for approval without a question"
+    challenger = Challenger(asked.version, promotion.APPROVED, "; ".join(asked.reasons), digest=asked.digest)
+    if facts.production == asked.version:
+        # The retrainer died between moving the alias and telling of it.
+        return Promoted(attempt.run, challenger)
+    void = asking.void(asked, facts.production, facts.digest)
+    if void is not None:
+        return _settle(attempt, facts, "superseded", void, asked.version)
+    if asked.answer is not None and asked.answer.answer == "approve":
+        return Promote(attempt.run, challenger)
+    if asked.answer is not None:
+        return _settle(attempt, facts, promotion.REJECTED, asking.what_became(asked.answer), asked.version)
+    if facts.settling_s > 0:
+        return Rest(facts.settling_s)
+    if not asked.passed and facts.enabled and facts.archived > attempt.archived:
+        # What there were too few of may be enough now.
+        return Start(attempt.cause, facts.next_run, facts.archived)
+    return _wait_for_an_answer(asked, facts)
+
+
+def _wait_for_an_answer(asked: Question, facts: Facts) -> Move:
+    if facts.deadline_s is None:
+        return Rest(ASK_POLL_S)
+    return Overdue(asked.id) if facts.deadline_s <= 0 else Rest(min(ASK_POLL_S, facts.deadline_s))
 
 
 def _taken_up_again(attempt: Attempt, facts: Facts) -> Move:
@@ -353,6 +221,7 @@ _PHASES: dict[Phase, Callable[[State, Facts], Move]] = {
     "idle": _idle,
     "waiting_for_labels": _waiting_for_labels,
     "running": _running,
+    "awaiting_approval": _awaiting_approval,
     "verifying": _verifying,
     "cooling_down": _cooling_down,
 }

@@ -10,16 +10,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from driftloop.errors import DriftloopError
+from driftloop.errors import DriftloopError, RegistryUnavailable
 from driftloop.fleet import roles
-from driftloop.loop.decide import Challenger, Facts, Pipeline, Seen
 from driftloop.loop.jobs.local import Backend, Runs
 from driftloop.loop.judge import plan, promotion
+from driftloop.loop.moves import Challenger, Facts, Pipeline, Seen
 from driftloop.loop.state import Attempt, State
 from driftloop.loop.waits import Now
 from driftloop.model.bundle import FIRST_AID, ManifestEntry, read_metadata
 from driftloop.model.follower import Bundles
-from driftloop.model.registry import PRODUCTION, Registry, Version
+from driftloop.model.registry import DIGEST_TAG, PRODUCTION, Registry, Version
 from driftloop.protocol.client import Server
 from driftloop.protocol.events import Event
 from driftloop.settings import Settings
@@ -101,6 +101,8 @@ class Look:
         if state.phase == "running":
             assert attempt is not None
             return self._of_run(attempt, facts)
+        if state.phase == "awaiting_approval":
+            return self._of_question(state, facts, now)
         if state.phase == "verifying":
             assert attempt is not None
             return replace(
@@ -115,7 +117,31 @@ class Look:
             attempt = state.queue[0] if state.queue else None
         if attempt is None or (state.phase == "waiting_for_labels" and _is_over(attempt, state, facts)):
             return facts
+        if state.question is not None:
+            facts = self._of_question(state, facts, now)
         return self._before_a_start(attempt, facts, now)
+
+    def _of_question(self, state: State, facts: Facts, now: Now) -> Facts:
+        asked = state.question
+        assert asked is not None
+        return replace(
+            facts,
+            production=self._registry.alias(PRODUCTION),
+            digest=self.digest_of(asked.version),
+            deadline_s=asked.left_s(now),
+            settling_s=self.arrivals.settling_s(now),
+            archived=self._archive.total(),
+            next_run=next_run(),
+        )
+
+    def digest_of(self, version: str) -> str | None:
+        """The digest of a version's bundle as the registry has it; None where there is no such version."""
+        try:
+            return self._registry.tags(version).get(DIGEST_TAG, "")
+        except RegistryUnavailable:
+            raise
+        except DriftloopError:
+            return None
 
     def _before_a_start(self, attempt: Attempt, facts: Facts, now: Now) -> Facts:
         facts = replace(facts, settling_s=self.arrivals.settling_s(now), archived=self._archive.total())
@@ -147,6 +173,7 @@ class Look:
             challengers=tuple(map(_challenger, self.versions_of(attempt.run))),
             archived=self._archive.total(),
             next_run=next_run(),
+            asks=self._settings.promotion == "approve",
         )
 
     def _provisional_of(self, version: str | None) -> str | None:
@@ -221,4 +248,5 @@ def _challenger(version: Version) -> Challenger:
         tags.get("decision_reason", ""),
         tuple(promotion.findings(tags)),
         tags.get("decided_at"),
+        tags.get(DIGEST_TAG, ""),
     )

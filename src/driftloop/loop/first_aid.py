@@ -28,8 +28,8 @@ Read = Callable[[], Sequence[UnitWindow]]
 class Outcome(NamedTuple):
     """What became of an attempt to give first aid."""
 
-    kind: Literal["promoted", "waiting", "refused"]
-    """`waiting`: nothing speaks against it but that too few windows are there yet."""
+    kind: Literal["made", "promoted", "waiting", "refused"]
+    """`waiting`: nothing speaks against it but that too few windows are there yet. `made`: it is registered."""
     reason: str
     model_version: str | None = None
     """The provisional version, where it was promoted."""
@@ -42,9 +42,19 @@ def of_replicas(settings: Settings) -> Read:
     return lambda: windows.read(addresses(url), settings.token, settings.schema.digest)
 
 
-def give(registry: Registry, champion: str, read: Read, folder: Path, cause: str | None, report: Tell) -> Outcome:
+def give(
+    registry: Registry,
+    champion: str,
+    read: Read,
+    folder: Path,
+    cause: str | None,
+    report: Tell,
+    *,
+    asks: bool = False,
+) -> Outcome:
     """Give `champion`, which must be in production, first aid from the windows that `read` finds.
 
+    Where a person is asked first (`asks`) the provisional version is made and registered, and not put into production.
     `folder` holds what is made. Raises RegistryUnavailable and WindowsUnavailable while either is away, and
     DriftloopError where another version is in production meanwhile.
     """
@@ -70,6 +80,8 @@ def give(registry: Registry, champion: str, read: Read, folder: Path, cause: str
     reason = f"{aided.added} new regimes from {len(aided.strange)} units, without labels"
     tags = {"training": FIRST_AID, "provisional": "true", promotion.PARENT_TAG: champion, "decision": "pending"}
     version = registry.register_beside(champion, made, {**tags, **({"cause": cause} if cause else {})})
+    if asks:
+        return Outcome("made", reason, version)
     promotion.promote(registry, version, reason=reason, cause=cause, report=report, champion=champion)
     return Outcome("promoted", reason, version)
 

@@ -60,7 +60,7 @@ class Inbox:
                 score=alert.score,
                 summary=alert.summary,
             )
-        answer = changes.admit(change, alert.cause, first=first, archived=archived, how=self._worker.how())
+        answer = changes.admit(change, alert.cause, first=first, archived=archived, how=self._worker.tools.how())
         if first and not alert.cause.learnable:
             reason = f"a sensor fault ({', '.join(alert.features)}): a model must not learn it"
             change.tell("retraining_refused", model_version=alert.model_version, cause=cause, reason=reason)
@@ -90,7 +90,7 @@ class Inbox:
         with self._store.change() as change:
             change.pass_on(tell)
             for cause in map(causes.parse, list(change.state.firing)):
-                changes.admit(change, cause, first=False, archived=archived, how=worker.how())
+                changes.admit(change, cause, first=False, archived=archived, how=worker.tools.how())
         worker.poke()
 
 

@@ -8,13 +8,15 @@ import msgspec
 
 from driftloop import durable
 from driftloop.errors import DriftloopError
+from driftloop.loop import asking
+from driftloop.loop.asking import Closed, Question
 from driftloop.loop.waits import Moment, Now, Wait
 from driftloop.protocol import causes
 from driftloop.protocol.causes import Cause
 from driftloop.protocol.events import Event, EventKind
 from driftloop.training.modes import Mode
 
-Phase = Literal["idle", "waiting_for_labels", "running", "verifying", "cooling_down"]
+Phase = Literal["idle", "waiting_for_labels", "running", "awaiting_approval", "verifying", "cooling_down"]
 PHASES: tuple[Phase, ...] = get_args(Phase)
 
 _HISTORY = 20
@@ -128,6 +130,10 @@ class State(msgspec.Struct):
     pause: Wait | None = None
     """No retraining starts by itself before its end."""
     confirming: Confirming | None = None
+    question: Question | None = None
+    """What a person is asked."""
+    closed: list[Closed] = []
+    """What became of earlier questions, oldest first."""
 
     def check(self) -> None:
         """Raise DriftloopError or ValueError unless causes and times are what the loop can go on from."""
@@ -136,13 +142,19 @@ class State(msgspec.Struct):
             causes.parse(cause)
         for time in (t for a in attempts for t in (a.requested_at, a.started_at, a.promoted_at) if t is not None):
             durable.parse_time(time)
-        if self.attempt is None and self.phase in ("waiting_for_labels", "running", "verifying"):
+        if self.attempt is None and self.phase in (
+            "waiting_for_labels", "running", "awaiting_approval", "verifying"
+        ):  # fmt: skip
             raise DriftloopError(f"the state says {self.phase} without an attempt")
+        if self.question is None and self.phase == "awaiting_approval":
+            raise DriftloopError(f"the state says {self.phase} without a question")
 
     def carry_over(self, now: Now) -> None:
         """After a restart: waits that nothing has measured meanwhile begin anew."""
         if self.pause is not None:
             self.pause = self.pause.carried_over(now)
+        if self.question is not None:
+            self.question.carry_over(now)
         if self.confirming is not None:
             self.confirming = msgspec.structs.replace(self.confirming, wait=self.confirming.wait.carried_over(now))
         for attempt in (*self.queue, self.attempt):
@@ -174,6 +186,11 @@ class State(msgspec.Struct):
         under_way = self.attempt is not None and self.attempt.cause == cause
         return under_way or any(item.cause == cause for item in self.queue)
 
+    def current(self, run: str, *phases: Phase) -> Attempt | None:
+        """The attempt of a run, where it is under way in one of these phases."""
+        fits = self.attempt is not None and self.attempt.run == run and self.phase in phases
+        return self.attempt if fits else None
+
     def leave_queue(self, cause: str) -> None:
         """Take the retraining for this cause out of the queue."""
         self.queue = [item for item in self.queue if item.cause != cause]
@@ -197,20 +214,12 @@ class State(msgspec.Struct):
                     self.settled[cause], decision="superseded", reason=reason, archived=archived
                 )
 
-    def answer(self, version: str, reason: str) -> None:
-        """Settle what waited for a person, now that `version` was promoted: by its promotion, or as superseded."""
-        for cause, waiting in self.settled.items():
-            if waiting.decision == "undecided":
-                decision = "promoted" if waiting.model_version == version else "superseded"
-                self.settled[cause] = msgspec.structs.replace(waiting, decision=decision, reason=reason)
-                self.history = [*self.history, msgspec.structs.replace(self.settled[cause], at=durable.now())][
-                    -_HISTORY:
-                ]
-
-    @property
-    def undecided(self) -> list[Decision]:
-        """The decisions that wait for a person, oldest first."""
-        return [decision for decision in self.settled.values() if decision.decision == "undecided"]
+    def close(self, what: str, at: str) -> Question | None:
+        """Close the question, if there is one, and remember what became of it; returns it."""
+        asked, self.question = self.question, None
+        if asked is not None:
+            self.closed = [*self.closed, Closed(asked.id, asked.version, at, what)][-asking.REMEMBERED :]
+        return asked
 
 
 @dataclass

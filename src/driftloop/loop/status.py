@@ -24,7 +24,8 @@ def status(worker: Worker) -> dict[str, Any]:
         "cooling_down_s": round(state.pause.left(now), 1) if state.pause is not None else 0.0,
         "last_event": worker.store.last,
         **_about_to(state),
-        **_approval_needed(state),
+        "promotion": worker.settings.promotion,
+        "approval": state.question.shown() if state.question is not None else None,
         **_verification(worker, state),
     }
 
@@ -45,14 +46,6 @@ def _about_to(state: State) -> dict[str, str]:
     pending = [*state.queue[:1], *([state.attempt] if state.phase == "waiting_for_labels" else [])]
     said = next((each.announcement for each in pending if each is not None and each.announced is not None), None)
     return {"about_to": said} if said is not None else {}
-
-
-def _approval_needed(state: State) -> dict[str, dict[str, str]]:
-    """The version that waits for a person, and why; nothing where none does."""
-    waiting = state.undecided
-    if not waiting or waiting[-1].model_version is None:
-        return {}
-    return {"approval_needed": {"model_version": waiting[-1].model_version, "reason": waiting[-1].reason}}
 
 
 def _verification(worker: Worker, state: State) -> dict[str, dict[str, Any]]:

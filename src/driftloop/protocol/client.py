@@ -33,6 +33,8 @@ from driftloop.protocol.http import (
 
 T = TypeVar("T")
 
+ACTOR = "X-Driftloop-Actor"
+"""Header that names the person whom a process acts for."""
 FOLLOW_S = 1.0
 """Pause before new events are asked for."""
 START_IT = "start it with `driftloop up`, or set DRIFTLOOP_RETRAINER_URL"
@@ -98,6 +100,10 @@ def _promote(version: str) -> Question[dict[str, Any]]:
 
 def _rollback() -> Question[dict[str, Any]]:
     return _post("/rollback", {}, _whole)
+
+
+def _answer(question: str, word: str, reason: str) -> Question[dict[str, Any]]:
+    return _post(f"/approvals/{question}", {"answer": word, "reason": reason}, _whole)
 
 
 def _feedback(outcomes: Sequence[Mapping[str, Any]]) -> Question[dict[str, Any]]:
@@ -191,6 +197,10 @@ class Client:
     def rollback(self) -> dict[str, Any]:
         """Put the version before production back; `model_version` and `from_version`."""
         return self.ask(_rollback())
+
+    def answer(self, question: str, word: str, reason: str = "") -> dict[str, Any]:
+        """Answer the retrainer's question about a version, `approve` or `reject`; what was written down."""
+        return self.ask(_answer(question, word, reason))
 
     def ask(self, question: Question[T]) -> T:
         """The answer to a question of somebody else's."""

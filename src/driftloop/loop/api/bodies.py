@@ -15,7 +15,8 @@ from driftloop.errors import DataError, DriftloopError, JsonError, RegistryUnava
 from driftloop.fleet.objects import RUN_ID, check_run
 from driftloop.fleet.runs import Run
 from driftloop.fleet.schema import Schema
-from driftloop.loop.by_hand import Busy
+from driftloop.loop.asking import Word
+from driftloop.loop.by_hand import Busy, Late, Unknown
 from driftloop.loop.store import StoreUnavailable
 from driftloop.protocol import problems
 from driftloop.protocol.problems import Problem, RequestRefused, refusal
@@ -133,6 +134,13 @@ class PromoteRequest(msgspec.Struct, forbid_unknown_fields=True):
     """The body of POST /promote."""
 
     version: _Version
+
+
+class PostedAnswer(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of POST /approvals/{question}."""
+
+    answer: Word
+    reason: Annotated[str, msgspec.Meta(max_length=_LONGEST)] = ""
 
 
 class RollbackRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -259,6 +267,14 @@ def handle_errors(app: FastAPI) -> None:
     @app.exception_handler(Busy)
     async def _(_: Request, error: Busy) -> JSONResponse:
         return answer(refusal(409, "state", str(error)))
+
+    @app.exception_handler(Late)
+    async def _(_: Request, error: Late) -> JSONResponse:
+        return answer(refusal(409, "id", str(error)))
+
+    @app.exception_handler(Unknown)
+    async def _(_: Request, error: Unknown) -> JSONResponse:
+        return answer(refusal(404, "id", str(error)))
 
     @app.exception_handler(DriftloopError)
     async def _(_: Request, error: DriftloopError) -> JSONResponse:

@@ -2,21 +2,16 @@
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from driftloop import settings
 from driftloop.errors import DriftloopError
-from driftloop.protocol.client import Client
+from driftloop.loop.api.terminal import AsJson, asking, show
 from driftloop.training.modes import Mode
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
-_OUT = Console(highlight=False)
 
 
 def retrainer(
@@ -47,10 +42,10 @@ def retrain(
     as_json: AsJson = False,
 ) -> None:
     """Retrain now on the completed runs that the production model does not know."""
-    with _asking() as retrainer:
+    with asking() as retrainer:
         attempt = retrainer.retrain(mode)
         if not wait:
-            _show(attempt, f"retraining of version {attempt['champion']} started", as_json)
+            show(attempt, f"retraining of version {attempt['champion']} started", as_json)
             return
         while True:
             decided = [item for item in retrainer.status()["history"] if item["cause"] == attempt["cause"]]
@@ -58,7 +53,7 @@ def retrain(
                 break
             time.sleep(0.5)
     text = f"version {decided[-1]['model_version']}: {decided[-1]['decision']} ({decided[-1]['reason']})"
-    _show(decided[-1], text, as_json)
+    show(decided[-1], text, as_json)
     if decided[-1]["decision"] == "failed":
         raise typer.Exit(1)
 
@@ -68,16 +63,16 @@ def promote(
     as_json: AsJson = False,
 ) -> None:
     """Move the alias `production` to a version."""
-    with _asking() as retrainer:
+    with asking() as retrainer:
         answer = retrainer.promote(version)
-    _show(answer, f"version {version} is in production (before: {answer['from_version'] or 'none'})", as_json)
+    show(answer, f"version {version} is in production (before: {answer['from_version'] or 'none'})", as_json)
 
 
 def rollback(as_json: AsJson = False) -> None:
     """Put the version before production back."""
-    with _asking() as retrainer:
+    with asking() as retrainer:
         answer = retrainer.rollback()
-    _show(answer, f"version {answer['model_version']} is in production again, not {answer['from_version']}", as_json)
+    show(answer, f"version {answer['model_version']} is in production again, not {answer['from_version']}", as_json)
 
 
 def events(
@@ -87,25 +82,10 @@ def events(
     as_json: AsJson = False,
 ) -> None:
     """Print the log of what the loop saw and decided."""
-    with _asking() as retrainer:
+    with asking() as retrainer:
         for event in retrainer.follow(after, forever=follow):
             if not kind or event["kind"] == kind:
-                _show(event, _line(event), as_json)
-
-
-@contextmanager
-def _asking() -> Iterator[Client]:
-    """The running retrainer of the settings."""
-    config = settings.load()
-    with Client(config.retrainer_url, config.token) as retrainer:
-        yield retrainer
-
-
-def _show(value: dict[str, Any], text: str, as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(value))
-    else:
-        _OUT.print(text, markup=False, soft_wrap=True)
+                show(event, _line(event), as_json)
 
 
 def _line(event: dict[str, Any]) -> str:

@@ -5,7 +5,6 @@ the name of the field; their schemas for the OpenAPI document are made from the 
 """
 
 import fcntl
-import hmac
 import os
 import threading
 from collections import Counter
@@ -14,15 +13,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Query, Request, Response
+from fastapi import FastAPI, Query, Response
 from fastapi.concurrency import run_in_threadpool
 
 from driftloop import __version__
 from driftloop.errors import DataError, DriftloopError
 from driftloop.fleet.archive import Archive, RunConflict, open_archive
 from driftloop.fleet.roles import ROLES
-from driftloop.loop import by_hand, migration, status
-from driftloop.loop.api import answered, bodies
+from driftloop.loop import migration, status
+from driftloop.loop.api import answered, bodies, people, posts
 from driftloop.loop.api.doors import Doors
 from driftloop.loop.api.metrics import Metrics
 from driftloop.loop.feedback import Conflict, FeedbackLog
@@ -233,46 +232,8 @@ def create_app(settings: Settings | None = None, *, backend: Backend | None = No
 def _add_posts(app: FastAPI, service: Service) -> None:
     config = service.settings
 
-    def authorised(request: Request) -> None:
-        given = request.headers.get("authorization", "").encode()
-        if config.token and not hmac.compare_digest(given, f"Bearer {config.token}".encode()):
-            raise refusal(401, "Authorization", "must be `Bearer ` and the platform's token")
-
     def post(path: str, body: Any, limit: int, act: Callable[[bytes], Any], about: str) -> None:
-        async def endpoint(request: Request) -> Any:
-            return await run_in_threadpool(act, await bodies.read(request, limit))
-
-        app.post(
-            path,
-            summary=about,
-            name=path.strip("/").replace("/", "_"),
-            dependencies=[Depends(authorised)],
-            responses=bodies.RESPONSES,
-            openapi_extra={
-                "requestBody": {"required": True, "content": {"application/json": {"schema": bodies.schema_of(body)}}},
-                "parameters": [
-                    {
-                        "name": "Authorization",
-                        "in": "header",
-                        "required": False,
-                        "schema": {"type": "string"},
-                        "description": "`Bearer ` and the token, where one is set",
-                    }
-                ],
-            },
-        )(endpoint)
-
-    def retrain(body: bytes) -> Any:
-        return {"attempt": by_hand.retrain(service.worker, bodies.decode(body, bodies.RetrainRequest).mode).shown()}
-
-    def promote(body: bytes) -> Any:
-        version = bodies.decode(body, bodies.PromoteRequest).version
-        return {"model_version": version, "from_version": by_hand.promote(service.worker, version)}
-
-    def rollback(body: bytes) -> Any:
-        bodies.decode(body, bodies.RollbackRequest)
-        gone, now = by_hand.rollback(service.worker)
-        return {"model_version": now, "from_version": gone}
+        posts.add(app, config, path, body, limit, lambda asked: act(asked.body), about)
 
     post("/alerts", alerts.Webhook, bodies.MAX_SMALL_BODY, service.take_alerts, "Alertmanager's webhook, version 4")
     posted_runs = bodies.posted_runs(config.schema)
@@ -281,9 +242,7 @@ def _add_posts(app: FastAPI, service: Service) -> None:
     post("/archive/withdraw", bodies.PostedWithdrawal, bodies.MAX_SMALL_BODY, service.withdraw, "Take runs back")
     post("/feedback", bodies.PostedFeedback, bodies.MAX_SMALL_BODY, service.add_feedback, "Tell the true RUL")
     post("/events", None, bodies.MAX_SMALL_BODY, service.add_event, "Report an event")
-    post("/retrain", bodies.RetrainRequest, bodies.MAX_SMALL_BODY, retrain, "Retrain by hand")
-    post("/promote", bodies.PromoteRequest, bodies.MAX_SMALL_BODY, promote, "Promote a version by hand")
-    post("/rollback", bodies.RollbackRequest, bodies.MAX_SMALL_BODY, rollback, "Go back to the version before")
+    people.add(app, service.worker)
 
 
 def _add_gets(app: FastAPI, service: Service) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from driftloop import durable
 from driftloop.errors import DriftloopError
+from driftloop.loop.asking import Answer, Question
 from driftloop.model.bundle import FIRST_AID
 from driftloop.model.registry import CHALLENGER, PREVIOUS, PRODUCTION, Registry, Version
 from driftloop.protocol.events import Event
@@ -37,6 +38,17 @@ def decide(
     # The decision last: who reads it finds the rest.
     tags["decision"] = decision
     registry.set_tags(version, {"cause": cause, **tags} if cause else tags)
+
+
+def tag_question(registry: Registry, asked: Question) -> None:
+    """Write into a version's tags that a person is asked about it."""
+    registry.set_tags(asked.version, {"approval": asked.id, "approval_asked_at": asked.since})
+
+
+def tag_answer(registry: Registry, version: str, given: Answer) -> None:
+    """Write into a version's tags what was answered, by whom and why."""
+    tags = {"approval_by": given.who, "approval_reason": given.reason, "approval_at": given.at}
+    registry.set_tags(version, {**tags, "approval_answer": given.answer})
 
 
 def findings(tags: Mapping[str, str]) -> list[str]:

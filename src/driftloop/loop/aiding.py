@@ -1,0 +1,79 @@
+"""Carries out first aid: tries it, asks about it where a person wants that, and says how soon to look again."""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from driftloop.errors import DriftloopError, RegistryUnavailable
+from driftloop.loop import promoting
+from driftloop.loop.moves import Aided, NotAided, TryFirstAid
+from driftloop.loop.tools import Tools
+from driftloop.protocol.events import Event
+from driftloop.protocol.windows import UnitWindow, WindowsUnavailable
+
+if TYPE_CHECKING:
+    from driftloop.loop.first_aid import Outcome
+
+POLL_S, POLL_LONGEST_S, POLL_FACTOR = 0.5, 10.0, 1.1
+"""How often the servers' windows are looked at while they are too few: less and less, since a fleet may send ten rows
+a day."""
+
+log = logging.getLogger(__name__)
+
+
+class Aider:
+    """Tries first aid; remembers how long to wait before the next look."""
+
+    def __init__(self, tools: Tools, windows: Callable[[], Sequence[UnitWindow]] | None = None) -> None:
+        """`windows` reads what the servers remember of units in service."""
+        self._tools, self._windows, self._pause = tools, windows, POLL_S
+
+    def attempt(self, move: TryFirstAid) -> float:
+        """Try once; seconds after which to look again."""
+        tools, told = self._tools, list[Event]()
+        try:
+            # Only where it is due: onnx is not in every image that a retrainer runs in.
+            from driftloop.loop import first_aid
+
+            read = self._windows or first_aid.of_replicas(tools.settings)
+            found = first_aid.give(
+                tools.registry, move.champion, read, tools.folder, move.cause, told.append, asks=self._asks
+            )
+        except ImportError as error:
+            tools.apply(NotAided(move.cause, move.run, f"this retrainer cannot give it: {error}"))
+            return 0.0
+        except RegistryUnavailable:
+            raise
+        except WindowsUnavailable as error:
+            log.info("first aid waits: %s", error)
+            return self._later()
+        except DriftloopError as error:
+            tools.apply(NotAided(move.cause, move.run, str(error)))
+            return 0.0
+        if found.kind == "waiting":
+            return self._later()
+        self._pause = POLL_S
+        if found.kind == "refused":
+            tools.apply(NotAided(move.cause, move.run, found.reason))
+        elif found.kind == "made":
+            self._ask(move, found)
+        elif found.model_version is not None:
+            tools.apply(Aided(move.cause, move.run, found.model_version), *told)
+        return 0.0
+
+    @property
+    def _asks(self) -> bool:
+        settings = self._tools.settings
+        return settings.promotion == "approve" and settings.approve_first_aid
+
+    def _ask(self, move: TryFirstAid, found: "Outcome") -> None:
+        attempt, version = self._tools.pending(move.cause), found.model_version or ""
+        digest = self._tools.look.digest_of(version)
+        if attempt is not None and digest is not None:
+            asked = promoting.question(self._tools, "first_aid", attempt, version, digest, found.reason)
+            promoting.put(self._tools, asked, move.run)
+
+    def _later(self) -> float:
+        pause = self._pause
+        self._pause = min(POLL_LONGEST_S, pause * POLL_FACTOR)
+        return pause

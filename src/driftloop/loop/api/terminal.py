@@ -1,0 +1,31 @@
+"""What the commands that ask the running retrainer share."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from driftloop import settings
+from driftloop.protocol.client import Client
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+_OUT = Console(highlight=False)
+
+
+@contextmanager
+def asking() -> Iterator[Client]:
+    """The running retrainer of the settings."""
+    config = settings.load()
+    with Client(config.retrainer_url, config.token) as retrainer:
+        yield retrainer
+
+
+def show(value: Any, text: str, as_json: bool) -> None:
+    """Print an answer, as JSON or in words."""
+    if as_json:
+        typer.echo(json.dumps(value))
+    else:
+        _OUT.print(text, markup=False, soft_wrap=True)

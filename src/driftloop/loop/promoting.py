@@ -1,0 +1,147 @@
+"""Carries out what leads to a promotion, or away from it: the question, the move of the alias, the tags that tell."""
+
+from dataclasses import replace
+
+import msgspec
+
+from driftloop.errors import DriftloopError, RegistryUnavailable
+from driftloop.loop import asking, changes, questions
+from driftloop.loop.asking import Question
+from driftloop.loop.judge import gate, promotion
+from driftloop.loop.moves import Aided, Ask, Fail, NotAided, Promote, PromoteAid, Promoted, RollBack, Settle
+from driftloop.loop.state import Attempt
+from driftloop.loop.tools import Tools
+from driftloop.protocol.events import Event
+
+PROMOTING = "promote"
+"""What status and events call the step that follows the pipeline."""
+
+
+def ask(tools: Tools, move: Ask) -> None:
+    """Ask a person about a challenger."""
+    attempt, challenger = tools.store.state.attempt, move.challenger
+    assert attempt is not None
+    asked = question(tools, "retraining", attempt, challenger.version, challenger.digest, challenger.reason)
+    asked.passed, asked.figures = move.passed, _gate_figures(tools, move.run, challenger.version)
+    put(tools, asked, move.run)
+
+
+def question(
+    tools: Tools, kind: asking.Kind, attempt: Attempt, version: str, digest: str, reason: str
+) -> asking.Question:
+    """The question about a version, as the settings say."""
+    return asking.ask(
+        kind,
+        version,
+        digest,
+        attempt.champion,
+        attempt.cause,
+        tools.clock(),
+        deadline_s=tools.settings.approval_deadline_s or None,
+        after_deadline=tools.settings.after_deadline,
+        reasons=[reason] if reason else [],
+    )
+
+
+def put(tools: Tools, asked: Question, run: str) -> None:
+    """Put a question: into the version's tags, then into the state with its event."""
+    promotion.tag_question(tools.registry, asked)
+    with tools.store.change() as change:
+        questions.ask(change, run, asked)
+
+
+def promote(tools: Tools, move: Promote) -> None:
+    """Move the alias `production` to a challenger, or write down why that failed."""
+    attempt, challenger = tools.store.state.attempt, move.challenger
+    assert attempt is not None
+    told: list[Event] = []
+    # Somebody may have promoted another model by hand while this one was trained.
+    error = _move_alias(tools, challenger.version, challenger.reason, attempt.cause, attempt.champion, told)
+    if error is None:
+        tools.apply(Promoted(move.run, challenger), *_by_whom(tools, told))
+        return
+    tools.abandon()
+    with tools.store.change() as change:
+        if change.state.attempt is not None:
+            change.state.attempt.step = PROMOTING
+        changes.apply(change, Fail(move.run, str(error), archived=tools.archive.total()), tools.how())
+
+
+def promote_aid(tools: Tools, move: PromoteAid) -> None:
+    """Move it to a provisional version that a person has approved."""
+    asked = tools.store.state.question
+    if asked is None:
+        return
+    told: list[Event] = []
+    error = _move_alias(tools, move.version, "; ".join(asked.reasons), move.cause, asked.champion, told)
+    if error is None:
+        tools.apply(Aided(move.cause, move.run, move.version), *_by_whom(tools, told))
+    else:
+        tools.apply(NotAided(move.cause, move.run, str(error)))
+
+
+def roll_back(tools: Tools, move: RollBack) -> None:
+    """Put the version before back, after it has been written down that this will be done."""
+    tools.apply(move)
+    attempt = tools.store.state.attempt
+    assert attempt is not None
+    told: list[Event] = []
+    promotion.rollback(tools.registry, reason=move.reason, cause=attempt.cause, report=told.append)
+    settled = Settle(attempt.cause, move.run, promotion.ROLLED_BACK, move.reason, move.version)
+    tools.apply(replace(settled, archived=tools.archive.total()), *told)
+
+
+def tag_rolled_back(tools: Tools, move: Settle) -> None:
+    """Tag a version that was rolled back by a retrainer that died over it."""
+    assert move.version is not None
+    promotion.decide(tools.registry, move.version, promotion.ROLLED_BACK, move.reason, move.cause)
+    promotion.repair(tools.registry)
+
+
+def tag_rejected(tools: Tools, move: Settle) -> None:
+    """What the gate has rejected has its tags; what somebody else has rejected gets them here."""
+    _tag_answer(tools)
+    if move.version is not None and tools.registry.tags(move.version).get("decision") != promotion.REJECTED:
+        promotion.decide(tools.registry, move.version, promotion.REJECTED, move.reason, move.cause)
+
+
+def _move_alias(
+    tools: Tools, version: str, reason: str, cause: str, champion: str, told: list[Event]
+) -> DriftloopError | None:
+    """Move the alias; returns what speaks against it. Raises RegistryUnavailable, and whatever comes once it moved."""
+    _tag_answer(tools)
+    try:
+        promotion.promote(tools.registry, version, reason=reason, cause=cause, report=told.append, champion=champion)
+    except RegistryUnavailable:
+        raise
+    except DriftloopError as error:
+        if told:
+            raise  # the alias has moved, and that is found again
+        return error
+    return None
+
+
+def _by_whom(tools: Tools, told: list[Event]) -> list[Event]:
+    """The events of a promotion, with who approved it."""
+    asked = tools.store.state.question
+    who = {"who": asked.answer.who} if asked is not None and asked.answer is not None else {}
+    return [{**event, **who} for event in told]
+
+
+def _tag_answer(tools: Tools) -> None:
+    """Write what a person answered into the tags of the version that it is about."""
+    asked = tools.store.state.question
+    if asked is not None and asked.answer is not None:
+        promotion.tag_answer(tools.registry, asked.version, asked.answer)
+
+
+def _gate_figures(tools: Tools, run: str, version: str) -> dict[str, gate.Figures]:
+    """What the gate's report said; the registry has the decision, whether or not the report arrived."""
+    told = tools.store.newest("gate_decided") or {}
+    if (told.get("run"), told.get("model_version")) != (run, version):
+        return {}
+    try:
+        found: dict[str, gate.Figures] = msgspec.convert(told.get("figures"), dict[str, gate.Figures])
+    except msgspec.ValidationError:
+        return {}
+    return found

@@ -1,0 +1,56 @@
+"""What carrying a move out needs: the store, the registry, the archive, the clock, and a few words between them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from driftloop.loop import changes
+from driftloop.loop.changes import With
+from driftloop.loop.facts import Archive, Look
+from driftloop.loop.judge import promotion
+from driftloop.loop.moves import Move
+from driftloop.loop.state import Attempt
+from driftloop.loop.store import Store
+from driftloop.loop.waits import Now
+from driftloop.model.registry import PRODUCTION, Registry
+from driftloop.protocol.events import Event
+from driftloop.settings import Settings
+
+
+@dataclass(frozen=True)
+class Tools:
+    """The parts of one retrainer that moves are carried out with."""
+
+    settings: Settings
+    folder: Path
+    store: Store
+    registry: Registry
+    archive: Archive
+    look: Look
+    clock: Callable[[], Now]
+
+    def how(self, *told: Event) -> With:
+        """What a move is applied with now."""
+        return With(self.clock(), self.settings.cool_down_s, self.settings.enable_retraining, told)
+
+    def apply(self, move: Move, *told: Event) -> bool:
+        """Apply a move to the state; returns whether it fitted."""
+        with self.store.change() as change:
+            return changes.apply(change, move, self.how(*told))
+
+    def pending(self, cause: str) -> Attempt | None:
+        """The attempt for a cause; None where its alert has ended since it was decided on."""
+        state = self.store.state
+        found = (each for each in (state.attempt, *state.queue) if each is not None and each.cause == cause)
+        return next(found, None)
+
+    def abandon(self) -> None:
+        """Tag what the run at hand registered and nobody decided: it will never be."""
+        state = self.store.state
+        if state.attempt is None or not state.attempt.run or state.phase not in ("running", "awaiting_approval"):
+            return
+        for version in self.look.versions_of(state.attempt.run):
+            if not (promotion.is_settled(version) or PRODUCTION in version.aliases):
+                reason = "the retraining ended before it was decided"
+                promotion.decide(self.registry, version.version, promotion.ABANDONED, reason, None)
+        promotion.repair(self.registry)
