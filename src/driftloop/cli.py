@@ -40,6 +40,7 @@ COMMANDS = {
         "status",
         "Show the components of the embedded platform, the loop and the last verdict.",
     ),
+    "console": _Entry("driftloop.api.commands", "console", "Run the console: its pages and the public API."),
     "serve": _Entry("driftloop.serving.commands", "serve", "Run the prediction server."),
     "drift": _Entry("driftloop.drift.commands", "app", "Watch, check and report drift."),
     "retrainer": _Entry(

@@ -41,6 +41,7 @@ class Settings(BaseSettings):
         "", description="address whose name stands for every replica of the server; empty: that of the server"
     )
     retrainer_url: str = Field("http://127.0.0.1:8600", description="the service that retrains")
+    console_url: str = Field("http://127.0.0.1:8400", description="the console: its pages and the public API")
     prometheus_url: str = Field("", description="read traffic from Prometheus; empty: scrape the server")
     alertmanager_url: str = Field("", description="send alerts through Alertmanager; empty: to the retrainer")
     study_database: str = Field(
@@ -126,6 +127,7 @@ class Settings(BaseSettings):
         "server_url",
         "replicas_url",
         "retrainer_url",
+        "console_url",
         "prometheus_url",
         "alertmanager_url",
         "pushgateway_url",

@@ -38,7 +38,7 @@ def own_settings(base: Settings, folder: Path, extra: dict[str, str]) -> Setting
         "state_dir": folder,
         "archive": "",
         "token_file": make_token(folder),
-        **{name: _free(getattr(base, name)) for name in ("mlflow_url", "server_url", "retrainer_url")},
+        **{name: _free(getattr(base, name)) for name in ("mlflow_url", "server_url", "retrainer_url", "console_url")},
     }
     if extra:
         overrides |= {
@@ -89,7 +89,7 @@ def running(configured: Settings, extra: dict[str, str], console: Console) -> It
         with console.status("waiting until every component is ready"):
             _wait(lambda: _up(folder), READY_S + 10, lambda: process.poll() is not None, "driftloop up", log)
         console.print(f"[bold]The platform is up[/] after {time.monotonic() - started:.1f} s")
-        for name in ("mlflow", "server", "retrainer"):
+        for name in ("console", "mlflow", "server", "retrainer"):
             console.print(f"  {name:<10}{getattr(configured, f'{name}_url')}")
         yield configured
     finally:

@@ -60,10 +60,10 @@ def test_no_process_of_one_fleet_is_told_a_place_of_another(tmp_path: Path, stat
     running = start([a_fleet(tmp_path, "pumps"), a_fleet(tmp_path, "filters")])
     found = components(running, state)
     assert [one.name for one in found] == [
-        "mlflow", "pumps/server", "pumps/retrainer", "pumps/watch", "filters/server", "filters/retrainer",
+        "console", "mlflow", "pumps/server", "pumps/retrainer", "pumps/watch", "filters/server", "filters/retrainer",
         "filters/watch",
     ]  # fmt: skip
-    for one in found[1:]:
+    for one in found[2:]:
         other = next(other for name, other in running.items() if name != one.fleet)
         told = [*one.command, *one.environment.values()]
         own = (other.fleet, other.server_url, other.retrainer_url, other.model, str(other.state_dir))
@@ -186,7 +186,7 @@ def test_processes_of_a_fleet_read_their_own_place(
     (state / "token").write_text("a-token-of-sixteen-characters\n")
     start(["cmapss"])
     running = start(["cmapss", a_fleet(tmp_path, "pumps")])
-    for one in components(running, state)[1:]:
+    for one in components(running, state)[2:]:
         with monkeypatch.context() as inside:
             for name, value in one.environment.items():
                 inside.setenv(name, value)

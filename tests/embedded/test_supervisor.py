@@ -16,7 +16,7 @@ import pytest
 
 from driftloop import settings
 from driftloop.embedded import guard
-from driftloop.embedded.processes import Component, memory_bytes, rotate
+from driftloop.embedded.processes import Component, rotate
 from driftloop.embedded.supervisor import (
     LOCK,
     LOGS,
@@ -31,6 +31,7 @@ from driftloop.embedded.supervisor import (
     unusable,
 )
 from driftloop.errors import DriftloopError
+from driftloop.memory import memory_bytes
 
 SLEEPER = [sys.executable, "-c", "import time; print('hello', flush=True); time.sleep(600)"]
 WITH_CHILD = [

@@ -59,6 +59,7 @@ NOT_ASKED = {
         "baseline-mirror": "judges no traffic",
         "driftloop-tuner-rul": "judges no traffic",
     },
+    "console_url": dict.fromkeys(OURS, "nothing asks the console"),
     "alertmanager_url": dict.fromkeys(OURS - {"driftloop-watch"}, "only the watch raises alerts"),
     "study_database": dict.fromkeys(OURS - {"driftloop-tuner-rul"}, "only workers of a study use it"),
     "pushgateway_url": dict.fromkeys(OURS - {"drift-report"}, "only the report pushes figures"),

@@ -15,10 +15,10 @@ from pathlib import Path
 import httpx
 import pytest
 from mlflow_double import mlflow
-from serving_bundles import row, write
 
+from driftloop.access.listening import listen
 from driftloop.errors import DriftloopError
-from driftloop.serving.commands import listen
+from serving_bundles import row, write
 
 
 def free_port() -> int:

@@ -262,7 +262,15 @@ def summary(verdict: Verdict) -> dict[str, Any]:
         "psi_max": max(feature.psi for feature in verdict.features),
         "psi_plain_max": max(feature.psi_plain for feature in verdict.features),
         "worst": {
-            f.feature: {"psi": f.psi, "ks": f.ks, "shift": f.shift, "spread": f.spread, "score": f.score} for f in worst
+            f.feature: {
+                "psi": f.psi,
+                "ks": f.ks,
+                "shift": f.shift,
+                "spread": f.spread,
+                "score": f.score,
+                "threshold_psi": f.threshold_psi,
+            }
+            for f in worst
         },
     }
 

@@ -45,7 +45,8 @@ def up(
     with supervisor:
         places.write(base.state_dir, found)
         token = next(iter(running.values())).token_file
-        said = [f"driftloop is starting; state in {supervisor.folder}, token in {token}"]
+        said = [f"console: {base.console_url}"]
+        said += [f"driftloop is starting; state in {supervisor.folder}, token in {token}"]
         if len(running) > 1:
             said += [
                 f"{name}: server {one.server_url}, retrainer {one.retrainer_url}, model {one.model}, "

@@ -17,13 +17,14 @@ LOOPBACK = ("127.0.0.1", "localhost")
 
 
 def components(fleets: Mapping[str, Settings], state_dir: Path) -> list[Component]:
-    """One MLflow, and for each of `fleets` (by name) a prediction server, retrainer and drift watch.
+    """One console, one MLflow, and for each of `fleets` (by name) a prediction server, retrainer and drift watch.
 
     The URLs of their settings must be loopback, and MLflow's the same in all. Where there are several fleets, the names
     of their components begin with the fleet's.
     """
     several = len(fleets) > 1
-    found = [_mlflow(next(iter(fleets.values())), state_dir)]
+    first = next(iter(fleets.values()))
+    found = [_console(first, state_dir), _mlflow(first, state_dir)]
     for name, settings in fleets.items():
         found += _of_fleet(name, settings, f"{name}/" if several else "")
     return found
@@ -69,6 +70,20 @@ def _of_fleet(name: str, settings: Settings, prefix: str) -> list[Component]:
             fleet=name,
         ),
     ]
+
+
+def _console(settings: Settings, state_dir: Path) -> Component:
+    """For all fleets: it finds them in the state folder."""
+    own = {"DRIFTLOOP_STATE_DIR": str(state_dir.resolve()), "DRIFTLOOP_CONSOLE_URL": settings.console_url}
+    if settings.token_file is not None:
+        own["DRIFTLOOP_TOKEN_FILE"] = str(settings.token_file.resolve())
+    return Component(
+        "console",
+        [*DRIFTLOOP, "console", "--port", str(_port("console", settings.console_url))],
+        lambda _: answers(f"{settings.console_url}/healthz"),
+        settings.console_url,
+        {**chosen(), **own},
+    )
 
 
 def _mlflow(settings: Settings, state_dir: Path) -> Component:

@@ -9,9 +9,9 @@ import httpx
 from rich.table import Table
 
 from driftloop import durable
-from driftloop.embedded.processes import memory_bytes
 from driftloop.embedded.supervisor import STATUS
 from driftloop.errors import JsonError
+from driftloop.memory import memory_bytes
 from driftloop.protocol.http import GLANCE, client
 from driftloop.settings import Settings
 

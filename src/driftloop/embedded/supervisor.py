@@ -20,9 +20,10 @@ from urllib.parse import urlsplit
 
 from driftloop import durable, places
 from driftloop.embedded import guard
-from driftloop.embedded.processes import STOP_S, Component, Process, memory_bytes, rotate, tail
+from driftloop.embedded.processes import STOP_S, Component, Process, rotate, tail
 from driftloop.environment import chosen
 from driftloop.errors import DriftloopError
+from driftloop.memory import memory_bytes
 from driftloop.settings import OWN_TOKEN
 
 STATUS, LOCK, LOGS = "platform.json", "platform.lock", "logs"

@@ -131,6 +131,30 @@ class Store:
         rows = self.rows("SELECT seq, body FROM events ORDER BY seq DESC LIMIT ?", limit)
         return _events(rows)[::-1]
 
+    def find(
+        self, *, after: int = 0, before: int = 0, kinds: Sequence[str] = (), text: str = "", limit: int = PAGE
+    ) -> list[Event]:
+        """The newest events, newest first, with a number above `after` and, unless it is 0, below `before`: of these
+        kinds (of all but those behind a `-`), and with `text` in them, in upper or lower case."""
+        wanted = [kind for kind in kinds if not kind.startswith("-")]
+        passed_over = [kind[1:] for kind in kinds if kind.startswith("-")]
+        where: list[str] = ["seq > ?"]
+        values: list[Any] = [after]
+        if before:
+            where.append("seq < ?")
+            values.append(before)
+        for verb, named in (("IN", wanted), ("NOT IN", passed_over)):
+            if named:
+                where.append(f"kind {verb} ({', '.join('?' * len(named))})")
+                values += named
+        if text:
+            # As it stands in JSON, and `%` and `_` for themselves.
+            quoted = json.dumps(text)[1:-1].replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+            where.append("body LIKE ? ESCAPE '\\'")
+            values.append(f"%{quoted}%")
+        query = f"SELECT seq, body FROM events WHERE {' AND '.join(where)} ORDER BY seq DESC LIMIT ?"
+        return _events(self.rows(query, *values, limit))
+
     def newest(self, kind: EventKind) -> Event | None:
         """The newest event of a kind; None where there is none."""
         rows = self.rows("SELECT seq, body FROM events WHERE kind = ? ORDER BY seq DESC LIMIT 1", kind)

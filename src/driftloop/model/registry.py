@@ -91,6 +91,11 @@ class Registry:
         """The tags of a version."""
         return self.version(version).tags
 
+    def figures(self, run_id: str) -> dict[str, float]:
+        """The figures that were recorded when a version was trained; empty for a run that is gone."""
+        run = self._mlflow.ask("GET", "runs/get", {"run_id": run_id}, accept=MISSING).get("run", {})
+        return {item["key"]: float(item["value"]) for item in run.get("data", {}).get("metrics", [])}
+
     # Changes.
 
     def create_version(self, source: str, run_id: str | None, tags: dict[str, str]) -> str:

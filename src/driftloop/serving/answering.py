@@ -11,6 +11,7 @@ from driftloop.model.signature import UNSEEN_REGIME
 from driftloop.serving.engine import Engine, Outputs, Slot
 from driftloop.serving.inference_log import InferenceLog
 from driftloop.serving.metrics import Metrics
+from driftloop.serving.recent import Recent
 from driftloop.serving.requests import Prediction, UnitPrediction, Window
 from driftloop.serving.ring import Ring
 
@@ -30,8 +31,8 @@ class Answered(NamedTuple):
 class Answerer:
     """Answers batches with the engine that is in the slot when they begin, counts, logs and remembers them."""
 
-    def __init__(self, slot: Slot, metrics: Metrics, log: InferenceLog, ring: Ring) -> None:
-        self._slot, self._metrics, self._log, self._ring = slot, metrics, log, ring
+    def __init__(self, slot: Slot, metrics: Metrics, log: InferenceLog, ring: Ring, recent: Recent) -> None:
+        self._slot, self._metrics, self._log, self._ring, self._recent = slot, metrics, log, ring, recent
 
     def __call__(self, windows: Sequence[Window]) -> list[Prediction]:
         """One prediction per window, all from one model version; every window has a `request_id`."""
@@ -41,6 +42,7 @@ class Answerer:
         self._metrics.predicted(engine, outputs)
         self._log.put(engine.version, windows, predictions, outputs.newest)
         self._ring.put(windows)
+        self._recent.put(windows, predictions)
         return predictions
 
 

@@ -22,6 +22,7 @@ from driftloop.serving.batching import Batcher
 from driftloop.serving.engine import MOST_AT_ONCE, Slot, StubEngine
 from driftloop.serving.follow import Follower
 from driftloop.serving.inference_log import InferenceLog
+from driftloop.serving.recent import Recent
 from driftloop.serving.requests import Form, Limits
 from driftloop.serving.ring import Ring
 from driftloop.serving.routes import VERSION_KEY, Health, ModelInfo, Parts, Readiness, refusal, router
@@ -56,13 +57,14 @@ def create_app(settings: Settings | None = None, source: Source | None = None) -
         failed=counted.log_failed,
     )
     ring = Ring(units=settings.ring_units, rows=settings.ring_rows, most_bytes=settings.ring_bytes)
-    answerer = Answerer(slot, counted, inference_log, ring)
+    recent = Recent()
+    answerer = Answerer(slot, counted, inference_log, ring, recent)
     limits = Limits(settings.max_batch, settings.max_cycles, settings.max_body_bytes)
     source = source or Registry(settings.mlflow_url, settings.model)
     bundles = settings.state_dir / "serving" / "bundles"
     follower = Follower(source, slot, counted, bundles, settings.follow_interval_s, schema)
     batcher = Batcher(answerer, most_at_once=MOST_AT_ONCE, most_waiting=MOST_WAITING)
-    parts = Parts(slot, batcher, counted, limits, follower, ring, settings.token)
+    parts = Parts(slot, batcher, counted, limits, follower, ring, recent, settings.token)
 
     @asynccontextmanager
     async def running(_: FastAPI) -> AsyncIterator[None]:
@@ -71,6 +73,7 @@ def create_app(settings: Settings | None = None, source: Source | None = None) -
         counted.start()
         inference_log.start()
         ring.start()
+        recent.start()
         parts.batcher.start()
         await run_in_threadpool(follower.start, START_PATIENCE_S)
         # What is there now stays. Each search for garbage among it stopped every request for some 60 ms, at 4,000
@@ -84,6 +87,7 @@ def create_app(settings: Settings | None = None, source: Source | None = None) -
         await parts.batcher.stop()
         await run_in_threadpool(inference_log.stop)
         await run_in_threadpool(ring.stop)
+        await run_in_threadpool(recent.stop)
         await run_in_threadpool(counted.stop)
         sys.setswitchinterval(turn_s)
 

@@ -82,6 +82,13 @@ class Ring:
         found = [UnitWindow(unit, held.rows, held.step, now - held.at) for unit, held in chosen]
         return found, found[-1].unit if len(names) > most else None
 
+    def of(self, unit: str) -> UnitWindow | None:
+        """The newest window of one unit; None where none is held."""
+        self.settle()
+        with self._guard:
+            held = self._held.get(unit)
+        return None if held is None else UnitWindow(unit, held.rows, held.step, time.monotonic() - held.at)
+
     def settle(self) -> None:
         """Make numbers of what waits."""
         while self._waiting:

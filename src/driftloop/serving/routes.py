@@ -19,12 +19,15 @@ from driftloop import exposition
 from driftloop.fleet.schema import Schema
 from driftloop.model.bundle import Metadata
 from driftloop.model.follower import RefusedVersion
+from driftloop.protocol import answers as sent_answers
 from driftloop.protocol import windows as sent_windows
 from driftloop.protocol.problems import Problem, Refusal, RequestRefused
 from driftloop.serving import metrics, openapi
+from driftloop.serving.bands import bands
 from driftloop.serving.batching import Batcher, Overloaded
 from driftloop.serving.engine import Slot
 from driftloop.serving.follow import Follower
+from driftloop.serving.recent import Recent
 from driftloop.serving.requests import BatchAnswer, Limits, Prediction, Window
 from driftloop.serving.ring import Ring
 
@@ -52,6 +55,7 @@ class Parts:
     limits: Limits
     follower: Follower
     ring: Ring
+    recent: Recent
     token: str
     """Of who may read the ring; empty: nobody."""
 
@@ -229,15 +233,25 @@ async def model(request: Request) -> Response:
 async def windows_(request: Request) -> Response:
     """The newest whole window of each unit that this process remembers, a page at a time, for who has the token."""
     parts: Parts = request.app.state.parts
-    if not parts.token:
-        return refusal(403, [Problem("server", "has no token, so nobody may read windows; set DRIFTLOOP_TOKEN_FILE")])
-    given = request.headers.get("authorization", "").encode()
-    if not hmac.compare_digest(given, f"Bearer {parts.token}".encode()):
-        return refusal(401, [Problem("Authorization", "must be `Bearer ` and the platform's token")])
+    if (turned_away := _turned_away(request, parts)) is not None:
+        return turned_away
     found, after = await run_in_threadpool(parts.ring.windows, request.query_params.get("after", ""), _WINDOWS_A_PAGE)
     schema = parts.slot.engine.reader.form.schema
     page = sent_windows.Page(schema.digest, schema.n_columns, [sent_windows.sent(one) for one in found], after)
     return Response(sent_windows.encode(page), media_type=sent_windows.CONTENT_TYPE)
+
+
+@router.get(sent_answers.PATH, include_in_schema=False)
+async def answers_(request: Request) -> Response:
+    """The newest answer of each unit that this process remembers, or with `unit` all that it remembers of one, for who
+    has the token."""
+    parts: Parts = request.app.state.parts
+    if (turned_away := _turned_away(request, parts)) is not None:
+        return turned_away
+    unit = request.query_params.get("unit")
+    if unit is None:
+        return _json(sent_answers.Newest(await run_in_threadpool(parts.recent.newest)))
+    return _json(await run_in_threadpool(_of_unit, parts, unit))
 
 
 @router.get("/docs", include_in_schema=False)
@@ -245,6 +259,23 @@ async def docs(_: Request) -> Response:
     """The documentation as a page that needs nothing from elsewhere."""
     page = resources.files("driftloop.serving").joinpath("docs.html").read_bytes()
     return Response(page, media_type="text/html")
+
+
+def _turned_away(request: Request, parts: Parts) -> Response | None:
+    """The answer to who may not read what units have sent; None for who may."""
+    if not parts.token:
+        return refusal(403, [Problem("server", "has no token, so nobody may read windows; set DRIFTLOOP_TOKEN_FILE")])
+    given = request.headers.get("authorization", "").encode()
+    if not hmac.compare_digest(given, f"Bearer {parts.token}".encode()):
+        return refusal(401, [Problem("Authorization", "must be `Bearer ` and the platform's token")])
+    return None
+
+
+def _of_unit(parts: Parts, unit: str) -> sent_answers.OfUnit:
+    window, engine = parts.ring.of(unit), parts.slot.engine
+    fits = window is not None and window.rows.shape[1] == engine.reader.form.schema.n_columns
+    found = bands(engine, window.rows) if window is not None and fits else []
+    return sent_answers.OfUnit(unit, parts.recent.of(unit), found, window.step if window is not None else None)
 
 
 def refusal(status: int, problems: list[Problem], headers: dict[str, str] | None = None) -> Response:

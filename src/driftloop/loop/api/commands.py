@@ -28,8 +28,8 @@ def retrainer(
         )
     import uvicorn
 
+    from driftloop.access.listening import listen
     from driftloop.loop.api.service import create_app
-    from driftloop.serving.commands import listen
 
     # Only to say it in time and for people: uvicorn tells of a taken port after everything else has started.
     listen(host, port).close()

@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import FastAPI, Query, Response
+from fastapi import FastAPI, Response
 from fastapi.concurrency import run_in_threadpool
 
 from driftloop import __version__
@@ -21,7 +21,7 @@ from driftloop.errors import DataError, DriftloopError
 from driftloop.fleet.archive import Archive, RunConflict, open_archive
 from driftloop.fleet.roles import ROLES
 from driftloop.loop import migration, status
-from driftloop.loop.api import answered, bodies, people, posts
+from driftloop.loop.api import answered, bodies, events, people, posts
 from driftloop.loop.api.doors import Doors
 from driftloop.loop.api.metrics import Metrics
 from driftloop.loop.feedback import Conflict, FeedbackLog
@@ -30,10 +30,9 @@ from driftloop.loop.jobs.choice import choose_backend
 from driftloop.loop.jobs.local import Backend
 from driftloop.loop.judge import withdrawal
 from driftloop.loop.judge.concept import ConceptWatch
-from driftloop.loop.store import PAGE
 from driftloop.loop.worker import Worker
 from driftloop.model.registry import Registry
-from driftloop.protocol import alerts, problems
+from driftloop.protocol import alerts
 from driftloop.protocol.problems import refusal
 from driftloop.settings import Settings, load
 
@@ -226,6 +225,7 @@ def create_app(settings: Settings | None = None, *, backend: Backend | None = No
     bodies.handle_errors(app)
     _add_posts(app, service)
     _add_gets(app, service)
+    events.add(app, service.store)
     return app
 
 
@@ -273,14 +273,6 @@ def _add_gets(app: FastAPI, service: Service) -> None:
         return {
             "runs": [{"run_id": name, "time": one.time, "reason": one.reason} for name, one in sorted(gone.items())]
         }
-
-    @app.get("/events", responses={422: problems.RESPONSE})
-    def events(
-        after: Annotated[int, Query(ge=0, le=2**53, description="number of the newest event you have")] = 0,
-    ) -> dict[str, Any]:
-        """Events in order, at most a thousand; ask again with `next` for those that follow."""
-        found = service.store.read(after, PAGE)
-        return {"events": found, "next": found[-1]["seq"] if found else after}
 
     @app.get("/feedback")
     def feedback() -> dict[str, Any]:

@@ -8,7 +8,7 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
-from driftloop.serving.commands import listen
+from driftloop.access.listening import listen
 
 
 @contextmanager

@@ -1,0 +1,100 @@
+"""The console's application: the public API, and the pages where they are installed."""
+
+import importlib
+import importlib.util
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from fastapi.concurrency import run_in_threadpool
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from driftloop import __version__
+from driftloop.api import problems, reads
+from driftloop.api.fleets import Fleets
+from driftloop.settings import Settings, from_environment
+
+PREFIX = "/api/v1"
+PAGES = "driftloop.console.pages"
+
+HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; style-src 'self'; script-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Frame-Options": "DENY",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+}
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The application for the platform of these settings."""
+    fleets = Fleets(settings or from_environment())
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await run_in_threadpool(fleets.close)
+
+    app = FastAPI(
+        title="driftloop",
+        version=__version__,
+        summary="What a platform knows and what may be done with it.",
+        openapi_url="/api/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    app.state.fleets = fleets
+    problems.install(app)
+    app.include_router(reads.router, prefix=PREFIX)
+
+    @app.get("/healthz", include_in_schema=False)
+    def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    app.include_router(pages())
+    app.add_middleware(Headers)
+    return app
+
+
+def pages() -> APIRouter:
+    """The pages, or where they are not installed a word about that."""
+    if importlib.util.find_spec("driftloop.console") is not None and importlib.util.find_spec(PAGES) is not None:
+        found: Any = importlib.import_module(PAGES).router()
+        return found if isinstance(found, APIRouter) else APIRouter(routes=[found])
+    router = APIRouter()
+
+    @router.get("/", include_in_schema=False)
+    def nothing() -> dict[str, str]:
+        return {"driftloop": __version__, "api": PREFIX, "documentation": "/api/docs", "pages": "not installed"}
+
+    return router
+
+
+class Headers:
+    """Adds what tells browsers to load and run nothing from elsewhere."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._headers = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, and add the headers to its answer."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def adding(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                named = {name for name, _ in message["headers"]}
+                more = [header for header in self._headers if header[0] not in named]
+                if scope["path"].startswith("/api/") and b"cache-control" not in named:
+                    more.append((b"cache-control", b"no-store"))
+                message["headers"] = [*message["headers"], *more]
+            await send(message)
+
+        await self._app(scope, receive, adding)

@@ -1,0 +1,88 @@
+"""The newest events of one fleet, followed by one thread for all who listen, and what of its state has changed.
+
+A listener has a place of its own, the number of the last event that it has seen. What is held here is read from here;
+what is older is asked of the retrainer, so that nobody misses an event, however long the connection was cut.
+"""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from driftloop.errors import DriftloopError
+from driftloop.protocol.events import Event
+
+log = logging.getLogger(__name__)
+
+HELD = 2000
+PAUSE_S = 0.5
+"""Between two looks at the retrainer."""
+
+
+class Tail:
+    """Follows a retrainer; `ask` puts a GET to it and raises DriftloopError where it does not answer."""
+
+    def __init__(self, ask: Callable[..., dict[str, Any]]) -> None:
+        self._ask = ask
+        self._held: deque[Event] = deque(maxlen=HELD)
+        self._guard = threading.Lock()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="tail", daemon=True)
+        self.last = 0
+        """Number of the newest event that is known; 0 before the first."""
+        self.state: dict[str, Any] | None = None
+        """What the retrainer said of itself last; None where it does not answer."""
+        self.verdict: str | None = None
+        """The watch's newest verdict; None where none is known yet."""
+
+    def start(self) -> None:
+        """Start to follow."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread; it may take as long as one question."""
+        self._stopping.set()
+
+    def after(self, seq: int) -> list[Event]:
+        """The events behind number `seq`, oldest first, a page of them; raises DriftloopError where they are too old to
+        be held here and the retrainer does not answer."""
+        if seq >= self.last:
+            return []
+        with self._guard:
+            if self._held and self._held[0]["seq"] <= seq + 1:
+                return [event for event in self._held if event["seq"] > seq]
+        found: list[Event] = self._ask("/events", after=seq)["events"]
+        return found
+
+    def look(self) -> None:
+        """One look: new events, and the state where anything may have changed."""
+        status = self._ask("/status")
+        last = int(status.get("last_event") or 0)
+        if last < self.last:
+            # Another store than before: its numbers begin anew.
+            with self._guard:
+                self._held.clear()
+            self.last = 0
+        if not self.last and last > HELD:
+            self.last = last - HELD
+        while self.last < last:
+            events: list[Event] = self._ask("/events", after=self.last)["events"]
+            if not events:
+                break
+            with self._guard:
+                self._held.extend(events)
+            said = [str(event["verdict"]) for event in events if event.get("kind") == "verdict" and "verdict" in event]
+            self.verdict = said[-1] if said else self.verdict
+            self.last = int(events[-1]["seq"])
+        self.state = status
+
+    def _work(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self.look()
+            except (DriftloopError, KeyError, TypeError, ValueError) as error:
+                if self.state is not None:
+                    log.warning("events cannot be followed for now: %s", error)
+                    self.state = None
+            self._stopping.wait(PAUSE_S)

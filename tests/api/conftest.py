@@ -1,0 +1,81 @@
+"""The API in front of a real retrainer and a real prediction server in this process, with a registry in memory."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi.testclient import TestClient
+
+from driftloop.api import app as api_app
+from driftloop.api import fleets as api_fleets
+from driftloop.api.fleets import Fleet
+from driftloop.loop.api import service
+from driftloop.serving.app import create_app as create_server
+from driftloop.settings import Settings
+from live_server import running
+from loop.fakes import FakeBackend, FakeRegistry
+from serving_bundles import FakeRegistry as ServedRegistry
+from serving_bundles import row
+
+TOKEN = "a-token-of-enough-length"
+
+
+class Versions(FakeRegistry):
+    """A registry that has figures and may be closed."""
+
+    def figures(self, run_id: str) -> dict[str, float]:
+        return {"early_stop_rmse": 12.5} if run_id == "run1" else {}
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+class Platform:
+    """A console's client, and what it asks."""
+
+    def __init__(
+        self, http: TestClient, retrainer: httpx.Client, server: httpx.Client, registry: Versions, parts: Any
+    ) -> None:
+        self.http, self.retrainer, self.server, self.registry, self.parts = http, retrainer, server, registry, parts
+
+    @property
+    def fleet(self) -> Fleet:
+        """The one fleet."""
+        found: Fleet = self.http.app.state.fleets.get("cmapss")  # type: ignore[attr-defined]
+        return found
+
+    def get(self, path: str, status: int = 200, **parameters: Any) -> Any:
+        """The answer of the API to GET `path`, of the fleet where it begins with a dot."""
+        answer = self.http.get("/api/v1" + path.replace("./", "/fleets/cmapss/"), params=parameters)
+        assert answer.status_code == status, answer.text
+        return answer.json()
+
+    def predict(self, unit: str, step: int, sensor: float = 1.0, rows: int = 6) -> dict[str, Any]:
+        """A request of a unit to the server, and its answer."""
+        body = {"rows": [row(sensor)] * rows, "engine_id": unit, "cycle": step}
+        answer = self.server.post("/predict", json=body)
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+
+@pytest.fixture
+def platform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Platform]:
+    """A platform whose worker does not work: events come from tests."""
+    (tmp_path / "token").write_text(TOKEN)
+    settings = Settings(state_dir=tmp_path / "state", token_file=tmp_path / "token", follow_interval_s=0.05)
+    registry = Versions()
+    monkeypatch.setattr(service, "Registry", lambda *_: registry)
+    monkeypatch.setattr(api_fleets, "Registry", lambda *_: registry)
+    retrainer_app = service.create_app(settings, backend=FakeBackend())
+    served = ServedRegistry(tmp_path / "registry")
+    served.publish("1", 1)
+    served.production = "1"
+    with running(retrainer_app) as retrainer, running(create_server(settings, served)) as server:
+        base = settings.model_copy(
+            update={"retrainer_url": str(retrainer.base_url), "server_url": str(server.base_url)}
+        )
+        with TestClient(api_app.create_app(base), base_url="http://127.0.0.1:8400") as http:
+            yield Platform(http, retrainer, server, registry, retrainer_app.state.service)
