@@ -78,7 +78,7 @@ need() {
     done
     if [[ ${#missing[@]} -gt 0 ]]; then
         say "installing ${missing[*]}"
-        apt-get update -qq
+        apt-get -o DPkg::Lock::Timeout=300 update -qq
         # Where there is an init system Debian would start etcd and containerd for itself.
         local policy=/usr/sbin/policy-rc.d ours=false
         if [[ ! -e $policy ]]; then
@@ -86,7 +86,7 @@ need() {
             chmod +x "$policy"
             ours=true
         fi
-        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+        DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
         if $ours; then rm "$policy"; fi
     fi
 }
@@ -312,7 +312,8 @@ arguments() {
         --service-account-signing-key-file "$pki/accounts.key" ;;
     kube-controller-manager) printf '%s\n' "$kube" kube-controller-manager --kubeconfig "$pki/$1.yaml" \
         --use-service-account-credentials --service-account-private-key-file "$pki/accounts.key" \
-        --root-ca-file "$pki/ca.crt" --allocate-node-cidrs --cluster-cidr "$pods" --leader-elect=false \
+        --root-ca-file "$pki/ca.crt" --cluster-signing-cert-file "$pki/ca.crt" --cluster-signing-key-file "$pki/ca.key" \
+        --allocate-node-cidrs --cluster-cidr "$pods" --leader-elect=false \
         --bind-address 127.0.0.1 --horizontal-pod-autoscaler-sync-period 5s ;;
     kube-scheduler) printf '%s\n' "$kube" kube-scheduler --kubeconfig "$pki/$1.yaml" --leader-elect=false \
         --bind-address 127.0.0.1 ;;

@@ -92,13 +92,25 @@ class FakeKubernetes(FakeApi):
 
 
 class FakePipelines(FakeApi):
-    """Kubeflow Pipelines: experiments, pipelines, runs."""
+    """Kubeflow Pipelines 2.17: experiments, pipelines, runs.
+
+    As the real server does, it refuses to terminate what has ended or is being terminated, leaves a terminated run
+    `CANCELING` until its pods are gone, tells no step's error, and answers lists in pages.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.experiments: list[dict[str, Any]] = []
         self.pipelines: dict[str, str] = {}
         self.runs: dict[str, dict[str, Any]] = {}
+        self.ends_meanwhile = False
+        """Runs end just before they are terminated."""
+        self.page = 100
+
+    def tasks(self, run: str, **states: str) -> None:
+        """The steps of a run and their states, with those of the graph around them."""
+        details = [{"display_name": name, "task_id": name, "state": state} for name, state in states.items()]
+        self.runs[run]["run_details"] = {"task_details": details}
 
     def answer(self, method: str, path: str, query: dict[str, list[str]], body: Any) -> tuple[int, Any]:
         """The answer of a real API, as far as the retrainer asks it."""
@@ -132,21 +144,46 @@ class FakePipelines(FakeApi):
             key = f"run{len(self.runs)}"
             self.runs[key] = {"run_id": key, "state": "PENDING", **body}
             return 200, self.runs[key]
-        if rest.endswith(":terminate"):
-            self.runs[rest.removesuffix(":terminate")]["state"] = "CANCELED"
-            return 200, {}
         if rest:
-            return (200, self.runs[rest]) if rest in self.runs else (404, status(404, "run not found"))
+            return self._run(method, *rest.split(":"))
         runs = list(self.runs.values())
         if "filter" in query:
             wanted = json.loads(query["filter"][0])["predicates"][0]["stringValue"]
             runs = [run for run in runs if run["display_name"] == wanted]
-        return 200, {"runs": runs} if runs else {}
+        if query.get("sort_by") == ["created_at desc"]:
+            runs.reverse()
+        first = int(query.get("page_token", ["0"])[0] or 0)
+        page = runs[first : first + min(self.page, int(query.get("page_size", ["10"])[0]))]
+        answer: dict[str, Any] = {"runs": page} if page else {}
+        if first + len(page) < len(runs):
+            answer["next_page_token"] = str(first + len(page))
+        return 200, answer
+
+    def _run(self, method: str, key: str, act: str = "") -> tuple[int, Any]:
+        if key not in self.runs:
+            return 404, refusal(5, f"ResourceNotFoundError: Run {key} not found")
+        run = self.runs[key]
+        if method == "DELETE":
+            del self.runs[key]
+            return 200, {}
+        if act == "terminate":
+            if self.ends_meanwhile:
+                run["state"] = "SUCCEEDED"
+            if run["state"] not in ("PENDING", "RUNNING", "PAUSED"):
+                return 400, refusal(3, f"Failed to terminate run {key}: Invalid input error: Row not found")
+            run["state"] = "CANCELING"
+            return 200, {}
+        return 200, run
 
 
 def status(code: int, message: str) -> dict[str, Any]:
     """A refusal as the API words it."""
     return {"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "code": code}
+
+
+def refusal(code: int, message: str) -> dict[str, Any]:
+    """A refusal as Kubeflow Pipelines words it; `code` is gRPC's."""
+    return {"error": message, "code": code, "message": message, "details": []}
 
 
 @contextmanager

@@ -24,9 +24,14 @@ from .kubernetes_api import JOBS, FakeKubernetes, serve
 TEMPLATE = {
     "apiVersion": "batch/v1",
     "kind": "Job",
-    "metadata": {"namespace": "serving", "labels": {"app": "pipeline"}},
+    "metadata": {
+        "namespace": "serving",
+        "labels": {"app": "pipeline"},
+        "annotations": {"driftloop/start-within-seconds": "600"},
+    },
     "spec": {
         "backoffLimit": 0,
+        "activeDeadlineSeconds": 7200,
         "template": {
             "metadata": {"labels": {"app": "pipeline"}},
             "spec": {"restartPolicy": "Never", "containers": [{"name": "pipeline", "image": "trainer:1"}]},
@@ -82,7 +87,9 @@ def test_a_run_is_a_job_made_from_the_template(backend: JobBackend, api: FakeKub
     backend.prepare()
     backend.start(RUN)
     made = api.jobs[NAME]
-    assert made["metadata"] == {"namespace": "serving", "name": NAME, "labels": {"app": "pipeline", LABEL: RUN.run}}
+    assert made["metadata"]["name"] == NAME
+    assert made["metadata"]["namespace"] == "serving"
+    assert made["metadata"]["labels"] == {"app": "pipeline", LABEL: RUN.run}
     pod = made["spec"]["template"]
     assert pod["metadata"]["labels"] == {"app": "pipeline", LABEL: RUN.run}
     [container] = pod["spec"]["containers"]
@@ -195,6 +202,55 @@ def test_a_job_that_is_gone_is_a_failure(backend: JobBackend, api: FakeKubernete
     backend.start(RUN)
     del api.jobs[NAME]
     assert look(backend, clock) == Ended(False, f"the Job {NAME} was deleted while it ran")
+
+
+@pytest.mark.parametrize(
+    ("pod", "said"),
+    [
+        (None, "it has no pod"),
+        (
+            {"waiting": {"reason": "ErrImagePull", "message": "no such image"}},
+            "its pod waited: ErrImagePull no such image",
+        ),
+    ],
+)
+def test_a_job_that_stays_pending_does_not_hold_the_loop(
+    backend: JobBackend, api: FakeKubernetes, clock: Clock, pod: dict | None, said: str
+) -> None:
+    backend.start(RUN)
+    if pod is not None:
+        api.pod(NAME, pod, phase="Pending")
+    clock.now += 598
+    assert look(backend, clock) is None
+    clock.now += 5
+    assert look(backend, clock) == Ended(False, f"the Job did not start within 600 s; {said}; it was deleted")
+    assert api.jobs == {}
+
+
+def test_a_job_whose_controller_is_away_ends_soon_after_its_deadline(
+    backend: JobBackend, api: FakeKubernetes, clock: Clock
+) -> None:
+    backend.start(RUN)
+    api.pod(NAME, {"running": {}}, phase="Running")
+    clock.now += 7300
+    assert look(backend, clock) is None
+    clock.now += 100
+    assert look(backend, clock) == Ended(False, "the Job did not end within 7200 s; it was deleted")
+    assert api.jobs == {}
+
+
+def test_limits_that_are_no_seconds_are_refused() -> None:
+    for limits in (
+        {"metadata": {"annotations": {backend_job.START_LIMIT: "soon"}}},
+        {"spec": {"activeDeadlineSeconds": 0}},
+    ):
+        template = {"metadata": {}, "spec": {}} | limits
+        with pytest.raises(DriftloopError, match="cannot be used"):
+            backend_job.limits_of(template)
+    assert backend_job.limits_of({"metadata": {}, "spec": {}}) == (
+        backend_job.DEFAULT_START_S,
+        backend_job.DEFAULT_RUN_S,
+    )
 
 
 def test_the_next_retrainer_takes_a_job_over(

@@ -19,8 +19,9 @@ from .kubernetes_api import FakePipelines, serve
 
 TEMPLATE: dict[str, Any] = {
     "kind": "Job",
-    "metadata": {"namespace": "serving"},
+    "metadata": {"namespace": "serving", "annotations": {"driftloop/start-within-seconds": "600"}},
     "spec": {
+        "activeDeadlineSeconds": 7200,
         "template": {
             "metadata": {},
             "spec": {
@@ -50,7 +51,7 @@ TEMPLATE: dict[str, Any] = {
                     {"name": "fleet", "configMap": {"name": "driftloop-fleet-abc"}},
                 ],
             },
-        }
+        },
     },
 }
 RUNS = Runs(["eng-1"]).packed()
@@ -149,20 +150,28 @@ def test_a_run_is_started_followed_and_ends(backend: KfpBackend, api: FakePipeli
     assert look(backend, clock) == Ended(True)
 
 
-def test_a_failed_run_says_which_step_failed(backend: KfpBackend, api: FakePipelines, clock: Clock) -> None:
+def test_a_failed_run_names_its_steps_although_the_server_tells_no_error_of_theirs(
+    backend: KfpBackend, api: FakePipelines, clock: Clock
+) -> None:
     backend.start(RUN)
-    [run] = api.runs.values()
-    run["state"] = "FAILED"
-    run["run_details"] = {
-        "task_details": [
-            {"display_name": "collect", "state": "SUCCEEDED"},
-            {"display_name": "train", "state": "FAILED", "error": {"code": 13, "message": "OOMKilled"}},
-        ]
-    }
-    assert look(backend, clock) == Ended(False, "step train: OOMKilled\nthe run ended as FAILED")
+    api.runs["run0"]["state"] = "FAILED"
+    api.tasks("run0", root="FAILED", collect="SUCCEEDED", train="FAILED")
+    assert look(backend, clock) == Ended(False, "step train: failed\nthe run ended as FAILED")
+    backend.start(RUN)
+    api.runs["run1"]["state"] = "FAILED"
+    api.tasks("run1", **{"root": "FAILED", "root-driver": "FAILED"})
+    assert look(backend, clock) == Ended(False, "step root: failed\nstep root-driver: failed\nthe run ended as FAILED")
 
 
-def test_stopping_and_clearing_terminate(backend: KfpBackend, api: FakePipelines) -> None:
+def test_a_server_that_knows_why_is_quoted(backend: KfpBackend, api: FakePipelines, clock: Clock) -> None:
+    backend.start(RUN)
+    api.runs["run0"] |= {"state": "FAILED", "error": {"code": 13, "message": "node lost"}}
+    api.tasks("run0", train="FAILED")
+    api.runs["run0"]["run_details"]["task_details"][0]["error"] = {"code": 13, "message": "OOMKilled"}
+    assert look(backend, clock) == Ended(False, "step train: OOMKilled\nnode lost")
+
+
+def test_stopping_and_clearing_terminate_what_can_be_and_nothing_else(backend: KfpBackend, api: FakePipelines) -> None:
     backend.stop()
     backend.start(RUN)
     backend.stop()
@@ -170,7 +179,150 @@ def test_stopping_and_clearing_terminate(backend: KfpBackend, api: FakePipelines
     api.runs["run1"]["state"] = "SUCCEEDED"
     backend.start(RUN)
     backend.clear()
-    assert [run["state"] for run in api.runs.values()] == ["CANCELED", "SUCCEEDED", "CANCELED"]
+    backend.clear()
+    assert [run["state"] for run in api.runs.values()] == ["CANCELING", "SUCCEEDED", "CANCELING"]
+    assert [path.rpartition("/")[2] for _, path in api.calls if path.endswith(":terminate")] == [
+        "run0:terminate",
+        "run2:terminate",
+    ]
+
+
+@pytest.mark.parametrize("act", ["stop", "clear"])
+def test_a_run_that_ends_before_it_is_terminated_is_no_error(backend: KfpBackend, api: FakePipelines, act: str) -> None:
+    backend.start(RUN)
+    api.ends_meanwhile = True
+    getattr(backend, act)()
+    assert api.runs["run0"]["state"] == "SUCCEEDED"
+
+
+def test_a_run_that_is_gone_before_it_is_terminated_is_no_error(backend: KfpBackend, api: FakePipelines) -> None:
+    backend.start(RUN)
+    api.runs.clear()
+    backend.stop()
+    assert backend.poll() == Ended(False, "the pipeline is not running")
+
+
+def test_a_run_that_cannot_be_terminated_does_not_hold_the_retrainer(
+    backend: KfpBackend, api: FakePipelines, caplog: pytest.LogCaptureFixture
+) -> None:
+    backend.start(RUN)
+    api.runs["run0"]["state"] = "RUNTIME_STATE_UNSPECIFIED"
+    backend.clear()
+    assert "run0 is RUNTIME_STATE_UNSPECIFIED and cannot be terminated" in caplog.text
+
+
+def test_an_api_that_is_away_while_a_run_is_terminated_is_an_error(backend: KfpBackend, api: FakePipelines) -> None:
+    backend.start(RUN)
+    api.errors = [500]
+    with pytest.raises(DriftloopError, match="500"):
+        backend.stop()
+    backend.stop()
+    assert api.runs["run0"]["state"] == "CANCELING"
+
+
+def test_clearing_looks_at_every_page(backend: KfpBackend, api: FakePipelines) -> None:
+    api.page = 2
+    for _ in range(5):
+        backend.start(RUN)
+    backend.clear()
+    assert {run["state"] for run in api.runs.values()} == {"CANCELING"}
+
+
+@pytest.mark.parametrize(
+    ("state", "tasks", "waits"),
+    [
+        ("PENDING", {}, "the run did not start within 600 s"),
+        ("RUNTIME_STATE_UNSPECIFIED", {}, "the run did not start within 600 s"),
+        ("RUNNING", {"collect": "SUCCEEDED", "train": "PENDING"}, "step train did not start within 600 s"),
+    ],
+)
+def test_a_pod_that_never_starts_does_not_hold_the_loop(
+    backend: KfpBackend, api: FakePipelines, clock: Clock, state: str, tasks: dict[str, str], waits: str
+) -> None:
+    backend.start(RUN)
+    api.runs["run0"]["state"] = state
+    api.tasks("run0", **tasks)
+    assert look(backend, clock) is None
+    clock.now += 590
+    assert look(backend, clock) is None
+    clock.now += 20
+    outcome = look(backend, clock)
+    assert outcome == Ended(False, f"{waits}: its pod waits; the run was terminated")
+    assert api.runs["run0"]["state"] in ("CANCELING", "RUNTIME_STATE_UNSPECIFIED")
+    assert look(backend, clock) == Ended(False, "the pipeline is not running")
+
+
+def test_each_step_may_wait_for_its_pod_anew(backend: KfpBackend, api: FakePipelines, clock: Clock) -> None:
+    backend.start(RUN)
+    api.runs["run0"]["state"] = "RUNNING"
+    for states in ({"collect": "PENDING"}, {"collect": "RUNNING"}, {"collect": "SUCCEEDED", "train": "PENDING"}):
+        api.tasks("run0", **states)
+        clock.now += 500
+        assert look(backend, clock) is None
+
+
+def test_a_run_that_does_not_end_is_terminated_at_the_jobs_deadline(
+    backend: KfpBackend, api: FakePipelines, clock: Clock
+) -> None:
+    backend.start(RUN)
+    api.runs["run0"]["state"] = "RUNNING"
+    clock.now += 7195
+    assert look(backend, clock) is None
+    clock.now += 10
+    assert look(backend, clock) == Ended(False, "the run did not end within 7200 s; it was terminated")
+    assert api.runs["run0"]["state"] == "CANCELING"
+
+
+def test_a_run_that_stays_canceling_ends_at_its_deadline(backend: KfpBackend, api: FakePipelines, clock: Clock) -> None:
+    backend.start(RUN)
+    api.runs["run0"]["state"] = "CANCELING"
+    clock.now += 7300
+    outcome = look(backend, clock)
+    assert outcome is not None
+    assert not outcome.succeeded
+
+
+def test_a_run_that_is_deleted_is_a_failure(backend: KfpBackend, api: FakePipelines, clock: Clock) -> None:
+    backend.start(RUN)
+    api.runs.clear()
+    assert look(backend, clock) == Ended(False, "the run was deleted while it went on")
+
+
+def test_a_run_whose_making_was_answered_too_late_goes_on(
+    backend: KfpBackend, api: FakePipelines, clock: Clock
+) -> None:
+    backend.start(RUN)
+    backend.stop()
+    later = Job("20261121T134612000002", "fleet_change:1", "1", "warm_start", RUNS)
+    experiment = backend._kfp.create_experiment
+    api.lose_answers = False
+
+    def lose(*arguments: Any) -> Any:
+        made = experiment(*arguments)
+        api.lose_answers = True
+        return made
+
+    backend._kfp.create_experiment = lose
+    backend.start(later)
+    backend._kfp.create_experiment = experiment
+    api.lose_answers = False
+    names = [run["display_name"] for run in api.runs.values()]
+    assert names[-1] == later.run
+    assert look(backend, clock) is None
+    for run in api.runs.values():
+        run["state"] = "SUCCEEDED"
+    assert look(backend, clock) == Ended(True)
+
+
+def test_old_runs_are_deleted_when_another_starts(backend: KfpBackend, api: FakePipelines) -> None:
+    for _ in range(backend_kfp.KEEP_RUNS + 3):
+        backend.start(RUN)
+    assert len(api.runs) == backend_kfp.KEEP_RUNS + 3  # all of them go on
+    for run in api.runs.values():
+        run["state"] = "SUCCEEDED"
+    backend.start(RUN)
+    assert len(api.runs) == backend_kfp.KEEP_RUNS
+    assert "run0" not in api.runs
 
 
 def test_the_next_retrainer_takes_a_run_over(

@@ -531,6 +531,34 @@ def test_a_failed_pipeline_is_retried_with_growing_pauses_and_then_given_up(worl
     assert "retry_in_s" not in failures[-1]
 
 
+@pytest.mark.parametrize(
+    ("ended", "told"),
+    [
+        (
+            "step train: failed\nthe run ended as FAILED",
+            "step train: DataError: run eng-7 is damaged\nstep train: failed",
+        ),
+        ("DataError: archive: run eng-7 is damaged", "DataError: archive: run eng-7 is damaged"),
+        (
+            "DriftloopError: run eng-7 is damaged\nthe Job failed",
+            "DriftloopError: run eng-7 is damaged\nthe Job failed",
+        ),
+    ],
+)
+def test_a_failure_says_what_the_step_raised_once(world: World, ended: str, told: str):
+    world.arrive()
+    world.alert()
+    world.settle()
+    run = world.backend.jobs[-1].run
+    world.report("step_started", run=run, step="train")
+    world.report("step_failed", run=run, step="train", error="DataError: run eng-7 is damaged")
+    world.backend.end(succeeded=False, error=ended)
+    world.settle()
+    [failure] = [event for event in world.store.read() if event["kind"] == "retraining_failed"]
+    assert failure["error"].startswith(told)
+    assert failure["error"].count("run eng-7 is damaged") == 1
+
+
 def test_what_the_gate_approved_is_promoted_however_the_pipeline_ended(world: World):
     world.arrive()
     world.alert()

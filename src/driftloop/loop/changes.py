@@ -199,7 +199,7 @@ def begin(
     change.state.leave_queue(attempt.cause)
     attempt.run, attempt.archived = run, archived
     attempt.started_at, attempt.started, attempt.step = now.time, waits.moment(now), None
-    attempt.challenger = attempt.training = attempt.promoted_at = attempt.waiting_for = None
+    attempt.challenger = attempt.training = attempt.promoted_at = attempt.waiting_for = attempt.problem = None
     change.state.attempt, change.state.phase = attempt, "running"
     change.tell_of(
         attempt,

@@ -140,7 +140,7 @@ def _running(state: State, facts: Facts) -> Move:  # noqa: PLR0911 (a row each)
         return _taken_up_again(attempt, facts)
     if attempt.waiting_for is not None:
         return AwaitLabels(attempt.cause, attempt.run, attempt.waiting_for)
-    return Fail(attempt.run, facts.error or NOTHING_DECIDED, archived=facts.archived)
+    return Fail(attempt.run, attempt.why_failed(facts.error or NOTHING_DECIDED), archived=facts.archived)
 
 
 def _passed(attempt: Attempt, challenger: Challenger, facts: Facts) -> Move:

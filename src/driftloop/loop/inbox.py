@@ -123,5 +123,7 @@ def _notice(change: Change, event: Event, worker: Worker) -> None:
             attempt.step = str(event.get("step"))
         case "challenger_registered":
             attempt.challenger, attempt.training = str(event.get("model_version")), str(event.get("training"))
+        case "step_failed":
+            attempt.problem = str(event.get("error"))
         case "waiting_for_labels":
             attempt.waiting_for = str(event.get("reason"))

@@ -56,6 +56,8 @@ class Attempt(msgspec.Struct):
     reason: str = ""
     """Why the gate approved the challenger."""
     waiting_for: str | None = None
+    problem: str | None = None
+    """What a step raised, as it reported it."""
     aided: str | None = None
     """The provisional version that it has to replace: it stays whatever becomes of the alert."""
     aid_refused: str | None = None
@@ -75,6 +77,13 @@ class Attempt(msgspec.Struct):
     def stands(self) -> bool:
         """Whether it goes on when its alert ends: a person asked for it, or a provisional version serves."""
         return self.by_hand or self.aided is not None
+
+    def why_failed(self, ended: str) -> str:
+        """How its run ended, and before that what its step raised, where the place that it ran in does not say so."""
+        told = self.problem
+        if told is None or told.partition(": ")[2] in ended:
+            return ended
+        return f"step {self.step or 'unknown'}: {told}\n{ended}"
 
     def again(self, **changes: Any) -> "Attempt":
         """A new attempt for the same cause."""

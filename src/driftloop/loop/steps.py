@@ -26,6 +26,7 @@ from driftloop.protocol.client import Client
 from driftloop.settings import Settings
 
 REGISTRY_PATIENCE_S = 300.0
+_ERROR_CHARACTERS = 2000
 
 T = TypeVar("T")
 
@@ -74,6 +75,12 @@ def _step(name: str, run: str, cause: str) -> Iterator[Step]:
         starting.start()
         try:
             yield step
+        except Exception as error:
+            # Not every place that a pipeline runs in keeps what its steps raised.
+            said = f"{type(error).__name__}: {error}"[:_ERROR_CHARACTERS]
+            starting.join()
+            step.report({"kind": "step_failed", "step": name, "error": said})
+            raise
         finally:
             starting.join()
             signal.alarm(0)

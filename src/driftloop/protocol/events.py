@@ -23,6 +23,7 @@ EventKind = Literal[
     "pipeline_started",
     "step_started",
     "step_finished",
+    "step_failed",
     "challenger_registered",
     "gate_decided",
     "approval_needed",

@@ -8,7 +8,7 @@ import copy
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import urllib3
@@ -22,6 +22,11 @@ from driftloop.loop.jobs.local import LOG_BYTES, Ended, Job, failure
 
 LABEL = "driftloop/pipeline"
 """Label of every Job and pod of a pipeline; its value is the run."""
+START_LIMIT = "driftloop/start-within-seconds"
+"""Annotation of the template: how long a run may wait for its pods."""
+DEFAULT_START_S, DEFAULT_RUN_S = 1800.0, 14400.0
+GRACE_S = 120.0
+"""The Job's own deadline comes first: its controller says why it ended it."""
 POLL_S = 0.5
 CLEAR_S = 30.0
 """How long pods may take to end once their Jobs are deleted."""
@@ -40,6 +45,7 @@ class JobBackend:
         self, template: Path, api: client.ApiClient | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._template = read_template(template)
+        self._limits = limits_of(self._template)
         self._namespace: str = self._template["metadata"]["namespace"]
         if api is None:
             try:
@@ -54,19 +60,21 @@ class JobBackend:
         self._clock = clock
         self._name: str | None = None
         self._refused = ""
-        self._next_look = 0.0
+        self._next_look = self._began = 0.0
+        self._pod_ran = False
 
     def prepare(self) -> None:
         """Nothing: a pod that waits would hold memory all day to save seconds."""
 
     def start(self, job: Job) -> None:
         """Make the Job; a refusal is the run's outcome."""
-        self._name, self._refused, self._next_look = name_of(job.run), "", 0.0
+        name = name_of(job.run)
+        self._follow(name)
         manifest = copy.deepcopy(self._template)
         pod = manifest["spec"]["template"]
         for part in (manifest, pod):
             part["metadata"]["labels"] = {**part["metadata"].get("labels", {}), LABEL: job.run}
-        manifest["metadata"]["name"] = self._name
+        manifest["metadata"]["name"] = name
         pod["spec"]["containers"][0]["args"] = [msgspec.json.encode(job).decode()]
         try:
             self._jobs.create_namespaced_job(self._namespace, manifest, _request_timeout=_TIMEOUT_S)
@@ -79,7 +87,7 @@ class JobBackend:
             self._refused = f"the Kubernetes API could not be reached: {error}"
 
     def poll(self) -> Ended | None:
-        """None while the Job goes on; looks at most every half second."""
+        """None while the Job goes on and keeps its limits; looks at most every half second."""
         if self._name is None:
             return Ended(False, "the pipeline is not running")
         if self._clock() < self._next_look:
@@ -95,7 +103,11 @@ class JobBackend:
             elif "Failed" in ended:
                 outcome = self._failure(ended["Failed"])
             else:
-                return None
+                overdue = self._overdue(self._name)
+                if overdue is None:
+                    return None
+                self._delete(self._name)
+                outcome = Ended(False, overdue)
         self._name = None
         return outcome
 
@@ -110,10 +122,10 @@ class JobBackend:
         self._name = None
 
     def adopt(self, run: str) -> bool:
-        """Take over the Job of a run, whether it goes on or has ended."""
+        """Take over the Job of a run, whether it goes on or has ended; its limits begin anew."""
         if not run or self._read(name_of(run)) is None:
             return False
-        self._name, self._refused, self._next_look = name_of(run), "", 0.0
+        self._follow(name_of(run))
         return True
 
     def clear(self) -> None:
@@ -131,6 +143,28 @@ class JobBackend:
                     remedy="look at them: kubectl describe jobs",
                 )
             time.sleep(POLL_S)
+
+    def _follow(self, name: str) -> None:
+        self._name, self._refused, self._next_look = name, "", 0.0
+        self._began, self._pod_ran = self._clock(), False
+
+    def _overdue(self, name: str) -> str | None:
+        """Which limit a Job that goes on has reached, in words; None where none.
+
+        A Job's own deadline counts only while its controller does, and is hours long: a pod that never starts would
+        hold the loop all that time.
+        """
+        passed = self._clock() - self._began
+        if passed > self._limits.run_s + GRACE_S:
+            return f"the Job did not end within {self._limits.run_s:.0f} s; it was deleted"
+        if self._pod_ran or passed <= self._limits.start_s:
+            return None
+        pod = self._pod_of(name)
+        self._pod_ran = pod is not None and pod.status.phase not in ("Pending", "Unknown", None)
+        if self._pod_ran:
+            return None
+        why = "it has no pod" if pod is None else describe(pod)
+        return f"the Job did not start within {self._limits.start_s:.0f} s; {why}; it was deleted"
 
     def _running(self) -> set[str]:
         found = self._ask(
@@ -162,17 +196,21 @@ class JobBackend:
     def _failure(self, condition: Any) -> Ended:
         """Why the Job failed, with the end of its pod's log where it has one."""
         how = f"the Job failed: {condition.message or condition.reason}"
+        pod = self._pod_of(self._name)
+        if pod is None:
+            return Ended(False, f"{how}; its pod is gone")
+        return failure(f"{how}; {describe(pod)}", self._log(pod.metadata.name))
+
+    def _pod_of(self, job: str | None) -> Any:
+        """The Job's newest pod; None where it has none."""
         pods = self._ask(
             lambda: (
                 self._pods.list_namespaced_pod(
-                    self._namespace, label_selector=f"job-name={self._name}", _request_timeout=_TIMEOUT_S
+                    self._namespace, label_selector=f"job-name={job}", _request_timeout=_TIMEOUT_S
                 ).items
             )
         )
-        if not pods:
-            return Ended(False, f"{how}; its pod is gone")
-        pod = max(pods, key=lambda each: each.metadata.creation_timestamp)
-        return failure(f"{how}; {describe(pod)}", self._log(pod.metadata.name))
+        return max(pods, key=lambda each: each.metadata.creation_timestamp, default=None)
 
     def _log(self, pod: str) -> str:
         try:
@@ -220,6 +258,33 @@ def _wrong_with(template: dict[str, Any]) -> str:
     if not template["metadata"]["namespace"] or not isinstance(pod["metadata"], dict):
         return "it names no namespace, or its pod has no metadata"
     return "" if len(pod["spec"]["containers"]) == 1 else "it has not exactly one container"
+
+
+class Limits(NamedTuple):
+    """How long a run may take, in seconds."""
+
+    start_s: float
+    """Until its pod runs."""
+    run_s: float
+    """From its start to its end."""
+
+
+def limits_of(template: dict[str, Any]) -> Limits:
+    """The limits that a template names, or the usual ones; raises DriftloopError for what is no number of seconds."""
+    given = (template["metadata"].get("annotations") or {}).get(START_LIMIT, DEFAULT_START_S)
+    deadline = template["spec"].get("activeDeadlineSeconds", DEFAULT_RUN_S)
+    try:
+        limits = Limits(float(given), float(deadline))
+        if min(limits) <= 0:
+            raise ValueError("they must be above zero")
+    except (TypeError, ValueError) as error:
+        raise DriftloopError(
+            f"the limits of the pipeline's Job cannot be used: {START_LIMIT} is {given!r},"
+            f" activeDeadlineSeconds {deadline!r}: {error}",
+            where="DRIFTLOOP_PIPELINE_JOB",
+            remedy="set both to seconds",
+        ) from error
+    return limits
 
 
 def name_of(run: str) -> str:

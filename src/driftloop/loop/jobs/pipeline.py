@@ -17,6 +17,7 @@ from driftloop.loop.jobs.local import Job
 component = functools.partial(dsl.component, base_image="python:3.11", install_kfp_package=False)
 """kfp.local runs a component with this interpreter, whatever its image; nothing is installed for it. On Kubeflow
 Pipelines every task is given the trainer's image, which has all that is imported."""
+STEPS = ("collect", "train", "evaluate")
 
 
 @component
