@@ -46,8 +46,8 @@ class Platform:
     def __init__(self, state: Path, *, engines: int, fleets: Sequence[str] = (), **variables: str) -> None:
         self.state = state.resolve()
         self._fleets = [argument for fleet in fleets for argument in ("--fleet", fleet)]
-        names = ("mlflow", "server", "retrainer", "console")
-        self.urls = {name: f"http://127.0.0.1:{port}" for name, port in zip(names, free_ports(4), strict=True)}
+        names = ("mlflow", "server", "retrainer", "console", "units")
+        self.urls = {name: f"http://127.0.0.1:{port}" for name, port in zip(names, free_ports(5), strict=True)}
         own = {f"DRIFTLOOP_{name.upper()}_URL": url for name, url in self.urls.items()}
         self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith(("DRIFTLOOP_", "CMAPSS_", "ENABLE_RETRAINING"))},

@@ -61,6 +61,9 @@ COMMANDS = {
         "driftloop.fleet.fleet_commands", "fleet_app", "Guess a fleet file from data, check data by it, show both."
     ),
     "archive": _Entry("driftloop.fleet.commands", "archive_app", "Add completed runs to the archive, or list them."),
+    "units": _Entry(
+        "driftloop.units.commands", "app", "The fleet in service: list and show units, tell of failures, send rows."
+    ),
     "data": _Entry("driftloop.fleets.cmapss.commands", "data_app", "Fetch, check, show or simulate the C-MAPSS data."),
     "experiment": _Entry(
         f"{_BENCH}.experiment.commands", "experiment", "Change the fleet under a running platform, time its recovery."

@@ -24,6 +24,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     """Folder of its state within the state folder; `.` for the fleet that was there first."""
     server_url: str
     retrainer_url: str
+    units_url: str = ""
+    """Empty where an earlier version wrote the file."""
 
 
 class Places(msgspec.Struct, frozen=True, kw_only=True):

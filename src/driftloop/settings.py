@@ -115,6 +115,29 @@ class Settings(BaseSettings):
     keep_events: int = Field(100_000, gt=0, description="newest events of the loop that are kept")
     max_archive_bytes: int = Field(64 * 2**20, gt=0, description="largest body of POST /archive/runs")
 
+    # The fleet in service.
+    units_url: str = Field("http://127.0.0.1:8700", description="the service that takes rows and life events")
+    units_database: str = Field(
+        "", description="SQLAlchemy URL of the database with rows and predictions; empty: SQLite in the state folder"
+    )
+    units_password_file: Path | None = Field(None, description="file with the password of that database")
+    units_lateness_s: float = Field(
+        10.0, ge=0, description="how long rows of a step that come late are waited for before it is predicted"
+    )
+    units_skew_s: float = Field(
+        60.0, ge=0, description="how far ahead of this machine's clock the time of a row may be before it is refused"
+    )
+    units_keep_days: float = Field(
+        0.0, ge=0, description="days after which rows of archived lives are deleted; 0: they are kept"
+    )
+    units_tail_bytes: int = Field(
+        256 * 2**20, gt=0, description="most memory for the newest rows of all units; what does not fit is read again"
+    )
+    units_body_bytes: int = Field(16 * 2**20, gt=0, description="largest body of POST /telemetry")
+    units_stream: str = Field(
+        "", description="address of a broker for streams: nats://host:4222 or kafka://host:9092; empty: none"
+    )
+
     @field_validator("fleet")
     @classmethod
     def _absolute(cls, fleet: str) -> str:
@@ -132,6 +155,7 @@ class Settings(BaseSettings):
         "alertmanager_url",
         "pushgateway_url",
         "kfp_url",
+        "units_url",
     )
     @classmethod
     def _no_slash_at_the_end(cls, url: str) -> str:
@@ -210,7 +234,12 @@ def load(**overrides: object) -> Settings:
 def of_fleet(alone: Settings, known: places.Places, name: str) -> Settings:
     """The settings of one of the fleets that share the state folder of `alone`."""
     place = known.fleets[name]
-    own = {"mlflow_url": known.mlflow_url, "server_url": place.server_url, "retrainer_url": place.retrainer_url}
+    own = {
+        "mlflow_url": known.mlflow_url,
+        "server_url": place.server_url,
+        "retrainer_url": place.retrainer_url,
+        **({"units_url": place.units_url} if place.units_url else {}),
+    }
     if len(known.up) == 1 and place.folder == ".":
         own = {field: url for field, url in own.items() if field not in alone.model_fields_set}
     token = alone.token_file or alone.state_dir / OWN_TOKEN

@@ -28,6 +28,7 @@ from driftloop_bench.experiment.source import Source, completed, needed, part
 SIMULATED_ENGINES = 100
 TRAINING_S = 900.0
 SWAP_S = 60.0
+_ADDRESSES = ("mlflow_url", "server_url", "retrainer_url", "console_url", "units_url")
 STOP_S = 40.0
 
 
@@ -38,7 +39,7 @@ def own_settings(base: Settings, folder: Path, extra: dict[str, str]) -> Setting
         "state_dir": folder,
         "archive": "",
         "token_file": make_token(folder),
-        **{name: _free(getattr(base, name)) for name in ("mlflow_url", "server_url", "retrainer_url", "console_url")},
+        **{name: _free(getattr(base, name)) for name in _ADDRESSES},
     }
     if extra:
         overrides |= {

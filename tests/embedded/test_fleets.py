@@ -60,8 +60,8 @@ def test_no_process_of_one_fleet_is_told_a_place_of_another(tmp_path: Path, stat
     running = start([a_fleet(tmp_path, "pumps"), a_fleet(tmp_path, "filters")])
     found = components(running, state)
     assert [one.name for one in found] == [
-        "console", "mlflow", "pumps/server", "pumps/retrainer", "pumps/watch", "filters/server", "filters/retrainer",
-        "filters/watch",
+        "console", "mlflow", "pumps/server", "pumps/retrainer", "pumps/watch", "pumps/units", "filters/server",
+        "filters/retrainer", "filters/watch", "filters/units",
     ]  # fmt: skip
     for one in found[2:]:
         other = next(other for name, other in running.items() if name != one.fleet)

@@ -1,5 +1,6 @@
 """What the embedded platform consists of: processes on loopback, and how one knows that each works."""
 
+import importlib.util
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +18,7 @@ LOOPBACK = ("127.0.0.1", "localhost")
 
 
 def components(fleets: Mapping[str, Settings], state_dir: Path) -> list[Component]:
-    """One console, one MLflow, and for each of `fleets` (by name) a prediction server, retrainer and drift watch.
+    """One console, one MLflow, and for each of `fleets` (by name) a server, retrainer, drift watch and units.
 
     The URLs of their settings must be loopback, and MLflow's the same in all. Where there are several fleets, the names
     of their components begin with the fleet's.
@@ -45,7 +46,7 @@ def environment(settings: Settings) -> dict[str, str]:
 def _of_fleet(name: str, settings: Settings, prefix: str) -> list[Component]:
     shared = environment(settings)
     server, retrainer = settings.server_url, settings.retrainer_url
-    return [
+    found = [
         Component(
             f"{prefix}server",
             [*DRIFTLOOP, "serve", "--port", str(_port("server", server))],
@@ -70,6 +71,16 @@ def _of_fleet(name: str, settings: Settings, prefix: str) -> list[Component]:
             fleet=name,
         ),
     ]
+    return found + _units(name, settings, prefix, shared)
+
+
+def _units(name: str, settings: Settings, prefix: str, shared: dict[str, str]) -> list[Component]:
+    """The service that takes rows, where its packages (the extra `units`) are installed."""
+    if any(importlib.util.find_spec(package) is None for package in ("sqlalchemy", "alembic")):
+        return []
+    url = settings.units_url
+    command = [*DRIFTLOOP, "units", "serve", "--port", str(_port("units", url))]
+    return [Component(f"{prefix}units", command, lambda _: answers(f"{url}/readyz"), url, shared, fleet=name)]
 
 
 def _console(settings: Settings, state_dir: Path) -> Component:

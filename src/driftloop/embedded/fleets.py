@@ -12,6 +12,8 @@ from driftloop.settings import Settings
 FOLDER = "fleets"
 """Folder, in the state folder, with the state of every fleet but the first."""
 _TRIES = 1000
+_OWN = ("server_url", "retrainer_url", "units_url")
+"""Addresses that each fleet has for itself."""
 
 
 def assign(base: Settings, wanted: Sequence[str], known: Places | None) -> Places:
@@ -24,9 +26,7 @@ def assign(base: Settings, wanted: Sequence[str], known: Places | None) -> Place
     before = dict(known.fleets) if known is not None else {}
     if known is None and any((base.state_dir / name).exists() for name in ("loop", "archive", "serving")):
         # State of a version that knew one fleet.
-        before["cmapss"] = Place(
-            fleet="cmapss", folder=".", server_url=base.server_url, retrainer_url=base.retrainer_url
-        )
+        before["cmapss"] = Place(fleet="cmapss", folder=".", **{field: getattr(base, field) for field in _OWN})
     chosen = _by_name(base, wanted)
     alone = len(chosen) == 1
     if base.model_name and not alone:
@@ -43,17 +43,18 @@ def assign(base: Settings, wanted: Sequence[str], known: Places | None) -> Place
         # The ports of fleets that are not started now stay theirs.
         taken = {_port(url) for other, place in found.items() if other != name for url in _urls(place)}
         urls = {}
-        for field in ("server_url", "retrainer_url"):
+        for field in _OWN:
             url = getattr(base, field)
-            if old is not None and not (exact and field in base.model_fields_set):
-                url = getattr(old, field)
+            kept = getattr(old, field, "")
+            if kept and not (exact and field in base.model_fields_set):
+                url = kept
             elif not exact:
                 url = _free(url, taken)
             taken.add(_port(url))
             urls[field] = url
         found[name] = Place(fleet=fleet, folder=folder, **urls)
-    kept = known is not None and "mlflow_url" not in base.model_fields_set
-    return Places(mlflow_url=known.mlflow_url if kept and known else base.mlflow_url, up=tuple(chosen), fleets=found)
+    same = known is not None and "mlflow_url" not in base.model_fields_set
+    return Places(mlflow_url=known.mlflow_url if same and known else base.mlflow_url, up=tuple(chosen), fleets=found)
 
 
 def running(base: Settings, known: Places) -> dict[str, Settings]:
@@ -83,8 +84,8 @@ def _folder(name: str, alone: bool, found: dict[str, Place]) -> str:
     return f"{FOLDER}/{name}"
 
 
-def _urls(place: Place) -> tuple[str, str]:
-    return place.server_url, place.retrainer_url
+def _urls(place: Place) -> list[str]:
+    return [url for url in (getattr(place, field) for field in _OWN) if url]
 
 
 def _port(url: str) -> int:

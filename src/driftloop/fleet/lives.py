@@ -79,7 +79,7 @@ class Unusable(Exception):
 def life(rows: Rows, schema: Schema, unit: str, findings: Findings) -> Life:
     """The life that a unit's rows tell; raises Unusable where they contradict themselves."""
     ordered, repeated = _ordered(rows, schema, unit, findings)
-    cut, failed = _end(ordered, schema.end)
+    cut, failed = end_of(ordered, schema.end)
     kept = ordered.take(np.arange(cut))
     values, place, first = _steps(kept, schema, unit, findings)
     told = np.flatnonzero(np.isfinite(values).any(axis=1))
@@ -197,8 +197,8 @@ def _shown(time: float, schema: Schema) -> str:
 # End
 
 
-def _end(rows: Rows, end: End) -> tuple[int, bool]:
-    """How many rows the life has, and whether it ended by the rule."""
+def end_of(rows: Rows, end: End) -> tuple[int, bool]:
+    """How many of the rows, which are in the order of time, the life has, and whether it ended by the rule."""
     if rows.ended is not None:
         at = np.flatnonzero(rows.ended)
     elif rows.compared is not None:
@@ -238,7 +238,7 @@ def _steps(
     if (rows.time[-1] - rows.time[0]) / width > _LONGEST:
         what = f"{named} lasts from {_shown(rows.time[0], schema)} to {_shown(rows.time[-1], schema)}, too many steps"
         raise Unusable(what, rows.place[-1], "correct the time there, or make steps longer", "too long")
-    index = np.floor((rows.time - rows.time[0]) / width + 0.5).astype(np.int64)
+    index = step_index(rows.time, float(rows.time[0]), schema)
     starts = np.concatenate([[0], np.flatnonzero(np.diff(index)) + 1])
     steps, n = index[starts], int(index[-1]) + 1
     usual = float(np.median(np.diff(rows.time))) / width if len(rows.time) > 1 else 1.0
@@ -251,11 +251,20 @@ def _steps(
         remedy = f"make every longer, such as {_longer(schema, usual)}, if a unit does not rest that much"
         findings.add("warning", named, what, remedy, kind="sparse")
     values = np.full((n, rows.values.shape[1]), math.nan)
-    values[steps] = _merged(rows.values, starts, mean=schema.time.between == "mean")
+    values[steps] = merged(rows.values, starts, schema)
     place = np.full(n, -1, dtype=np.int64)
     place[steps] = rows.place[np.concatenate([starts[1:], [len(index)]]) - 1]
-    first = 1 if schema.time.kind == "timestamp" else math.floor(float(rows.time[0]) / width + 0.5)
-    return values, place, first
+    return values, place, first_index(float(rows.time[0]), schema)
+
+
+def step_index(time: NDArray[np.float64], first: float, schema: Schema) -> NDArray[np.int64]:
+    """The step of each time in a life whose first row is at `first`, counted from 0 there."""
+    return np.floor((time - first) / schema.time.width + 0.5).astype(np.int64)
+
+
+def first_index(first: float, schema: Schema) -> int:
+    """Where the counter stands at the step of a life's first row; 1 where times are no counter."""
+    return 1 if schema.time.kind == "timestamp" else math.floor(first / schema.time.width + 0.5)
 
 
 def _tell_mixed(time: NDArray[np.float64], schema: Schema, named: str, findings: Findings) -> None:
@@ -279,12 +288,14 @@ def _longer(schema: Schema, usual: float) -> str:
     return f'every = "{width:g}"' if schema.time.kind == "counter" else f'every = "{width:g}s"'
 
 
-def _merged(values: NDArray[np.float64], starts: NDArray[np.int64], *, mean: bool) -> NDArray[np.float64]:
-    """The rows of each step as one: the mean, or the last reading of each column; NaN where there is none."""
+def merged(values: NDArray[np.float64], starts: NDArray[np.int64], schema: Schema) -> NDArray[np.float64]:
+    """The rows of each step, which begin at `starts`, as one: the mean, or the last reading of each column; NaN where
+    there is none.
+    """
     if len(starts) == len(values):
         return values
     there = np.isfinite(values)
-    if mean:
+    if schema.time.between == "mean":
         count = np.add.reduceat(there, starts, axis=0, dtype=np.int64)
         total = np.add.reduceat(np.where(there, values, 0.0), starts, axis=0)
         return np.where(count > 0, total / np.maximum(count, 1), math.nan)

@@ -90,7 +90,7 @@ def examine(
         try:
             if path.name == schema.censored.file:
                 continue
-            sheet = open_sheet(path, _order(schema))
+            sheet = open_sheet(path, order_without_header(schema))
             if path not in given and is_foreign(sheet, schema):
                 findings.add("warning", str(path), f"is left alone: it has none of the columns of {schema.name}")
                 continue
@@ -109,7 +109,7 @@ def examine(
     return gathered.reading(beside)
 
 
-def _order(schema: Schema) -> list[str]:
+def order_without_header(schema: Schema) -> list[str]:
     """The columns of a file without a header; none where one of them could not be told from the others."""
     if schema.end.column is not None or (schema.censored.column is not None and schema.censored.file is None):
         return []

@@ -13,7 +13,7 @@ from .test_committed import FOLDER, Notebook
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
-PORTS = ("DRIFTLOOP_MLFLOW_URL", "DRIFTLOOP_SERVER_URL", "DRIFTLOOP_RETRAINER_URL")
+PORTS = ("DRIFTLOOP_MLFLOW_URL", "DRIFTLOOP_SERVER_URL", "DRIFTLOOP_RETRAINER_URL", "DRIFTLOOP_UNITS_URL")
 ON_NASAS_DATA = "CMAPSS_DIR" in os.environ
 
 
@@ -22,7 +22,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder `notebooks` to run in; trainings are of a small network, and a simulated fleet is small."""
     for name in [name for name in os.environ if name.startswith("DRIFTLOOP_")]:
         monkeypatch.delenv(name)
-    for name, port in zip(PORTS, free_ports(3), strict=True):
+    for name, port in zip(PORTS, free_ports(len(PORTS)), strict=True):
         monkeypatch.setenv(name, f"http://127.0.0.1:{port}")
     monkeypatch.setenv("DRIFTLOOP_SIMULATOR_ENGINES", "60")
     monkeypatch.setenv("PYTHONPATH", str(_quick_training(tmp_path / "quick")))

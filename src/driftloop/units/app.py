@@ -1,0 +1,245 @@
+"""The service over HTTP: rows and life events in; units, their history and what is predicted of them out."""
+
+import asyncio
+import hmac
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import Depends, FastAPI, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+
+from driftloop import __version__, durable, exposition
+from driftloop.errors import JsonError
+from driftloop.protocol import problems as forms
+from driftloop.protocol.problems import Problem, refusal
+from driftloop.settings import Settings, load
+from driftloop.units import changing, life_events, problems, telemetry, views
+from driftloop.units.metrics import Metrics
+from driftloop.units.rows import CSV, JSON, LINES, name_of
+from driftloop.units.service import Service
+from driftloop.units.views import MOST_STEPS, Order, Sort
+
+ACTOR = "X-Driftloop-Actor"
+MAX_SMALL_BODY = 64 * 1024
+_LONG_BODY = 64 * 1024
+_encode = msgspec.json.Encoder().encode
+_RESPONSES: dict[int | str, dict[str, Any]] = dict.fromkeys((400, 401, 404, 409, 413, 415, 422, 503), problems.RESPONSE)
+
+
+def create_app(settings: Settings | None = None, **more: Any) -> FastAPI:
+    """The application of one fleet; `more` goes to the predictor's client."""
+    service = Service(settings or load(), **more)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        service.start()
+        try:
+            yield
+        finally:
+            await run_in_threadpool(service.stop)
+
+    app = FastAPI(
+        title="driftloop units", version=__version__, summary="The fleet in service.", lifespan=lifespan,
+        docs_url=None, redoc_url=None,
+    )  # fmt: skip
+    app.state.service = service
+    problems.handle(app)
+    _add_telemetry(app, service)
+    _add_units(app, service)
+    _add_changes(app, service)
+    _add_status(app, service)
+    return app
+
+
+def _authorised(service: Service) -> Any:
+    token = service.settings.token
+
+    def check(request: Request) -> None:
+        given = request.headers.get("authorization", "").encode()
+        if token and not hmac.compare_digest(given, f"Bearer {token}".encode()):
+            raise refusal(401, "Authorization", "must be `Bearer ` and the platform's token")
+
+    return Depends(check)
+
+
+async def _body(request: Request, limit: int) -> bytes:
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > limit:
+            raise refusal(413, "body", f"has more than {limit} bytes")
+    return bytes(body)
+
+
+async def _posted(request: Request, kind: Any) -> Any:
+    try:
+        return durable.decode_json(await _body(request, MAX_SMALL_BODY) or b"{}", kind)
+    except JsonError as error:
+        raise forms.of_json(error) from error
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(_encode(value), status, media_type=JSON)
+
+
+def _add_telemetry(app: FastAPI, service: Service) -> None:
+    @app.post(
+        "/telemetry",
+        summary="Keep rows; each says what became of it, and is on disk",
+        dependencies=[_authorised(service)],
+        responses=_RESPONSES,
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "content": {
+                    JSON: {"schema": {"type": ["object", "array"]}},
+                    LINES: {"schema": {"type": "string"}},
+                    CSV: {"schema": {"type": "string"}},
+                },
+            }
+        },
+    )
+    async def telemetry_(
+        request: Request,
+        backfill: Annotated[bool, Query(description="rows of the past, which are no traffic")] = False,
+    ) -> Response:
+        body, kind = await _body(request, service.settings.units_body_bytes), request.headers.get("content-type", "")
+        if len(body) <= _LONG_BODY:
+            rows = service.reader.read(body, kind)
+        else:
+            rows = await run_in_threadpool(service.reader.read, body, kind)
+        taken = await asyncio.wrap_future(service.committer.submit(service.take(rows, backfill=backfill)))
+        service.count(taken)
+        return _taken(taken)
+
+
+def _taken(taken: telemetry.Taken) -> Response:
+    """200 where a row was kept or known, 409 or 422 where every one was refused."""
+    shown = taken.shown()
+    if not taken.problems or len(taken.problems) < len(taken.results):
+        return _json(shown)
+    status = 409 if all("stored" in problem for problem in taken.problems) else 422
+    said = [Problem(f"rows[{one['row']}].{one['field']}", str(one["message"])) for one in taken.problems[:20]]
+    return problems.content(status, said, shown)
+
+
+def _add_units(app: FastAPI, service: Service) -> None:
+    @app.get("/units", responses=_RESPONSES)
+    def units(
+        sort: Sort = "low",
+        order: Order = "asc",
+        q: Annotated[str, Query(description="part of a name")] = "",
+        flag: str = "",
+        state: Annotated[str, Query(description="running (by default), failed, removed, overhauled, or all")] = "",
+        offset: Annotated[int, Query(ge=0)] = 0,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    ) -> Response:
+        """The units, a page at a time."""
+        page = views.listed(
+            service.keeper, sort=sort, order=order, q=q, flag=flag, state=state, offset=offset, limit=limit
+        )
+        return _json(page)
+
+    @app.get("/units/{unit}", responses=_RESPONSES)
+    def unit(
+        unit: str,
+        life: Annotated[int | None, Query(ge=1, description="by default the newest")] = None,
+        steps: Annotated[int, Query(ge=1, le=MOST_STEPS)] = 500,
+    ) -> Response:
+        """One unit: its newest steps, what was predicted, its life events."""
+        return _json(views.unit(service.keeper, unit, life_number=life, steps=steps))
+
+
+def _add_changes(app: FastAPI, service: Service) -> None:
+    allowed = [_authorised(service)]
+
+    def who(request: Request) -> str:
+        return request.headers.get(ACTOR, "")[:200]
+
+    @app.post("/units/{unit}/events", dependencies=allowed, responses=_RESPONSES, status_code=201)
+    async def post_event(unit: str, request: Request) -> Response:
+        """Tell of an installation, a failure, a removal or an overhaul."""
+        event = await _posted(request, life_events.PostedEvent)
+        name, actor = name_of(unit), who(request)
+        done = await run_in_threadpool(
+            service.change,
+            lambda connection: life_events.post(connection, service.keeper, name, event, actor, service.clock()),
+        )
+        return _json(done, 201)
+
+    @app.delete("/units/{unit}/events/{number}", dependencies=allowed, responses=_RESPONSES)
+    async def withdraw_event(unit: str, number: int, request: Request, reason: str = "") -> Response:
+        """Take a wrong event back; what learnt from it is named where the retrainer answers at once."""
+        actor = who(request)
+
+        def act() -> dict[str, Any]:
+            done = service.change(
+                lambda connection: life_events.withdraw(
+                    connection, service.keeper, unit, number, reason[:500], actor, service.clock()
+                )
+            )
+            service.deliver_now()
+            found = views.unit(service.keeper, unit, life_number=None, steps=1)["life_events"]
+            return next((one for one in found if one["id"] == number), done)
+
+        return _json(await run_in_threadpool(act))
+
+    @app.post("/units/{unit}/rename", dependencies=allowed, responses=_RESPONSES)
+    async def rename(unit: str, request: Request) -> Response:
+        """Call a unit otherwise."""
+        posted = await _posted(request, changing.PostedName)
+        return _json(
+            await run_in_threadpool(
+                service.change, lambda connection: changing.rename(connection, service.keeper, unit, posted.name)
+            )
+        )
+
+    @app.post("/units/{unit}/split", dependencies=allowed, responses=_RESPONSES)
+    async def split(unit: str, request: Request) -> Response:
+        """Make a unit of its own of the rows that contradicted this one's."""
+        posted = await _posted(request, changing.PostedName)
+        return _json(
+            await run_in_threadpool(
+                service.change,
+                lambda connection: changing.split(connection, service.keeper, unit, posted.name, service.clock()),
+            )
+        )
+
+    @app.delete("/units/{unit}", dependencies=allowed, responses=_RESPONSES)
+    async def erase(unit: str, reason: str = "") -> Response:
+        """Delete everything of a unit, and take its archived runs back."""
+        return _json(
+            await run_in_threadpool(
+                service.change, lambda connection: changing.erase(connection, service.keeper, unit, reason[:500])
+            )
+        )
+
+
+def _add_status(app: FastAPI, service: Service) -> None:
+    metrics = Metrics(service)
+
+    @app.get("/status")
+    def status() -> Response:
+        """How it stands."""
+        return _json(service.status())
+
+    @app.get("/metrics", response_class=Response)
+    def metrics_() -> Response:
+        """For Prometheus."""
+        return Response(metrics.exposition(), headers={"Content-Type": exposition.CONTENT_TYPE})
+
+    @app.get("/healthz", responses=_RESPONSES)
+    def healthz() -> Response:
+        """Whether the process works."""
+        if not service.alive:
+            raise refusal(503, "service", "a thread of it has ended; see its log")
+        return _json({"status": "ok"})
+
+    @app.get("/readyz", responses=_RESPONSES)
+    def readyz() -> Response:
+        """Whether rows are taken; they are also while the prediction server is away."""
+        if not service.alive:
+            raise refusal(503, "service", "is not taking rows")
+        return _json({"status": "ready"})

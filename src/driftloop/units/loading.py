@@ -1,0 +1,176 @@
+"""Reading the store into memory: everything at the start, a life's newest rows and waiting steps when needed."""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import NDArray
+from sqlalchemy import Connection
+
+from driftloop.fleet import lives as life_rules
+from driftloop.fleet.schema import Schema
+from driftloop.units import tables
+from driftloop.units.memory import MOST_PENDING, RUNNING, Latest, Life, Memory, Unit
+from driftloop.units.tables import BACKFILLED, NOTHING, USED
+
+_encode = msgspec.json.Encoder().encode
+_AT_ONCE = MOST_PENDING
+"""Rows that are read at once of a life that has many to be answered."""
+
+
+def load(connection: Connection, memory: Memory, columns: dict[int, list[str]], lateness: float) -> None:
+    """Fill an empty memory from the store."""
+    lives, rows, predictions = tables.lives, tables.rows, tables.predictions
+    by_id: dict[int, Unit] = {}
+    for one in connection.execute(sa.select(tables.units)):
+        by_id[one.id] = unit = Unit(one.id, one.name)
+        memory.add_unit(unit)
+    newest, last, first = (
+        sa.select(function(one.c[column])).where(one.c.life == lives.c.id).correlate(lives).scalar_subquery()
+        for one, column, function in (
+            (predictions.alias(), "place", sa.func.max),
+            (rows.alias(), "time", sa.func.max),
+            (rows.alias(), "time", sa.func.min),
+        )
+    )
+    said = sa.select(lives, newest.label("newest"), last.label("last"), first.label("earliest"))
+    for one in connection.execute(said.order_by(lives.c.unit, lives.c.number)):
+        life = Life(one.id, by_id[one.unit], one.number, one.state, one.first, one.first_step or 0)
+        life.installed, life.age, life.youth, life.ended = one.installed, one.age, one.youth, one.ended
+        life.sent = max(NOTHING if one.newest is None else one.newest, one.skipped)
+        if one.last is not None:
+            life.last_time, life.earliest = one.last, one.earliest
+        memory.add_life(life)
+    answered = sa.select(predictions).join(lives, predictions.c.life == lives.c.id)
+    for one in connection.execute(answered.where(predictions.c.place == newest)):
+        memory.lives[one.life].latest = latest(one)
+    seen = sa.select(rows.c.life, rows.c.received).join(lives, rows.c.life == lives.c.id)
+    for one in connection.execute(seen.where(rows.c.time == last)):
+        memory.lives[one.life].last_received = one.received
+    against = sa.select(tables.conflicts.c.life, sa.func.count()).group_by(tables.conflicts.c.life)
+    for one in connection.execute(against):
+        memory.lives[one[0]].contradictions = one[1]
+    memory.seq = int(connection.execute(sa.select(sa.func.max(predictions.c.seq))).scalar() or 0)
+    for life in memory.lives.values():
+        if life.first is not None and life.last_time > -np.inf and memory.place(life, life.last_time) > life.sent:
+            read_pending(connection, memory, life, columns, lateness)
+
+
+def read_pending(
+    connection: Connection, memory: Memory, life: Life, columns: dict[int, list[str]], lateness: float
+) -> None:
+    """Let the oldest steps of a life that were never answered wait for it, as many as memory holds."""
+    life.behind = False
+    after = life.sent + 1 if life.sent != NOTHING else memory.place(life, life.earliest)
+    marks = tables.rows.c.mark.in_((USED, BACKFILLED))
+    found = [(memory.place(life, row.time), row) for row in _rows_of(connection, life, memory, after, marks, _AT_ONCE)]
+    more = len(found) == _AT_ONCE
+    found = [one for one in found if one[0] > life.sent]
+    if more and found:
+        last = found[-1][0]
+        if found[0][0] == last:
+            whole = _rows_of(connection, life, memory, last, marks, until=last)
+            found = [(last, row) for row in whole if memory.place(life, row.time) == last]
+        else:
+            # More rows of the last step may follow.
+            found = [one for one in found if one[0] < last]
+    for place, row in found:
+        memory.add(life, place, (row.time, converted(row, columns, memory)), row.received, lateness, row.mark)
+    life.behind = life.behind or more
+    memory.settle(life)
+
+
+def read_tail(
+    connection: Connection, memory: Memory, life: Life, window: int, columns: dict[int, list[str]]
+) -> deque[bytes]:
+    """The newest `window` steps that were sent, as JSON rows, oldest first; fewer where there are fewer."""
+    tail: deque[bytes] = deque(maxlen=window)
+    if life.sent == NOTHING or life.first is None:
+        return tail
+    after = life.sent - window + 1
+    marks = tables.rows.c.mark.in_((USED, BACKFILLED))
+    found = _rows_of(connection, life, memory, after, marks, until=life.sent)
+    by_place: dict[int, list[tuple[float, bytes]]] = {}
+    for row in found:
+        place = memory.place(life, row.time)
+        if after <= place <= life.sent:
+            by_place.setdefault(place, []).append((row.time, converted(row, columns, memory)))
+    previous: int | None = None
+    for place in sorted(by_place):
+        bridge(tail, 0 if previous is None else place - previous - 1, memory.schema)
+        tail.append(encoded(by_place[place], memory))
+        previous = place
+    if previous is not None:
+        bridge(tail, life.sent - previous, memory.schema)
+    return tail
+
+
+def bridge(tail: deque[bytes], steps: int, schema: Schema) -> bool:
+    """Let a tail go on behind steps without rows: they are missing, or, where nothing may be, the history begins anew.
+
+    True where it begins anew.
+    """
+    if steps <= 0 or not tail:
+        return False
+    if any(channel.missing == "refuse" for channel in schema.channels):
+        tail.clear()
+        return True
+    nothing = _encode([None] * schema.n_columns)
+    tail.extend([nothing] * min(steps, tail.maxlen or steps))
+    return False
+
+
+def encoded(rows: Sequence[tuple[float, bytes]], memory: Memory) -> bytes:
+    """The rows of one step as one JSON row, by the fleet's rule for several rows in a step."""
+    if len(rows) == 1:
+        return _encode(memory.unpack(rows[0][1]))
+    values = np.array([memory.unpack(readings) for _, readings in sorted(rows)])
+    return _encode(life_rules.merged(values, np.array([0]), memory.schema)[0].tolist())
+
+
+def converted(row: Any, columns: dict[int, list[str]], memory: Memory) -> bytes:
+    """The readings of a stored row in the order of today's columns; what was not measured then is missing."""
+    names = columns[row.layout]
+    if tuple(names) == memory.schema.columns:
+        return bytes(row.readings)
+    values = dict(zip(names, np.frombuffer(row.readings, dtype="<f8").tolist(), strict=True))
+    return memory.pack(tuple(values.get(name, float("nan")) for name in memory.schema.columns))
+
+
+def readings_of(rows: Iterable[Any], columns: dict[int, list[str]], memory: Memory) -> NDArray[np.float64]:
+    """The readings of stored rows, `[n, columns]`."""
+    content = b"".join(converted(row, columns, memory) for row in rows)
+    return np.frombuffer(content, dtype="<f8").reshape(-1, memory.schema.n_columns)
+
+
+def latest(one: Any) -> Latest:
+    """An answer as memory keeps it."""
+    flags = msgspec.json.decode(one.flags, type=list[str])
+    return Latest(one.place, one.step, one.time, one.rul, one.low, one.high, flags, one.version)
+
+
+def is_running(life: Life) -> bool:
+    """Whether the life goes on."""
+    return life.state == RUNNING
+
+
+def _rows_of(
+    connection: Connection,
+    life: Life,
+    memory: Memory,
+    after: int,
+    marks: Any,
+    most: int | None = None,
+    until: int | None = None,
+) -> Sequence[Any]:
+    """The rows of a life's steps from one place on, in the order of time; a step more at the edges, for rounding."""
+    rows, width = tables.rows, 1.0 if memory.counted else memory.schema.time.width
+    assert life.first is not None
+    wanted = sa.select(rows).where(rows.c.life == life.id, marks, rows.c.time >= life.first + (after - 1) * width)
+    if until is not None:
+        wanted = wanted.where(rows.c.time <= life.first + (until + 1) * width)
+    wanted = wanted.order_by(rows.c.time)
+    return connection.execute(wanted if most is None else wanted.limit(most)).all()

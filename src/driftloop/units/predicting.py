@@ -1,0 +1,323 @@
+"""Every new step of a unit is predicted once, through the prediction server, many steps in one request.
+
+The server stays stateless: it is sent the newest rows of a unit, as many as its model looks at. While it is away, steps
+wait in the store. Answers are kept in the order in which they were asked, so that after a crash it is known from where
+to go on.
+"""
+
+import functools
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import httpx
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from driftloop import durable
+from driftloop.errors import DriftloopError, JsonError
+from driftloop.protocol.client import Server, detail
+from driftloop.protocol.http import JSON, Patience, client, may_change
+from driftloop.units import loading, tables
+from driftloop.units.committing import Committer
+from driftloop.units.keeper import Keeper
+from driftloop.units.memory import FAILED, Latest, Life
+from driftloop.units.store import insert
+from driftloop.units.tables import NOTHING
+
+log = logging.getLogger(__name__)
+
+MOST_WINDOWS = 256
+MOST_BYTES = 4 * 2**20
+"""Of one request."""
+PATIENCE = Patience(30.0, 2.0)
+LOOK_S = 0.2
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
+NO_YOUTH, GAP = "no_youth", "gap"
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Step(NamedTuple):
+    """A step that is to be answered."""
+
+    life: Life
+    place: int
+    step: int
+    time: float
+    flags: list[str]
+    window: bytes
+    request_id: str
+
+
+class Answer(msgspec.Struct):
+    """What the server says of a window, as far as it is kept."""
+
+    rul: float | None
+    lower: float | None
+    upper: float | None
+    flags: list[str]
+    model_version: str
+
+    @property
+    def figures(self) -> tuple[float | None, float | None, float | None]:
+        """Remaining life, and the ends of its interval."""
+        return self.rul, self.lower, self.upper
+
+
+class _Answers(msgspec.Struct):
+    predictions: list[Answer]
+    model_version: str
+
+
+class Predictor:
+    """Asks the server for whatever is due, in a thread of its own."""
+
+    def __init__(self, keeper: Keeper, committer: Committer, server_url: str, **more: Any) -> None:
+        """`more` goes to httpx: a transport for tests."""
+        self._keeper, self._committer, self._url = keeper, committer, server_url
+        self._http = client(server_url, patience=PATIENCE, **more)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="predictor", daemon=True)
+        self.window = 0
+        """Rows that the served model looks at; 0 before it was asked."""
+        self.version = ""
+        self.problem: str | None = "the prediction server was not asked yet"
+        """Why nothing is predicted now; None where it is."""
+        self.asked = self.answered = 0
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread; what was asked and not kept is asked again."""
+        self._stopping.set()
+        self._keeper.memory.wake.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._http.close()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread works."""
+        return self._thread.is_alive()
+
+    def _work(self) -> None:
+        memory = self._keeper.memory
+        while not self._stopping.is_set():
+            try:
+                if not self._knows_model():
+                    continue
+                memory.wake.clear()
+                if not self.turn(time.time()):
+                    memory.wake.wait(LOOK_S)
+            except Exception:
+                # Nothing is lost by it: what was not kept is read from the store again.
+                log.exception("predicting failed; it goes on from the store")
+                self._committer.do(lambda _: None)
+                self._keeper.rebuild()
+                self._stopping.wait(LONGEST_PAUSE_S)
+
+    def turn(self, now: float) -> bool:
+        """Predict what is due, one request's worth; False where nothing is."""
+        steps = self._due(now)
+        if not steps:
+            return False
+        answers = self._ask(steps)
+        if answers is None:
+            return False
+        self._committer.do(lambda connection: self.keep(connection, steps, answers, time.time()))
+        newest = answers[-1].model_version
+        if newest != self.version:
+            self.window = 0
+        return True
+
+    # What is due.
+
+    def _due(self, now: float) -> list[Step]:
+        memory, steps, size = self._keeper.memory, list[Step](), 0
+        with memory.lock:
+            while memory.due and memory.due[0][0] <= now and len(steps) < MOST_WINDOWS and size < MOST_BYTES:
+                due, life_id = memory.pop_due()
+                life = memory.lives.get(life_id)
+                if life is None or life.due != due:
+                    continue
+                if not life.pending:
+                    # Its steps are in the store; read behind everything that is being written now.
+                    life.due = float("inf")
+                    self._committer.submit(functools.partial(self._keeper.read_on, life=life))
+                    continue
+                found = self._of_life(life, now, MOST_WINDOWS - len(steps))
+                size += sum(len(step.window) for step in found)
+                steps += found
+        return steps
+
+    def _of_life(self, life: Life, now: float, most: int) -> list[Step]:
+        memory = self._keeper.memory
+        newest = max(place for place, one in life.pending.items() if one.due <= now)
+        places = sorted(place for place in life.pending if place <= newest)[:most]
+        tail = life.tail
+        if tail is None or tail.maxlen != self.window:
+            with self._keeper.store.read() as connection:
+                tail = loading.read_tail(connection, memory, life, self.window, self._keeper.columns)
+        steps = []
+        for place in places:
+            gap = place - life.sent - 1 if life.sent != NOTHING else 0
+            anew = loading.bridge(tail, gap, memory.schema)
+            pending = memory.take(life, place)
+            tail.append(loading.encoded(pending.rows, memory))
+            life.sent = place
+            flags = [NO_YOUTH] if memory.no_youth(life) else []
+            steps.append(self._step(life, place, pending.rows, pending.received, flags + [GAP] * anew, b",".join(tail)))
+        memory.keep_tail(life, tail)
+        life.due = float("inf")
+        memory.settle(life)
+        return steps
+
+    def _step(
+        self,
+        life: Life,
+        place: int,
+        rows: Sequence[tuple[float, bytes]],
+        received: float,
+        flags: list[str],
+        window: bytes,
+    ) -> Step:
+        step = life.first_step + place
+        request_id = f"units-{life.id}-{place}"
+        named = {"engine_id": life.unit.name, "request_id": request_id, **({"cycle": step} if step >= 0 else {})}
+        body = b'{"rows":[' + window + b"]," + _encode(named)[1:]
+        is_clock = self._keeper.memory.schema.time.kind == "timestamp"
+        moment = max(row[0] for row in rows) if is_clock else received
+        return Step(life, place, step, moment, flags, body, request_id)
+
+    # The server.
+
+    def _knows_model(self) -> bool:
+        """Whether the model that serves is known, and is one of this fleet; waits a little where it is not."""
+        if self.window:
+            return True
+        try:
+            with Server(self._url) as server:
+                model = server.model()
+            digest = model["fleet"]["digest"]
+            self.window, self.version = int(model["window"]), str(model["model_version"])
+        except (DriftloopError, KeyError, TypeError, ValueError) as error:
+            self.problem = str(error)
+        else:
+            ours = self._keeper.memory.schema
+            if digest == ours.digest:
+                self.problem = None
+                return True
+            self.window = 0
+            self.problem = (
+                f"the server at {self._url} serves another fleet file ({model['fleet'].get('name')}, digest "
+                f"{digest[:12]}, here {ours.digest[:12]}); start both with the same one"
+            )
+        self._stopping.wait(LONGEST_PAUSE_S if self.answered else FIRST_PAUSE_S)
+        return False
+
+    def _ask(self, steps: Sequence[Step]) -> list[Answer] | None:
+        """One answer for each step; waits for a server that is away. None only where this process is to stop."""
+        body = b'{"windows":[' + b",".join(step.window for step in steps) + b"]}"
+        pause = FIRST_PAUSE_S
+        while not self._stopping.is_set():
+            self.asked += 1
+            try:
+                answer = self._http.post("/predict", content=body, headers=JSON)
+            except httpx.RequestError as error:
+                self.problem = f"the server at {self._url} does not answer: {str(error) or type(error).__name__}"
+            else:
+                if answer.is_success:
+                    found = _read(answer.content)
+                    if found is not None and len(found) == len(steps):
+                        self.problem, self.answered = None, self.answered + len(found)
+                        return found
+                    self.problem = f"the server at {self._url} answers with something else than predictions"
+                elif may_change(answer):
+                    self.problem = f"the server at {self._url} says: {detail(answer)}"
+                else:
+                    self.window = 0
+                    if self._knows_model():
+                        return self._one_by_one(steps, detail(answer))
+            self._stopping.wait(pause)
+            pause = min(LONGEST_PAUSE_S, 2 * pause)
+        return None
+
+    def _one_by_one(self, steps: Sequence[Step], said: str) -> list[Answer] | None:
+        """The answers to a request that was refused: what is refused by itself has none, and says why."""
+        if len(steps) == 1:
+            log.warning("the server refuses %s: %s", steps[0].request_id, said)
+            return [Answer(None, None, None, [f"refused: {said[:300]}"], self.version)]
+        half = len(steps) // 2
+        first = self._ask(steps[:half])
+        second = self._ask(steps[half:]) if first is not None else None
+        return None if first is None or second is None else first + second
+
+    # The store.
+
+    def keep(self, connection: Connection, steps: Sequence[Step], answers: Sequence[Answer], now: float) -> None:
+        """Keep the answers to steps, each once, and with its label where the unit has failed meanwhile."""
+        memory, values = self._keeper.memory, []
+        with memory.lock:
+            for step, answer in zip(steps, answers, strict=True):
+                life = memory.lives.get(step.life.id)
+                if life is None:
+                    continue
+                memory.seq += 1
+                flags = [*answer.flags, *step.flags]
+                known = Latest(
+                    step.place,
+                    step.step,
+                    step.time,
+                    answer.rul,
+                    answer.lower,
+                    answer.upper,
+                    flags,
+                    answer.model_version,
+                )
+                if life.latest is None or life.latest.place < step.place:
+                    life.latest = known
+                values.append(
+                    {
+                        "life": life.id,
+                        "place": step.place,
+                        "seq": memory.seq,
+                        "step": step.step,
+                        "time": step.time,
+                        "rul": answer.rul,
+                        "low": answer.lower,
+                        "high": answer.upper,
+                        "flags": _encode(flags).decode(),
+                        "version": answer.model_version,
+                        "request_id": step.request_id,
+                        "made": now,
+                        "true_rul": self._true_rul(life, step.place),
+                    }
+                )
+            if values:
+                connection.execute(insert(connection, tables.predictions).on_conflict_do_nothing(), values)
+
+    def _true_rul(self, life: Life, place: int) -> float | None:
+        if life.state != FAILED or life.ended is None:
+            return None
+        left = self._keeper.memory.place(life, life.ended) - place
+        return float(left) if left >= 0 else None
+
+
+def _read(content: bytes) -> list[Answer] | None:
+    try:
+        return durable.decode_json(content, _Answers).predictions
+    except JsonError:
+        return None
+
+
+def newest_of(connection: Connection, life: int, most: int) -> list[Any]:
+    """The newest answers of a life, oldest first."""
+    predictions = tables.predictions
+    wanted = sa.select(predictions).where(predictions.c.life == life).order_by(predictions.c.place.desc()).limit(most)
+    return list(reversed(connection.execute(wanted).all()))

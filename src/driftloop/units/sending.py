@@ -1,0 +1,155 @@
+"""Sending rows to the service: one question, or whole files."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import numpy as np
+
+from driftloop import durable
+from driftloop.errors import DataError, DriftloopError, JsonError
+from driftloop.fleet import tables as fleet_tables
+from driftloop.fleet.columns import Columns, locate
+from driftloop.fleet.findings import Findings
+from driftloop.fleet.schema import Schema
+from driftloop.fleet.sheets import open_sheet
+from driftloop.fleet.times import Clock
+from driftloop.protocol.client import detail
+from driftloop.protocol.http import JSON, PATIENT, attempts
+
+ROWS = 5000
+"""In one request."""
+START_IT = "start it with `driftloop up`, or set DRIFTLOOP_UNITS_URL"
+_SHOWN = 20
+
+
+def ask(
+    http: httpx.Client, method: str, path: str, *, query: dict[str, Any] | None = None, body: Any = None
+) -> dict[str, Any]:
+    """What the service answers; raises DriftloopError where it refuses, or does not answer."""
+    content = msgspec.json.encode(body) if body is not None else None
+    try:
+        answer = http.request(method, path, params=query, content=content, headers=JSON if content else None)
+    except httpx.RequestError as error:
+        said = str(error) or type(error).__name__
+        raise DriftloopError(f"units does not answer: {said}", where=str(http.base_url), remedy=START_IT) from error
+    return _read(answer, path)
+
+
+def post_rows(http: httpx.Client, table: dict[str, Any], *, backfill: bool = False) -> dict[str, Any]:
+    """Keep a table of rows; sent again where there is no answer, which is safe, since a row is kept once."""
+    content = msgspec.json.encode(table)
+    tries = attempts(PATIENT)
+    pause = next(tries)
+    while True:
+        time.sleep(pause)
+        try:
+            answer: httpx.Response | httpx.RequestError = http.post(
+                "/telemetry", params={"backfill": backfill}, content=content, headers=JSON
+            )
+        except httpx.RequestError as error:
+            answer = error
+        try:
+            pause = tries.send(answer)
+        except StopIteration as last:
+            found = last.value
+            break
+    if isinstance(found, httpx.RequestError):
+        what = f"units does not answer: {found or type(found).__name__}"
+        raise DriftloopError(what, where=str(http.base_url), remedy=START_IT) from found
+    if found.status_code in (409, 422):
+        refused = durable.decode_json(found.content, dict[str, Any])
+        if "results" in refused:
+            return refused
+    return _read(found, "/telemetry")
+
+
+def backfill(
+    http: httpx.Client, files: Sequence[Path], schema: Schema, tell: Callable[[str], None] | None = None
+) -> dict[str, Any]:
+    """Send the rows of files as history; what became of them."""
+    total: dict[str, Any] = dict.fromkeys(("rows", "stored", "known", "late", "ended", "refused"), 0)
+    problems: list[dict[str, Any]] = []
+    started = time.monotonic()
+    for path in fleet_tables.expand(files):
+        for table in rows_of(path, schema):
+            found = post_rows(http, table, backfill=True)
+            for key in total:
+                total[key] += found[key]
+            problems += found["problems"][: _SHOWN - len(problems)]
+        if tell is not None:
+            tell(f"{path}: {total['rows']} rows so far")
+    return {**total, "problems": problems, "seconds": round(time.monotonic() - started, 3)}
+
+
+def rows_of(path: Path, schema: Schema, size: int = ROWS) -> Iterator[dict[str, Any]]:
+    """The rows of a file, as bodies of POST /telemetry; raises DataError where its table cannot be read."""
+    findings, clock, codes = Findings(), Clock(), dict[str, int]()
+    sheet = open_sheet(path, fleet_tables.order_without_header(schema))
+    located = locate(sheet, schema)
+    reader = Columns(sheet, located, schema, findings, clock)
+    name = fleet_tables.file_unit(path) if schema.unit_column is None else None
+    counts: dict[int, int] = {}
+    for chunk in sheet.chunks(located.wanted):
+        cut = reader.cut(chunk, codes, 0, name, "")
+        if findings.problems:
+            first = findings.problems[0]
+            raise DataError(first.what, where=first.where, remedy=first.remedy)
+        names = list(codes)
+        time_of = cut.time if cut.time is not None else _counted(cut.unit, counts)
+        extra, more = _extra(schema, cut)
+        columns = ["unit", schema.time.column or "index", *schema.columns, *extra]
+        for start in range(0, len(cut.unit), size):
+            part = slice(start, start + size)
+            units, times = cut.unit[part].tolist(), time_of[part].tolist()
+            rows = [
+                [names[unit], moment, *values, *others]
+                for unit, moment, values, others in zip(
+                    units, times, cut.values[part].tolist(), _rows(more, part, len(units)), strict=True
+                )
+            ]
+            yield {"columns": columns, "rows": rows}
+
+
+def _counted(unit: np.ndarray[Any, Any], counts: dict[int, int]) -> np.ndarray[Any, Any]:
+    """The place of each row among its unit's, where no column tells the time."""
+    found = np.empty(len(unit))
+    for at, code in enumerate(unit.tolist()):
+        counts[code] = counts.get(code, 0) + 1
+        found[at] = counts[code]
+    return found
+
+
+def _extra(schema: Schema, cut: Any) -> tuple[list[str], list[list[Any]]]:
+    """Columns of a row beside unit, time and values: what the end is told by."""
+    names: list[str] = []
+    columns: list[list[Any]] = []
+    of_channels = {name for channel in schema.channels for name in (channel.name, channel.header)}
+    if schema.end.sensor is not None and schema.end.sensor not in of_channels and cut.compared is not None:
+        names.append(schema.end.sensor)
+        columns.append(cut.compared.tolist())
+    if schema.end.column is not None and cut.ended is not None:
+        # As the fleet file writes it.
+        yes = schema.end.value if schema.end.value is not None else True
+        names.append(schema.end.column)
+        columns.append([yes if one else None for one in cut.ended.tolist()])
+    return names, columns
+
+
+def _rows(columns: list[list[Any]], part: slice, count: int) -> list[tuple[Any, ...]]:
+    return list(zip(*(column[part] for column in columns), strict=True)) if columns else [()] * count
+
+
+def _read(answer: httpx.Response, path: str) -> dict[str, Any]:
+    where = f"{answer.request.url.scheme}://{answer.request.url.netloc.decode()}{path}"
+    if answer.status_code == 401:
+        raise DriftloopError("the token is missing or wrong", where=where, remedy="set DRIFTLOOP_TOKEN_FILE")
+    if not answer.is_success:
+        raise DriftloopError(detail(answer), where=where)
+    try:
+        return durable.decode_json(answer.content, dict[str, Any])
+    except JsonError as error:
+        raise DriftloopError(f"answers with something else: {error}", where=where, remedy=START_IT) from error

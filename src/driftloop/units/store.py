@@ -1,0 +1,208 @@
+"""The store: SQLite in the state folder, or a database of its own on PostgreSQL; opened, migrated, and held alone.
+
+SQLite runs with a write-ahead log and `synchronous=FULL`: a commit returns when the log is on disk.
+"""
+
+import fcntl
+import json
+import logging
+import os
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.util import CommandError
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.exc import SQLAlchemyError
+
+from driftloop.errors import DriftloopError
+from driftloop.settings import Settings
+from driftloop.units import tables
+
+NAME = "units.db"
+_BUSY_S = 30.0
+_REMEDY = "set DRIFTLOOP_UNITS_DATABASE, or DRIFTLOOP_STATE_DIR to a folder that can be written"
+
+
+class Store:
+    """An open store: `writes` for the one thread that writes, `reads` for everybody; and what its rows are."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.schema = settings.schema
+        self.url = address(settings)
+        self._lock: int | None = None
+        self._held: Connection | None = None
+        if self.url.get_backend_name() == "sqlite" and self.url.database:
+            path = Path(self.url.database)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = _lock(path.with_name(f"{path.name}.lock"))
+        self.writes = _engine(self.url, writes=True)
+        self.reads = _engine(self.url, writes=False)
+        try:
+            if self._lock is None:
+                self._held = _hold(self.writes, self.schema.name)
+            self._migrate()
+            self.layout = self._layout()
+        except SQLAlchemyError as error:
+            self.close()
+            said = str(getattr(error, "orig", None) or error).strip()
+            raise DriftloopError(f"cannot be opened: {said}", where=self.where, remedy=_REMEDY) from error
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def where(self) -> str:
+        """The store for people, without its password."""
+        return self.url.render_as_string(hide_password=True)
+
+    def close(self) -> None:
+        """Close every connection, and let another process have the store."""
+        if self._held is not None:
+            self._held.close()
+        self.writes.dispose()
+        self.reads.dispose()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection that sees one state of the store."""
+        with self.reads.connect() as connection, connection.begin():
+            yield connection
+
+    def columns(self) -> dict[int, list[str]]:
+        """The columns of every layout that rows were ever kept in."""
+        with self.read() as connection:
+            found = connection.execute(sa.select(tables.layouts.c.id, tables.layouts.c.columns)).all()
+        return {row.id: json.loads(row.columns) for row in found}
+
+    def _migrate(self) -> None:
+        config = Config()
+        config.set_main_option("script_location", str(resources.files("driftloop.units").joinpath("migrations")))
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        with self.writes.connect() as connection, connection.begin():
+            config.attributes["connection"] = connection
+            try:
+                command.upgrade(config, "head")
+            except CommandError as error:
+                what = f"was written by another version of driftloop: {error}"
+                raise DriftloopError(what, where=self.where, remedy="go back to that version, or newer") from error
+
+    def _layout(self) -> int:
+        """The layout of rows that are kept from now on; raises DriftloopError where the store is another fleet's."""
+        layouts, schema = tables.layouts, self.schema
+        time = json.dumps([schema.time.column, schema.time.kind, schema.time.width, schema.time.between])
+        columns = json.dumps(schema.columns)
+        with self.writes.connect() as connection, connection.begin():
+            known = connection.execute(sa.select(layouts).order_by(layouts.c.id)).all()
+            for one in known:
+                if one.fleet != schema.name:
+                    raise DriftloopError(
+                        f"holds the {schema.units} of {one.fleet}, not of {schema.name}",
+                        where=self.where,
+                        remedy="set DRIFTLOOP_UNITS_DATABASE to a database of this fleet's own",
+                    )
+                if one.time != time:
+                    raise DriftloopError(
+                        f"counts steps as {_said(one.time)}, and the fleet file now as {_said(time)}: steps that were "
+                        "answered would be others",
+                        where=self.where,
+                        remedy="put [time] back in the fleet file, or set DRIFTLOOP_UNITS_DATABASE to a new database "
+                        "and send the rows again",
+                    )
+            same = [one.id for one in known if one.columns == columns]
+            if same:
+                return int(same[-1])
+            values = {"fleet": schema.name, "columns": columns, "time": time, "digest": schema.digest}
+            made = connection.execute(sa.insert(layouts).values(values)).inserted_primary_key
+            assert made is not None
+            return int(made[0])
+
+
+def address(settings: Settings) -> sa.URL:
+    """The database's URL, with the password from its file; raises DriftloopError where there is none to be used."""
+    if not settings.units_database:
+        return sa.URL.create("sqlite", database=str((settings.state_dir / "units" / NAME).resolve()))
+    try:
+        url = sa.make_url(settings.units_database)
+    except sa.exc.ArgumentError as error:
+        remedy = "write it as postgresql+psycopg2://user@host:5432/units"
+        raise DriftloopError("is no database URL", where="DRIFTLOOP_UNITS_DATABASE", remedy=remedy) from error
+    if settings.units_password_file is not None:
+        try:
+            url = url.set(password=settings.units_password_file.read_text(encoding="utf-8").strip())
+        except (OSError, UnicodeDecodeError) as error:
+            raise DriftloopError(
+                "the password cannot be read",
+                where=str(settings.units_password_file),
+                remedy="set DRIFTLOOP_UNITS_PASSWORD_FILE to a readable file",
+            ) from error
+    return url
+
+
+def insert(connection: Connection, table: sa.Table) -> Any:
+    """An INSERT that can say ON CONFLICT, in the dialect of the connection."""
+    if connection.dialect.name == "postgresql":
+        from sqlalchemy.dialects import postgresql
+
+        return postgresql.insert(table)
+    from sqlalchemy.dialects import sqlite
+
+    return sqlite.insert(table)
+
+
+def _engine(url: sa.URL, *, writes: bool) -> Engine:
+    if url.get_backend_name() != "sqlite":
+        return sa.create_engine(url, pool_pre_ping=True)
+    engine = sa.create_engine(url, connect_args={"timeout": _BUSY_S, "check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def _(connection: Any, _record: Any) -> None:
+        # Transactions begin where SQLAlchemy says so, not where the driver guesses.
+        connection.isolation_level = None
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _said(time: str) -> str:
+    column, kind, width, between = json.loads(time)
+    return f"{column or 'the order of rows'} ({kind}, {width:g} a step, {between})"
+
+
+def _lock(path: Path) -> int:
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        raise _taken(str(path)) from error
+    return handle
+
+
+def _hold(engine: Engine, fleet: str) -> Connection:
+    """Hold a PostgreSQL database for as long as this connection lives."""
+    connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+    key = zlib.crc32(f"driftloop units {fleet}".encode())
+    if not connection.execute(sa.select(sa.func.pg_try_advisory_lock(key))).scalar():
+        connection.close()
+        raise _taken(engine.url.render_as_string(hide_password=True))
+    return connection
+
+
+def _taken(where: str) -> DriftloopError:
+    what = "another `driftloop units serve` works on this store"
+    return DriftloopError(what, where=where, remedy="stop it, or set DRIFTLOOP_STATE_DIR")

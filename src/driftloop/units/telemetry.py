@@ -1,0 +1,191 @@
+"""Rows in: each is kept once under its unit and time, and says what became of it.
+
+`stored`, `known` (the same row was there), `late` (its step was answered before; kept, and no answer is rewritten),
+`ended` (the unit's life was over; kept, part of no run), or `refused`: unreadable, from the future, or contradicting
+a row that is there.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from driftloop.units import tables
+from driftloop.units.keeper import Keeper
+from driftloop.units.memory import RUNNING, Life
+from driftloop.units.rows import BadRow, Row
+from driftloop.units.tables import AFTER_END, BACKFILLED, BEFORE_START, LATE, NOTHING, USED
+
+STORED, KNOWN, LATE_ROW, ENDED, REFUSED = "stored", "known", "late", "ended", "refused"
+RESULTS = (STORED, KNOWN, LATE_ROW, ENDED, REFUSED)
+_SAID = {USED: STORED, BACKFILLED: STORED, LATE: LATE_ROW, BEFORE_START: LATE_ROW, AFTER_END: ENDED}
+_KEYS = 400
+"""Rows that are looked up in one statement."""
+
+Readings = dict[tuple[int, float], bytes]
+
+
+class Taken(NamedTuple):
+    """What became of the rows of one request."""
+
+    results: list[str]
+    problems: list[dict[str, Any]]
+
+    def shown(self) -> dict[str, Any]:
+        """The answer's body: how many of each, what became of each row, in order, and why some were refused."""
+        counts = Counter(self.results)
+        return {
+            "rows": len(self.results),
+            **{result: counts[result] for result in RESULTS},
+            "results": self.results,
+            "problems": self.problems,
+        }
+
+
+def take(
+    connection: Connection, keeper: Keeper, given: Sequence[Row | BadRow], now: float, *, backfill: bool = False
+) -> Taken:
+    """Keep the rows of a request; nothing else writes to the store meanwhile."""
+    with keeper.memory.lock:
+        return _Taking(connection, keeper, now, backfill).take(given)
+
+
+class _Taking:
+    """One request's rows, on their way into the store."""
+
+    def __init__(self, connection: Connection, keeper: Keeper, now: float, backfill: bool) -> None:
+        self._connection, self._keeper, self._memory = connection, keeper, keeper.memory
+        self._now, self._backfill = now, backfill
+        self._fresh: Readings = {}
+        self._found: Readings = {}
+        self._inserts: list[dict[str, Any]] = []
+        self._filled: set[int] = set()
+
+    def take(self, given: Sequence[Row | BadRow]) -> Taken:
+        self._look_up(given)
+        taken = Taken([], [])
+        for at, row in enumerate(given):
+            if isinstance(row, BadRow):
+                problem: dict[str, Any] | None = {"unit": row.unit, "field": row.field, "message": row.message}
+                result = REFUSED
+            else:
+                result, problem = self._one(row)
+            taken.results.append(result)
+            if problem is not None:
+                taken.problems.append({"row": at, **problem})
+        self._flush()
+        for life_id in self._filled:
+            if life_id in self._memory.lives:
+                self._keeper.backfilled(self._connection, self._memory.lives[life_id])
+        return taken
+
+    def _look_up(self, given: Sequence[Row | BadRow]) -> None:
+        """Read the rows that may be there already: those that are not newer than everything of their life."""
+        keys = []
+        for row in given:
+            unit = self._memory.units.get(row.unit) if isinstance(row, Row) else None
+            if unit is not None and isinstance(row, Row):
+                life = self._memory.at(unit, row.time)
+                if row.time <= life.last_time:
+                    keys.append((life.id, row.time))
+        rows = tables.rows
+        for start in range(0, len(keys), _KEYS):
+            wanted = sa.tuple_(rows.c.life, rows.c.time).in_(keys[start : start + _KEYS])
+            for one in self._connection.execute(
+                sa.select(rows.c.life, rows.c.time, rows.c.layout, rows.c.readings).where(wanted)
+            ):
+                self._found[(one.life, one.time)] = self._keeper.converted(one)
+
+    def _one(self, row: Row) -> tuple[str, dict[str, Any] | None]:
+        memory, keeper = self._memory, self._keeper
+        ahead = row.time - self._now
+        if memory.schema.time.kind == "timestamp" and ahead > keeper.skew:
+            message = f"is {ahead:.0f} s ahead of this machine's clock; {keeper.skew:g} s are let through"
+            return REFUSED, {"unit": row.unit, "field": str(memory.schema.time.column), "message": message}
+        unit = memory.units.get(row.unit) or keeper.new_unit(self._connection, row.unit, self._now)
+        life = memory.at(unit, row.time)
+        readings = memory.pack(row.values)
+        key = (life.id, row.time)
+        there = self._fresh.get(key) or self._found.get(key)
+        if there is not None:
+            if there == readings:
+                return KNOWN, None
+            return REFUSED, self._contradicting(life, row, there, readings)
+        mark = self._mark(life, row.time)
+        self._inserts.append(
+            {
+                "life": life.id,
+                "time": row.time,
+                "received": self._now,
+                "mark": mark,
+                "layout": keeper.store.layout,
+                "compared": row.compared,
+                "ended": int(row.ended),
+                "readings": readings,
+            }
+        )
+        self._fresh[key] = readings
+        self._note(life, row, readings, mark)
+        over = mark == AFTER_END and life.ended is not None and row.time <= life.ended
+        return LATE_ROW if over else _SAID[mark], None
+
+    def _mark(self, life: Life, time: float) -> int:
+        memory = self._memory
+        if life.state != RUNNING:
+            # What is archived never changes: no row that comes after the end is part of the run.
+            return AFTER_END
+        if life.first is None:
+            self._keeper.begin(self._connection, life, time)
+        elif not memory.counted and time < life.first:
+            if life.sent != NOTHING:
+                return BEFORE_START
+            # Nothing was answered yet, so that steps may still be counted from here.
+            self._keeper.begin(self._connection, life, time)
+        if self._backfill:
+            return BACKFILLED
+        return LATE if memory.place(life, time) <= life.sent else USED
+
+    def _note(self, life: Life, row: Row, readings: bytes, mark: int) -> None:
+        """Let memory know of a row that is kept."""
+        memory = self._memory
+        life.last_time, life.earliest = max(life.last_time, row.time), min(life.earliest, row.time)
+        life.last_received = self._now
+        if mark in (USED, BACKFILLED):
+            place = memory.place(life, row.time)
+            if place > life.sent:
+                memory.add(life, place, (row.time, readings), self._now, self._keeper.lateness, mark)
+            if mark == BACKFILLED:
+                self._filled.add(life.id)
+        if life.state == RUNNING and mark in tables.IN_LIFE:
+            end = self._keeper.end_by_rule(self._connection, life, row, self._flush)
+            if end is not None:
+                self._flush()
+                self._keeper.close(self._connection, life, end.state, end.time, self._now)
+
+    def _contradicting(self, life: Life, row: Row, there: bytes, sent: bytes) -> dict[str, Any]:
+        memory = self._memory
+        values: dict[str, Any] = {"life": life.id, "time": row.time, "received": self._now}
+        values |= {"layout": self._keeper.store.layout, "readings": sent}
+        if self._keeper.keep_conflict(self._connection, values):
+            life.contradictions += 1
+        columns = memory.schema.columns
+        differing = [
+            (name, old, new)
+            for name, old, new in zip(columns, memory.unpack(there), row.values, strict=True)
+            if not (old == new or (math.isnan(old) and math.isnan(new)))
+        ]
+        return {
+            "unit": row.unit,
+            "field": differing[0][0],
+            "message": "contradicts the row that is kept of this unit and time",
+            "stored": {name: old for name, old, _ in differing},
+            "sent": {name: new for name, _, new in differing},
+        }
+
+    def _flush(self) -> None:
+        if self._inserts:
+            self._connection.execute(sa.insert(tables.rows), self._inserts)
+            self._inserts = []

@@ -1,0 +1,226 @@
+"""Rows in: what becomes of each, and what is answered."""
+
+from typing import Any
+
+import pytest
+
+from .conftest import CLOCK, REFUSING, Fleet, Make, row
+
+
+def test_a_row_is_kept_and_its_step_answered(fleet: Fleet) -> None:
+    assert fleet.send(row("a", 1, pressure=7.0))["results"] == ["stored"]
+    fleet.until(lambda: fleet.steps("a") == [1])
+    [one] = fleet.http.get("/units").json()["units"]
+    assert (one["unit"], one["step"], one["rul"], one["low"], one["high"]) == ("a", 1, 93.0, 1.0, 99.0)
+    assert (one["state"], one["version"], one["history_from"], one["flags"]) == ("running", "1", 1, [])
+
+
+def test_the_same_row_is_known_and_another_one_at_its_time_is_refused_with_both_values(fleet: Fleet) -> None:
+    fleet.send(row("a", 1))
+    assert fleet.send(row("a", 1))["results"] == ["known"]
+    said = fleet.send(row("a", 1, flow=9.0), status=409)
+    assert said["results"] == ["refused"]
+    assert said["problems"][0]["stored"] == {"flow": 2.0}
+    assert said["problems"][0]["sent"] == {"flow": 9.0}
+    assert said["status"] == 409
+    assert fleet.unit("a")["flags"][-1] == "contradicting_rows"
+
+
+def test_one_bad_row_does_not_lose_the_others(fleet: Fleet) -> None:
+    bad: list[Any] = [
+        {**row("a", 2), "presure": 1.0},
+        {**row("a", 2), "pressure": "high"},
+        {**row("a", 2), "pressure": 1e300},
+        {**row("a", 2), "pressure": True},
+        row("a", 2.5),
+        row("a", None),
+        row("", 2),
+        row("a/b", 2),
+        7,
+    ]
+    said = fleet.send(row("a", 1), *bad, row("a", 3))
+    assert said["results"] == ["stored", *["refused"] * len(bad), "stored"]
+    assert [problem["row"] for problem in said["problems"]] == list(range(1, len(bad) + 1))
+    assert "is it 'pressure'" in said["problems"][0]["message"]
+    assert [problem["field"] for problem in said["problems"]] == [
+        "presure", "pressure", "pressure", "pressure", "hour", "hour", "unit", "unit", "row",
+    ]  # fmt: skip
+
+
+def test_json_lines_csv_and_tables_say_the_same(fleet: Fleet) -> None:
+    lines = b'{"unit":"a","hour":1,"speed":3,"pressure":1,"flow":2}\nnot json\n{"unit":"a","hour":2,"Flow (l/s)":2}\n'
+    answer = fleet.http.post("/telemetry", content=lines, headers={"Content-Type": "application/x-ndjson"})
+    assert answer.json()["results"] == ["stored", "refused", "stored"]
+    table = b"pump,hour,speed,pressure,Flow (l/s)\na,1,3,1,2\na,3,3,n/a,2\na,4,3\n"
+    answer = fleet.http.post("/telemetry", content=table, headers={"Content-Type": "text/csv; charset=utf-8"})
+    assert answer.json()["results"] == ["known", "stored", "refused"]
+    listed = {"columns": ["unit", "time", "flow"], "rows": [["a", 2, 2.0], ["a", 5, None], ["a", 6]]}
+    assert fleet.http.post("/telemetry", json=listed).json()["results"] == ["known", "stored", "refused"]
+    fleet.until(lambda: fleet.steps("a") == [1, 2, 3, 5])
+    assert fleet.server.windows[-1]["rows"] == [
+        [None, None, 2.0], [3.0, None, 2.0], [None, None, None], [None, None, None],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "status"),
+    [
+        (b"{", "application/json", 400),
+        (b"7", "application/json", 422),
+        (b"a", "text/plain", 415),
+        (b"x,y\n1,2\n", "text/csv", 422),
+    ],
+)
+def test_what_holds_no_rows_is_refused_as_problem_details(fleet: Fleet, body: bytes, kind: str, status: int) -> None:
+    answer = fleet.http.post("/telemetry", content=body, headers={"Content-Type": kind})
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["status"] == status
+
+
+def test_windows_are_the_newest_rows_oldest_first(fleet: Fleet) -> None:
+    for hour in range(1, 8):
+        fleet.send(row("a", hour, pressure=float(hour)))
+    fleet.until(lambda: fleet.steps("a") == list(range(1, 8)))
+    sent = [[one[1] for one in window["rows"]] for window in fleet.server.windows]
+    assert sent == [[float(at) for at in range(max(1, hour - 3), hour + 1)] for hour in range(1, 8)]
+
+
+def test_a_late_row_is_kept_and_marked_and_answers_stay(fleet: Fleet) -> None:
+    fleet.send(row("a", 1), row("a", 2))
+    fleet.until(lambda: fleet.steps("a") == [1, 2])
+    fleet.send(row("a", 5))
+    fleet.until(lambda: fleet.steps("a") == [1, 2, 5])
+    assert fleet.send(row("a", 4))["results"] == ["late"]
+    assert fleet.send(row("a", 6))["results"] == ["stored"]
+    fleet.until(lambda: fleet.steps("a") == [1, 2, 5, 6])
+    assert fleet.unit("a")["quality"]["late"] == 1
+    assert fleet.unit("a")["steps"] == [1, 2, 4, 5, 6]
+
+
+def test_where_nothing_may_be_missing_the_history_begins_anew_behind_a_gap(make: Make) -> None:
+    fleet = make(REFUSING)
+    fleet.send(row("a", 1), row("a", 2), row("a", 4), {"unit": "a", "time": 5, "flow": 1.0})
+    fleet.until(lambda: fleet.steps("a") == [1, 2, 4])
+    assert len(fleet.server.windows[-1]["rows"]) == 1
+    assert fleet.unit("a")["predictions"][-1]["flags"] == ["gap"]
+
+
+def at(second: float) -> str:
+    return f"2024-02-01T13:{int(second // 60):02d}:{second % 60:06.3f}Z"
+
+
+def test_a_step_is_predicted_once_of_all_its_rows_when_lateness_has_passed(make: Make) -> None:
+    fleet = make(CLOCK, units_lateness_s=0.5)
+    fleet.send(row("a", at(0), pressure=1.0), row("a", at(9), pressure=5.0), row("a", at(3), pressure=2.0))
+    fleet.send(row("a", at(10), flow=4.0, pressure=6.0))
+    fleet.until(lambda: fleet.steps("a") == [1, 2])
+    assert [[one[1] for one in window["rows"]] for window in fleet.server.windows] == [[2.0], [2.0, 6.0]]
+    assert fleet.send(row("a", at(4), pressure=9.0))["results"] == ["late"]
+    fleet.send(row("a", at(21)))
+    fleet.until(lambda: fleet.steps("a") == [1, 2, 3])
+    assert [one[1] for one in fleet.server.windows[-1]["rows"]] == [2.0, 6.0, 1.0]
+
+
+def test_rows_from_the_future_are_refused(make: Make) -> None:
+    fleet = make(CLOCK)
+    said = fleet.send(row("a", "2999-01-01T00:00:00Z"), status=422)
+    assert "ahead of this machine's clock" in said["problems"][0]["message"]
+    assert fleet.send(row("a", "01/02/2024 10:00"), status=422)["problems"][0]["field"] == "at"
+    assert fleet.http.get("/units/a").status_code == 404
+
+
+def test_of_a_backfill_only_the_newest_step_is_predicted(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("driftloop.units.memory.BACKFILL_PAUSE_S", 0.3)
+    fleet = make()
+    rows = [row(pump, hour, pressure=float(hour)) for hour in range(1, 400) for pump in "ab"]
+    for start in range(0, len(rows), 100):
+        fleet.send(*rows[start : start + 100], backfill=True)
+    fleet.until(lambda: sorted(fleet.asked()) == [("a", 399), ("b", 399)])
+    fleet.send(row("a", 400, pressure=400.0))
+    fleet.until(lambda: fleet.steps("a") == [399, 400])
+    assert [one[1] for one in fleet.server.windows[-1]["rows"]] == [397.0, 398.0, 399.0, 400.0]
+    fleet.again()
+    fleet.send(row("b", 400, pressure=400.0))
+    fleet.until(lambda: fleet.steps("b") == [399, 400])
+    assert len(fleet.server.windows) == 4
+
+
+def test_a_server_that_is_away_loses_nothing(fleet: Fleet) -> None:
+    fleet.send(row("a", 1))
+    fleet.until(lambda: fleet.steps("a") == [1])
+    fleet.server.away = True
+    for hour in range(2, 20):
+        assert fleet.send(row("a", hour, pressure=float(hour)))["results"] == ["stored"]
+    assert fleet.http.get("/readyz").status_code == 200
+    fleet.until(lambda: "does not answer" in fleet.http.get("/status").json()["predicting"])
+    fleet.again()
+    assert fleet.steps("a") == [1]
+    fleet.server.away = False
+    fleet.until(lambda: fleet.steps("a") == list(range(1, 20)))
+    assert fleet.asked() == [("a", hour) for hour in range(1, 20)]
+    assert [one[1] for one in fleet.server.windows[-1]["rows"]] == [16.0, 17.0, 18.0, 19.0]
+
+
+def test_more_steps_than_memory_holds_are_read_from_the_store(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("driftloop.units.memory.MOST_PENDING", 5)
+    monkeypatch.setattr("driftloop.units.loading._AT_ONCE", 5)
+    fleet = make()
+    fleet.server.away = True
+    fleet.send(*(row("a", hour, pressure=float(hour)) for hour in range(1, 40)))
+    fleet.server.away = False
+    fleet.until(lambda: fleet.steps("a") == list(range(1, 40)))
+    assert [window["rows"][-1][1] for window in fleet.server.windows] == [float(hour) for hour in range(1, 40)]
+
+
+def test_a_server_of_another_fleet_file_is_not_asked(fleet: Fleet) -> None:
+    fleet.again()
+    fleet.server.digest, ours = "another", fleet.server.digest
+    fleet.again()
+    fleet.send(row("a", 1))
+    fleet.until(lambda: "serves another fleet file" in fleet.http.get("/status").json()["predicting"])
+    assert fleet.server.windows == []
+    fleet.server.digest = ours
+    fleet.until(lambda: fleet.steps("a") == [1])
+
+
+def test_another_version_may_look_at_more_rows(fleet: Fleet) -> None:
+    fleet.send(*(row("a", hour) for hour in range(1, 9)))
+    fleet.until(lambda: len(fleet.server.windows) == 8)
+    fleet.server.version, fleet.server.window = "2", 6
+    fleet.send(row("a", 9))
+    fleet.until(lambda: fleet.unit("a")["predictions"][-1]["version"] == "2")
+    fleet.send(row("a", 10))
+    fleet.until(lambda: fleet.steps("a")[-1] == 10)
+    assert len(fleet.server.windows[-1]["rows"]) == 6
+
+
+def test_a_window_that_the_server_refuses_does_not_keep_others_from_an_answer(fleet: Fleet) -> None:
+    fleet.server.refuses = lambda window: window["engine_id"] == "bad"
+    fleet.send(row("a", 1), row("bad", 1), row("c", 1))
+    fleet.until(lambda: fleet.steps("a") == fleet.steps("bad") == fleet.steps("c") == [1])
+    [said] = fleet.unit("bad")["predictions"]
+    assert said["rul"] is None
+    assert said["flags"] == ["refused: windows: no"]
+
+
+def test_columns_that_came_later_are_missing_in_earlier_rows(fleet: Fleet) -> None:
+    fleet.send(row("a", 1, flow=5.0))
+    fleet.until(lambda: fleet.steps("a") == [1])
+    fleet.stop()
+    changed = (
+        (fleet.folder / "fleet.toml").read_text().replace("[[sensors]]", '[[sensors]]\nname = "heat"\n[[sensors]]', 1)
+    )
+    (fleet.folder / "fleet.toml").write_text(changed)
+    fleet.start()
+    fleet.server.digest = fleet.settings.schema.digest
+    fleet.send({**row("a", 2), "heat": 8.0})
+    fleet.until(lambda: fleet.steps("a") == [1, 2])
+    assert fleet.server.windows[-1]["rows"] == [[3.0, None, 1.0, 5.0], [3.0, 8.0, 1.0, 2.0]]
+
+
+def test_other_steps_of_time_are_refused_with_the_reason(fleet: Fleet) -> None:
+    fleet.stop()
+    (fleet.folder / "fleet.toml").write_text(CLOCK)
+    with pytest.raises(Exception, match="counts steps as hour"):
+        fleet.start()
