@@ -95,6 +95,10 @@ class Settings(BaseSettings):
         description="what follows where nobody answered: keep waiting, reject, or promote what passed",
     )
     approve_first_aid: bool = Field(False, description="with `promotion=approve`: first aid waits for a person too")
+    shadow_answers: int = Field(
+        100, ge=0, description="requests that a challenger answers beside the champion before a promotion; 0: none"
+    )
+    shadow_s: float = Field(5.0, gt=0, description="longest time of that; silence does not stop a promotion")
     supersede_pause_s: float = Field(
         60.0, ge=0, description="time to look at what is about to happen before a concept drift supersedes all labels"
     )

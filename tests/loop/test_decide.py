@@ -13,6 +13,7 @@ from driftloop.loop.asking import Answer, Question
 from driftloop.loop.changes import With, apply
 from driftloop.loop.decide import ASK_POLL_S, MAX_RESTARTS, NOTHING_DECIDED, POLL_S, SWITCHED_OFF, VERIFY_POLL_S, decide
 from driftloop.loop.judge import gate, promotion
+from driftloop.loop.judge.shadow import Report
 from driftloop.loop.moves import (
     Aided,
     Announce,
@@ -23,6 +24,7 @@ from driftloop.loop.moves import (
     CooledDown,
     Facts,
     Fail,
+    InShadow,
     Move,
     NotAided,
     Overdue,
@@ -34,6 +36,7 @@ from driftloop.loop.moves import (
     RollBack,
     Seen,
     Settle,
+    Shadowed,
     Start,
     TrainInFull,
 )
@@ -186,6 +189,24 @@ ROWS: list[tuple[str, State, Facts, Move]] = [
         state("running"),
         facts(pipeline="ended", challengers=challenger("approved"), asks=True),
         Ask("r1", Challenger("2", "approved", "why"), passed=True),
+    ),
+    (
+        "the shadow first",
+        state("running"),
+        facts(pipeline="ended", challengers=challenger("approved"), shadow=True),
+        InShadow("r1", Challenger("2", "approved", "why")),
+    ),
+    (
+        "after the shadow",
+        state("running", shadow=Report(100, 0.4)),
+        facts(pipeline="ended", challengers=challenger("approved"), shadow=True),
+        Promote("r1", Challenger("2", "approved", "why")),
+    ),
+    (
+        "the shadow blocks",
+        state("running", shadow=Report(100, 0.4, False, ["slow", "odd"])),
+        facts(pipeline="ended", challengers=challenger("undecided"), shadow=True),
+        settle("rejected", "in the shadow: slow; odd", "2"),
     ),
     (
         "unusable runs",
@@ -345,6 +366,7 @@ def attempts(draw: st.DrawFn, run: str = "") -> Attempt:
         training=draw(st.none() | st.sampled_from(["full", "warm_start"])),
         waiting_for=draw(st.none() | st.just("3 usable runs")),
         announced=draw(st.none() | st.just(PAUSE)),
+        shadow=draw(st.sampled_from([None, Report(100, 0.4), Report(100, 0.4, False, ["slow"])])),
         condemned=draw(st.none() | st.just("not recovered")),
     )
 
@@ -394,6 +416,7 @@ FACTS = st.builds(
     served=st.none() | VERSIONS,
     confirm_s=SECONDS,
     asks=st.booleans(),
+    shadow=st.booleans(),
     digest=st.none() | st.sampled_from(["abcd", "efgh"]),
     deadline_s=st.none() | SECONDS,
 )
@@ -431,6 +454,7 @@ def test_only_what_the_gate_approved_of_todays_champion_is_promoted(at: State, f
             return
         assert move.challenger in found.challengers
         assert (move.challenger.decision, found.asks) == (promotion.APPROVED, False)
+        assert at.attempt.shadow.passed if at.attempt.shadow is not None else not found.shadow
         assert found.pipeline != "runs"
 
 
@@ -513,6 +537,8 @@ def test_every_state_has_a_way_out(at: State):
             waiting = next(each for each in (attempt, *now.queue) if each and each.cause == move.cause)
             waiting.announced = PAUSE
             continue
+        if isinstance(move, InShadow):
+            move = Shadowed(move.run, move.challenger.version, Report(0, 5.0))
         if isinstance(move, PromoteAid):
             move = Aided(move.cause, move.run, move.version)
         if isinstance(move, RollBack):

@@ -23,6 +23,7 @@ from driftloop.loop.state import Attempt
 from driftloop.loop.store import NAME, read_events
 from driftloop.loop.worker import Worker
 from driftloop.protocol.alerts import Alert
+from driftloop.protocol.windows import UnitWindow
 from driftloop.settings import Settings
 from driftloop.training.modes import Mode
 
@@ -37,12 +38,14 @@ class World:
     def __init__(self, folder: Path, **overrides: object) -> None:
         self.folder = folder
         chosen = {"cool_down_s": 30.0, "recovery_answers": 1000, "enable_retraining": True, "first_aid": False}
+        chosen |= {"shadow_answers": 0}
         self.settings = Settings(state_dir=folder, **{**chosen, **overrides})
         self.clock, self.archive, self.registry = Clocks(), FakeArchive([*OLD]), FakeRegistry()
         self.registry.add(decision="promoted")
         self.registry.pointers["production"] = "1"
         self.backend = FakeBackend()
         self.changed: list[str] = []
+        self.windows: list[UnitWindow] = []
         self.serves: str | None = None
         self.restart()
 
@@ -59,6 +62,7 @@ class World:
             self.archive,
             self.backend,
             changed_runs=lambda: self.changed,
+            windows=lambda: self.windows,
             served=lambda: self.serves or self.registry.pointers["production"],
             clock=self.clock,
         )

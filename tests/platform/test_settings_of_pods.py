@@ -23,6 +23,7 @@ DEFAULT = {
     "inference_log_files", "watch_interval_s", "watch_window", "min_new_engines", "old_tolerance", "cool_down_s",
     "recovery_answers", "supersede_pause_s", "step_timeout_s", "keep_versions", "keep_events", "max_archive_bytes",
     "ring_units", "ring_rows", "ring_bytes", "first_aid", "approval_deadline_s", "after_deadline", "approve_first_aid",
+    "shadow_answers", "shadow_s",
     # The fleet in service, of which no pod asks.
     "units_url", "units_database", "units_password_file", "units_lateness_s", "units_skew_s", "units_keep_days",
     "units_tail_bytes", "units_body_bytes", "units_stream",

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 class Aider:
     """Tries first aid; remembers how long to wait before the next look."""
 
-    def __init__(self, tools: Tools, windows: Callable[[], Sequence[UnitWindow]] | None = None) -> None:
+    def __init__(self, tools: Tools, windows: Callable[[], Sequence[UnitWindow]]) -> None:
         """`windows` reads what the servers remember of units in service."""
         self._tools, self._windows, self._pause = tools, windows, POLL_S
 
@@ -35,9 +35,8 @@ class Aider:
             # Only where it is due: onnx is not in every image that a retrainer runs in.
             from driftloop.loop import first_aid
 
-            read = self._windows or first_aid.of_replicas(tools.settings)
             found = first_aid.give(
-                tools.registry, move.champion, read, tools.folder, move.cause, told.append, asks=self._asks
+                tools.registry, move.champion, self._windows, tools.folder, move.cause, told.append, asks=self._asks
             )
         except ImportError as error:
             tools.apply(NotAided(move.cause, move.run, f"this retrainer cannot give it: {error}"))

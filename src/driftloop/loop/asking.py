@@ -13,6 +13,7 @@ import msgspec
 from driftloop import durable
 from driftloop.loop import waits
 from driftloop.loop.judge.gate import Figures
+from driftloop.loop.judge.shadow import Report
 from driftloop.loop.waits import Now, Wait
 
 Kind = Literal["retraining", "first_aid"]
@@ -60,6 +61,8 @@ class Question(msgspec.Struct):
     """False where the gate had too few units to tell."""
     figures: dict[str, Figures] = {}
     """What the gate measured, by group of engines."""
+    shadow: Report | None = None
+    """How it did in the shadow."""
     wait: Wait | None = None
     """Until its deadline; None where it has none."""
     deadline: str | None = None

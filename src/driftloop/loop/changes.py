@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from driftloop.loop import questions, waits
 from driftloop.loop.judge import promotion
 from driftloop.loop.moves import (
@@ -25,6 +27,7 @@ from driftloop.loop.moves import (
     Refuse,
     RollBack,
     Settle,
+    Shadowed,
     Start,
     TrainInFull,
 )
@@ -86,30 +89,6 @@ def admit(change: Change, why: Cause, *, first: bool, archived: int, how: With) 
     return "queued"
 
 
-def announce(change: Change, cause: str, labels: int, evidence: list[str], pause_s: float, now: Now) -> bool:
-    """Say that a retraining is about to supersede labels; whoever sees that the runs are wrong can withdraw them."""
-    attempt = _pending(change, cause)
-    if attempt is None or attempt.announced is not None:
-        return False
-    shown = ", ".join(evidence[:5]) + (", ..." if len(evidence) > 5 else "")
-    attempt.announced = waits.begin(pause_s, now)
-    attempt.announcement = (
-        f"about to supersede {labels} labels because of {len(evidence)} runs ({shown}); "
-        "driftloop archive withdraw takes wrong ones back"
-    )
-    change.tell(
-        "about_to_supersede",
-        model_version=attempt.champion,
-        cause=cause,
-        labels=labels,
-        count=len(evidence),
-        runs=evidence[:100],
-        seconds=pause_s,
-        reason=attempt.announcement,
-    )
-    return True
-
-
 def settle_by_hand(change: Change, cause: str, version: str, archived: int, now: Now) -> None:
     """A person went back from a version that no attempt is about."""
     change.state.settle(Decision(cause, promotion.ROLLED_BACK, "by hand", now.time, archived, version))
@@ -128,7 +107,7 @@ def _refuse(change: Change, move: Refuse, _: With) -> bool:
 
 
 def _await_labels(change: Change, move: AwaitLabels, _: With) -> bool:
-    state, attempt = change.state, _pending(change, move.cause)
+    state, attempt = change.state, change.state.attempt_for(move.cause)
     if attempt is None or attempt.run != move.run or state.phase not in ("idle", "running"):
         return False
     if state.phase == "idle":
@@ -142,7 +121,7 @@ def _await_labels(change: Change, move: AwaitLabels, _: With) -> bool:
 
 def _aided(change: Change, move: Aided, how: With) -> bool:
     """The labelled retraining stands from now on, and is one of the provisional version."""
-    attempt = _pending(change, move.cause)
+    attempt = change.state.attempt_for(move.cause)
     if attempt is None or attempt.run != move.run or attempt.champion == move.version:
         return False
     told = next(iter(how.told), {})
@@ -164,7 +143,7 @@ def _aided(change: Change, move: Aided, how: With) -> bool:
 
 
 def _not_aided(change: Change, move: NotAided, how: With) -> bool:
-    attempt = _pending(change, move.cause)
+    attempt = change.state.attempt_for(move.cause)
     if attempt is None or attempt.run != move.run or attempt.aid_refused is not None:
         return False
     questions.close(change, move.reason, how.now.time)
@@ -174,7 +153,7 @@ def _not_aided(change: Change, move: NotAided, how: With) -> bool:
 
 
 def _start(change: Change, move: Start, how: With) -> bool:
-    state, attempt = change.state, _pending(change, move.cause)
+    state, attempt = change.state, change.state.attempt_for(move.cause)
     if attempt is None or attempt.run == move.run or state.phase in ("verifying", "cooling_down"):
         return False
     resumed = state.phase == "running"
@@ -200,6 +179,7 @@ def begin(
     attempt.run, attempt.archived = run, archived
     attempt.started_at, attempt.started, attempt.step = now.time, waits.moment(now), None
     attempt.challenger = attempt.training = attempt.promoted_at = attempt.waiting_for = attempt.problem = None
+    attempt.shadow = None
     change.state.attempt, change.state.phase = attempt, "running"
     change.tell_of(
         attempt,
@@ -232,6 +212,15 @@ def _promoted(change: Change, move: Promoted, how: With) -> bool:
     else:
         # The drift watch sees inputs; that labels fit again, the gate has shown, and the next engines will.
         _end(change, attempt, promotion.PROMOTED, challenger, attempt.archived, how)
+    return True
+
+
+def _shadowed(change: Change, move: Shadowed, _: With) -> bool:
+    attempt = change.state.current(move.run, "running")
+    if attempt is None or attempt.shadow is not None:
+        return False
+    attempt.shadow = move.report
+    change.tell_of(attempt, "shadow_ended", move.version, **msgspec.to_builtins(move.report))
     return True
 
 
@@ -342,6 +331,7 @@ _APPLIES: dict[type[Move], Callable[[Change, Any, With], bool]] = {
     CooledDown: _cooled_down,
     Confirm: _confirm,
     Overdue: _overdue,
+    Shadowed: _shadowed,
 }
 """The moves that change the state; the others only do something."""
 
@@ -382,11 +372,3 @@ def _end(
     # Runs that arrived while it was decided open the cause again.
     if decision not in (promotion.PROMOTED, *OPEN_ENDS) and attempt.cause in state.firing:
         admit(change, attempt.why, first=False, archived=archived, how=how)
-
-
-def _pending(change: Change, cause: str) -> Attempt | None:
-    """The attempt for a cause: the one under way, or the first of the queue."""
-    state = change.state
-    if state.attempt is not None:
-        return state.attempt if state.attempt.cause == cause else None
-    return state.queue[0] if state.queue and state.queue[0].cause == cause else None

@@ -28,6 +28,7 @@ from driftloop.loop.moves import (
     CooledDown,
     Facts,
     Fail,
+    InShadow,
     Move,
     NotAided,
     Overdue,
@@ -147,6 +148,11 @@ def _passed(attempt: Attempt, challenger: Challenger, facts: Facts) -> Move:
     """What becomes of a challenger that the gate has not turned down."""
     if facts.production != attempt.champion:
         return _superseded(attempt, facts, challenger.version)
+    if facts.shadow and attempt.shadow is None:
+        return InShadow(attempt.run, challenger)
+    if attempt.shadow is not None and not attempt.shadow.passed:
+        against = f"in the shadow: {'; '.join(attempt.shadow.reasons)}"
+        return _settle(attempt, facts, promotion.REJECTED, against, challenger.version)
     undecided = challenger.decision == promotion.UNDECIDED
     if undecided or facts.asks:
         return Ask(attempt.run, challenger, passed=not undecided)

@@ -173,6 +173,7 @@ class Look:
             challengers=tuple(map(_challenger, self.versions_of(attempt.run))),
             archived=self._archive.total(),
             next_run=next_run(),
+            shadow=self._settings.shadow_answers > 0,
             asks=self._settings.promotion == "approve",
         )
 

@@ -18,9 +18,7 @@ from driftloop.loop.judge.promotion import Tell
 from driftloop.model import first_aid
 from driftloop.model.bundle import CHECKPOINT, FIRST_AID, SERVING_FILES, read_metadata
 from driftloop.model.registry import PRODUCTION, Registry
-from driftloop.protocol import windows
 from driftloop.protocol.windows import UnitWindow
-from driftloop.settings import Settings
 
 Read = Callable[[], Sequence[UnitWindow]]
 
@@ -33,13 +31,6 @@ class Outcome(NamedTuple):
     reason: str
     model_version: str | None = None
     """The provisional version, where it was promoted."""
-
-
-def of_replicas(settings: Settings) -> Read:
-    """Reads the windows of every replica of the server that the settings name."""
-    url = settings.replicas_url or settings.server_url
-    addresses = windows.replicas if settings.replicas_url else lambda one: [one]
-    return lambda: windows.read(addresses(url), settings.token, settings.schema.digest)
 
 
 def give(

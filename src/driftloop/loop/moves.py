@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from driftloop.loop.judge.shadow import Report
+
 Pipeline = Literal["none", "runs", "ended", "lost"]
 """`lost`: an earlier retrainer started it, and it did not outlive that one."""
 
@@ -63,6 +65,8 @@ class Facts:
     not the attempt's champion."""
     first_aid: bool = False
     """Whether first aid may be tried."""
+    shadow: bool = False
+    """Whether a challenger answers in the shadow first."""
     asks: bool = False
     """Whether a person approves what the gate passes."""
     digest: str | None = None
@@ -128,6 +132,23 @@ class Promoted:
 
     run: str
     challenger: Challenger
+
+
+@dataclass(frozen=True)
+class InShadow:
+    """Let the challenger answer what the champion is asked, or see how that goes."""
+
+    run: str
+    challenger: Challenger
+
+
+@dataclass(frozen=True)
+class Shadowed:
+    """How it did."""
+
+    run: str
+    version: str
+    report: Report
 
 
 @dataclass(frozen=True)
@@ -238,6 +259,6 @@ class NotAided:
 
 
 Move = (
-    Ask | Overdue | PromoteAid | TryFirstAid | Aided | NotAided | Rest | Refuse | AwaitLabels | Announce | Start
-    | Promote | Promoted | TrainInFull | Settle | Fail | RollBack | CooledDown | Confirm
+    Aided | Announce | Ask | AwaitLabels | Confirm | CooledDown | Fail | InShadow | NotAided | Overdue | Promote
+    | PromoteAid | Promoted | Refuse | Rest | RollBack | Settle | Shadowed | Start | TrainInFull | TryFirstAid
 )  # fmt: skip

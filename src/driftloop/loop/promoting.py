@@ -8,13 +8,27 @@ from driftloop.errors import DriftloopError, RegistryUnavailable
 from driftloop.loop import asking, changes, questions
 from driftloop.loop.asking import Question
 from driftloop.loop.judge import gate, promotion
-from driftloop.loop.moves import Aided, Ask, Fail, NotAided, Promote, PromoteAid, Promoted, RollBack, Settle
+from driftloop.loop.moves import (
+    Aided,
+    Ask,
+    Fail,
+    InShadow,
+    NotAided,
+    Promote,
+    PromoteAid,
+    Promoted,
+    RollBack,
+    Settle,
+    Shadowed,
+)
+from driftloop.loop.shadow import Shadow
 from driftloop.loop.state import Attempt
 from driftloop.loop.tools import Tools
 from driftloop.protocol.events import Event
 
-PROMOTING = "promote"
-"""What status and events call the step that follows the pipeline."""
+SHADOW, PROMOTING = "shadow", "promote"
+"""What status and events call the steps that follow the pipeline."""
+SHADOW_POLL_S = 0.05
 
 
 def ask(tools: Tools, move: Ask) -> None:
@@ -23,7 +37,25 @@ def ask(tools: Tools, move: Ask) -> None:
     assert attempt is not None
     asked = question(tools, "retraining", attempt, challenger.version, challenger.digest, challenger.reason)
     asked.passed, asked.figures = move.passed, _gate_figures(tools, move.run, challenger.version)
+    asked.shadow = attempt.shadow
     put(tools, asked, move.run)
+
+
+def look_in_shadow(tools: Tools, shadow: Shadow, move: InShadow) -> float:
+    """See how the challenger does in the shadow; seconds after which to look again."""
+    attempt, version = tools.store.state.attempt, move.challenger.version
+    assert attempt is not None
+    report = shadow.report(attempt.champion, version)
+    if report is None:
+        if attempt.step != SHADOW:
+            with tools.store.change() as change:
+                if change.state.attempt is not None:
+                    change.state.attempt.step = SHADOW
+        return SHADOW_POLL_S
+    tags = {"shadow": "passed" if report.passed else "; ".join(report.reasons), "shadow_answers": str(report.answers)}
+    tools.registry.set_tags(version, tags)
+    tools.apply(Shadowed(move.run, version, report))
+    return 0.0
 
 
 def question(

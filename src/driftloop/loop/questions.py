@@ -1,8 +1,33 @@
-"""What asking a person makes of the state, and the events that tell of it (see driftloop.loop.asking)."""
+"""What asking a person, or telling one beforehand, makes of the state, and the events that tell of it."""
 
-from driftloop.loop import asking
+from driftloop.loop import asking, waits
 from driftloop.loop.asking import Answer, Question
 from driftloop.loop.state import Change, Phase
+from driftloop.loop.waits import Now
+
+
+def announce(change: Change, cause: str, labels: int, evidence: list[str], pause_s: float, now: Now) -> bool:
+    """Say that a retraining is about to supersede labels; whoever sees that the runs are wrong can withdraw them."""
+    attempt = change.state.attempt_for(cause)
+    if attempt is None or attempt.announced is not None:
+        return False
+    shown = ", ".join(evidence[:5]) + (", ..." if len(evidence) > 5 else "")
+    attempt.announced = waits.begin(pause_s, now)
+    attempt.announcement = (
+        f"about to supersede {labels} labels because of {len(evidence)} runs ({shown}); "
+        "driftloop archive withdraw takes wrong ones back"
+    )
+    change.tell(
+        "about_to_supersede",
+        model_version=attempt.champion,
+        cause=cause,
+        labels=labels,
+        count=len(evidence),
+        runs=evidence[:100],
+        seconds=pause_s,
+        reason=attempt.announcement,
+    )
+    return True
 
 
 def ask(change: Change, run: str, question: Question) -> bool:

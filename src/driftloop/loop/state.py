@@ -10,6 +10,7 @@ from driftloop import durable
 from driftloop.errors import DriftloopError
 from driftloop.loop import asking
 from driftloop.loop.asking import Closed, Question
+from driftloop.loop.judge.shadow import Report
 from driftloop.loop.waits import Moment, Now, Wait
 from driftloop.protocol import causes
 from driftloop.protocol.causes import Cause
@@ -65,6 +66,8 @@ class Attempt(msgspec.Struct):
     announced: Wait | None = None
     """The pause since it was said that it will supersede all labels."""
     announcement: str = ""
+    shadow: Report | None = None
+    """How the challenger did in the shadow."""
     condemned: str | None = None
     """Why the challenger is rolled back, once that is decided."""
 
@@ -194,6 +197,12 @@ class State(msgspec.Struct):
         """Whether a retraining for this cause is queued or under way."""
         under_way = self.attempt is not None and self.attempt.cause == cause
         return under_way or any(item.cause == cause for item in self.queue)
+
+    def attempt_for(self, cause: str) -> Attempt | None:
+        """The attempt for a cause: the one under way, or the first of the queue."""
+        if self.attempt is not None:
+            return self.attempt if self.attempt.cause == cause else None
+        return self.queue[0] if self.queue and self.queue[0].cause == cause else None
 
     def current(self, run: str, *phases: Phase) -> Attempt | None:
         """The attempt of a run, where it is under way in one of these phases."""

@@ -1,6 +1,6 @@
 """What carrying a move out needs: the store, the registry, the archive, the clock, and a few words between them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,9 @@ from driftloop.loop.state import Attempt
 from driftloop.loop.store import Store
 from driftloop.loop.waits import Now
 from driftloop.model.registry import PRODUCTION, Registry
+from driftloop.protocol import windows
 from driftloop.protocol.events import Event
+from driftloop.protocol.windows import UnitWindow
 from driftloop.settings import Settings
 
 
@@ -54,3 +56,10 @@ class Tools:
                 reason = "the retraining ended before it was decided"
                 promotion.decide(self.registry, version.version, promotion.ABANDONED, reason, None)
         promotion.repair(self.registry)
+
+
+def windows_of(settings: Settings) -> Callable[[], Sequence[UnitWindow]]:
+    """Reads the windows of every replica of the server that the settings name."""
+    url = settings.replicas_url or settings.server_url
+    addresses = windows.replicas if settings.replicas_url else lambda one: [one]
+    return lambda: windows.read(addresses(url), settings.token, settings.schema.digest)

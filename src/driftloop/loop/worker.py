@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from driftloop.errors import DriftloopError, RegistryUnavailable
-from driftloop.loop import changes, decide, promoting, waits
+from driftloop.loop import decide, promoting, questions, waits
 from driftloop.loop.aiding import Aider
 from driftloop.loop.changes import BACK_OFF_S
 from driftloop.loop.facts import Archive, Look, seen
@@ -23,6 +23,7 @@ from driftloop.loop.moves import (
     AwaitLabels,
     CooledDown,
     Fail,
+    InShadow,
     Move,
     Promote,
     PromoteAid,
@@ -33,9 +34,10 @@ from driftloop.loop.moves import (
     Start,
     TryFirstAid,
 )
+from driftloop.loop.shadow import Shadow
 from driftloop.loop.state import Attempt
 from driftloop.loop.store import Store
-from driftloop.loop.tools import Tools
+from driftloop.loop.tools import Tools, windows_of
 from driftloop.loop.waits import Now
 from driftloop.model.registry import PRODUCTION, Registry
 from driftloop.protocol.windows import UnitWindow
@@ -71,7 +73,11 @@ class Worker:
         self.look = Look(settings, folder, registry, archive, backend, changed_runs, served)
         self.clock = clock
         self.tools = Tools(settings, folder, store, registry, archive, self.look, clock)
-        self._aider = Aider(self.tools, windows)
+        read = windows or windows_of(settings)
+        self._aider = Aider(self.tools, read)
+        self._shadow = Shadow(
+            registry, folder / "shadow", read, answers=settings.shadow_answers, seconds=settings.shadow_s
+        )
         self.work_lock = threading.RLock()
         """One move at a time, of the worker or by hand."""
         self._folder, self._backend = folder, backend
@@ -107,6 +113,7 @@ class Worker:
         """End the worker, and a pipeline that needs it; the store says where a new retrainer goes on."""
         self._stopping = True
         self.poke()
+        self._shadow.end()
         with self.work_lock:
             self._backend.leave()
 
@@ -153,7 +160,10 @@ class Worker:
         tools = self.tools
         match move:
             case Rest():
+                self._shadow_early()
                 return move.seconds
+            case InShadow():
+                return promoting.look_in_shadow(tools, self._shadow, move)
             case Announce():
                 self._announce(move)
             case TryFirstAid():
@@ -190,6 +200,12 @@ class Worker:
                 tools.apply(move)
         return 0.0
 
+    def _shadow_early(self) -> None:
+        """While the gate still judges a challenger, it may answer in the shadow already."""
+        state = self.store.state
+        if state.phase == "running" and state.attempt is not None and state.attempt.challenger is not None:
+            self._shadow.begin(state.attempt.champion, state.attempt.challenger)
+
     def _start(self, move: Start) -> None:
         self.tools.abandon()
         attempt = self.tools.pending(move.cause)
@@ -209,4 +225,4 @@ class Worker:
         entries = self.look.manifest(attempt.champion)
         labels = sum(not entry.superseded and entry.run_id not in evidence for entry in entries)
         with self.store.change() as change:
-            changes.announce(change, move.cause, labels, evidence, self.settings.supersede_pause_s, self.clock())
+            questions.announce(change, move.cause, labels, evidence, self.settings.supersede_pause_s, self.clock())

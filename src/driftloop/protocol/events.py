@@ -26,6 +26,7 @@ EventKind = Literal[
     "step_failed",
     "challenger_registered",
     "gate_decided",
+    "shadow_ended",
     "approval_needed",
     "approval_answered",
     "approval_overdue",
