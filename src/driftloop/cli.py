@@ -51,6 +51,11 @@ COMMANDS = {
     "rollback": _Entry("driftloop.loop.api.commands", "rollback", "Go back to the version before."),
     "approve": _Entry("driftloop.loop.api.approvals", "approve", "Let the version that waits for a person go ahead."),
     "reject": _Entry("driftloop.loop.api.approvals", "reject", "Turn down the version that waits for a person."),
+    "schedules": _Entry(
+        "driftloop.loop.api.scheduling", "app", "What is done by the clock: periodic retrainings and watches."
+    ),
+    "mute": _Entry("driftloop.loop.api.scheduling", "mute", "Tell nobody of a cause for a while."),
+    "unmute": _Entry("driftloop.loop.api.scheduling", "unmute", "Tell of a cause again."),
     "events": _Entry("driftloop.loop.api.commands", "events", "Print the log of what the loop saw and decided."),
     "train": _Entry("driftloop.training.commands", "train", "Train a model on archived runs and register it."),
     "tune": _Entry(

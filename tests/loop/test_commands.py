@@ -11,7 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from driftloop.errors import DriftloopError
-from driftloop.loop.api import approvals, commands, terminal
+from driftloop.loop.api import approvals, commands, scheduling, terminal
 from driftloop.protocol.client import Client
 
 Answer = Callable[[str, str, Any], tuple[int, Any]]
@@ -35,8 +35,9 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Callable[[Answer], None]:
 def run(*arguments: str) -> str:
     app = typer.Typer()
     of_loop = (commands.retrainer, commands.retrain, commands.promote, commands.rollback, commands.events)
-    for command in (*of_loop, approvals.approve, approvals.reject):
+    for command in (*of_loop, approvals.approve, approvals.reject, scheduling.mute, scheduling.unmute):
         app.command()(command)
+    app.add_typer(scheduling.app, name="schedules")
     result = CliRunner().invoke(app, arguments, catch_exceptions=True)
     if isinstance(result.exception, DriftloopError):
         raise result.exception
@@ -68,6 +69,34 @@ def test_what_waits_is_approved_or_rejected_with_a_reason(answers):
     assert run("reject", "3-abcd", "--reason", "worse") == "version 3 is rejected (3-abcd)\n"
     said = json.loads(run("reject", "--reason", "worse", "--json"))
     assert (said["answer"], said["reason"]) == ("reject", "worse")
+
+
+def scheduled(method: str, path: str, body: Any) -> tuple[int, Any]:
+    entry = {"act": "retrain", "mode": "full", "next": "noon", "last": None, "cron": None, "firing": True, "who": "ann"}
+    if method == "GET":
+        watch = {**entry, "name": "high", "act": "error", "above": 20.0, "every_s": 60.0}
+        return 200, {"schedules": [watch], "muted": [{"cause": "c", "until": "t", "who": "ann", "reason": "known"}]}
+    return 200, {**entry, "name": path.rpartition("/")[2], **(body or {})}
+
+
+def test_schedules_are_listed_added_and_cancelled(answers):
+    answers(scheduled)
+    shown = run("schedules", "list")
+    assert "watch: RMSE above 20" in shown
+    assert "FIRING" in shown
+    assert "c is muted until t by ann: known" in shown
+    said = json.loads(run("schedules", "add", "weekly", "retrain", "--every", "7d", "--mode", "full", "--json"))
+    assert (said["name"], said["every_s"], said["mode"]) == ("weekly", 7 * 86400.0, "full")
+    assert run("schedules", "cancel", "weekly") == "weekly is cancelled\n"
+    with pytest.raises(DriftloopError, match="is no length of time"):
+        run("schedules", "add", "weekly", "retrain", "--every", "soon")
+
+
+def test_a_cause_is_muted_for_a_while(answers):
+    answers(lambda method, path, body: (200, {"cause": "concept", "until": "noon", "asked": [method, path, body]}))
+    assert run("mute", "concept", "--for", "6h") == "concept is muted until noon\n"
+    assert json.loads(run("mute", "concept", "--for", "6h", "--json"))["asked"][2]["for_s"] == 6 * 3600.0
+    assert json.loads(run("unmute", "concept", "--json"))["asked"] == ["DELETE", "/mute/concept", None]
 
 
 def test_nothing_to_approve_is_an_error(answers):

@@ -291,7 +291,7 @@ def test_the_metrics_of_live_errors_are_exact(up: Up):
     }
     judged = Judgement(verdict="no_drift", engines=20, least=8, window=20, reference=27, score=0.4, figures=figures)
     up.parts.concept.stop()
-    up.parts._watching.join()
+    next(thread for thread in up.parts._threads if thread.name == "concept-watch").join()
     up.parts.concept.report = Truth("3", judged, "no_drift")
     lines = up.http.get("/metrics").text.replace('fleet="cmapss",', "").splitlines()
     assert [line for line in lines if line.startswith(("driftloop_live", "driftloop_concept"))] == [
@@ -374,8 +374,40 @@ def test_an_answer_to_what_nobody_asked_is_not_found(up: Up):
     assert up.http.get("/status").json()["approval"] is None
 
 
+def test_schedules_are_added_listed_and_cancelled_over_http(up: Up):
+    ann = {"X-Driftloop-Actor": "ann"}
+    body = {"name": "weekly", "act": "retrain", "cron": "0 3 * * 1"}
+    made = up.http.post("/schedules", json=body, headers=ann).json()
+    assert (made["name"], made["cron"], made["who"]) == ("weekly", "0 3 * * 1", "ann")
+    assert made["next"].endswith("T03:00:00.000Z")
+    assert up.http.get("/schedules").json() == {"schedules": [made]}
+    assert up.http.get("/status").json()["schedules"] == [made]
+    for body in ({"name": "x", "act": "retrain"}, {"name": "x", "act": "retrain", "cron": "noon"}, {"name": "X Y"}):
+        assert up.problems("/schedules", body)
+    assert up.http.delete("/schedules/weekly").json() == made
+    assert up.http.delete("/schedules/weekly").status_code == 404
+    assert up.http.delete("/schedules/weekly", headers={"Authorization": "Bearer no"}).status_code == 401
+    assert [event["kind"] for event in up.events()] == ["schedule_added", "schedule_removed"]
+
+
+def test_causes_are_muted_and_told_of_again_over_http(up: Up):
+    muted = up.http.post("/mute", json={"cause": "fleet_change:1", "for_s": 3600, "reason": "known"}).json()
+    assert (muted["cause"], muted["reason"], muted["who"]) == ("fleet_change:1", "known", "token")
+    assert up.http.get("/status").json()["muted"] == [muted]
+    assert up.http.post("/mute", json={"cause": "concept", "until": "2999-01-01T00:00:00Z"}).status_code == 422
+    for body in ({"cause": "concept"}, {"cause": "concept", "until": "noon"}, {"cause": "a b", "for_s": 5}):
+        assert up.problems("/mute", body)
+    assert up.http.delete("/mute/fleet_change:1").json() == muted
+    assert up.http.delete("/mute/fleet_change:1").status_code == 404
+
+
+def test_first_aid_by_hand_without_a_model_is_told_what_to_do(up: Up):
+    up.wait(lambda: up.http.get("/readyz").is_success)
+    assert up.problems("/first-aid", {}, status=409)[0]["message"].startswith("nothing is in production")
+
+
 def test_a_person_approves_over_http_and_who_is_late_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    up = Up(tmp_path, monkeypatch, promotion="approve", min_new_engines=1)
+    up = Up(tmp_path, monkeypatch, promotion="approve", min_new_engines=1, shadow_answers=0)
     up.registry.add(decision="promoted")
     up.registry.pointers["production"] = "1"
 

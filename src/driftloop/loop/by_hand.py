@@ -3,17 +3,21 @@
 Between two moves of the worker, never beside one.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 from driftloop.errors import DriftloopError
 from driftloop.loop import asking, changes, questions
 from driftloop.loop.asking import Answer, Question, Word
 from driftloop.loop.facts import next_run
 from driftloop.loop.judge import promotion
 from driftloop.loop.judge.promotion import Tell
-from driftloop.loop.moves import Settle
-from driftloop.loop.state import Attempt
+from driftloop.loop.moves import Aided, Settle
+from driftloop.loop.state import Attempt, Change
 from driftloop.loop.worker import Worker
 from driftloop.model.registry import PRODUCTION
 from driftloop.protocol import causes
+from driftloop.protocol.events import Event
 from driftloop.training.modes import Mode
 
 WAIT_FOR_IT = "wait for it: driftloop status"
@@ -27,6 +31,10 @@ class Busy(DriftloopError):
     """Something asked for by hand that cannot be done now."""
 
 
+class TooFew(Busy):
+    """There is too little to learn from."""
+
+
 class Late(DriftloopError):
     """An answer to a question that can no longer be answered; says what became of it."""
 
@@ -35,8 +43,13 @@ class Unknown(DriftloopError):
     """Something is named that is not there."""
 
 
-def retrain(worker: Worker, mode: Mode, who: str = TOKEN) -> Attempt:
-    """Start a retraining; raises Busy where one is under way or too few new runs are there."""
+def retrain(
+    worker: Worker, mode: Mode, who: str = TOKEN, *, also: Callable[[Change], object] = lambda _: None
+) -> Attempt:
+    """Start a retraining; raises Busy where one is under way, and TooFew where too few new runs are there.
+
+    `also` is done in the same transaction.
+    """
     with worker.work_lock:
         _not_while_running(worker)
         phase = worker.store.state.phase
@@ -51,10 +64,11 @@ def retrain(worker: Worker, mode: Mode, who: str = TOKEN) -> Attempt:
         attempt = Attempt(str(causes.by_hand(champion, now.time)), champion, now.time, mode=mode, by_hand=True)
         missing = worker.look.lacking_for(attempt)
         if missing is not None:
-            raise Busy(missing, remedy="add completed runs: driftloop archive add FILE")
+            raise TooFew(missing, remedy="add completed runs: driftloop archive add FILE")
         archived, runs = worker.archive.total(), worker.look.runs_for(attempt).packed()
         with worker.store.change() as change:
             changes.begin(change, attempt, next_run(), archived, now, who=who)
+            also(change)
         worker.start(attempt, runs)
     worker.poke()
     return attempt
@@ -111,6 +125,36 @@ def rollback(worker: Worker, who: str = TOKEN) -> tuple[str, str]:
                 changes.settle_by_hand(change, cause, gone, archived, worker.clock())
     worker.poke()
     return gone, now
+
+
+def first_aid(worker: Worker, who: str = TOKEN) -> dict[str, Any]:
+    """Try to give the champion first aid now; what came of it, and why.
+
+    While a change of the fleet waits for labels it is tried once more, though it was refused before. Otherwise a
+    retraining that replaces the provisional version stands from then on. Raises Busy where it cannot be tried.
+    """
+    with worker.work_lock:
+        _not_while_running(worker)
+        state, champion = worker.store.state, worker.registry.alias(PRODUCTION)
+        if champion is None:
+            raise Busy("nothing is in production", remedy="train and promote a first model: driftloop train")
+        if state.question is not None or state.phase == "verifying":
+            raise Busy(f"the retrainer is {state.phase}", remedy=WAIT_FOR_IT)
+        waiting = state.attempt
+        if waiting is not None and waiting.aided is not None:
+            raise Busy(f"version {waiting.aided} is provisional already", remedy="add completed runs: it is replaced")
+        now = worker.clock()
+        attempt = waiting or Attempt(str(causes.by_hand(champion, now.time)), champion, now.time, by_hand=True)
+        told: list[Event] = []
+        found = worker.aid_now(attempt, told.append)
+        if found.model_version is not None:
+            with worker.store.change() as change:
+                changes.aid_by_hand(change, attempt)
+                events = [{**event, "who": who} for event in told]
+                move = Aided(attempt.cause, attempt.run, found.model_version)
+                changes.apply(change, move, worker.tools.how(*events))
+    worker.poke()
+    return {"result": found.kind, "reason": found.reason, "model_version": found.model_version}
 
 
 def answer(worker: Worker, question: str, word: Word, reason: str = "", who: str = TOKEN) -> dict[str, str]:

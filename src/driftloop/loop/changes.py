@@ -89,6 +89,16 @@ def admit(change: Change, why: Cause, *, first: bool, archived: int, how: With) 
     return "queued"
 
 
+def aid_by_hand(change: Change, attempt: Attempt) -> None:
+    """A person asked for first aid: the retraining that is to replace it waits for labels from now on."""
+    state = change.state
+    if state.attempt is None:
+        state.attempt, state.phase, state.pause = attempt, "waiting_for_labels", None
+        attempt.waiting_for = "labels, which first aid does without"
+    if state.attempt is not None:
+        state.attempt.aid_refused = None
+
+
 def settle_by_hand(change: Change, cause: str, version: str, archived: int, now: Now) -> None:
     """A person went back from a version that no attempt is about."""
     change.state.settle(Decision(cause, promotion.ROLLED_BACK, "by hand", now.time, archived, version))

@@ -11,6 +11,7 @@ from driftloop.errors import DriftloopError
 from driftloop.loop import asking
 from driftloop.loop.asking import Closed, Question
 from driftloop.loop.judge.shadow import Report
+from driftloop.loop.schedules import Muted, Schedule
 from driftloop.loop.waits import Moment, Now, Wait
 from driftloop.protocol import causes
 from driftloop.protocol.causes import Cause
@@ -146,6 +147,8 @@ class State(msgspec.Struct):
     """What a person is asked."""
     closed: list[Closed] = []
     """What became of earlier questions, oldest first."""
+    schedules: list[Schedule] = []
+    muted: list[Muted] = []
 
     def check(self) -> None:
         """Raise DriftloopError or ValueError unless causes and times are what the loop can go on from."""
@@ -165,6 +168,7 @@ class State(msgspec.Struct):
         """After a restart: waits that nothing has measured meanwhile begin anew."""
         if self.pause is not None:
             self.pause = self.pause.carried_over(now)
+        self.muted = [msgspec.structs.replace(each, wait=each.wait.carried_over(now)) for each in self.muted]
         if self.question is not None:
             self.question.carry_over(now)
         if self.confirming is not None:

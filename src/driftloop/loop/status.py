@@ -25,6 +25,8 @@ def status(worker: Worker) -> dict[str, Any]:
         "last_event": worker.store.last,
         **_about_to(state),
         "promotion": worker.settings.promotion,
+        "schedules": [entry.shown() for entry in state.schedules],
+        "muted": [each.shown() for each in state.muted],
         "approval": state.question.shown() if state.question is not None else None,
         **_verification(worker, state),
     }

@@ -9,6 +9,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from driftloop.errors import DriftloopError, RegistryUnavailable
 from driftloop.loop import decide, promoting, questions, waits
@@ -17,6 +18,7 @@ from driftloop.loop.changes import BACK_OFF_S
 from driftloop.loop.facts import Archive, Look, seen
 from driftloop.loop.jobs.local import Backend, Job
 from driftloop.loop.judge import promotion, retention
+from driftloop.loop.judge.promotion import Tell
 from driftloop.loop.moves import (
     Announce,
     Ask,
@@ -42,6 +44,9 @@ from driftloop.loop.waits import Now
 from driftloop.model.registry import PRODUCTION, Registry
 from driftloop.protocol.windows import UnitWindow
 from driftloop.settings import Settings
+
+if TYPE_CHECKING:
+    from driftloop.loop.first_aid import Outcome
 
 RETRY_S = 1.0
 """Pause while the registry or the archive is away."""
@@ -73,7 +78,7 @@ class Worker:
         self.look = Look(settings, folder, registry, archive, backend, changed_runs, served)
         self.clock = clock
         self.tools = Tools(settings, folder, store, registry, archive, self.look, clock)
-        read = windows or windows_of(settings)
+        self._windows = read = windows or windows_of(settings)
         self._aider = Aider(self.tools, read)
         self._shadow = Shadow(
             registry, folder / "shadow", read, answers=settings.shadow_answers, seconds=settings.shadow_s
@@ -140,6 +145,14 @@ class Worker:
         """Start the pipeline run of an attempt that has been written down, about these packed runs."""
         self.look.lost = False
         self._backend.start(Job(attempt.run, attempt.cause, attempt.champion, attempt.mode, runs))
+
+    def aid_now(self, attempt: Attempt, report: Tell) -> "Outcome":
+        """Give the champion of an attempt first aid, if the windows allow it, and say what came of it."""
+        try:
+            from driftloop.loop import first_aid
+        except ImportError as error:
+            raise DriftloopError(f"this retrainer cannot give first aid: {error}") from error
+        return first_aid.give(self.registry, attempt.champion, self._windows, self._folder, attempt.cause, report)
 
     # Moves.
 

@@ -106,6 +106,22 @@ def _answer(question: str, word: str, reason: str) -> Question[dict[str, Any]]:
     return _post(f"/approvals/{question}", {"answer": word, "reason": reason}, _whole)
 
 
+def _add_schedule(entry: Mapping[str, Any]) -> Question[dict[str, Any]]:
+    return _post("/schedules", entry, _whole)
+
+
+def _cancel(name: str) -> Question[dict[str, Any]]:
+    return Question("DELETE", f"/schedules/{name}", _whole)
+
+
+def _mute(cause: str, for_s: float, reason: str) -> Question[dict[str, Any]]:
+    return _post("/mute", {"cause": cause, "for_s": for_s, "reason": reason}, _whole)
+
+
+def _unmute(cause: str) -> Question[dict[str, Any]]:
+    return Question("DELETE", f"/mute/{cause}", _whole)
+
+
 def _feedback(outcomes: Sequence[Mapping[str, Any]]) -> Question[dict[str, Any]]:
     return _post("/feedback", {"outcomes": outcomes}, _whole, PATIENT)
 
@@ -201,6 +217,22 @@ class Client:
     def answer(self, question: str, word: str, reason: str = "") -> dict[str, Any]:
         """Answer the retrainer's question about a version, `approve` or `reject`; what was written down."""
         return self.ask(_answer(question, word, reason))
+
+    def add_schedule(self, entry: Mapping[str, Any]) -> dict[str, Any]:
+        """Add a schedule or a watch; as it stands now."""
+        return self.ask(_add_schedule(entry))
+
+    def cancel(self, name: str) -> dict[str, Any]:
+        """Take a schedule or a watch away; as it stood."""
+        return self.ask(_cancel(name))
+
+    def mute(self, cause: str, for_s: float, reason: str = "") -> dict[str, Any]:
+        """Tell nobody of a cause for so many seconds."""
+        return self.ask(_mute(cause, for_s, reason))
+
+    def unmute(self, cause: str) -> dict[str, Any]:
+        """Tell of a cause again."""
+        return self.ask(_unmute(cause))
 
     def ask(self, question: Question[T]) -> T:
         """The answer to a question of somebody else's."""

@@ -42,6 +42,13 @@ EventKind = Literal[
     "rolled_back",
     "retraining_failed",
     "retraining_refused",
+    "schedule_added",
+    "schedule_removed",
+    "schedule_due",
+    "watch_firing",
+    "watch_resolved",
+    "muted",
+    "unmuted",
 ]
 KINDS: frozenset[EventKind] = frozenset(get_args(EventKind))
 """Each has a series of its own in the metrics; whatever else is reported counts as `other`."""

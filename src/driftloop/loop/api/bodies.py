@@ -17,6 +17,7 @@ from driftloop.fleet.runs import Run
 from driftloop.fleet.schema import Schema
 from driftloop.loop.asking import Word
 from driftloop.loop.by_hand import Busy, Late, Unknown
+from driftloop.loop.schedules import Act
 from driftloop.loop.store import StoreUnavailable
 from driftloop.protocol import problems
 from driftloop.protocol.problems import Problem, RequestRefused, refusal
@@ -141,6 +142,45 @@ class PostedAnswer(msgspec.Struct, forbid_unknown_fields=True):
 
     answer: Word
     reason: Annotated[str, msgspec.Meta(max_length=_LONGEST)] = ""
+
+
+class PostedSchedule(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of POST /schedules."""
+
+    name: Annotated[str, msgspec.Meta(pattern="^[a-z0-9][a-z0-9_.-]{0,63}$")]
+    act: Act
+    every_s: Annotated[float, msgspec.Meta(ge=1, le=366 * 86_400)] | None = None
+    cron: Annotated[str, msgspec.Meta(max_length=100)] | None = None
+    mode: Mode = "warm_start"
+    days: Annotated[float, msgspec.Meta(gt=0, le=3660)] | None = None
+    above: Annotated[float, msgspec.Meta(gt=0, le=1e6)] | None = None
+
+
+class PostedMute(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of POST /mute: a cause, or a kind of causes, and for how long, in seconds or until a time."""
+
+    cause: Annotated[str, msgspec.Meta(pattern="^[a-z_]{1,40}(:[0-9A-Za-z_.:-]{1,100})?$")]
+    for_s: Annotated[float, msgspec.Meta(gt=0, le=366 * 86_400)] | None = None
+    until: Annotated[str, msgspec.Meta(max_length=40)] | None = None
+    reason: Annotated[str, msgspec.Meta(max_length=_LONGEST)] = ""
+
+    def seconds(self, now: str) -> float:
+        """For how long from now; raises RequestRefused."""
+        if (self.for_s is None) == (self.until is None):
+            raise refusal(422, "for_s", "either for_s or until is needed")
+        if self.for_s is not None:
+            return self.for_s
+        try:
+            left = (durable.parse_time(self.until or "") - durable.parse_time(now)).total_seconds()
+        except (ValueError, OverflowError) as error:
+            raise refusal(422, "until", "must be an RFC 3339 time with a time zone") from error
+        if not 0 < left <= 366 * 86_400:
+            raise refusal(422, "until", "must lie ahead, within a year")
+        return left
+
+
+class FirstAidRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of POST /first-aid: an empty object."""
 
 
 class RollbackRequest(msgspec.Struct, forbid_unknown_fields=True):

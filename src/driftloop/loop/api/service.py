@@ -24,6 +24,7 @@ from driftloop.loop import migration, status
 from driftloop.loop.api import answered, bodies, events, people, posts
 from driftloop.loop.api.doors import Doors
 from driftloop.loop.api.metrics import Metrics
+from driftloop.loop.calendar import Calendar, LiveError
 from driftloop.loop.feedback import Conflict, FeedbackLog
 from driftloop.loop.inbox import Inbox
 from driftloop.loop.jobs.choice import choose_backend
@@ -62,31 +63,39 @@ class Service:
             changed_runs=self.concept.changed_runs,
         )
         self.inbox = Inbox(self.worker)
+        self.calendar = Calendar(self.worker, self._live_error)
         self.metrics = Metrics(self.worker, self.archive, self.concept)
-        self._working = threading.Thread(target=self.worker.work, name="worker", daemon=True)
-        self._watching = threading.Thread(
-            target=self.concept.work, args=(self.inbox,), name="concept-watch", daemon=True
-        )
+        self._threads = [
+            threading.Thread(target=self.worker.work, name="worker", daemon=True),
+            threading.Thread(target=self.concept.work, args=(self.inbox,), name="concept-watch", daemon=True),
+            threading.Thread(target=self.calendar.work, name="calendar", daemon=True),
+        ]
 
     @property
     def alive(self) -> bool:
-        """Whether the worker and the concept watch work."""
-        return self._working.is_alive() and self._watching.is_alive()
+        """Whether the worker and what works beside it do."""
+        return all(thread.is_alive() for thread in self._threads)
 
     def start(self) -> None:
-        """Start the worker and the concept watch."""
-        self._working.start()
-        self._watching.start()
+        """Start the worker and what works beside it."""
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
         """End the worker and whatever it runs; what was under way goes on at the next start."""
         self.concept.stop()
+        self.calendar.stop()
         self.worker.stop()
-        self._working.join(timeout=10)
-        self._watching.join(timeout=10)
+        for thread in self._threads:
+            thread.join(timeout=10)
         self.registry.close()
         self.store.close()
         os.close(self._lock)
+
+    def _live_error(self) -> LiveError | None:
+        """How wrong the model in production is: by completed engines where there are any."""
+        live = self.concept.live_rmse()
+        return LiveError(*live, "live") if live is not None else None
 
     def add_runs(self, body: bytes) -> dict[str, Any]:
         """Archive completed runs, all or none, and tell the loop."""
@@ -242,7 +251,7 @@ def _add_posts(app: FastAPI, service: Service) -> None:
     post("/archive/withdraw", bodies.PostedWithdrawal, bodies.MAX_SMALL_BODY, service.withdraw, "Take runs back")
     post("/feedback", bodies.PostedFeedback, bodies.MAX_SMALL_BODY, service.add_feedback, "Tell the true RUL")
     post("/events", None, bodies.MAX_SMALL_BODY, service.add_event, "Report an event")
-    people.add(app, service.worker)
+    people.add(app, service.worker, service.calendar)
 
 
 def _add_gets(app: FastAPI, service: Service) -> None:

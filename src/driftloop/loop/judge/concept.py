@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from driftloop import durable
 from driftloop.drift import outcomes
-from driftloop.drift.outcomes import DRIFT, NO_DRIFT, NOT_ENOUGH_DATA, Judgement
+from driftloop.drift.outcomes import DRIFT, NO_DRIFT, NOT_ENOUGH_DATA, RMSE, Judgement
 from driftloop.drift.production import WatchedModel, follow
 from driftloop.drift.statistics import Floats
 from driftloop.drift.verdict import Verdict, judge
@@ -178,6 +178,13 @@ class ConceptWatch:
             return []
         gone = self._archive.withdrawn()
         return [run_id for run_id in self._feedback.runs_since(self.change.since) if run_id not in gone]
+
+    def live_rmse(self) -> tuple[str, float] | None:
+        """The version in production and its RMSE over completed engines; None where that is not known."""
+        version, judgement = self.report.model_version, self.report.judgement
+        if version is None or judgement is None or RMSE not in judgement.figures:
+            return None
+        return version, judgement.figures[RMSE].value
 
     def on_withdrawn(self) -> None:
         """Judge anew at the next look: runs that were taken back say nothing any more."""
