@@ -1,0 +1,134 @@
+// Line charts with axes, units, a legend and the numbers behind them, in the page's colours.
+
+import { fill, h } from "./dom.js";
+import { number } from "./format.js";
+
+/* global uPlot */
+
+const COLOURS = ["--line-1", "--line-2", "--line-3", "--line-4"];
+
+/** A colour of the stylesheet as the browser computes it now, light or dark. */
+export function colour(name, alpha = 1) {
+  const probe = document.body.appendChild(h("span", { class: "probe", style: { color: `var(${name})` } }));
+  const [red, green, blue] = getComputedStyle(probe).color.match(/[\d.]+/g);
+  probe.remove();
+  return alpha === 1 ? `rgb(${red} ${green} ${blue})` : `rgba(${red}, ${green}, ${blue}, ${alpha})`;
+}
+
+/**
+ * A chart over one axis. `lines` are `[{name, values, colour, dash, step}]`; `band` is `{name, low, high}`, drawn below
+ * them; `limits` are horizontal lines `[{name, value}]`; `marks` vertical ones `[{name, at}]`. `x` is `{name, values}`,
+ * `y` is `{name, digits, from, to}`. `summary` says in one sentence what it shows.
+ */
+export function chart({ x, y, lines, band = null, limits = [], marks = [], height = 260, summary, compact = false }) {
+  const plot = h("div", { class: "plot", role: "img", "aria-label": summary });
+  const legend = compact ? null : legendOf(lines, band, limits);
+  const node = h("figure", { class: compact ? "chart compact" : "chart" }, legend, plot, compact ? null : numbers(x, y, lines, band));
+  let drawn = null;
+
+  function draw() {
+    const width = Math.floor(plot.clientWidth);
+    if (width < 40) return;
+    drawn?.destroy();
+    drawn = new uPlot(options(width), data(), plot);
+  }
+
+  function data() {
+    const straight = limits.map((limit) => x.values.map(() => limit.value));
+    return [x.values, ...lines.map((line) => line.values), ...(band ? [band.high, band.low] : []), ...straight];
+  }
+
+  function options(width) {
+    const [ink, grid] = [colour("--muted"), colour("--line")];
+    const font = `${compact ? 11 : 12}px ${getComputedStyle(document.body).fontFamily}`;
+    const axis = { stroke: ink, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid, width: 1, size: 4 }, font, labelFont: font, labelSize: 18, gap: 4 };
+    const first = 1 + lines.length;
+    return {
+      width, height: compact ? 120 : height, padding: [10, 12, 0, 0], legend: { show: false },
+      cursor: { y: false, points: { size: 7 }, drag: { x: false, y: false } },
+      scales: { x: { time: x.time === true }, y: { range: (_, low, high) => range(low, high) } },
+      axes: [
+        { ...axis, label: compact ? undefined : x.name, size: compact ? 22 : 30, space: 60 },
+        { ...axis, label: compact ? undefined : y.name, size: 46, space: 30, values: (_, ticks) => ticks.map((tick) => (Math.abs(tick) >= 10_000 ? number(tick) : String(Number(tick.toPrecision(6))))) },
+      ],
+      series: [
+        {},
+        ...lines.map((line, index) => ({ label: line.name, stroke: colour(line.colour ?? COLOURS[index]), width: compact ? 1.5 : 2, dash: line.dash, points: { show: x.values.length < 3 }, spanGaps: false, paths: line.step ? uPlot.paths.stepped({ align: 1 }) : undefined })),
+        ...(band ? [edge(band.name), edge(band.name)] : []),
+        ...limits.map((limit) => ({ label: limit.name, stroke: colour("--bad"), width: 1, dash: [5, 4], points: { show: false } })),
+      ],
+      bands: band ? [{ series: [first, first + 1], fill: colour(band.colour ?? "--band", 0.28) }] : [],
+      hooks: { setCursor: [tip], draw: [drawMarks] },
+    };
+  }
+
+  const edge = (name) => ({ label: name, stroke: colour(band.colour ?? "--band", 0.5), width: 1, points: { show: false } });
+
+  function range(low, high) {
+    const [from, to] = [y.from ?? low ?? 0, Math.max(high ?? 1, y.to ?? -Infinity)];
+    const room = (to - from || Math.abs(to) || 1) * 0.06;
+    return [y.from === undefined ? from - room : from, to + room];
+  }
+
+  function drawMarks(plotted) {
+    if (!marks.length) return;
+    const { ctx, bbox } = plotted;
+    ctx.save();
+    ctx.strokeStyle = colour("--muted");
+    ctx.fillStyle = colour("--ink");
+    ctx.font = `${12 * devicePixelRatio}px ${getComputedStyle(document.body).fontFamily}`;
+    ctx.setLineDash([3 * devicePixelRatio, 3 * devicePixelRatio]);
+    for (const mark of marks) {
+      const at = plotted.valToPos(mark.at, "x", true);
+      if (at < bbox.left || at > bbox.left + bbox.width) continue;
+      ctx.beginPath();
+      ctx.moveTo(at, bbox.top);
+      ctx.lineTo(at, bbox.top + bbox.height);
+      ctx.stroke();
+      ctx.fillText(mark.name, at + 4, bbox.top + 12 * devicePixelRatio);
+    }
+    ctx.restore();
+  }
+
+  const hint = h("div", { class: "tip", hidden: true });
+  function tip(plotted) {
+    const { idx, left } = plotted.cursor;
+    if (idx === null || idx === undefined || left < 0) {
+      hint.hidden = true;
+      return;
+    }
+    if (hint.parentNode !== plotted.over) plotted.over.append(hint);
+    hint.hidden = false;
+    fill(hint, h("strong", {}, `${x.label ?? x.name} ${x.show ? x.show(x.values[idx]) : number(x.values[idx], x.digits ?? 0)}`),
+      lines.map((line, index) => h("span", {}, swatch(line.colour ?? COLOURS[index]), `${line.name}: ${number(line.values[idx], y.digits ?? 1)}${y.unit ? ` ${y.unit}` : ""}`)),
+      band && band.low[idx] !== null && h("span", {}, swatch(band.colour ?? "--band"), `${band.name}: ${number(band.low[idx], y.digits ?? 1)} to ${number(band.high[idx], y.digits ?? 1)}`));
+    const far = left > plotted.over.clientWidth / 2;
+    hint.style.left = far ? "" : `${left + 10}px`;
+    hint.style.right = far ? `${plotted.over.clientWidth - left + 10}px` : "";
+  }
+
+  new ResizeObserver(draw).observe(plot);
+  const recolour = () => (node.isConnected ? draw() : removeEventListener("themechange", recolour));
+  addEventListener("themechange", recolour);
+  return node;
+}
+
+export const swatch = (name) => h("i", { class: "swatch", style: { "background-color": `var(${name})` } });
+
+function legendOf(lines, band, limits) {
+  return h("figcaption", { class: "legend" },
+    lines.map((line, index) => h("span", {}, swatch(line.colour ?? COLOURS[index]), line.name)),
+    band && h("span", {}, h("i", { class: "swatch band" }), band.name),
+    limits.map((limit) => h("span", {}, h("i", { class: "swatch dashed" }), limit.name)),
+  );
+}
+
+/** The numbers of a chart as a table, made when somebody opens it. */
+function numbers(x, y, lines, band) {
+  const body = h("div", {});
+  const open = (event) => event.target.open && fill(body, h("div", { class: "scroll short", tabindex: "0", role: "region", "aria-label": "Numbers of the chart" }, h("table", {},
+    h("thead", {}, h("tr", {}, [x.name, ...lines.map((line) => line.name), ...(band ? ["low", "high"] : [])].map((name) => h("th", { scope: "col", class: "num" }, name)))),
+    h("tbody", {}, x.values.map((at, index) => h("tr", {}, [x.show ? x.show(at) : number(at, x.digits ?? 0), ...[...lines.map((line) => line.values), ...(band ? [band.low, band.high] : [])].map((values) => number(values[index], y.digits ?? 1))].map((text) => h("td", { class: "num" }, text))))),
+  )));
+  return h("details", { class: "numbers", ontoggle: open }, h("summary", {}, "Numbers"), body);
+}

@@ -1,0 +1,103 @@
+// What happens, as it happens: the API's stream of events, resumed where it was cut, each event once.
+//
+// Read by fetch instead of EventSource, because that gives up for good on any answer but success, such as a proxy's
+// while the platform restarts, and never notices a connection that has gone silent.
+
+const SILENCE_MS = 25_000;
+const FIRST_PAUSE_MS = 500;
+const LONGEST_PAUSE_MS = 8_000;
+
+/**
+ * Listen to a fleet's stream, or to all fleets' where `fleet` is null. `from` is the id of the last event that is
+ * known. `on` may have `event(event, id)`, `state(fleet)`, `cut(since)`, `resumed(again)`, `refused(status)`.
+ */
+export function listen(fleet, on, from = null) {
+  let last = from;
+  let stopped = false;
+  let cutSince = null;
+  let pause = FIRST_PAUSE_MS;
+  let opened = false;
+  let controller = null;
+  let wake = null;
+
+  async function run() {
+    while (!stopped) {
+      try {
+        await once();
+      } catch {
+        // Cut, silent or refused: told of below, and tried again.
+      }
+      if (stopped) return;
+      if (cutSince === null) {
+        cutSince = new Date();
+        on.cut?.(cutSince);
+      }
+      await new Promise((resolve) => {
+        wake = resolve;
+        setTimeout(resolve, pause * (0.75 + Math.random() / 2));
+      });
+      pause = Math.min(LONGEST_PAUSE_MS, pause * 2);
+    }
+  }
+
+  async function once() {
+    controller = new AbortController();
+    let silence = setTimeout(() => controller.abort(), SILENCE_MS);
+    try {
+      const headers = { Accept: "text/event-stream", ...(last === null ? {} : { "Last-Event-ID": last }) };
+      const query = fleet === null ? "" : `?fleet=${encodeURIComponent(fleet)}`;
+      const answer = await fetch(`/api/v1/events/stream${query}`, { headers, signal: controller.signal, cache: "no-store", credentials: "same-origin" });
+      if (!answer.ok) {
+        on.refused?.(answer.status);
+        throw new Error(`status ${answer.status}`);
+      }
+      pause = FIRST_PAUSE_MS;
+      on.resumed?.(opened);
+      opened = true;
+      cutSince = null;
+      const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+      let rest = "";
+      for (;;) {
+        const { value, done } = await reader.read();
+        if (done) return;
+        clearTimeout(silence);
+        silence = setTimeout(() => controller.abort(), SILENCE_MS);
+        const blocks = (rest + value).replaceAll("\r\n", "\n").split("\n\n");
+        rest = blocks.pop();
+        blocks.forEach(take);
+      }
+    } finally {
+      clearTimeout(silence);
+    }
+  }
+
+  function take(block) {
+    const fields = { event: "message", data: [] };
+    for (const line of block.split("\n")) {
+      const found = /^(event|data|id): ?(.*)$/.exec(line);
+      if (!found) continue;
+      if (found[1] === "data") fields.data.push(found[2]);
+      else fields[found[1]] = found[2];
+    }
+    if (fields.id !== undefined && fields.id === last && fields.event === "event") return;
+    if (fields.id !== undefined) last = fields.id;
+    if (!fields.data.length) return;
+    let content;
+    try {
+      content = JSON.parse(fields.data.join("\n"));
+    } catch {
+      return;
+    }
+    if (fields.event === "event") on.event?.(content, fields.id);
+    if (fields.event === "state") on.state?.(content);
+  }
+
+  const again = () => wake?.();
+  addEventListener("online", again);
+  run();
+  return () => {
+    stopped = true;
+    controller?.abort();
+    removeEventListener("online", again);
+  };
+}

@@ -1,0 +1,40 @@
+// Signing in: a name and a password, and then on to where the reader came from.
+
+import { post, whoAmI } from "../api.js";
+import { field } from "../act.js";
+import { fill, h } from "../dom.js";
+
+const main = document.getElementById("main");
+const problem = h("div", {});
+const name = field({ name: "name", label: "Name", required: true, autocomplete: "username" });
+const password = field({ name: "password", label: "Password", kind: "password", required: true, autocomplete: "current-password" });
+const go = h("button", { type: "submit", class: "primary" }, "Sign in");
+const form = h("form", { class: "login panel", onsubmit: enter }, h("h1", {}, "Sign in"), h("p", { class: "note" }, "Looking on this machine needs no name; changing something does."), name.node, password.node, problem, h("div", { class: "actions" }, h("a", { class: "button", href: "/" }, "Look without"), go));
+document.getElementById("top").replaceChildren(h("a", { class: "brand", href: "/" }, "driftloop"));
+document.getElementById("nav").hidden = true;
+fill(main, form);
+name.control.focus();
+
+/** A path of this site; anything else leads to the start. */
+function next() {
+  const wanted = new URLSearchParams(location.search).get("next") ?? "/";
+  const url = new URL(wanted, location.origin);
+  return url.origin === location.origin && wanted.startsWith("/") ? url.pathname + url.search : "/";
+}
+
+async function enter(event) {
+  event.preventDefault();
+  go.disabled = true;
+  try {
+    await whoAmI().catch(() => null);
+    await post("/login", { name: name.value(), password: password.control.value });
+    location.assign(next());
+  } catch (error) {
+    const title = { 401: "Name or password is wrong", 429: "Too many tries; wait a while", 0: "The platform does not answer" }[error.status] ?? error.title;
+    fill(problem, h("div", { class: "refused", role: "alert" }, h("strong", {}, title), h("p", {}, error.detail)));
+    password.control.value = "";
+    password.control.focus();
+  } finally {
+    go.disabled = false;
+  }
+}

@@ -1,0 +1,73 @@
+// One unit: how its expected life went, and each sensor against what is healthy under its operating conditions.
+
+import { get, of } from "../api.js";
+import { chart } from "../chart.js";
+import { figure, h, panel, tag } from "../dom.js";
+import { count, moment, number, plural } from "../format.js";
+import { page } from "../shell.js";
+import { empty, part, settled } from "../states.js";
+import { RUL, flagWords } from "../words.js";
+
+page(({ fleet, unit, main, live }) => {
+  document.title = `${unit} · ${fleet.name} · driftloop`;
+  const back = h("a", { href: `/fleets/${encodeURIComponent(fleet.name)}` }, `All ${plural(fleet.unit)}`);
+  const shown = part("the unit", () => get(of(fleet.name, "units", unit)), (found) => draw(found, fleet), { every: 10_000 });
+  main.append(h("div", { class: "title" }, h("p", { class: "crumb" }, back), h("h1", {}, `${fleet.unit} ${unit}`)), shown.node);
+  live({ state: settled(shown.refresh), resumed: (anew) => anew && shown.refresh() });
+});
+
+function draw(found, fleet) {
+  const newest = found.predictions.at(-1);
+  return [
+    h("dl", { class: "figures" },
+      figure("Remaining life, at least", newest ? `${number(newest.low)} ${plural(fleet.step)}` : "–", newest && `expected ${number(newest.rul)}, up to ${number(newest.high)}`),
+      figure("Age", newest ? count(newest.step, fleet.step) : "–"),
+      figure("Last seen", moment(found.last_seen, { relative: true })),
+      figure("Model", found.version ?? "–"),
+      figure("Flags", found.flags.length ? found.flags.map((flag) => tag(...flagWords(flag))) : tag("none", "good")),
+    ),
+    h("p", { class: "explain" }, RUL(fleet)),
+    panel("Expected life over time", found.predictions.length ? predictions(found, fleet) : empty("No prediction yet", `Predictions for this ${fleet.unit} appear as its readings arrive.`), { wide: true }),
+    panel("Sensors", sensors(found, fleet), { wide: true, note: "The shaded band is where healthy units run under the same operating conditions. Sensors that leave it come first." }),
+  ];
+}
+
+function predictions(found, fleet) {
+  const rows = found.predictions;
+  const newest = rows.at(-1);
+  return chart({
+    x: { name: `age (${plural(fleet.step)})`, label: fleet.step, values: rows.map((row) => row.step) },
+    y: { name: `remaining life (${plural(fleet.step)})`, from: 0, to: fleet.cap ?? undefined, digits: 0, unit: plural(fleet.step) },
+    lines: [{ name: "expected", values: rows.map((row) => row.rul) }],
+    band: { name: "range (nine cases of ten)", low: rows.map((row) => row.low), high: rows.map((row) => row.high) },
+    height: 300,
+    summary: `Expected remaining life at ${rows.length} ages; at ${fleet.step} ${newest.step} it is ${number(newest.rul)}, between ${number(newest.low)} and ${number(newest.high)} ${plural(fleet.step)}.`,
+  });
+}
+
+function sensors(found, fleet) {
+  if (!found.sensors.length) return empty("No readings kept", `The server keeps the newest readings of the ${plural(fleet.unit)} that it saw last; this one is not among them.`);
+  const judged = found.sensors.map((sensor) => ({ ...sensor, outside: outside(sensor) }));
+  judged.sort((a, b) => (b.outside ?? -1) - (a.outside ?? -1));
+  return h("div", { class: "multiples" }, judged.map((sensor) => small(sensor, found, fleet)));
+}
+
+/** The share of readings outside the healthy band; null where no band is known. */
+function outside({ values, low, high }) {
+  if (!low || !high) return null;
+  const known = values.map((value, index) => [value, low[index], high[index]]).filter((row) => row.every((each) => each !== null));
+  return known.length ? known.filter(([value, least, most]) => value < least || value > most).length / known.length : null;
+}
+
+function small(sensor, found, fleet) {
+  const name = sensor.unit ? `${sensor.name} (${sensor.unit})` : sensor.name;
+  const says = sensor.outside === null ? "healthy band unknown" : sensor.outside === 0 ? "within its band" : `${number(100 * sensor.outside)} % of readings outside`;
+  const kind = sensor.outside === null ? "plain" : sensor.outside > 0.2 ? "bad" : sensor.outside > 0.1 ? "warn" : "good";
+  return h("section", { class: "multiple", "aria-label": name }, h("h3", {}, name), tag(says, kind), chart({
+    compact: true, summary: `${name} over the newest ${count(found.steps.length, fleet.step)}: ${says}.`,
+    x: { name: plural(fleet.step), label: fleet.step, values: found.steps },
+    y: { name: sensor.unit ?? "", digits: 2, unit: sensor.unit },
+    lines: [{ name: sensor.name, values: sensor.values }],
+    band: sensor.low && sensor.high ? { name: "healthy", low: sensor.low, high: sensor.high, colour: "--healthy" } : null,
+  }));
+}

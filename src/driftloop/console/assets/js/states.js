@@ -1,0 +1,65 @@
+// What a page shows while it has nothing to show: loading, empty, failed, not allowed.
+
+import { button, fill, h } from "./dom.js";
+
+/** While something is fetched. */
+export const loading = (what) => h("p", { class: "state loading", role: "status" }, `Loading ${what}…`);
+
+/** Where there is nothing, why, and what would change that. */
+export function empty(title, explanation, action = null) {
+  return h("div", { class: "state empty" }, h("p", { class: "state-title" }, title), h("p", {}, explanation), action);
+}
+
+/** Where the API refused or did not answer; `again` tries once more. */
+export function failure(error, again = null) {
+  const known = {
+    0: ["The platform does not answer", null],
+    401: ["Please sign in", h("a", { class: "button", href: `/login?next=${encodeURIComponent(location.pathname)}` }, "Sign in")],
+    403: ["This is not for your role", h("p", {}, "Ask whoever runs the platform for a role that may see it.")],
+    404: ["There is nothing here", h("a", { class: "button", href: "/" }, "To the fleets")],
+  }[error.status];
+  const title = known?.[0] ?? error.title ?? "Something went wrong";
+  return h("div", { class: "state failed", role: "alert" },
+    h("p", { class: "state-title" }, title), h("p", {}, error.detail || error.message || ""), known?.[1] ?? null,
+    again && error.status !== 401 && error.status !== 403 && button("Try again", again),
+  );
+}
+
+/**
+ * A part of a page that shows what `fetchIt` brings, drawn by `draw`, and can be shown anew. Only the newest answer
+ * counts; a failure replaces the content only where there is none yet, and is tried again.
+ */
+export function part(what, fetchIt, draw, { every = null } = {}) {
+  const node = h("div", { class: "part" }, loading(what));
+  let turn = 0;
+  let shown = false;
+  let timer = null;
+  async function refresh() {
+    const mine = ++turn;
+    clearTimeout(timer);
+    let next = every;
+    try {
+      const found = await fetchIt();
+      if (mine !== turn) return;
+      fill(node, draw(found));
+      shown = true;
+    } catch (error) {
+      if (mine !== turn) return;
+      if (error.status === undefined) console.error(error);
+      if (!shown || error.status === 401) fill(node, failure(error, refresh));
+      next = error.status === 0 || error.status >= 500 ? 3000 : every;
+    }
+    if (next !== null) timer = setTimeout(refresh, document.hidden ? 4 * next : next);
+  }
+  refresh();
+  return { node, refresh };
+}
+
+/** A function that calls `act` once, a moment after the last of several calls. */
+export function settled(act, wait = 200) {
+  let timer = null;
+  return () => {
+    clearTimeout(timer);
+    timer = setTimeout(act, wait);
+  };
+}

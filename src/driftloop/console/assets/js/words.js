@@ -1,0 +1,161 @@
+// What the platform's own words mean to somebody who plans maintenance.
+
+/** Remaining useful life, explained once to a page. */
+export const RUL = (fleet) =>
+  `Remaining useful life (RUL) is how many more ${fleet.step}s a ${fleet.unit} is expected to run before it must be replaced. ` +
+  `The range beside it is where the true value lies in nine cases of ten; plan by its lower end.`;
+
+export const STATES = {
+  idle: ["Watching", "Nothing to do: the model in service fits the fleet."],
+  waiting_for_labels: ["Waiting for completed runs", "Something changed. The loop needs units that have run to their end to learn from."],
+  running: ["Retraining", "A new model is being trained and judged."],
+  shadow: ["Trying it alongside", "The new model answers beside the one in service; only the one in service is used."],
+  awaiting_approval: ["Waiting for a person", "The new model passed; a person decides whether it goes into service."],
+  verifying: ["Checking recovery", "The new model is in service; the watch checks that it fits."],
+  cooling_down: ["Pausing", "A short rest before the next retraining may start."],
+};
+
+export const STEPS_OF_LOOP = ["idle", "waiting_for_labels", "running", "shadow", "awaiting_approval", "verifying", "cooling_down"];
+
+export const stateName = (state) => STATES[state]?.[0] ?? sentence(state);
+
+export const VERDICTS = {
+  no_drift: ["fits the model", "good"],
+  fleet_age: ["fits; the fleet has aged", "good"],
+  drift: ["has drifted", "bad"],
+  not_enough_data: ["not enough requests yet", "plain"],
+};
+
+export const verdictWords = (verdict) => VERDICTS[verdict] ?? [verdict ? sentence(verdict) : "no verdict yet", "plain"];
+
+const FLAGS = {
+  stub: ["no model yet", "warn", "No model is in service: this figure is a placeholder."],
+  unseen_regime: ["unknown conditions", "bad", "It runs under operating conditions that the model was not trained on; the range is the widest possible."],
+  out_of_distribution: ["unlike what was learnt", "bad", "Its readings are unlike anything the model learnt from."],
+  provisional: ["provisional", "warn", "The model in service was given first aid and has not been trained on completed runs of this kind yet."],
+  short_history: ["short history", "info", "Fewer readings than the model looks at."],
+  no_finite_answer: ["no answer", "bad", "The model could not compute an answer; 0 is given, the cautious value."],
+  too_much_missing: ["readings missing", "bad", "So many readings are missing that the answer says little."],
+};
+
+export const FLAG_NAMES = Object.keys(FLAGS);
+
+/** The words, kind and explanation of a flag. */
+export function flagWords(flag) {
+  if (flag.startsWith("held:")) return [`${flag.slice(5)} held`, "warn", `Sensor ${flag.slice(5)} is missing; its last reading stands in.`];
+  return FLAGS[flag] ?? [flag.replaceAll("_", " "), "plain", null];
+}
+
+export const CAUSES = {
+  fleet_change: "the fleet changed",
+  sensor_fault: "a sensor does not tell the truth",
+  concept: "units wear differently than the model learnt",
+  by_hand: "asked for by a person",
+};
+
+/** A cause such as `fleet_change:3` in words. */
+export function causeWords(cause) {
+  const [kind, version] = String(cause).split(":");
+  return `${CAUSES[kind] ?? kind.replaceAll("_", " ")}${version ? ` (under model ${version})` : ""}`;
+}
+
+export const MARKS = {
+  T0: ["Change begins", "the first requests that differ"],
+  T1: ["Alarm", "the watch raises an alert"],
+  T_FA: ["First aid", "a provisional model helps out until there is something to learn from"],
+  T2: ["Retraining starts", "the loop has what it needs"],
+  T_RT: ["New model", "judged better and put into service"],
+  T4: ["First answer", "units get answers from the new model"],
+  T5: ["Recovered", "the watch sees no drift under the new model"],
+};
+
+export const ROLES = {
+  train: ["learning", "The model's weights are fitted on these."],
+  early_stop: ["stopping", "They decide when training stops."],
+  calibrate: ["calibrating", "The ranges are adjusted on these."],
+  gate: ["judging", "A new model is judged on these; no model learns from them."],
+  live: ["traffic only", "They only send traffic."],
+};
+
+/** What a step of the retraining does. */
+export const STEPS = {
+  collect: "gathering completed runs",
+  train: "training",
+  evaluate: "judging it against the model in service",
+  shadow: "trying it alongside the model in service",
+};
+
+export const KINDS_OF_MODEL = {
+  full: "trained from scratch",
+  warm: "retrained",
+  warm_start: "retrained",
+  "first aid": "first aid",
+  first_aid: "first aid",
+  stub: "placeholder",
+};
+
+export const MODEL_STATES = {
+  champion: ["in service", "good"],
+  challenger: ["challenger", "info"],
+  rejected: ["rejected", "bad"],
+  previous: ["previous", "plain"],
+  archived: ["archived", "plain"],
+};
+
+const EVENTS = {
+  alert_firing: ["Alarm raised", "bad"],
+  alert_resolved: ["Alarm ended", "good"],
+  verdict: ["The watch looked", "plain"],
+  runs_archived: ["Completed runs archived", "plain"],
+  runs_withdrawn: ["Runs withdrawn", "warn"],
+  runs_refused: ["Runs refused", "warn"],
+  about_to_supersede: ["About to replace earlier labels", "warn"],
+  feedback_received: ["Outcomes received", "plain"],
+  concept_verdict: ["Wear compared with predictions", "plain"],
+  runs_excluded: ["Runs left out", "warn"],
+  retraining_started: ["Retraining started", "info"],
+  retraining_adopted: ["Retraining taken up again", "info"],
+  retraining_in_full: ["Training from scratch instead", "info"],
+  waiting_for_labels: ["Waiting for completed runs", "info"],
+  pipeline_started: ["Training run started", "info"],
+  step_started: ["Step started", "plain"],
+  step_finished: ["Step finished", "plain"],
+  challenger_registered: ["New model registered", "info"],
+  gate_decided: ["New model judged", "info"],
+  approval_needed: ["A person must decide", "warn"],
+  approval_answered: ["A person decided", "info"],
+  approval_void: ["Decision no longer needed", "plain"],
+  approval_overdue: ["Decision overdue", "warn"],
+  shadow_ended: ["Trial alongside ended", "info"],
+  schedule_added: ["Schedule added", "plain"],
+  schedule_removed: ["Schedule removed", "plain"],
+  schedule_due: ["Schedule due", "info"],
+  watch_firing: ["Own watch raised an alarm", "bad"],
+  watch_resolved: ["Own watch’s alarm ended", "good"],
+  notified: ["Somebody was told", "plain"],
+  notification_failed: ["Nobody could be told", "bad"],
+  first_aid_promoted: ["First aid in service", "warn"],
+  first_aid_refused: ["No first aid", "plain"],
+  promoted: ["New model in service", "good"],
+  rejected: ["New model rejected", "bad"],
+  serving_confirmed: ["Server answers with it", "good"],
+  serving_not_confirmed: ["Server does not answer with it", "bad"],
+  recovery_verified: ["Recovered", "good"],
+  recovery_failed: ["Not recovered", "bad"],
+  rolled_back: ["Rolled back", "warn"],
+  retraining_failed: ["Retraining failed", "bad"],
+  retraining_refused: ["Retraining refused", "warn"],
+  muted: ["Alarm muted", "warn"],
+  unmuted: ["Alarm no longer muted", "plain"],
+};
+
+export const EVENT_NAMES = Object.keys(EVENTS);
+
+/** The words and kind of an event. */
+export const eventWords = (name) => EVENTS[name] ?? [sentence(name), "plain"];
+
+/** `some_words` as `Some words`. */
+export function sentence(name) {
+  const words = String(name ?? "").replaceAll("_", " ");
+  return words.charAt(0).toUpperCase() + words.slice(1);
+}

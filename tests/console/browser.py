@@ -1,0 +1,81 @@
+"""Chromium for the tests of the pages, an eye on what it complains of, and a server in a thread."""
+
+import contextlib
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+
+from tests.live_platform import free_ports
+
+NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
+MISSING = (
+    "no Chromium here, so the pages are untested: install Debian's (apt-get install chromium), "
+    "or set DRIFTLOOP_CHROMIUM to one"
+)
+HARMLESS = ("the server responded with a status of",)
+"""Chromium reports each answer above 399 as an error of its own; whether one is meant is the test's matter."""
+
+
+def find_chromium() -> Path | None:
+    """The browser of this machine; None where there is none."""
+    named = os.environ.get("DRIFTLOOP_CHROMIUM")
+    found = named or next((path for name in NAMES if (path := shutil.which(name))), None)
+    return Path(found) if found and Path(found).exists() else None
+
+
+@contextlib.contextmanager
+def chromium() -> Iterator[Browser]:
+    """A headless Chromium; skips the test, loudly, where scripts/setup.sh could install none."""
+    path = find_chromium()
+    if path is None:
+        if os.environ.get("DRIFTLOOP_CHROMIUM_NEEDED", "yes") == "no":
+            pytest.skip(MISSING)
+        pytest.fail(MISSING)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@dataclass
+class Complaints:
+    """What a page's console and scripts complained of, violations of the content policy among it."""
+
+    said: list[str] = field(default_factory=list)
+
+    def watch(self, page: Page) -> None:
+        """Listen to a page."""
+        page.on("console", self._console)
+        page.on("pageerror", lambda error: self.said.append(f"{page.url}: {error}"))
+
+    def _console(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning") and not any(each in message.text for each in HARMLESS):
+            self.said.append(f"{message.location.get('url')}: {message.text}")
+
+
+@contextlib.contextmanager
+def served(app: FastAPI) -> Iterator[str]:
+    """The address of an application that a thread serves."""
+    port = free_ports(1)[0]
+    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, name="pages")
+    thread.start()
+    try:
+        while not server.started:
+            thread.join(0.02)
+            assert thread.is_alive(), "the server of the pages did not start"
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join()
