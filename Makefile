@@ -4,7 +4,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 SCRIPTS := .ci/run $(wildcard scripts/*.sh)
 
-.PHONY: help setup setup-ansible demo up test lint lint-platform unit test-e2e test-e2e-short test-faults test-lab test-lab-full test-host bench notebooks lock clean
+.PHONY: help setup setup-ansible setup-browser demo up test lint lint-platform unit test-e2e test-e2e-short test-faults test-lab test-lab-full test-host bench notebooks vendor-check screenshots lock clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,6 +14,9 @@ setup: ## create .venv with exactly the locked packages
 
 setup-ansible: ## create .venv-ansible with Ansible and its linters
 	@scripts/setup-ansible.sh
+
+setup-browser: ## install Debian's Chromium for the tests of the pages, where root may
+	@scripts/chromium.sh
 
 demo: setup ## run the whole loop once: train, drift, retrain, swap, recover, report
 	@$(BIN)/driftloop demo
@@ -33,10 +36,10 @@ lint: setup ## style, types, import rules, scripts
 lint-platform: setup ## playbooks, inventory and the scripts of the cluster
 	@scripts/lint-platform.sh
 
-unit: setup setup-ansible ## unit, property and API tests, and one loop from end to end
+unit: setup setup-ansible setup-browser ## unit, property and API tests, and one loop from end to end
 	@scripts/unit.sh
 
-test-e2e: setup ## other fleets, several on one platform, changed labels: each on a platform of its own
+test-e2e: setup setup-browser ## other fleets, several on one platform, changed labels: each on a platform of its own
 	@$(BIN)/pytest -m "e2e and not faults"
 
 test-e2e-short: setup ## of these, a newcomer's path: from a folder of files to a served model
@@ -59,6 +62,12 @@ bench: setup ## measure the figures that the README states
 
 notebooks: setup ## run the notebooks on NASA's data and keep what they show
 	@$(BIN)/python scripts/notebooks.py
+
+vendor-check: setup ## compare the pages' assets from others with npm's, byte for byte
+	@$(BIN)/python scripts/vendor_check.py
+
+screenshots: setup setup-browser ## take a whole loop through the pages and keep pictures of every page in build/screenshots
+	@DRIFTLOOP_SCREENSHOTS=build/screenshots $(BIN)/pytest -q -m "e2e and not faults" tests/console/test_whole_loop.py
 
 lock: setup ## choose package versions anew within pyproject's bounds
 	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras --group dev \

@@ -231,12 +231,13 @@ def create(world: World) -> FastAPI:  # noqa: PLR0915 (a table of routes)
         if not world.busy:
             return {"verdict": None, "since": None, "requests": 0, "features": [], "sensor_faults": [], "false_alarms": None}
         features = [
-            {"name": name, "psi": round(2.4 / (1 + k) ** 1.4, 3), "threshold": 0.31, "drifted": 2.4 / (1 + k) ** 1.4 > 0.31,
+            {"name": name, "psi": round(2.4 / (1 + k) ** 1.4, 3), "threshold": 0.31, "score": 8 / (1 + k) ** 1.4,
+             "drifted": 8 / (1 + k) ** 1.4 > 1,
              "blamed": k < 2}
             for k, name in enumerate(("setting_1", "setting_2", *SENSORS))
         ]  # fmt: skip
         return {
-            "verdict": "drift", "since": ago(900), "requests": 500, "features": features, "false_alarms": 200_000,
+            "verdict": "drift", "since": ago(900), "requests": 500, "features": features, "false_alarms": {"requests_per_false_alarm": 200_000},
             "sensor_faults": [{"sensor": "T30", "what": "has said 1580.23 for 41 readings"}],
         }  # fmt: skip
 
@@ -261,11 +262,12 @@ def create(world: World) -> FastAPI:  # noqa: PLR0915 (a table of routes)
     def one_model(version: str) -> dict[str, Any]:
         return {
             **model(version), "learnt_from": {"runs": 180 + 20 * int(version)},
-            "by_domain": [{"domain": "0", "rmse": 12.61 if version == "5" else 12.48, "coverage": 0.903, "units": 15},
-                          {"domain": "1", "rmse": 13.10 if version == "5" else 38.42, "coverage": 0.88 if version == "5" else 0.34,
-                           "units": 12}],
-            "gate": [{"what": "new engines", "challenger": 13.1, "champion": 38.42, "limit": 38.42, "passed": True},
-                     {"what": "old engines", "challenger": 12.61, "champion": 12.48, "limit": 14.35, "passed": True}]
+            "by_domain": [{"domain": "old", "rmse": 12.61, "champion_rmse": 12.48, "coverage": 0.903, "units": 15},
+                          {"domain": "new", "rmse": 13.10, "champion_rmse": 38.42, "coverage": 0.88, "units": 12}]
+            if version == "5" else [],
+            "compared_with": "3" if version == "5" else None,
+            "gate": [{"what": "RMSE on new units", "challenger": 13.1, "champion": 38.42, "limit": None, "passed": True},
+                     {"what": "RMSE on old units", "challenger": 12.61, "champion": 12.48, "limit": None, "passed": True}]
             if version == "5" else [],
             "shadow": {"answers": 100, "passed": True, "reasons": [], "note": None, "p99_ms": {"champion": 0.31, "challenger": 0.33},
                        "differences": [{"by": "all", "group": "all", "answers": 100, "mean": -21.4, "mean_absolute": 23.9},
@@ -296,7 +298,7 @@ def create(world: World) -> FastAPI:  # noqa: PLR0915 (a table of routes)
 
     @app.get(f"{api}/fleets/{{name}}/events")
     def events(q: str = "", event: str = "", before: int | None = None, limit: int = 100) -> dict[str, Any]:
-        found = [e for e in world.events if event in ("", e["event"]) and q.lower() in json.dumps(e).lower()]
+        found = [e for e in world.events if (f"-{e['event']}" != event if event.startswith("-") else event in ("", e["event"])) and q.lower() in json.dumps(e).lower()]
         found = [e for e in found if before is None or e["seq"] < before]
         return {"events": found[-limit:], "first": 1 if world.events else None, "last": len(world.events)}
 
@@ -354,7 +356,7 @@ def create(world: World) -> FastAPI:  # noqa: PLR0915 (a table of routes)
         return {
             "version": "0.2.0", "started": ago(5000), "fleets": ["cmapss", "pumps"], "telemetry": None,
             "components": [
-                {"name": name, "fleet": of, "state": "restarting" if name == "watch" else "running", "since": ago(4990),
+                {"name": name, "fleet": of, "state": "down" if name == "watch" else "ready", "since": ago(4990),
                  "address": f"http://127.0.0.1:{port}" if port else None, "memory_bytes": 180_000_000, "restarts": 0,
                  "message": "ended with code 1; starts again in 2 s" if name == "watch" else None}
                 for name, of, port in names

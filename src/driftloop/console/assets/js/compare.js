@@ -1,7 +1,7 @@
 // Two models side by side, or one alone: what each is, its errors by kind of unit, the judge's reasons, the trial.
 
 import { h, table, tag } from "./dom.js";
-import { count, moment, number, percent, plural } from "./format.js";
+import { capital, count, moment, number, percent, plural } from "./format.js";
 import { KINDS_OF_MODEL, MODEL_STATES } from "./words.js";
 
 /** The champion and, where there is one, the challenger. */
@@ -10,9 +10,9 @@ export function compare(champion, challenger, fleet) {
   const judged = challenger ?? champion;
   return [
     h("div", { class: "versus" }, both.map((model) => card(model, fleet))),
-    domains(both, fleet),
+    domains(judged, fleet),
     gate(judged, fleet),
-    shadow(judged),
+    shadow(judged, fleet),
   ];
 }
 
@@ -43,27 +43,26 @@ function figureText(name, value, fleet) {
   return Number.isInteger(value) ? number(value) : number(value, 3);
 }
 
-function domains(models, fleet) {
-  const names = [...new Set(models.flatMap((model) => (model.by_domain ?? []).map((row) => row.domain)))];
-  if (!names.length) return null;
-  const of = (model, name) => model.by_domain?.find((row) => row.domain === name);
+const GROUPS = { new: "new kind of unit", old: "kinds known before", 0: "first fleet" };
+const groupName = (name) => GROUPS[name] ?? (/^\d+$/.test(String(name)) ? `change ${name}` : String(name));
+
+/** How a model does on each kind of unit, beside the one that it was compared with. */
+function domains(model, fleet) {
+  if (!model.by_domain?.length) return null;
+  const other = model.compared_with ?? model.parent;
   const columns = [
-    { name: "Kind of unit", cell: (name) => (/^\d+$/.test(String(name)) ? (Number(name) === 0 ? "first fleet" : `change ${name}`) : name) },
-    { name: plural(fleet.unit), class: "num", cell: (name) => number(models.map((model) => of(model, name)?.units).find((units) => units !== undefined)) },
-    ...models.flatMap((model) => [
-      { name: `Error of ${model.version}`, class: "num", cell: (name) => best(models, model, name, of) },
-      { name: `Range of ${model.version}`, class: "num", cell: (name) => percent(of(model, name)?.coverage, 1) },
-    ]),
+    { name: "Kind of unit", cell: (row) => groupName(row.domain) },
+    { name: capital(plural(fleet.unit)), class: "num", cell: (row) => number(row.units) },
+    { name: `Error of model ${model.version}`, class: "num", cell: (row) => better(row.rmse, row.champion_rmse) },
+    ...(model.by_domain.some((row) => row.champion_rmse !== undefined) ? [{ name: other ? `Error of model ${other}` : "Error of the one before", class: "num", cell: (row) => better(row.champion_rmse, row.rmse) }] : []),
+    ...(model.by_domain.some((row) => typeof row.coverage === "number") ? [{ name: "Range held the truth", class: "num", cell: (row) => percent(row.coverage, 1) }] : []),
   ];
-  return [h("h3", {}, "By kind of unit"), h("p", { class: "note" }, `Error: root mean square error in ${plural(fleet.step)}. Range: how often it held the truth; nine of ten is meant.`), table("Errors by kind of unit", columns, names)];
+  return block("By kind of unit", `Error: root mean square error in ${plural(fleet.step)}; the smaller one is bold.`, table("Errors by kind of unit", columns, model.by_domain));
 }
 
-function best(models, model, name, of) {
-  const value = of(model, name)?.rmse;
-  const others = models.filter((other) => other !== model).map((other) => of(other, name)?.rmse).filter((other) => other !== undefined && other !== null);
-  const text = number(value, 2);
-  return others.length && value < Math.min(...others) ? h("strong", {}, text) : text;
-}
+const better = (value, other) => (typeof other === "number" && value < other ? h("strong", {}, number(value, 2)) : number(value, 2));
+
+const block = (title, note, ...content) => h("section", { class: "block-of" }, h("h3", {}, title), note && h("p", { class: "note" }, note), content);
 
 function gate(model, fleet) {
   if (!model.gate?.length) return null;
@@ -71,13 +70,13 @@ function gate(model, fleet) {
     { name: "What", cell: (row) => row.what },
     { name: "This model", class: "num", cell: (row) => number(row.challenger, 2) },
     { name: "In service then", class: "num", cell: (row) => number(row.champion, 2) },
-    { name: "Limit", class: "num", cell: (row) => (typeof row.limit === "number" ? number(row.limit, 2) : (row.limit ?? "–")) },
+    ...(model.gate.some((row) => typeof row.limit === "number") ? [{ name: "Limit", class: "num", cell: (row) => number(row.limit, 2) }] : []),
     { name: "Passed", cell: (row) => (row.passed === null || row.passed === undefined ? tag("not judged", "plain") : row.passed ? tag("passed", "good") : tag("not passed", "bad")) },
   ];
-  return [h("h3", {}, `How model ${model.version} was judged`), h("p", { class: "note" }, `In ${plural(fleet.step)}; a bound is the cautious end of what chance allows (95 %).`), table("The gate’s reasons", columns, model.gate)];
+  return block(`How model ${model.version} was judged`, `Errors in ${plural(fleet.step)}, on units that no model has learnt from; what chance alone could do does not count (95 %).`, table("The gate’s reasons", columns, model.gate));
 }
 
-function shadow(model) {
+function shadow(model, fleet) {
   const tried = model.shadow;
   if (!tried) return null;
   const rows = tried.differences ?? [];
@@ -87,8 +86,8 @@ function shadow(model) {
     { name: "Mean difference", class: "num", cell: (row) => number(row.mean, 2) },
     { name: "Mean size", class: "num", cell: (row) => number(row.mean_absolute, 2) },
   ];
-  return [
-    h("h3", {}, "Trial alongside "), h("p", {}, tag(tried.passed ? "passed" : "not passed", tried.passed ? "good" : "bad"), ` ${count(tried.answers ?? 0, "answer")} compared`, tried.p99_ms ? `; slowest 1 % within ${number(tried.p99_ms.challenger, 2)} ms (in service: ${number(tried.p99_ms.champion, 2)} ms)` : "", tried.note ? `; ${tried.note}` : "", "."),
+  return block("Trial alongside", `Both models answered the same requests; differences in ${plural(fleet.step)}.`,
+    h("p", {}, tag(tried.passed ? "passed" : "not passed", tried.passed ? "good" : "bad"), ` ${count(tried.answers ?? 0, "answer")} compared`, tried.p99_ms ? `; slowest 1 % within ${number(tried.p99_ms.challenger, 2)} ms (in service: ${number(tried.p99_ms.champion, 2)} ms)` : "", tried.note ? `; ${tried.note}` : "", "."),
     (tried.reasons ?? []).map((reason) => h("p", {}, reason)), rows.length ? table("Differences in the trial", columns, rows) : null,
-  ];
+  );
 }

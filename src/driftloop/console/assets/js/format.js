@@ -15,6 +15,12 @@ export function count(value, noun) {
   return `${number(value)} ${value === 1 ? noun : plural(noun)}`;
 }
 
+/** A noun with its article: `an engine`, `a pump`. */
+export const one = (noun) => `${/^[aeiou]/i.test(noun) ? "an" : "a"} ${noun}`;
+
+/** A noun at the beginning of a heading. */
+export const capital = (noun) => `${noun.charAt(0).toUpperCase()}${noun.slice(1)}`;
+
 /** Several of a noun. */
 export function plural(noun) {
   if (/(s|x|ch|sh)$/.test(noun)) return `${noun}es`;
@@ -47,7 +53,7 @@ export function duration(seconds) {
 /** How long ago, in words. */
 export function ago(time) {
   const seconds = (Date.now() - new Date(time).getTime()) / 1000;
-  return seconds < 5 ? "just now" : `${duration(seconds < 60 ? seconds : seconds < 7200 ? 60 * Math.round(seconds / 60) : seconds)} ago`;
+  return seconds < 10 ? "just now" : `${duration(seconds < 60 ? Math.max(10, Math.round(seconds)) : seconds < 7200 ? 60 * Math.round(seconds / 60) : seconds)} ago`;
 }
 
 /** A time in the reader's zone, with its date where that is not today; UTC when the pointer rests on it. */

@@ -13,6 +13,7 @@ const LONGEST_PAUSE_MS = 8_000;
  */
 export function listen(fleet, on, from = null) {
   let last = from;
+  const newest = new Map();
   let stopped = false;
   let cutSince = null;
   let pause = FIRST_PAUSE_MS;
@@ -79,7 +80,6 @@ export function listen(fleet, on, from = null) {
       if (found[1] === "data") fields.data.push(found[2]);
       else fields[found[1]] = found[2];
     }
-    if (fields.id !== undefined && fields.id === last && fields.event === "event") return;
     if (fields.id !== undefined) last = fields.id;
     if (!fields.data.length) return;
     let content;
@@ -88,8 +88,16 @@ export function listen(fleet, on, from = null) {
     } catch {
       return;
     }
-    if (fields.event === "event") on.event?.(content, fields.id);
+    if (fields.event === "event" && isNew(content)) on.event?.(content, fields.id);
     if (fields.event === "state") on.state?.(content);
+  }
+
+  /** Whether an event was not told before; numbers begin anew only where the platform's state was made anew. */
+  function isNew({ fleet: of = fleet, seq, time }) {
+    const before = newest.get(of);
+    if (before && seq <= before.seq && time <= before.time) return false;
+    newest.set(of, { seq, time });
+    return true;
   }
 
   const again = () => wake?.();

@@ -19,7 +19,7 @@ export function timeline(marks) {
     const skipped = !mark && (name === "T_FA" || name === "T0") && [...known.keys()].length > 0;
     return h("li", { class: mark ? "done" : skipped ? "skipped" : "open", data: { mark: name } },
       h("span", { class: "node", "aria-hidden": "true" }),
-      h("span", { class: "mark" }, name.replace("_", " ")), h("strong", {}, title),
+      h("span", { class: "mark" }, name.replace("_", "·")), h("strong", {}, title),
       h("span", { class: "when" }, mark ? [moment(mark.time), h("span", { class: "note" }, ` +${duration((at - start) / 1000)}`)] : h("span", { class: "note" }, skipped ? (name === "T_FA" ? "not needed so far" : "not known") : "not yet")),
       h("span", { class: "note" }, since !== null && since >= 0 ? `${duration(since)} after the mark before` : meaning),
     );

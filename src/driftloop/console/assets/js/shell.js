@@ -43,7 +43,7 @@ export async function page(draw, { signIn = true } = {}) {
 function frame(me, fleets, fleet) {
   document.title = [document.querySelector("title").textContent.split(" · ")[0], fleet, "driftloop"].filter(Boolean).join(" · ");
   fill(document.getElementById("top"),
-    h("a", { class: "brand", href: "/" }, logo(), "driftloop"), fleetSwitch(fleets, fleet), h("span", { class: "grow" }),
+    h("a", { class: "brand", href: "/", "aria-label": "driftloop, all fleets" }, logo(), "driftloop"), fleetSwitch(fleets, fleet), h("span", { class: "grow" }),
     h("span", { id: "live", class: "live", title: "Changes appear by themselves" }), themeSwitch(), who(me),
   );
   const shown = fleet ?? (fleets.length === 1 ? fleets[0].name : null);
@@ -63,7 +63,7 @@ function isHere(href) {
   return ownPage.join("/") === link.join("/");
 }
 
-const logo = () => s("svg", { viewBox: "0 0 32 32", "aria-hidden": "true", class: "logo" },
+export const logo = () => s("svg", { viewBox: "0 0 32 32", "aria-hidden": "true", class: "logo" },
   s("path", { d: "M22.5 11.2A8 8 0 1 0 24 16", class: "ring" }), s("path", { d: "M24.5 6.5v6h-6", class: "tip" }));
 
 const ICONS = {

@@ -1,8 +1,10 @@
 // What the platform's own words mean to somebody who plans maintenance.
 
+import { one, plural } from "./format.js";
+
 /** Remaining useful life, explained once to a page. */
 export const RUL = (fleet) =>
-  `Remaining useful life (RUL) is how many more ${fleet.step}s a ${fleet.unit} is expected to run before it must be replaced. ` +
+  `Remaining useful life (RUL) is how many more ${plural(fleet.step)} ${one(fleet.unit)} is expected to run before it must be replaced. ` +
   `The range beside it is where the true value lies in nine cases of ten; plan by its lower end.`;
 
 export const STATES = {
@@ -13,6 +15,7 @@ export const STATES = {
   awaiting_approval: ["Waiting for a person", "The new model passed; a person decides whether it goes into service."],
   verifying: ["Checking recovery", "The new model is in service; the watch checks that it fits."],
   cooling_down: ["Pausing", "A short rest before the next retraining may start."],
+  unknown: ["Not known", "The loop’s process does not answer; what is in service goes on answering."],
 };
 
 export const STEPS_OF_LOOP = ["idle", "waiting_for_labels", "running", "shadow", "awaiting_approval", "verifying", "cooling_down"];
@@ -24,6 +27,7 @@ export const VERDICTS = {
   fleet_age: ["fits; the fleet has aged", "good"],
   drift: ["has drifted", "bad"],
   not_enough_data: ["not enough requests yet", "plain"],
+  unknown: ["not known yet", "plain"],
 };
 
 export const verdictWords = (verdict) => VERDICTS[verdict] ?? [verdict ? sentence(verdict) : "no verdict yet", "plain"];

@@ -8,7 +8,7 @@ import { page } from "../shell.js";
 import { empty, part, settled } from "../states.js";
 import { ROLES } from "../words.js";
 
-const ROWS = 100;
+const ROWS = 50;
 
 page(({ me, fleet, main, live }) => {
   const query = { role: "", q: "", offset: 0, limit: ROWS };

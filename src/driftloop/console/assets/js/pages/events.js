@@ -12,14 +12,14 @@ const SHOWN_ELSEWHERE = new Set(["seq", "time", "event", "kind", "who", "reason"
 
 page(async ({ fleet, main, live }) => {
   const known = new Map();
-  const query = { q: "", event: "", limit: ROWS };
+  const query = { q: "", event: "-verdict", limit: ROWS };
   let oldest = null;
   const list = h("ol", { class: "events", "aria-label": "Events, newest first" });
   const state = h("div", {}, loading("events"));
   const more = h("div", { class: "more" });
   const again = settled(restart, 250);
   const find = h("input", { type: "search", id: "find", placeholder: "Search: a name, a model, a reason", oninput: () => change({ q: find.value.trim() }), autocomplete: "off" });
-  const only = h("select", { id: "event", onchange: (event) => change({ event: event.target.value }) }, h("option", { value: "" }, "everything"), EVENT_NAMES.map((name) => h("option", { value: name }, eventWords(name)[0])));
+  const only = h("select", { id: "event", onchange: (event) => change({ event: event.target.value }) }, h("option", { value: "-verdict" }, "decisions and acts"), h("option", { value: "" }, "everything"), EVENT_NAMES.map((name) => h("option", { value: name }, eventWords(name)[0])));
   main.append(
     h("div", { class: "title" }, h("h1", {}, "Events"), h("p", {}, "What the platform and people did, and why. New ones appear by themselves.")),
     h("section", { class: "panel wide", "aria-label": "Events" }, h("div", { class: "tools" }, h("label", { for: "find", class: "visually-hidden" }, "Search"), find, h("label", { for: "event" }, "Show"), only), state, list, more),
@@ -54,13 +54,13 @@ page(async ({ fleet, main, live }) => {
 
   function finish(found) {
     oldest = found.events.length ? Math.min(...found.events.map((event) => event.seq)) : oldest;
-    fill(state, known.size ? null : query.q || query.event ? empty("Nothing matches", "Try fewer words, or show everything.") : empty("Nothing has happened yet", "The first event comes with the watch’s first verdict."));
-    const done = found.events.length < ROWS || oldest <= (found.first ?? 0);
+    fill(state, known.size ? null : query.q || !query.event.startsWith("-") ? empty("Nothing matches", "Try fewer words, or show everything.") : empty("Nothing has happened yet", "The first event comes with the watch’s first verdict."));
+    const done = found.events.length < ROWS;
     fill(more, known.size > 0 && (done ? h("p", { class: "note" }, `That is all (${number(known.size)} shown).`) : button("Show older", older)));
   }
 
   function arrived(event) {
-    if (query.event && event.event !== query.event) return;
+    if (query.event.startsWith("-") ? `-${event.event}` === query.event : query.event && event.event !== query.event) return;
     if (query.q && !JSON.stringify(event).toLowerCase().includes(query.q.toLowerCase())) return;
     fill(state);
     add(event, true);

@@ -2,12 +2,12 @@
 
 import { get, of } from "../api.js";
 import { button, figure, fill, h, panel, table, tag } from "../dom.js";
-import { count, moment, number, plural } from "../format.js";
+import { capital, count, moment, number, one, plural } from "../format.js";
 import { page } from "../shell.js";
 import { empty, loading, part, settled } from "../states.js";
 import { FLAG_NAMES, RUL, flagWords, stateName, verdictWords } from "../words.js";
 
-const ROWS = 100;
+const ROWS = 50;
 
 page(({ fleet, main, live }) => {
   const summary = part("the fleet", () => get(of(fleet.name)), top, { every: 10_000 });
@@ -15,8 +15,8 @@ page(({ fleet, main, live }) => {
   const quality = part("data quality", () => askQuality(fleet), (found) => qualityOf(found, fleet, units.only), { every: 30_000 });
   main.append(
     h("div", { class: "title" }, h("h1", {}, fleet.name), h("p", {}, fleet.description)), summary.node,
-    h("p", { class: "explain" }, RUL(fleet)), units.node,
-    panel("Data quality", quality.node, { note: "what the answers and the watch say about the readings" }),
+    h("p", { class: "explain" }, RUL(fleet)),
+    panel("Data quality", quality.node, { note: "what the answers and the watch say about the readings" }), units.node,
   );
   const again = settled(() => [summary.refresh(), units.refresh(), quality.refresh()], 500);
   live({ event: (event) => event.event !== "verdict" && again(), state: again, resumed: (anew) => anew && again() });
@@ -46,7 +46,7 @@ function listing(fleet) {
     return list.refresh();
   };
   const search = settled(() => now({ q: find.value.trim() }), 250);
-  const find = h("input", { type: "search", id: "find", placeholder: `Find a ${fleet.unit}`, oninput: search, autocomplete: "off", spellcheck: "false" });
+  const find = h("input", { type: "search", id: "find", placeholder: `Find ${one(fleet.unit)}`, oninput: search, autocomplete: "off", spellcheck: "false" });
   const flags = h("select", { id: "flag", onchange: (event) => now({ flag: event.target.value }) },
     h("option", { value: "" }, "all"), FLAG_NAMES.map((name) => h("option", { value: name }, flagWords(name)[0])));
   const only = (flag) => {
@@ -65,7 +65,7 @@ function listing(fleet) {
       find.value = flags.value = "";
       now({ q: "", flag: "" });
     }));
-    if (!total) return empty(`No ${fleet.unit} seen yet`, `As soon as readings of a ${fleet.unit} arrive at the server's /predict, it appears here.`);
+    if (!total) return empty(`No ${fleet.unit} seen yet`, `As soon as readings of ${one(fleet.unit)} arrive at the server's /predict, it appears here.`);
     return table(`${plural(fleet.unit)} in service`, columns(), units);
   }
 
@@ -83,17 +83,17 @@ function listing(fleet) {
 
   function columns() {
     return [
-      { name: "Unit", ...sorter("unit", fleet.unit), class: "name", cell: (row) => [h("a", { href: `/fleets/${encodeURIComponent(fleet.name)}/units/${encodeURIComponent(row.unit)}` }, row.unit), h("span", { class: "tags" }, row.flags.map(flagTag))] },
+      { name: "Unit", ...sorter("unit", capital(fleet.unit)), class: "name", cell: (row) => [h("a", { href: `/fleets/${encodeURIComponent(fleet.name)}/units/${encodeURIComponent(row.unit)}` }, row.unit), h("span", { class: "tags" }, row.flags.map(flagTag))] },
       { name: "At least", ...sorter("low", "At least"), class: "num strong", cell: (row) => number(row.low) },
-      { name: "Expected", ...sorter("rul", "Expected"), class: "num", cell: (row) => number(row.rul) },
+      { name: "Expected", ...sorter("rul", "Expected"), class: "num wide-only", cell: (row) => number(row.rul) },
       { name: `Range in ${plural(fleet.step)}`, class: "range-cell", cell: (row) => rangeBar(row, fleet) },
       { name: "Age", head: `Age, ${plural(fleet.step)}`, class: "num wide-only", cell: (row) => number(row.step) },
-      { name: "Last seen", ...sorter("last_seen", "Last seen"), class: "nowrap", cell: (row) => moment(row.last_seen, { relative: true }) },
+      { name: "Last seen", ...sorter("last_seen", "Last seen"), class: "nowrap wide-only", cell: (row) => moment(row.last_seen, { relative: true }) },
       { name: "Model", class: "num wide-only", cell: (row) => row.version },
     ];
   }
 
-  const tools = h("div", { class: "tools" }, h("label", { for: "find", class: "visually-hidden" }, `Find a ${fleet.unit}`), find, h("label", { for: "flag" }, "Flag"), flags, h("span", { class: "grow" }), pager);
+  const tools = h("div", { class: "tools" }, h("label", { for: "find", class: "visually-hidden" }, `Find ${one(fleet.unit)}`), find, h("label", { for: "flag" }, "Flag"), flags, h("span", { class: "grow" }), pager);
   const node = h("section", { class: "panel wide", "aria-label": `${plural(fleet.unit)} in service` }, h("div", { class: "panel-head" }, h("h2", {}, "In service"), h("p", { class: "note" }, `remaining life in ${plural(fleet.step)}, first due first`)), tools, body);
   return { node, refresh: list.refresh, only };
 }

@@ -3,6 +3,7 @@
 import { post, whoAmI } from "../api.js";
 import { field } from "../act.js";
 import { fill, h } from "../dom.js";
+import { logo } from "../shell.js";
 
 const main = document.getElementById("main");
 const problem = h("div", {});
@@ -10,7 +11,7 @@ const name = field({ name: "name", label: "Name", required: true, autocomplete: 
 const password = field({ name: "password", label: "Password", kind: "password", required: true, autocomplete: "current-password" });
 const go = h("button", { type: "submit", class: "primary" }, "Sign in");
 const form = h("form", { class: "login panel", onsubmit: enter }, h("h1", {}, "Sign in"), h("p", { class: "note" }, "Looking on this machine needs no name; changing something does."), name.node, password.node, problem, h("div", { class: "actions" }, h("a", { class: "button", href: "/" }, "Look without"), go));
-document.getElementById("top").replaceChildren(h("a", { class: "brand", href: "/" }, "driftloop"));
+document.getElementById("top").replaceChildren(h("a", { class: "brand", href: "/", "aria-label": "driftloop" }, logo(), "driftloop"));
 document.getElementById("nav").hidden = true;
 fill(main, form);
 name.control.focus();

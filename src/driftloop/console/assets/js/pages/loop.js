@@ -14,7 +14,7 @@ page(({ me, fleet, main, live }) => {
   const fetchLoop = () => get(of(fleet.name, "loop"));
   const after = () => [loop, drift, plan].forEach((each) => each.refresh());
   const loop = part("the loop", fetchLoop, (found) => drawLoop(found, { me, fleet, after }), { every: 4000 });
-  const drift = part("drift", () => get(of(fleet.name, "verdict")), (found) => drawDrift(found), { every: 4000 });
+  const drift = part("the verdict", () => get(of(fleet.name, "verdict")), (found) => drawDrift(found), { every: 4000 });
   const plan = part("schedules", () => get(of(fleet.name, "schedules")), (found) => schedules(found.schedules ?? [], { me, fleet, after }), { every: 30_000 });
   main.append(
     h("div", { class: "title" }, h("h1", {}, "Loop"), h("p", {}, "From the first sign of change to a model that fits again, by itself.")),
@@ -23,7 +23,8 @@ page(({ me, fleet, main, live }) => {
     panel("Schedules", plan.node, { note: "retrainings and checks at set times" }),
   );
   const again = settled(after);
-  live({ event: again, state: again, resumed: (anew) => anew && again() });
+  const look = settled(drift.refresh, 500);
+  live({ event: (event) => (event.event === "verdict" ? look() : again()), state: again, resumed: (anew) => anew && again() });
 });
 
 function drawLoop(loop, shared) {
@@ -51,9 +52,9 @@ function machine(loop) {
   );
   const [name, meaning] = STATES[here] ?? [stateName(here), ""];
   return h("section", { class: `panel wide machine ${here === "idle" ? "calm" : "busy"}`, "aria-label": "State of the loop" },
-    h("div", { class: "now" }, h("h2", {}, name), h("p", {}, loop.waits_for ? h("strong", {}, asSentence(loop.waits_for)) : meaning), h("p", { class: "note" }, "since ", moment(loop.since), loop.promotion === "approve" ? " · a person approves each new model" : " · new models go into service by themselves when they pass")),
+    h("div", { class: "now" }, h("h2", {}, name), h("p", {}, loop.waits_for ? h("strong", {}, asSentence(loop.waits_for)) : meaning), h("p", { class: "note" }, loop.since && ["since ", moment(loop.since), " · "], loop.promotion === "approve" ? "a person approves each new model" : "new models go into service by themselves when they pass")),
     h("ol", { class: "states" }, items),
-    h("p", { class: "back note", "aria-hidden": "true" }, "then watching again"),
+    h("p", { class: "back note", "aria-hidden": "true" }, h("span", {}, "then watching again")),
   );
 }
 
@@ -97,7 +98,9 @@ const pair = (name, value) => [h("dt", {}, name), h("dd", {}, value)];
 
 function causes(loop, shared) {
   if (!loop.causes.length) return h("p", { class: "fine" }, "No alarm is on.");
-  return h("ul", { class: "plain-list" }, loop.causes.map((cause) =>
+  const muted = Array.isArray(loop.muted) ? loop.muted : [];
+  const causes = loop.causes.map((cause) => ({ ...muted.find((each) => each.cause === cause.cause), ...cause }));
+  return h("ul", { class: "plain-list" }, causes.map((cause) =>
     h("li", { class: "cause" },
       h("div", { class: "grow" }, h("strong", {}, causeWords(cause.cause)), h("p", { class: "note" }, "since ", moment(cause.since), cause.muted_until && [" · muted until ", moment(cause.muted_until), cause.who ? ` by ${cause.who}` : "", cause.reason ? ` (${cause.reason})` : ""])),
       causeActs(cause, shared),
@@ -107,26 +110,32 @@ function causes(loop, shared) {
 
 function drawDrift(verdict) {
   const [words, kind] = verdictWords(verdict.verdict);
-  const head = h("p", { class: "lead" }, "The fleet’s traffic ", tag(words, kind), verdict.requests !== null && verdict.requests !== undefined ? ` over the newest ${count(verdict.requests, "request")}` : "", verdict.since ? [", since ", moment(verdict.since)] : null, verdict.false_alarms ? ` · ${falseAlarms(verdict.false_alarms)}` : "", ".");
+  const head = h("p", { class: "lead" }, "The fleet’s traffic ", tag(words, kind), verdict.requests !== null && verdict.requests !== undefined ? ` over the newest ${count(verdict.requests, "request")}` : "", verdict.since ? [", since ", moment(verdict.since)] : null, verdict.false_alarms ? ` · ${falseAlarms(verdict.false_alarms) ?? ""}` : "", ".");
   const faults = (verdict.sensor_faults ?? []).map((fault) => h("p", {}, tag("sensor fault", "bad"), ` ${fault.sensor}: ${fault.what}`));
   if (!verdict.features.length) return [head, faults, empty("No figures yet", "They appear with the watch’s first verdict.")];
-  const features = [...verdict.features].sort((a, b) => b.psi / b.threshold - a.psi / a.threshold);
-  const most = Math.max(2, ...features.map((feature) => feature.psi / feature.threshold));
+  const features = [...verdict.features].sort((a, b) => share(b) - share(a));
+  // Far beyond the limit is far beyond it: what drifts most must not squeeze the rest to nothing.
+  const most = Math.min(8, Math.max(2, ...features.map(share)));
   const node = h("div", {}, head, faults);
   const list = h("ol", { class: "bars", "aria-label": "Drift of each reading" });
   fill(list, features.map((feature) => bar(feature, most)));
-  node.append(h("p", { class: "legend" }, h("span", {}, h("i", { class: "swatch dashed-up" }), "limit"), h("span", {}, h("i", { class: "swatch over" }), "beyond it"), h("span", {}, tag("to blame", "bad"), " the readings that explain the change"), h("span", {}, "figures: population stability index (PSI), no unit")), list);
+  node.append(h("p", { class: "legend" }, h("span", {}, h("i", { class: "swatch dashed-up" }), "limit"), h("span", {}, h("i", { class: "swatch over" }), "beyond it"), h("span", {}, tag("to blame", "bad"), " the readings that explain the change"), h("span", {}, "figures: population stability index (PSI) and its limit, no unit")), list);
   return node;
 }
 
-const falseAlarms = (promised) => (typeof promised === "object" ? `a false alarm is expected once in ${number(promised.requests_per_false_alarm ?? promised.requests)} requests` : `a false alarm is expected once in ${number(promised)} requests`);
+function falseAlarms(promised) {
+  const requests = typeof promised === "object" ? promised.requests_per_false_alarm : promised;
+  return requests ? `at most one false alarm in ${number(requests)} requests is expected` : null;
+}
+
+/** How far a reading is from what was learnt, as a share of its limit. */
+const share = (feature) => feature.score ?? feature.psi / feature.threshold;
 
 function bar(feature, most) {
-  const ratio = feature.psi / feature.threshold;
   const width = (share) => `${(100 * Math.min(share, most)) / most}%`;
   return h("li", { class: feature.drifted ? "bar drifted" : "bar" },
     h("span", { class: "name" }, feature.name, feature.blamed && tag("to blame", "bad")),
-    h("span", { class: "track", "aria-hidden": "true" }, h("i", { class: "value", style: { width: width(ratio) } }), h("i", { class: "limit", style: { left: width(1) } })),
-    h("span", { class: "num" }, number(feature.psi, 2), h("span", { class: "visually-hidden" }, ` with a limit of ${number(feature.threshold, 2)}${feature.drifted ? ", drifted" : ""}`), h("span", { class: "note", "aria-hidden": "true" }, ` / ${number(feature.threshold, 2)}`)),
+    h("span", { class: "track", "aria-hidden": "true" }, h("i", { class: "value", style: { width: width(share(feature)) } }), h("i", { class: "limit", style: { left: width(1) } })),
+    h("span", { class: "num" }, number(feature.psi, 2), h("span", { class: "visually-hidden" }, `${feature.threshold ? ` with a limit of ${number(feature.threshold, 2)}` : ""}${feature.drifted ? ", drifted" : ""}`), feature.threshold ? h("span", { class: "note", "aria-hidden": "true" }, ` / ${number(feature.threshold, 2)}`) : null),
   );
 }

@@ -34,6 +34,7 @@ async function fetchPair(fleet) {
   const previous = models.find((model) => model.state === "previous") ?? null;
   const details = (model) => (model ? get(of(fleet.name, "models", model.version)) : null);
   const [first, second] = await Promise.all([details(champion), details(other)]);
+  if (second && !second.shadow && loop.approval?.shadow) second.shadow = loop.approval.shadow;
   return { approval: loop.approval, champion: first, challenger: second, previous };
 }
 
@@ -42,8 +43,8 @@ function drawPair({ approval, champion, challenger, previous }, shared) {
   if (!champion && !challenger) return empty("No model yet", `Train one: driftloop train makes the first model of this fleet from its completed runs.`);
   const cannot = notAllowed(me, "operate");
   const decide = approval && h("section", { class: "panel wide call", "aria-label": "A person must decide" },
-    h("div", { class: "grow" }, h("h2", {}, `May model ${approval.version} go into service?`), (approval.reasons ?? []).map((reason) => h("p", {}, reason)),
-      h("p", { class: "note" }, "waits since ", moment(approval.since), approval.deadline ? [" · to be decided by ", moment(approval.deadline), `, then: ${approval.after_deadline}`] : null), cannot),
+    h("div", { class: "grow" }, h("h2", {}, `May model ${approval.version} go into service?`), h("ul", { class: "reasons" }, (approval.reasons ?? []).map((reason) => h("li", {}, reason))),
+      h("p", { class: "note" }, "waits since ", moment(approval.since), approval.deadline ? [" · to be decided by ", moment(approval.deadline), `, then: ${AFTER[approval.after_deadline] ?? approval.after_deadline}`] : null), cannot),
     !cannot && h("div", { class: "actions" }, button("Approve", () => answer(approval, "approve", shared), { class: "primary", "data-key": "approve" }), button("Reject", () => answer(approval, "reject", shared), { "data-key": "reject" })),
   );
   return [
@@ -55,6 +56,8 @@ function drawPair({ approval, champion, challenger, previous }, shared) {
     !approval && cannot,
   ];
 }
+
+const AFTER = { wait: "it waits on", reject: "it is rejected", promote: "it goes into service" };
 
 function answer(approval, verdict, { fleet, after }) {
   const approve = verdict === "approve";

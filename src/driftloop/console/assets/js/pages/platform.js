@@ -7,8 +7,8 @@ import { bytes, moment, number } from "../format.js";
 import { page } from "../shell.js";
 import { empty, part, settled } from "../states.js";
 
-const GOOD = new Set(["running", "ready", "up", "ok", "healthy"]);
-const WAITING = new Set(["starting", "waiting", "stopping"]);
+const GOOD = new Set(["ready", "running"]);
+const WAITING = new Set(["starting"]);
 const ROLES = [["view", "view: look"], ["predict", "predict: look, and ask for predictions"], ["operate", "operate: look, and act on the loop and its models"], ["admin", "admin: everything, tokens too"]];
 
 page(({ me, main, live }) => {

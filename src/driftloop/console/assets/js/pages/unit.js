@@ -12,7 +12,7 @@ page(({ fleet, unit, main, live }) => {
   document.title = `${unit} · ${fleet.name} · driftloop`;
   const back = h("a", { href: `/fleets/${encodeURIComponent(fleet.name)}` }, `All ${plural(fleet.unit)}`);
   const shown = part("the unit", () => get(of(fleet.name, "units", unit)), (found) => draw(found, fleet), { every: 10_000 });
-  main.append(h("div", { class: "title" }, h("p", { class: "crumb" }, back), h("h1", {}, `${fleet.unit} ${unit}`)), shown.node);
+  main.append(h("div", { class: "title" }, h("p", { class: "crumb" }, back), h("h1", {}, unit)), shown.node);
   live({ state: settled(shown.refresh), resumed: (anew) => anew && shown.refresh() });
 });
 
