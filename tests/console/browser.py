@@ -13,7 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
-from tests.live_platform import free_ports
+from live_platform import free_ports
 
 NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 MISSING = "no Chromium here: `make setup-browser` installs Debian's, or set DRIFTLOOP_CHROMIUM to the one to use"

@@ -19,6 +19,7 @@ CSP = (
     "default-src 'self'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
 )
+PAST = {"approve": "approved", "reject": "rejected"}
 MARKUP = "<script>alert(1)</script>"
 FLAGS = ("unseen_regime", "short_history", "held:s11")
 SENSORS = ("T24", "T30", "T50", "P30", "Nf", "Nc", "Ps30", "phi", "BPR", "htBleed")
@@ -331,7 +332,7 @@ def create(world: World) -> FastAPI:  # noqa: PLR0915 (a table of routes)
             return problem(403, "Not allowed", "this needs the role operate; yours is view")
         if world.answered:
             who, how = world.answered
-            return problem(409, "Already answered", f"model 5 was {how}d by {who}: looks right to me")
+            return problem(409, "Already answered", f"model 5 was {PAST[how]} by {who}: looks right to me")
         world.answered = (world.me["name"], answer)
         world.state, world.champion = "verifying", "5" if answer == "approve" else world.champion
         world.tell("approval_answered", who=world.me["name"], model_version="5", reason=body["reason"])

@@ -79,7 +79,7 @@ export function table(caption, columns, rows, { rowClass = () => null } = {}) {
       columns.map((column, index) => h(index === 0 ? "th" : "td", { scope: index === 0 ? "row" : null, class: column.class, "data-name": column.name }, column.cell(row))),
     ),
   );
-  return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
+  return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `${caption}, table` },
     h("table", {}, h("caption", { class: "visually-hidden" }, caption), h("thead", {}, h("tr", {}, head)), h("tbody", {}, body)),
   );
 }

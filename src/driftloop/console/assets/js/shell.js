@@ -77,8 +77,8 @@ function fleetSwitch(fleets, fleet) {
   if (fleets.length < 2 && fleet !== null) return h("span", { class: "fleet-name" }, fleet);
   if (!fleets.length) return null;
   const go = (event) => event.target.value !== "" && location.assign(`/fleets/${encodeURIComponent(event.target.value)}${sameSubpage()}`);
-  return h("label", { class: "fleet-switch" }, h("span", { class: "visually-hidden" }, "Fleet"),
-    h("select", { onchange: go }, fleet === null && h("option", { value: "" }, "choose a fleet"), fleets.map((each) => h("option", { value: each.name, selected: each.name === fleet }, each.name))),
+  return h("div", { class: "fleet-switch" },
+    h("select", { onchange: go, "aria-label": "Fleet" }, fleet === null && h("option", { value: "" }, "choose a fleet"), fleets.map((each) => h("option", { value: each.name, selected: each.name === fleet }, each.name))),
   );
 }
 

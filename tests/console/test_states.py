@@ -1,0 +1,275 @@
+"""The pages in states that a real platform is rarely in, in Chromium, on a stand-in for the API."""
+
+import gzip
+import re
+from collections.abc import Callable
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import BrowserContext, Page, Response, expect
+
+from .double import MARKUP, World
+from .shots import COLOURS, WIDTHS, pages_of, settle
+
+pytestmark = pytest.mark.e2e
+
+PAGES = pages_of("cmapss", "engine-00001")
+AA = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+MOST_BYTES = 250_000
+
+
+def violations(page: Page) -> list[str]:
+    """What axe finds, as lines."""
+    found = Axe().run(page, options=AA).response["violations"]
+    return [f"{each['id']}: {node['target']} {node['failureSummary']}" for each in found for node in each["nodes"]]
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+@pytest.mark.parametrize("name", PAGES)
+def test_anybody_can_read_it(url: str, context: Callable[..., BrowserContext], name: str, colour: str) -> None:
+    # axe is put into the page as a script of the test, which the pages' own policy would refuse.
+    page = context(color_scheme=colour, bypass_csp=True, reduced_motion="reduce").new_page()
+    page.goto(url + PAGES[name])
+    settle(page)
+    assert violations(page) == []
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_anybody_can_read_a_dialog_and_a_refusal(
+    url: str, world: World, context: Callable[..., BrowserContext], colour: str
+) -> None:
+    page = context(color_scheme=colour, bypass_csp=True, reduced_motion="reduce").new_page()
+    page.goto(url + PAGES["models"])
+    page.get_by_role("button", name="Approve").click()
+    assert violations(page) == []
+    world.answered = ("ben", "reject")
+    page.get_by_label("Why").fill("looks good")
+    page.get_by_role("dialog").get_by_role("button", name="Approve").click()
+    expect(page.get_by_role("dialog").get_by_role("alert")).to_contain_text("rejected by ben")
+    assert violations(page) == []
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("name", PAGES)
+def test_no_page_is_wider_than_the_screen(url: str, context: Callable[..., BrowserContext], name: str, width: str) -> None:
+    size = WIDTHS[width]
+    page = context(viewport={"width": size[0], "height": size[1]}).new_page()
+    page.goto(url + PAGES[name])
+    settle(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_with_its_data_is_small(url: str, page: Page, name: str) -> None:
+    sizes: dict[str, int] = {}
+
+    def weigh(response: Response) -> None:
+        if "/events/stream" not in response.url and response.ok:
+            sizes[response.url] = len(gzip.compress(response.body()))
+
+    page.on("response", weigh)
+    page.goto(url + PAGES[name])
+    settle(page)
+    assert len(sizes) > 10
+    assert sum(sizes.values()) <= MOST_BYTES
+
+
+@pytest.mark.parametrize("name", ["fleets", "fleet", "loop", "models", "data", "events"])
+def test_where_nothing_is_the_page_says_what_would_change_that(url: str, world: World, page: Page, name: str) -> None:
+    world.busy, world.units, world.events = False, 0, []
+    page.goto(url + PAGES[name])
+    settle(page)
+    if name == "fleets":
+        expect(page.get_by_text("0 engines").first).to_be_visible()
+    else:
+        expect(page.locator(".state.empty .state-title").first).to_be_visible()
+    assert "undefined" not in page.locator("main").inner_text()
+    assert "NaN" not in page.locator("main").inner_text()
+
+
+def test_what_fails_says_so_and_mends_itself(url: str, world: World, page: Page) -> None:
+    world.broken = {"/verdict"}
+    page.goto(url + PAGES["loop"])
+    expect(page.get_by_role("alert")).to_contain_text("the retrainer does not answer")
+    expect(page.get_by_text("Timeline of the newest recovery")).to_be_visible()
+    world.broken = set()
+    expect(page.get_by_role("list", name="Drift of each reading")).to_be_visible()
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+
+def test_what_does_not_exist_says_so(url: str, page: Page) -> None:
+    page.goto(url + "/fleets/no-such-fleet/loop")
+    expect(page.get_by_role("alert")).to_contain_text("there are cmapss, pumps")
+    page.goto(url + "/fleets/cmapss/units/nobody")
+    expect(page.get_by_role("alert")).to_contain_text("no readings of nobody were seen")
+
+
+def test_names_are_text(url: str, page: Page) -> None:
+    page.on("dialog", lambda dialog: pytest.fail(f"a name ran as a script: {dialog.message}"))
+    page.goto(url + PAGES["fleet"])
+    page.get_by_role("link", name=MARKUP).click()
+    expect(page.get_by_role("heading", level=1)).to_have_text(MARKUP)
+    settle(page)
+    assert page.locator("main script").count() == 0
+
+
+def test_ten_thousand_units(url: str, world: World, page: Page) -> None:
+    world.units = 10_000
+    page.goto(url + PAGES["fleet"])
+    expect(page.get_by_text("1–50 of 10,000 engines")).to_be_visible()
+    assert page.locator("tbody tr").count() == 50
+    page.get_by_role("button", name="Next").click()
+    expect(page.get_by_text("51–100 of 10,000 engines")).to_be_visible()
+    page.get_by_role("searchbox").fill("engine-09999")
+    expect(page.get_by_text("1–1 of 1 engine")).to_be_visible()
+    page.get_by_role("searchbox").fill("")
+    page.get_by_role("button", name="At least").click()
+    expect(page.locator("th[aria-sort=descending]")).to_contain_text("At least")
+    expect(page.locator("tbody th").first).to_have_text("engine-10000")
+
+
+def test_the_switch_of_fleets_stays_on_the_same_page(url: str, page: Page) -> None:
+    page.goto(url + PAGES["loop"])
+    page.get_by_label("Fleet", exact=True).select_option("pumps")
+    expect(page).to_have_url(re.compile("/fleets/pumps/loop$"))
+
+
+def test_colours_are_kept(url: str, context: Callable[..., BrowserContext]) -> None:
+    page = context(color_scheme="light").new_page()
+    page.goto(url + PAGES["unit"])
+    ground = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(ground)
+    page.get_by_role("button", name="Dark colours").click()
+    dark = page.evaluate(ground)
+    assert light != dark
+    page.reload()
+    expect(page.get_by_role("button", name="Light colours")).to_be_visible()
+    assert page.evaluate(ground) == dark
+
+
+def test_a_cut_connection_shows_and_misses_nothing(url: str, world: World, page: Page) -> None:
+    page.goto(url + PAGES["events"])
+    expect(page.locator(".live")).to_have_text("live")
+    world.tell("alert_firing", cause="fleet_change:3", reason="before the cut")
+    expect(page.get_by_text("before the cut")).to_be_visible()
+    world.away = True
+    world.cut.set()
+    expect(page.locator("#cut")).to_contain_text("The connection is cut")
+    world.tell("promoted", model_version="6", reason="during the cut")
+    world.cut.clear()
+    world.away = False
+    expect(page.get_by_text("during the cut")).to_be_visible()
+    expect(page.locator("#cut")).to_have_count(0)
+    world.tell("recovery_verified", model_version="6", reason="after the cut")
+    expect(page.get_by_text("after the cut")).to_be_visible()
+    shown = [int(text) for text in page.locator(".event").evaluate_all("rows => rows.map(row => row.dataset.seq)")]
+    assert shown == [event["seq"] for event in reversed(world.events)]
+    assert world.asked_with[0] == "cmapss:9"
+    assert world.asked_with[-1] == "cmapss:10"
+
+
+def test_two_people_at_once(url: str, world: World, context: Callable[..., BrowserContext]) -> None:
+    first, second = context().new_page(), context().new_page()
+    for page in (first, second):
+        page.goto(url + PAGES["models"])
+        page.get_by_role("button", name="Approve").click()
+        page.get_by_label("Why").fill("better on every kind")
+    first.get_by_role("dialog").get_by_role("button", name="Approve").click()
+    expect(first.get_by_text("Model 5 goes into service.")).to_be_visible()
+    world.me = {**world.me, "name": "ben"}
+    second.get_by_role("dialog").get_by_role("button", name="Approve").click()
+    dialog = second.get_by_role("dialog")
+    expect(dialog.get_by_role("alert")).to_contain_text("model 5 was approved by anna")
+    expect(dialog.get_by_role("button", name="Approve")).to_be_disabled()
+    dialog.get_by_role("button", name="Close").click()
+    expect(second.get_by_role("button", name="Approve")).to_have_count(0)
+
+
+def test_a_viewer_sees_why_she_cannot_act(url: str, world: World, page: Page) -> None:
+    world.me = {"name": "local", "role": "view", "how": "loopback", "csrf": None}
+    for name in ("models", "loop", "data"):
+        page.goto(url + PAGES[name])
+        settle(page)
+        expect(page.get_by_text("To act here you need the role operate").first).to_be_visible()
+        assert page.get_by_role("button", name=re.compile("Approve|Retrain|Withdraw|Mute|Put model")).count() == 0
+    page.goto(url + PAGES["platform"])
+    expect(page.get_by_text("Tokens and the audit log are for administrators")).to_be_visible()
+
+
+def test_a_refusal_of_the_api_is_told(url: str, world: World, page: Page) -> None:
+    page.goto(url + PAGES["models"])
+    page.get_by_role("button", name="Approve").click()
+    world.me = {**world.me, "role": "view"}
+    page.get_by_label("Why").fill("I would like to")
+    page.get_by_role("dialog").get_by_role("button", name="Approve").click()
+    expect(page.get_by_role("dialog").get_by_role("alert")).to_contain_text("this needs the role operate")
+
+
+def test_signing_in_leads_back(url: str, world: World, page: Page) -> None:
+    world.me = {"name": "local", "role": "view", "how": "loopback", "csrf": None}
+    page.goto(url + PAGES["loop"])
+    page.get_by_role("link", name="Sign in", exact=True).click()
+    page.get_by_label("Name").fill("carla")
+    page.get_by_label("Password").fill("wrong")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("Name or password is wrong")
+    page.get_by_label("Password").fill("right password")
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile("/fleets/cmapss/loop$"))
+    expect(page.get_by_text("carla")).to_be_visible()
+
+
+@pytest.mark.parametrize("target", ["https://elsewhere.example/", "//elsewhere.example/", "javascript:alert(1)", "/\\elsewhere.example"])
+def test_signing_in_leads_nowhere_else(url: str, page: Page, target: str) -> None:
+    page.goto(f"{url}/login?next={target}")
+    page.get_by_label("Name").fill("carla")
+    page.get_by_label("Password").fill("right password")
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile(re.escape(url) + "/(fleets.*)?$"))
+
+
+def test_by_keyboard_alone(url: str, page: Page) -> None:
+    page.goto(url + PAGES["models"])
+    settle(page)
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("main")).to_be_focused()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("button", name="Approve")).to_be_focused()
+    outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert outline == "solid"
+    page.keyboard.press("Enter")
+    expect(page.get_by_label("Why")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    expect(page.get_by_role("button", name="Approve")).to_be_focused()
+    page.keyboard.press("Enter")
+    page.keyboard.type("seen and good")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("Model 5 goes into service.")).to_be_visible()
+
+
+def test_times_are_the_readers_with_utc_beside_them(url: str, world: World, context: Callable[..., BrowserContext]) -> None:
+    page = context(timezone_id="Asia/Tokyo").new_page()
+    world.events[0]["time"] = "2026-01-31T22:15:00.000Z"
+    page.goto(url + PAGES["events"])
+    shown = page.locator("li[data-seq='1'] time")
+    expect(shown).to_contain_text("1 Feb")
+    expect(shown).to_contain_text("07:15:00")
+    expect(shown).to_have_attribute("title", "2026-01-31 22:15:00 UTC")
+
+
+def test_rollback_is_confirmed_and_told(url: str, world: World, page: Page) -> None:
+    world.state, world.champion = "verifying", "5"
+    page.goto(url + PAGES["models"])
+    page.get_by_role("button", name="Roll back").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("button", name="Roll back").click()
+    assert world.champion == "5"  # no reason, no act
+    page.get_by_label("Why").fill("complaints from the line")
+    dialog.get_by_role("button", name="Roll back").click()
+    expect(page.get_by_text("Model 3 is in service again.")).to_be_visible()
+    assert world.events[-1]["reason"] == "complaints from the line"
