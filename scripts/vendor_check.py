@@ -28,7 +28,9 @@ def main() -> int:
         archives = {package: _download(*package, Path(folder)) for package in sorted(packages)}
         for entry in entries:
             found = _compare(entry, archives[entry["package"], entry["version"]])
-            print(f"{entry['file']}: {entry['package']} {entry['version']} {entry['path']}: {found or 'the same bytes'}")
+            print(
+                f"{entry['file']}: {entry['package']} {entry['version']} {entry['path']}: {found or 'the same bytes'}"
+            )
             wrong += [f"{entry['file']}: {found}"] if found else []
     print(*wrong, sep="\n", file=sys.stderr, end="\n" if wrong else "")
     return 1 if wrong else 0

@@ -10,8 +10,9 @@ from .browser import Complaints, chromium, served
 from .double import World, create, story
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
+    """Ends with this folder: while it runs, no test elsewhere could run an event loop of its own."""
     with chromium() as found:
         yield found
 

@@ -1,6 +1,9 @@
-"""A stand-in for the public API, for what a real platform shows only rarely: nothing at all, errors, ten thousand units,
-a person who waits, names that look like markup. It answers in the API's shapes from one `World` that a test may change.
+"""A stand-in for the public API, for what a real platform shows only rarely: nothing at all, errors, ten thousand
+units, a person who waits, names that look like markup. It answers in the API's shapes from one `World` that a test may
+change.
 """
+
+# ruff: noqa: E501 (tables of made-up answers)
 
 import asyncio
 import json
@@ -19,6 +22,7 @@ CSP = (
     "default-src 'self'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
 )
+BODY = Body()
 PAST = {"approve": "approved", "reject": "rejected"}
 MARKUP = "<script>alert(1)</script>"
 FLAGS = ("unseen_regime", "short_history", "held:s11")
@@ -139,7 +143,7 @@ def create(world: World) -> FastAPI:  # noqa: PLR0915 (a table of routes)
         return world.me
 
     @app.post(f"{api}/login")
-    def login(body: dict[str, str] = Body()) -> Response:
+    def login(body: dict[str, str] = BODY) -> Response:
         if body["password"] != "right password":
             return problem(401, "Not signed in", "name or password is wrong")
         world.me = {"name": body["name"], "role": "operate", "how": "session", "csrf": "x"}
@@ -156,7 +160,9 @@ def create(world: World) -> FastAPI:  # noqa: PLR0915 (a table of routes)
         return fleet(name)
 
     @app.get(f"{api}/fleets/{{name}}/units")
-    def units(sort: str = "low", order: str = "asc", q: str = "", flag: str = "", offset: int = 0, limit: int = 100) -> Any:
+    def units(
+        sort: str = "low", order: str = "asc", q: str = "", flag: str = "", offset: int = 0, limit: int = 100
+    ) -> Any:
         rows = (unit(index, world.units) for index in range(world.units))
         found = [row for row in rows if q.lower() in row["unit"].lower() and (not flag or flag in row["flags"])]
         found.sort(key=lambda row: row[sort], reverse=order == "desc")
@@ -216,6 +222,8 @@ def create(world: World) -> FastAPI:  # noqa: PLR0915 (a table of routes)
             if world.state == "running" else None,
             "approval": waiting_approval() if waiting else None,
             "error": {"rmse": 13.4, "coverage": 0.91, "units": 42},
+            "schedules": [{"name": "monday", "act": "retrain", "every_s": None, "cron": "0 3 * * 1", "next": ago(-86_400),
+                           "last": None, "mode": "warm", "who": "anna"}],
             "estimate": {"rmse": 31.2, "low": 24.0, "high": 39.5, "known": True}, "promotion": "approve",
         }  # fmt: skip
 
@@ -230,7 +238,14 @@ def create(world: World) -> FastAPI:  # noqa: PLR0915 (a table of routes)
     @app.get(f"{api}/fleets/{{name}}/verdict")
     def verdict() -> dict[str, Any]:
         if not world.busy:
-            return {"verdict": None, "since": None, "requests": 0, "features": [], "sensor_faults": [], "false_alarms": None}
+            return {
+                "verdict": None,
+                "since": None,
+                "requests": 0,
+                "features": [],
+                "sensor_faults": [],
+                "false_alarms": None,
+            }
         features = [
             {"name": name, "psi": round(2.4 / (1 + k) ** 1.4, 3), "threshold": 0.31, "score": 8 / (1 + k) ** 1.4,
              "drifted": 8 / (1 + k) ** 1.4 > 1,
@@ -248,7 +263,13 @@ def create(world: World) -> FastAPI:  # noqa: PLR0915 (a table of routes)
         return {"total": len(found), "models": found[offset : offset + limit]}
 
     def model(version: str) -> dict[str, Any]:
-        kinds = {"1": ("full", None), "2": ("warm", "1"), "3": ("warm", "1"), "4": ("first aid", "3"), "5": ("warm", "3")}
+        kinds = {
+            "1": ("full", None),
+            "2": ("warm", "1"),
+            "3": ("warm", "1"),
+            "4": ("first aid", "3"),
+            "5": ("warm", "3"),
+        }
         reasons = {"2": ["not shown to be better on new engines: RMSE 14.90 instead of 14.72"],
                    "5": waiting_approval()["reasons"], "4": ["grown by 2 regimes from 500 requests"]}  # fmt: skip
         kind, parent = kinds[version]
@@ -293,13 +314,18 @@ def create(world: World) -> FastAPI:  # noqa: PLR0915 (a table of routes)
         return {"total": len(found), "roles": roles, "runs": found[offset : offset + limit], "refused": refused}
 
     @app.post(f"{api}/fleets/{{name}}/runs/withdraw")
-    def withdraw(body: dict[str, Any] = Body()) -> dict[str, Any]:
+    def withdraw(body: dict[str, Any] = BODY) -> dict[str, Any]:
         world.tell("runs_withdrawn", count=len(body["runs"]), who=world.me["name"], reason=body["reason"])
         return {}
 
     @app.get(f"{api}/fleets/{{name}}/events")
     def events(q: str = "", event: str = "", before: int | None = None, limit: int = 100) -> dict[str, Any]:
-        found = [e for e in world.events if (f"-{e['event']}" != event if event.startswith("-") else event in ("", e["event"])) and q.lower() in json.dumps(e).lower()]
+        found = [
+            e
+            for e in world.events
+            if (f"-{e['event']}" != event if event.startswith("-") else event in ("", e["event"]))
+            and q.lower() in json.dumps(e).lower()
+        ]
         found = [e for e in found if before is None or e["seq"] < before]
         return {"events": found[-limit:], "first": 1 if world.events else None, "last": len(world.events)}
 
@@ -327,7 +353,7 @@ def create(world: World) -> FastAPI:  # noqa: PLR0915 (a table of routes)
         return StreamingResponse(told(), media_type="text/event-stream")
 
     @app.post(f"{api}/fleets/{{name}}/approvals/{{key}}/{{answer}}")
-    def approve(answer: str, body: dict[str, Any] = Body()) -> Any:
+    def approve(answer: str, body: dict[str, Any] = BODY) -> Any:
         if world.me["role"] not in ("operate", "admin"):
             return problem(403, "Not allowed", "this needs the role operate; yours is view")
         if world.answered:
@@ -339,16 +365,12 @@ def create(world: World) -> FastAPI:  # noqa: PLR0915 (a table of routes)
         return {}
 
     @app.post(f"{api}/fleets/{{name}}/models/{{act}}")
-    def roll_back(act: str, body: dict[str, Any] = Body()) -> dict[str, Any]:
+    def change_models(act: str, body: dict[str, Any] = BODY) -> Any:
+        if act != "rollback":
+            return problem(404, "No such act", act)
         world.champion = "3"
         world.tell("rolled_back", who=world.me["name"], model_version="3", reason=body["reason"])
         return {"version": "3"}
-
-    @app.get(f"{api}/fleets/{{name}}/schedules")
-    def schedules() -> dict[str, Any]:
-        planned = {"name": "monday", "act": "retrain", "every_s": None, "cron": "0 3 * * 1", "next": ago(-86_400), "last": None,
-                   "mode": "warm", "who": "anna"}  # fmt: skip
-        return {"schedules": [planned] if world.busy else []}
 
     @app.get(f"{api}/platform")
     def platform() -> dict[str, Any]:

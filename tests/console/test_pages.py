@@ -70,7 +70,9 @@ def test_an_asset_is_compressed_and_not_sent_twice(client: TestClient) -> None:
     assert packed.headers["content-encoding"] == "gzip"
     assert packed.content == whole
     assert packed.headers["etag"] != plain.headers["etag"]
-    again = client.get("/assets/console.css", headers={"Accept-Encoding": "gzip", "If-None-Match": packed.headers["etag"]})
+    again = client.get(
+        "/assets/console.css", headers={"Accept-Encoding": "gzip", "If-None-Match": packed.headers["etag"]}
+    )
     assert (again.status_code, again.content) == (304, b"")
 
 

@@ -1,10 +1,11 @@
-"""Serves the pages: one static shell for each, which its module fills from the public API, and the assets they share."""
+"""Serves the pages: a static shell for each, which its module fills from the public API, and the assets they share."""
 
 from fastapi import APIRouter, Request, Response
 
 from driftloop.console.files import Asset, load_all
 from driftloop.console.shells import PAGES, shell
 
+_METHODS = ["GET", "HEAD"]
 _HEADERS = {"Cache-Control": "no-cache"}
 """Kept by browsers, and asked about each time, so that an upgraded platform shows its own pages."""
 
@@ -14,7 +15,7 @@ def router() -> APIRouter:
     assets = load_all()
     found = APIRouter(include_in_schema=False)
 
-    @found.get("/assets/{path:path}")
+    @found.api_route("/assets/{path:path}", methods=_METHODS)
     def asset(path: str, request: Request) -> Response:
         """One file: compressed where the browser takes that, and not again where it has it."""
         known = assets.get(path)
@@ -28,7 +29,7 @@ def router() -> APIRouter:
         def show(request: Request, document: Asset = document) -> Response:
             return answer(document, request)
 
-        found.get(page.path, name=page.name)(show)
+        found.api_route(page.path, methods=_METHODS, name=page.name)(show)
     return found
 
 

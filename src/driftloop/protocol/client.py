@@ -261,6 +261,14 @@ class AsyncClient:
         """The events after number `after`, a page of them."""
         return await self.ask(_events(after))
 
+    async def report(self, event: Event) -> bool:
+        """Tell of an event, once; True where the retrainer took it."""
+        try:
+            await self.ask(_report(event, REPORTING._replace(tries=1)))
+        except DriftloopError:
+            return False
+        return True
+
     async def ask(self, question: Question[T]) -> T:
         """The answer to a question of somebody else's."""
         return await put_async(self._http, question)

@@ -5,19 +5,21 @@ from pathlib import Path
 from driftloop import durable
 from driftloop_bench.experiment.figures import draw_timeline
 from driftloop_bench.experiment.recovery import Outcome, summary
+from driftloop_bench.experiment.story import page
 from driftloop_bench.experiment.traffic import write_records
 
-METRICS, SUMMARY, TIMELINE, TRAFFIC, EVENTS = (
+METRICS, SUMMARY, TIMELINE, TRAFFIC, EVENTS, STORY = (
     "recovery_metrics.json",
     "recovery_summary.md",
     "recovery_timeline.png",
     "recovery_traffic.jsonl.gz",
     "recovery_events.jsonl",
+    "recovery.html",
 )
 
 
 def write_results(outcome: Outcome, folder: Path) -> list[Path]:
-    """Write metrics, summary, picture, traffic log and events into `folder`; returns the files."""
+    """Write metrics, summary, picture, traffic log, events and the page into `folder`; returns the files."""
     folder.mkdir(parents=True, exist_ok=True)
     durable.write_json(folder / METRICS, outcome.metrics)
     write_records(folder / TRAFFIC, outcome.recording.records)
@@ -26,4 +28,5 @@ def write_results(outcome: Outcome, folder: Path) -> list[Path]:
         durable.append_json_line(folder / EVENTS, event)
     draw_timeline(outcome, folder / TIMELINE)
     durable.write_atomically(folder / SUMMARY, summary(outcome).encode())
-    return [folder / name for name in (METRICS, SUMMARY, TIMELINE, TRAFFIC, EVENTS)]
+    durable.write_atomically(folder / STORY, page(outcome).encode())
+    return [folder / name for name in (METRICS, SUMMARY, TIMELINE, TRAFFIC, EVENTS, STORY)]

@@ -195,6 +195,9 @@ async def _drive(
 
     watch.observer.stage(f"change: {plan.change.describe(recording.schema.unit)}")
     mixture.change_now()
+    if plan.change.kind != "none":
+        # Who looks at the platform meanwhile sees T0 too; nothing depends on it.
+        await platform.report({"kind": "fleet_changed", "reason": plan.change.describe(recording.schema.unit)})
     posting = asyncio.create_task(_post(recording, platform, bodies))
     try:
         reached = await watch.until(_ended, plan.timeout_s, traffic)

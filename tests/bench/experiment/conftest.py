@@ -70,6 +70,11 @@ class FakePlatform:
         found = self.events[int(request.query["after"]) :]
         return web.json_response({"events": found, "next": len(self.events)})
 
+    async def add_event(self, request: web.Request) -> web.Response:
+        told = await request.json()
+        self.event(told.pop("kind"), **told)
+        return web.json_response({"seq": len(self.events)})
+
     async def status(self, _: web.Request) -> web.Response:
         return web.json_response({"state": "idle", "last_event": len(self.events)})
 
@@ -83,6 +88,7 @@ class FakePlatform:
         app.router.add_post("/archive/runs", self.archive)
         app.router.add_post("/archive/roles", self.roles)
         app.router.add_get("/events", self.read_events)
+        app.router.add_post("/events", self.add_event)
         app.router.add_get("/status", self.status)
         app.router.add_get("/model", self.model)
         runner = web.AppRunner(app, shutdown_timeout=0.1)

@@ -57,6 +57,6 @@ async function call(method, path, body) {
 function detailOf(content) {
   const detail = content?.detail;
   if (Array.isArray(detail)) return detail.map((each) => (each.field ? `${each.field}: ${each.message}` : each.message)).join("; ");
-  const errors = Array.isArray(content?.errors) ? content.errors.map((each) => `${each.field ?? ""}: ${each.message ?? ""}`).join("; ") : "";
-  return [detail, errors].filter(Boolean).join(" – ");
+  const problems = (content?.problems ?? []).map((each) => `${each.field}: ${each.detail}`).join("; ");
+  return [detail, problems].filter(Boolean).join(" – ");
 }

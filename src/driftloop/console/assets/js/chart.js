@@ -17,10 +17,11 @@ export function colour(name, alpha = 1) {
 
 /**
  * A chart over one axis. `lines` are `[{name, values, colour, dash, step}]`; `band` is `{name, low, high}`, drawn below
- * them; `limits` are horizontal lines `[{name, value}]`; `marks` vertical ones `[{name, at}]`. `x` is `{name, values}`,
- * `y` is `{name, digits, from, to}`. `summary` says in one sentence what it shows.
+ * them; `limits` are horizontal lines `[{name, value}]`; `marks` vertical ones `[{name, at}]`. `x` is `{name, values, range}`,
+ * `y` is `{name, digits, from, to, log}`. `summary` says in one sentence what it shows. Charts of one name in `together`
+ * show the same place when the pointer is over one of them.
  */
-export function chart({ x, y, lines, band = null, limits = [], marks = [], height = 260, summary, compact = false }) {
+export function chart({ x, y, lines, band = null, limits = [], marks = [], height = 260, summary, compact = false, together = null }) {
   const plot = h("div", { class: "plot", role: "img", "aria-label": summary });
   const legend = compact ? null : legendOf(lines, band, limits);
   const node = h("figure", { class: compact ? "chart compact" : "chart" }, legend, plot, compact ? null : numbers(x, y, lines, band));
@@ -45,15 +46,15 @@ export function chart({ x, y, lines, band = null, limits = [], marks = [], heigh
     const first = 1 + lines.length;
     return {
       width, height: compact ? 120 : height, padding: [10, 12, 0, 0], legend: { show: false },
-      cursor: { y: false, points: { size: 7 }, drag: { x: false, y: false } },
-      scales: { x: { time: x.time === true }, y: { range: (_, low, high) => range(low, high) } },
+      cursor: { y: false, points: { size: 7 }, drag: { x: false, y: false }, sync: together ? { key: together } : undefined },
+      scales: { x: { time: false, range: x.range }, y: y.log ? { distr: 3 } : { range: (_, low, high) => range(low, high) } },
       axes: [
         { ...axis, label: compact ? undefined : x.name, size: compact ? 22 : 30, space: 60 },
-        { ...axis, label: compact ? undefined : y.name, size: 46, space: 30, values: (_, ticks) => ticks.map((tick) => (Math.abs(tick) >= 10_000 ? number(tick) : String(Number(tick.toPrecision(6))))) },
+        { ...axis, label: compact ? undefined : y.name, size: 46, space: 30, ...(y.log ? { filter: tens, grid: { ...axis.grid, filter: tens }, ticks: { ...axis.ticks, filter: tens } } : {}), values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : Math.abs(tick) >= 10_000 ? number(tick) : String(Number(tick.toPrecision(6))))) },
       ],
       series: [
         {},
-        ...lines.map((line, index) => ({ label: line.name, stroke: colour(line.colour ?? COLOURS[index]), width: compact ? 1.5 : 2, dash: line.dash, points: { show: x.values.length < 3 }, spanGaps: false, paths: line.step ? uPlot.paths.stepped({ align: 1 }) : undefined })),
+        ...lines.map((line, index) => ({ label: line.name, stroke: colour(line.colour ?? COLOURS[index]), width: compact ? 1.5 : 2, dash: line.dash, points: { show: x.values.length < 3 }, spanGaps: line.gaps === true, paths: line.step ? uPlot.paths.stepped({ align: 1 }) : undefined })),
         ...(band ? [edge(band.name), edge(band.name)] : []),
         ...limits.map((limit) => ({ label: limit.name, stroke: colour("--bad"), width: 1, dash: [5, 4], points: { show: false } })),
       ],
@@ -61,6 +62,9 @@ export function chart({ x, y, lines, band = null, limits = [], marks = [], heigh
       hooks: { setCursor: [tip], draw: [drawMarks] },
     };
   }
+
+  /** Of a logarithmic axis only the powers of ten. */
+  const tens = (_, splits) => splits.map((split) => (Math.abs(Math.log10(split) % 1) < 1e-9 ? split : null));
 
   const edge = (name) => ({ label: name, stroke: colour(band.colour ?? "--band", 0.5), width: 1, points: { show: false } });
 
@@ -76,16 +80,29 @@ export function chart({ x, y, lines, band = null, limits = [], marks = [], heigh
     ctx.save();
     ctx.strokeStyle = colour("--muted");
     ctx.fillStyle = colour("--ink");
+    ctx.lineWidth = devicePixelRatio;
+    const ground = colour("--surface");
     ctx.font = `${12 * devicePixelRatio}px ${getComputedStyle(document.body).fontFamily}`;
     ctx.setLineDash([3 * devicePixelRatio, 3 * devicePixelRatio]);
+    let [before, line] = [-Infinity, 0];
     for (const mark of marks) {
       const at = plotted.valToPos(mark.at, "x", true);
       if (at < bbox.left || at > bbox.left + bbox.width) continue;
+      // Names of marks that lie close together stand below each other.
+      line = at - before < 42 * devicePixelRatio ? line + 1 : 0;
+      before = at;
       ctx.beginPath();
       ctx.moveTo(at, bbox.top);
       ctx.lineTo(at, bbox.top + bbox.height);
       ctx.stroke();
-      ctx.fillText(mark.name, at + 4, bbox.top + 12 * devicePixelRatio);
+      const place = [mark.name, at + 4, bbox.top + (12 + 14 * line) * devicePixelRatio];
+      ctx.save();
+      ctx.setLineDash([]);
+      ctx.lineWidth = 4 * devicePixelRatio;
+      ctx.strokeStyle = ground;
+      ctx.strokeText(...place);
+      ctx.restore();
+      ctx.fillText(...place);
     }
     ctx.restore();
   }
@@ -100,8 +117,8 @@ export function chart({ x, y, lines, band = null, limits = [], marks = [], heigh
     if (hint.parentNode !== plotted.over) plotted.over.append(hint);
     hint.hidden = false;
     fill(hint, h("strong", {}, `${x.label ?? x.name} ${x.show ? x.show(x.values[idx]) : number(x.values[idx], x.digits ?? 0)}`),
-      lines.map((line, index) => h("span", {}, swatch(line.colour ?? COLOURS[index]), `${line.name}: ${number(line.values[idx], y.digits ?? 1)}${y.unit ? ` ${y.unit}` : ""}`)),
-      band && band.low[idx] !== null && h("span", {}, swatch(band.colour ?? "--band"), `${band.name}: ${number(band.low[idx], y.digits ?? 1)} to ${number(band.high[idx], y.digits ?? 1)}`));
+      lines.map((line, index) => typeof line.values[idx] === "number" && h("span", {}, swatch(line.colour ?? COLOURS[index]), `${line.name}: ${number(line.values[idx], y.digits ?? 1)}${y.unit ? ` ${y.unit}` : ""}`)),
+      band && typeof band.low[idx] === "number" && h("span", {}, swatch(band.colour ?? "--band"), `${band.name}: ${number(band.low[idx], y.digits ?? 1)} to ${number(band.high[idx], y.digits ?? 1)}`));
     const far = left > plotted.over.clientWidth / 2;
     hint.style.left = far ? "" : `${left + 10}px`;
     hint.style.right = far ? `${plotted.over.clientWidth - left + 10}px` : "";

@@ -33,7 +33,7 @@ function card(model, fleet) {
 
 const pair = (name, value) => [h("dt", {}, name), h("dd", {}, value)];
 
-const FIGURES = { rmse: "Typical error (RMSE)", coverage: "Range held the truth", mean_width: "Width of the range", width: "Width of the range", units: "Units judged on", engines: "Units judged on", score: "Score", mae: "Mean error" };
+const FIGURES = { old_early_stop_rmse: "Error on kinds known before", old_early_stop_rmse_before: "The same before this training", early_stop_rmse: "Typical error (RMSE)", calibrate_coverage: "Range held the truth", calibrate_engines: "Units its range was set by", interval_width: "Width of the range", steps: "Training steps", rmse: "Typical error (RMSE)", coverage: "Range held the truth", mean_width: "Width of the range", width: "Width of the range", units: "Units judged on", engines: "Units judged on", score: "Score", mae: "Mean error" };
 
 const figureName = (name) => FIGURES[name] ?? name.replaceAll("_", " ").replace(/\brmse\b/, "RMSE");
 

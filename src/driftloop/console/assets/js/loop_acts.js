@@ -31,8 +31,8 @@ export function acts({ fleet, after }) {
     },
   });
   return h("div", { class: "acts" },
-    h("div", {}, button("Retrain now", retrain), h("p", { class: "note" }, "Learns from all completed runs; judged before it serves.")),
-    h("div", {}, button("Give first aid", aid), h("p", { class: "note" }, "A stopgap while nothing has run to its end yet.")),
+    h("div", {}, button("Retrain now", retrain, { "data-key": "retrain" }), h("p", { class: "note" }, "Learns from all completed runs; judged before it serves.")),
+    h("div", {}, button("Give first aid", aid, { "data-key": "aid" }), h("p", { class: "note" }, "A stopgap while nothing has run to its end yet.")),
   );
 }
 
@@ -75,7 +75,7 @@ export function schedules(found, { me, fleet, after }) {
       await post(of(fleet.name, "schedules"), { ...values, act: "retrain" });
       return `“${values.name}” is planned.`;
     },
-  }));
+  }), { "data-key": "add-schedule" });
   if (!found.length) return empty("Nothing is planned", "The loop acts when the watch raises an alarm. A schedule retrains at set times as well.", add);
   const columns = [
     { name: "Name", cell: (row) => row.name },
@@ -90,7 +90,7 @@ export function schedules(found, { me, fleet, after }) {
         await remove(of(fleet.name, "schedules", row.name));
         return `“${row.name}” is removed.`;
       },
-    }), { class: "small" }) }] : []),
+    }), { class: "small", "aria-label": `Remove ${row.name}`, "data-key": `remove-${row.name}` }) }] : []),
   ];
   return [table("Schedules", columns, found), add];
 }

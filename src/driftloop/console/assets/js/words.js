@@ -44,6 +44,9 @@ const FLAGS = {
 
 export const FLAG_NAMES = Object.keys(FLAGS);
 
+/** The flags without those that only say again what another one says. */
+export const tellingFlags = (flags) => (flags.includes("unseen_regime") ? flags.filter((flag) => flag !== "out_of_distribution") : flags);
+
 /** The words, kind and explanation of a flag. */
 export function flagWords(flag) {
   if (flag.startsWith("held:")) return [`${flag.slice(5)} held`, "warn", `Sensor ${flag.slice(5)} is missing; its last reading stands in.`];
@@ -107,6 +110,7 @@ export const MODEL_STATES = {
 };
 
 const EVENTS = {
+  fleet_changed: ["The fleet changed", "info"],
   alert_firing: ["Alarm raised", "bad"],
   alert_resolved: ["Alarm ended", "good"],
   verdict: ["The watch looked", "plain"],

@@ -77,6 +77,8 @@ page(async ({ fleet, main, live }) => {
   }
 });
 
+const CAUSED = new Set(["alert_firing", "alert_resolved", "retraining_started", "retraining_refused", "muted", "unmuted", "watch_firing"]);
+
 const newestFirst = (events) => [...events].sort((a, b) => b.seq - a.seq);
 
 function draw(event, fresh) {
@@ -87,7 +89,7 @@ function draw(event, fresh) {
     h("div", { class: "what" },
       h("p", { class: "event-head" }, tag(words, kind), event.who && h("span", { class: "by" }, "by ", h("strong", {}, event.who)), h("span", { class: "note" }, brief(event))),
       event.reason && h("p", { class: "reason" }, event.reason),
-      details.length ? h("details", {}, h("summary", {}, `Event ${number(event.seq)}`), h("dl", { class: "pairs" }, details.map(([name, value]) => [h("dt", {}, name.replaceAll("_", " ")), h("dd", {}, typeof value === "object" ? JSON.stringify(value) : String(value))]))) : h("p", { class: "note" }, `Event ${number(event.seq)}`),
+      details.length ? h("details", {}, h("summary", {}, `Event ${number(event.seq)}`), h("dl", { class: "pairs" }, details.map(([name, value]) => [h("dt", {}, name.replaceAll("_", " ")), h("dd", {}, typeof value === "object" ? JSON.stringify(value) : String(value))]))) : h("p", { class: "note number" }, `Event ${number(event.seq)}`),
     ),
   );
 }
@@ -98,7 +100,7 @@ function brief(event) {
     event.model_version && `model ${event.model_version}`,
     event.verdict && event.verdict.replaceAll("_", " "),
     event.step,
-    event.count !== undefined && `${number(event.count)}`,
-    event.cause && causeWords(event.cause),
+    event.count !== undefined && `${number(event.count)} runs`,
+    event.cause && CAUSED.has(event.event) && causeWords(event.cause),
   ].filter(Boolean).join(" · ");
 }

@@ -5,7 +5,7 @@ import { button, figure, fill, h, panel, table, tag } from "../dom.js";
 import { capital, count, moment, number, one, plural } from "../format.js";
 import { page } from "../shell.js";
 import { empty, loading, part, settled } from "../states.js";
-import { FLAG_NAMES, RUL, flagWords, stateName, verdictWords } from "../words.js";
+import { FLAG_NAMES, RUL, flagWords, stateName, tellingFlags, verdictWords } from "../words.js";
 
 const ROWS = 50;
 
@@ -83,7 +83,7 @@ function listing(fleet) {
 
   function columns() {
     return [
-      { name: "Unit", ...sorter("unit", capital(fleet.unit)), class: "name", cell: (row) => [h("a", { href: `/fleets/${encodeURIComponent(fleet.name)}/units/${encodeURIComponent(row.unit)}` }, row.unit), h("span", { class: "tags" }, row.flags.map(flagTag))] },
+      { name: "Unit", ...sorter("unit", capital(fleet.unit)), class: "name", cell: (row) => [h("a", { href: `/fleets/${encodeURIComponent(fleet.name)}/units/${encodeURIComponent(row.unit)}` }, row.unit), h("span", { class: "tags" }, tellingFlags(row.flags).map(flagTag))] },
       { name: "At least", ...sorter("low", "At least"), class: "num strong", cell: (row) => number(row.low) },
       { name: "Expected", ...sorter("rul", "Expected"), class: "num wide-only", cell: (row) => number(row.rul) },
       { name: `Range in ${plural(fleet.step)}`, class: "range-cell", cell: (row) => rangeBar(row, fleet) },
@@ -119,7 +119,9 @@ async function askQuality(fleet) {
 }
 
 function qualityOf({ flags, faults, requests }, fleet, only) {
-  const found = flags.filter(([, total]) => total > 0);
+  const counted = new Map(flags);
+  const said = (flag, total) => flag === "out_of_distribution" && total === counted.get("unseen_regime");
+  const found = flags.filter(([flag, total]) => total > 0 && !said(flag, total));
   const list = [
     ...faults.map((fault) => h("li", {}, tag("sensor", "bad"), ` ${fault.sensor}: ${fault.what}`)),
     ...found.map(([flag, total]) => h("li", {}, flagTag(flag), ` ${count(total, fleet.unit)} – ${flagWords(flag)[2] ?? ""} `, button("show them", () => only(flag), { class: "link", "aria-label": `Show ${plural(fleet.unit)} with ${flagWords(flag)[0]}` }))),

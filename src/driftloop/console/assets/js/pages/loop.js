@@ -12,15 +12,13 @@ import { STATES, STEPS, STEPS_OF_LOOP, causeWords, stateName, verdictWords } fro
 
 page(({ me, fleet, main, live }) => {
   const fetchLoop = () => get(of(fleet.name, "loop"));
-  const after = () => [loop, drift, plan].forEach((each) => each.refresh());
+  const after = () => [loop, drift].forEach((each) => each.refresh());
   const loop = part("the loop", fetchLoop, (found) => drawLoop(found, { me, fleet, after }), { every: 4000 });
   const drift = part("the verdict", () => get(of(fleet.name, "verdict")), (found) => drawDrift(found), { every: 4000 });
-  const plan = part("schedules", () => get(of(fleet.name, "schedules")), (found) => schedules(found.schedules ?? [], { me, fleet, after }), { every: 30_000 });
   main.append(
     h("div", { class: "title" }, h("h1", {}, "Loop"), h("p", {}, "From the first sign of change to a model that fits again, by itself.")),
     loop.node,
     panel("Drift, reading by reading", drift.node, { wide: true, note: "how far each reading is from what the model learnt, against the limit at which the alarm goes off" }),
-    panel("Schedules", plan.node, { note: "retrainings and checks at set times" }),
   );
   const again = settled(after);
   const look = settled(drift.refresh, 500);
@@ -38,6 +36,7 @@ function drawLoop(loop, shared) {
       panel("Retraining", progress(loop)),
       panel("Why", causes(loop, shared)),
       panel("Act", notAllowed(me, "operate") ?? acts({ fleet, after })),
+      panel("Schedules", schedules(loop.schedules ?? [], shared), { wide: true, note: "retrainings and checks at set times" }),
     ),
   ];
 }
@@ -114,12 +113,11 @@ function drawDrift(verdict) {
   const faults = (verdict.sensor_faults ?? []).map((fault) => h("p", {}, tag("sensor fault", "bad"), ` ${fault.sensor}: ${fault.what}`));
   if (!verdict.features.length) return [head, faults, empty("No figures yet", "They appear with the watch’s first verdict.")];
   const features = [...verdict.features].sort((a, b) => share(b) - share(a));
-  // Far beyond the limit is far beyond it: what drifts most must not squeeze the rest to nothing.
-  const most = Math.min(8, Math.max(2, ...features.map(share)));
+  const most = Math.max(2, ...features.map(share));
   const node = h("div", {}, head, faults);
   const list = h("ol", { class: "bars", "aria-label": "Drift of each reading" });
   fill(list, features.map((feature) => bar(feature, most)));
-  node.append(h("p", { class: "legend" }, h("span", {}, h("i", { class: "swatch dashed-up" }), "limit"), h("span", {}, h("i", { class: "swatch over" }), "beyond it"), h("span", {}, tag("to blame", "bad"), " the readings that explain the change"), h("span", {}, "figures: population stability index (PSI) and its limit, no unit")), list);
+  node.append(h("p", { class: "legend" }, h("span", {}, h("i", { class: "swatch dashed-up" }), "limit"), h("span", {}, h("i", { class: "swatch over" }), "beyond it"), h("span", {}, tag("to blame", "bad"), " the readings that explain the change"), h("span", {}, "bars: logarithmic; figures: population stability index (PSI) and its limit, no unit")), list);
   return node;
 }
 
@@ -132,7 +130,8 @@ function falseAlarms(promised) {
 const share = (feature) => feature.score ?? feature.psi / feature.threshold;
 
 function bar(feature, most) {
-  const width = (share) => `${(100 * Math.min(share, most)) / most}%`;
+  // By its logarithm: what is a hundred times beyond the limit must not squeeze the rest to nothing.
+  const width = (value) => `${(100 * Math.log1p(value)) / Math.log1p(most)}%`;
   return h("li", { class: feature.drifted ? "bar drifted" : "bar" },
     h("span", { class: "name" }, feature.name, feature.blamed && tag("to blame", "bad")),
     h("span", { class: "track", "aria-hidden": "true" }, h("i", { class: "value", style: { width: width(share(feature)) } }), h("i", { class: "limit", style: { left: width(1) } })),

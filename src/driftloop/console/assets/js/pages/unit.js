@@ -6,7 +6,7 @@ import { figure, h, panel, tag } from "../dom.js";
 import { count, moment, number, plural } from "../format.js";
 import { page } from "../shell.js";
 import { empty, part, settled } from "../states.js";
-import { RUL, flagWords } from "../words.js";
+import { RUL, flagWords, tellingFlags } from "../words.js";
 
 page(({ fleet, unit, main, live }) => {
   document.title = `${unit} · ${fleet.name} · driftloop`;
@@ -24,7 +24,7 @@ function draw(found, fleet) {
       figure("Age", newest ? count(newest.step, fleet.step) : "–"),
       figure("Last seen", moment(found.last_seen, { relative: true })),
       figure("Model", found.version ?? "–"),
-      figure("Flags", found.flags.length ? found.flags.map((flag) => tag(...flagWords(flag))) : tag("none", "good")),
+      figure("Flags", found.flags.length ? tellingFlags(found.flags).map((flag) => tag(...flagWords(flag))) : tag("none", "good")),
     ),
     h("p", { class: "explain" }, RUL(fleet)),
     panel("Expected life over time", found.predictions.length ? predictions(found, fleet) : empty("No prediction yet", `Predictions for this ${fleet.unit} appear as its readings arrive.`), { wide: true }),
