@@ -6,11 +6,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from live_server import running
-from serving_bundles import FakeRegistry
 
 from driftloop.serving.app import create_app
 from driftloop.settings import Settings
+from live_server import running
+from serving_bundles import FakeRegistry
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from serving_bundles import row
 
 from driftloop.serving.inference_log import InferenceLog, Record, read_records
 from driftloop.serving.requests import Prediction, Window
+from serving_bundles import row
 
 
 class Counts:

@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from live_server import running
-from serving_bundles import CMAPSS, FakeRegistry, row
 
 from driftloop.protocol import windows as sent
 from driftloop.protocol.windows import Page, UnitWindow, WindowsUnavailable
@@ -18,6 +16,8 @@ from driftloop.serving.app import create_app
 from driftloop.serving.requests import Window
 from driftloop.serving.ring import Ring
 from driftloop.settings import Settings
+from live_server import running
+from serving_bundles import CMAPSS, FakeRegistry, row
 
 TOKEN = "a-token-of-enough-letters"
 

@@ -17,14 +17,14 @@ import schemathesis
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from live_server import running
 from schemathesis import GenerationMode
-from serving_bundles import CMAPSS, PUMPS, FakeRegistry, row, write
 
 from driftloop.fleet.fleet_writer import toml_text
 from driftloop.serving.app import create_app
 from driftloop.serving.openapi import bad_requests, requests
 from driftloop.settings import Settings
+from live_server import running
+from serving_bundles import CMAPSS, PUMPS, FakeRegistry, row, write
 
 REQUESTS, BAD_REQUESTS = requests(CMAPSS), bad_requests(CMAPSS)
 JSON = {"Content-Type": "application/json"}

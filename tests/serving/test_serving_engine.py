@@ -7,7 +7,6 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from serving_bundles import BINS, CMAPSS, PUMPS, WINDOW, metadata, row, write
 
 from driftloop.drift.bins import FeatureBins
 from driftloop.errors import BundleError
@@ -17,6 +16,7 @@ from driftloop.model import bundle
 from driftloop.model.bundle import Example
 from driftloop.model.signature import OUTPUTS, UNSEEN_REGIME
 from driftloop.serving.engine import MOST_AT_ONCE, OnnxEngine, StubEngine, load
+from serving_bundles import BINS, CMAPSS, PUMPS, WINDOW, metadata, row, write
 
 
 def test_answers_come_in_the_order_of_the_windows_whatever_their_lengths(tmp_path: Path) -> None:

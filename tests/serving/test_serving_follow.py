@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from mlflow_double import mlflow
 from prometheus_client.parser import text_string_to_metric_families
-from serving_bundles import CMAPSS, PUMPS, FakeRegistry, write
 
 from driftloop.model import follower
 from driftloop.model.registry import Registry
 from driftloop.serving.engine import Slot, StubEngine
 from driftloop.serving.follow import Follower
 from driftloop.serving.metrics import Metrics
+from serving_bundles import CMAPSS, PUMPS, FakeRegistry, write
 
 
 class Server:

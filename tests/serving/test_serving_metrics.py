@@ -10,11 +10,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.parser import text_string_to_metric_families
-from serving_bundles import BINS, CMAPSS, PUMPS, row, write
 
 from driftloop.drift.bins import FeatureBins
 from driftloop.serving.engine import OnnxEngine, StubEngine, load
 from driftloop.serving.metrics import Metrics, forget_dead_workers
+from serving_bundles import BINS, CMAPSS, PUMPS, row, write
 
 EMPTY = """\
 # HELP driftloop_requests_total Requests answered.

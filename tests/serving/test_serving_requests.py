@@ -8,12 +8,12 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from serving_bundles import CMAPSS, PUMPS, row
 
 from driftloop.fleet.schema import Channel, Schema
 from driftloop.protocol.problems import RequestRefused
 from driftloop.serving.reader import Reader
 from driftloop.serving.requests import FLOAT32_MAX, Limits, spans
+from serving_bundles import CMAPSS, PUMPS, row
 
 LIMITS = Limits(max_batch=3, max_cycles=4, max_body_bytes=10_000)
 NUMBERS = [1.0] * 23
