@@ -1,12 +1,14 @@
-"""An application behind a real HTTP server, in this process."""
+"""An application behind a real HTTP server, in this process, or asked without one as from this machine."""
 
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import httpx
 import uvicorn
 from fastapi import FastAPI
+from fastapi.testclient import TestClient
 
 from driftloop.access.listening import listen
 
@@ -28,3 +30,8 @@ def running(app: FastAPI) -> Iterator[httpx.Client]:
         thread.join(30)
         listening.close()
         assert not thread.is_alive()
+
+
+def local(app: FastAPI, **more: Any) -> TestClient:
+    """A client without a server that asks as a program on this machine does."""
+    return TestClient(app, base_url="http://127.0.0.1", client=("127.0.0.1", 50_000), **more)

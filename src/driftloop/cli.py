@@ -57,6 +57,11 @@ COMMANDS = {
     "mute": _Entry("driftloop.loop.api.scheduling", "mute", "Tell nobody of a cause for a while."),
     "unmute": _Entry("driftloop.loop.api.scheduling", "unmute", "Tell of a cause again."),
     "events": _Entry("driftloop.loop.api.commands", "events", "Print the log of what the loop saw and decided."),
+    "tokens": _Entry("driftloop.access.commands", "tokens_app", "Make, list, rotate and take back tokens of programs."),
+    "people": _Entry(
+        "driftloop.access.commands", "people_app", "Say who may log in to the console, and with which role."
+    ),
+    "audit": _Entry("driftloop.access.commands", "audit", "Show who has done what, and from where."),
     "train": _Entry("driftloop.training.commands", "train", "Train a model on archived runs and register it."),
     "tune": _Entry(
         "driftloop.training.commands", "tune", "Search for better hyper-parameters, with several workers at once."

@@ -56,6 +56,29 @@ class Settings(BaseSettings):
         description="file with the token that changing calls must bring; unset: `token` in the state folder, if there",
     )
 
+    # Who may do what.
+    access_dir: Path | None = Field(
+        None,
+        description="folder with named tokens, people and the audit log; unset: `access` in the state folder",
+    )
+    predict_openly: bool = Field(
+        False,
+        description="answer POST /predict and GET /model to whoever reaches the server, as where the network decides "
+        "who does",
+    )
+    trusted_proxies: str = Field(
+        "", description="addresses or networks, by commas, whose headers say who is asking; empty: nobody's do"
+    )
+    proxy_user_header: str = Field("X-Forwarded-User", description="header in which they name who is asking")
+    proxy_groups_header: str = Field("X-Forwarded-Groups", description="header with the groups of who is asking")
+    proxy_roles: str = Field("", description="role of each group, such as planners=view,reliability=operate")
+    session_idle_s: float = Field(3600.0, gt=0, description="idle seconds after which a person must log in again")
+    session_longest_s: float = Field(43_200.0, gt=0, description="seconds after which a person must log in again")
+    tls_cert: Path | None = Field(
+        None, description="certificate chain (PEM) of a process whose own address begins with https"
+    )
+    tls_key: Path | None = Field(None, description="its key (PEM)")
+
     # Serving.
     model_name: str = Field(
         "", description="name of the registered model; empty: rul-lstm for cmapss, else rul-<name of the fleet>"
@@ -217,6 +240,11 @@ class Settings(BaseSettings):
             ) from error
 
     @property
+    def access_folder(self) -> Path:
+        """Where named tokens, people and the audit log are kept."""
+        return self.access_dir or self.state_dir / "access"
+
+    @property
     def archive_location(self) -> str:
         """Where completed runs are kept: the `archive` setting, or a folder of the state folder."""
         return self.archive or str(self.state_dir / "archive")
@@ -253,6 +281,7 @@ def of_fleet(alone: Settings, known: places.Places, name: str) -> Settings:
         "state_dir": alone.state_dir / place.folder,
         "archive": _archive_of(alone.archive, place.folder, name),
         "token_file": token if token.exists() else alone.token_file,
+        "access_dir": alone.access_folder,
     }
     return from_environment(**{**alone.model_dump(include=alone.model_fields_set), **of_place})
 

@@ -141,7 +141,7 @@ def wait_for_model(configured: Settings) -> str:
 def _served(configured: Settings) -> str | None:
     """The version that the server answers with; None for the stub and where nothing answers."""
     try:
-        with Server(configured.server_url) as server:
+        with Server(configured.server_url, configured.token) as server:
             model = server.model()
         return None if model["stub"] else str(model["model_version"])
     except (DriftloopError, KeyError):

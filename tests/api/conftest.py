@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 import pytest
@@ -14,7 +14,7 @@ from driftloop.api.fleets import Fleet
 from driftloop.loop.api import service
 from driftloop.serving.app import create_app as create_server
 from driftloop.settings import Settings
-from live_server import running
+from live_server import local, running
 from loop.fakes import FakeBackend, FakeRegistry
 from serving_bundles import FakeRegistry as ServedRegistry
 from serving_bundles import row
@@ -39,6 +39,8 @@ class Platform:
         self, http: TestClient, retrainer: httpx.Client, server: httpx.Client, registry: Versions, parts: Any
     ) -> None:
         self.http, self.retrainer, self.server, self.registry, self.parts = http, retrainer, server, registry, parts
+
+    token: ClassVar = {"Authorization": f"Bearer {TOKEN}"}
 
     @property
     def fleet(self) -> Fleet:
@@ -77,5 +79,5 @@ def platform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Platfo
         base = settings.model_copy(
             update={"retrainer_url": str(retrainer.base_url), "server_url": str(server.base_url)}
         )
-        with TestClient(api_app.create_app(base), base_url="http://127.0.0.1:8400") as http:
+        with local(api_app.create_app(base)) as http:
             yield Platform(http, retrainer, server, registry, retrainer_app.state.service)

@@ -121,7 +121,7 @@ def test_events_are_searched_newest_first_in_pages(platform: Platform) -> None:
     ],
 )
 def test_every_error_is_a_problem_document(platform: Platform, method: str, path: str, status: int) -> None:
-    answer = platform.http.request(method, path)
+    answer = platform.http.request(method, path, headers=platform.token)
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["status"] == status

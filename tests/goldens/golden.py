@@ -19,6 +19,7 @@ import onnxruntime
 from fastapi.testclient import TestClient
 
 from driftloop.loop.store import read_events
+from live_server import local
 
 from . import material, retrainer_asks, server_asks, subject
 from .material import Ask
@@ -118,7 +119,7 @@ def retrainer_openapi() -> dict[str, Any]:
     """The documentation of the retrainer."""
     with _folder() as folder, subject.retrainer_app(folder / "state") as (app, _):
         found = app.openapi()
-        with TestClient(app):  # What it has opened is closed when it ends.
+        with local(app):  # What it has opened is closed when it ends.
             return _document(found)
 
 
@@ -189,7 +190,7 @@ def good_answers(folder: Path) -> list[dict[str, Any]]:
 @contextmanager
 def _server(state: Path, folder: Path) -> Iterator[TestClient]:
     app = subject.server_app(state, folder, **server_asks.LIMITS)
-    with TestClient(app, raise_server_exceptions=False) as http:
+    with local(app, raise_server_exceptions=False) as http:
         _until(http, ("/readyz", '"model_version":"1"'))
         yield http
 
@@ -204,7 +205,7 @@ def _served() -> tuple[list[dict[str, Any]], str, list[dict[str, Any]]]:
         lines = (state / "server" / "inference" / "inference-0.jsonl").read_text(encoding="utf-8").splitlines()
         log = [_steady(json.loads(line), state) for line in lines[:4]]
         stub = subject.server_app(state / "stub", None, **server_asks.LIMITS)
-        with TestClient(stub, raise_server_exceptions=False) as http:
+        with local(stub, raise_server_exceptions=False) as http:
             answers += _ask(http, server_asks.STUB, state)
     return answers, metrics, log
 
@@ -224,7 +225,7 @@ def _retrained() -> tuple[list[dict[str, Any]], str, dict[str, Any]]:
         with _folder() as folder, subject.retrainer_app(folder / "state", **how, **limits) as (app, take_away):
             with_token = how.get("token", True) and scene != "without token"
             headers = {"Authorization": f"Bearer {subject.TOKEN}"} if with_token else {}
-            with TestClient(app, headers=headers, raise_server_exceptions=False) as http:
+            with local(app, headers=headers, raise_server_exceptions=False) as http:
                 _until(http, ("/readyz", "cannot be reached") if "away" in how else ("/status", '"blocked":null'))
                 if scene == "registry gone":
                     take_away()

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import schemathesis
-from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 
@@ -20,6 +19,7 @@ from driftloop.loop.jobs.local import Job
 from driftloop.loop.judge import promotion
 from driftloop.loop.judge.concept import Truth
 from driftloop.settings import Settings
+from live_server import local
 
 from .fakes import FakeBackend, FakeRegistry
 
@@ -37,7 +37,7 @@ class Up:
         monkeypatch.setattr(service, "Registry", lambda *_: self.registry)
         self.app = service.create_app(self.settings, backend=self.backend)
         self.parts = self.app.state.service
-        self.http = TestClient(self.app, headers={"Authorization": f"Bearer {TOKEN}"})
+        self.http = local(self.app, headers={"Authorization": f"Bearer {TOKEN}"})
 
     def problems(self, path: str, body: Any, status: int = 422) -> list[dict[str, str]]:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()

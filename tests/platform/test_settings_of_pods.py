@@ -22,6 +22,9 @@ DEFAULT = {
     "study_grace_s", "follow_interval_s", "max_batch", "max_cycles", "max_body_bytes", "inference_log_bytes",
     "inference_log_files", "watch_interval_s", "watch_window", "min_new_engines", "old_tolerance", "cool_down_s",
     "recovery_answers", "supersede_pause_s", "step_timeout_s", "keep_versions", "keep_events", "max_archive_bytes",
+    # Programs and people come in through the console, which says who they are.
+    "access_dir", "trusted_proxies", "proxy_user_header", "proxy_groups_header", "proxy_roles", "session_idle_s",
+    "session_longest_s", "tls_cert", "tls_key",
     "ring_units", "ring_rows", "ring_bytes", "first_aid", "approval_deadline_s", "after_deadline", "approve_first_aid",
     "shadow_answers", "shadow_s",
     # The fleet in service, of which no pod asks.
@@ -64,6 +67,7 @@ NOT_ASKED = {
         "driftloop-tuner-rul": "judges no traffic",
     },
     "console_url": dict.fromkeys(OURS, "nothing asks the console"),
+    "predict_openly": dict.fromkeys(OURS - {"driftloop-server"}, "only the server predicts"),
     "alertmanager_url": dict.fromkeys(OURS - {"driftloop-watch"}, "only the watch raises alerts"),
     "study_database": dict.fromkeys(OURS - {"driftloop-tuner-rul"}, "only workers of a study use it"),
     "pushgateway_url": dict.fromkeys(OURS - {"drift-report"}, "only the report pushes figures"),

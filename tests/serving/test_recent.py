@@ -1,4 +1,4 @@
-"""The newest answers of each unit: bounded in units and in answers, and given to who has the token."""
+"""The newest answers of each unit: bounded in units and in answers, and given to who may look."""
 
 from pathlib import Path
 
@@ -67,12 +67,12 @@ def test_the_band_of_a_regime_is_what_the_graph_normalises_by(tmp_path: Path) ->
     assert bands(StubEngine(CMAPSS), rows)[0].low == [None] * 3
 
 
-def test_the_answers_are_given_to_who_has_the_token(tmp_path: Path) -> None:
+def test_the_answers_are_given_to_who_may_look(tmp_path: Path) -> None:
     (tmp_path / "token").write_text(TOKEN)
     app = create_app(Settings(state_dir=tmp_path / "s", token_file=tmp_path / "token"), FakeRegistry(tmp_path / "r"))
     with running(app) as http:
         http.post("/predict", json={"rows": [row()] * 3, "engine_id": "a b", "cycle": 9})
-        assert http.get(sent.PATH).status_code == 401
+        assert http.get(sent.PATH, headers={"Host": "elsewhere.example"}).status_code == 401
         http.headers["Authorization"] = f"Bearer {TOKEN}"
         [unit] = http.get(sent.PATH).json()["units"]
         assert (unit["unit"], unit["step"], unit["version"], unit["flags"]) == ("a b", 9, "stub", ["stub"])

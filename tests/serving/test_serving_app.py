@@ -119,7 +119,8 @@ def test_the_documented_refusals_are_true(shared: httpx.Client, name: str) -> No
 
 def test_a_declared_body_over_the_limit_is_refused_without_reading_it(shared: httpx.Client) -> None:
     with socket.create_connection((shared.base_url.host, shared.base_url.port or 0), timeout=10) as connection:
-        head = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 52428800\r\n\r\n"
+        head = "POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        head += "Content-Length: 52428800\r\n\r\n"
         connection.sendall(head.encode())
         answer = connection.recv(10_000)
     assert answer.startswith(b"HTTP/1.1 413")

@@ -1,9 +1,26 @@
-"""Sockets that processes listen on, with words for people where one is taken."""
+"""Processes that listen: not without credentials for others than this machine, with TLS where their address says so.
+
+A certificate is read again when its file has changed: the next connection gets the new one, and those that are open
+keep theirs.
+"""
 
 import errno
+import logging
 import socket
+import ssl
+import time
+from pathlib import Path
+from typing import Any
 
+from driftloop.access.doors import check_start
+from driftloop.access.files import Stamp, stamp
 from driftloop.errors import DriftloopError
+from driftloop.settings import Settings
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 1.0
+"""The files of a certificate are looked at no more often."""
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -28,3 +45,81 @@ def listen(host: str, port: int) -> socket.socket:
         ) from error
     listening.set_inheritable(True)
     return listening
+
+
+def options(settings: Settings, url: str, host: str) -> dict[str, Any]:
+    """What uvicorn is given for a process whose own address is `url`; raises DriftloopError where it may not listen on
+    `host`, or has an address with https and no certificate that can be used."""
+    check_start(settings, host)
+    # Whoever is in front is known by the doors, which trust the proxies that the settings name.
+    common: dict[str, Any] = {"proxy_headers": False, "server_header": False}
+    if not url.startswith("https://"):
+        return common
+    if settings.tls_cert is None or settings.tls_key is None:
+        raise DriftloopError(
+            "an address with https needs a certificate and its key",
+            where=url,
+            remedy="set DRIFTLOOP_TLS_CERT and DRIFTLOOP_TLS_KEY to PEM files, or write the address with http",
+        )
+    renewed = Renewed(settings.tls_cert, settings.tls_key)
+    return {
+        **common,
+        "ssl_certfile": settings.tls_cert,
+        "ssl_keyfile": settings.tls_key,
+        "ssl_context_factory": renewed,
+    }
+
+
+class Renewed:
+    """Makes the context of a server that takes a renewed certificate with the next connection; may be pickled."""
+
+    def __init__(self, cert: Path, key: Path) -> None:
+        self._cert, self._key = cert, key
+        self._stamp: tuple[Stamp, Stamp] = (None, None)
+        self._looked = 0.0
+        self._now: ssl.SSLContext | None = None
+        self._load()
+
+    def __getstate__(self) -> tuple[Path, Path]:
+        return self._cert, self._key
+
+    def __setstate__(self, state: tuple[Path, Path]) -> None:
+        self.__init__(*state)  # type: ignore[misc]
+
+    def __call__(self, *_: Any) -> ssl.SSLContext:
+        """The context that a server listens with; every connection is handed to the newest one."""
+        outer = self._load()
+        outer.sni_callback = self._choose
+        return outer
+
+    def _choose(self, connection: Any, _: str | None, __: ssl.SSLContext) -> None:
+        now = time.monotonic()
+        if now - self._looked >= LOOK_S:
+            self._looked = now
+            if self._stamps() != self._stamp:
+                try:
+                    self._now = self._load()
+                    log.info("the certificate %s was read again", self._cert)
+                except DriftloopError as error:
+                    # Half of it may be there yet; the one before is used until it fits.
+                    log.warning("the renewed certificate cannot be used yet: %s", error)
+        if self._now is not None:
+            connection.context = self._now
+
+    def _load(self) -> ssl.SSLContext:
+        stamps = self._stamps()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        try:
+            context.load_cert_chain(self._cert, self._key)
+        except (OSError, ssl.SSLError) as error:
+            raise DriftloopError(
+                f"the certificate cannot be used: {error}",
+                where=f"{self._cert}, {self._key}",
+                remedy="write chain and key as PEM, readable by this process",
+            ) from error
+        self._stamp = stamps
+        return context
+
+    def _stamps(self) -> tuple[Stamp, Stamp]:
+        return stamp(self._cert), stamp(self._key)

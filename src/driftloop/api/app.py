@@ -11,12 +11,18 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from driftloop import __version__
-from driftloop.api import problems, reads
+from driftloop.access.audit import FILE as AUDIT
+from driftloop.access.audit import Audit
+from driftloop.access.doors import LOOKING, Door
+from driftloop.access.guard import Guard
+from driftloop.access.roles import Role
+from driftloop.api import admin, entry, problems, reads
 from driftloop.api.fleets import Fleets
 from driftloop.settings import Settings, from_environment
 
 PREFIX = "/api/v1"
 PAGES = "driftloop.console.pages"
+_OF_ADMINS = frozenset({f"{PREFIX}/tokens", f"{PREFIX}/audit"})
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; style-src 'self'; script-src 'self'; img-src 'self' data:; "
@@ -32,7 +38,8 @@ HEADERS = {
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The application for the platform of these settings."""
-    fleets = Fleets(settings or from_environment())
+    base = settings or from_environment()
+    fleets = Fleets(base)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -49,16 +56,28 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.fleets = fleets
+    app.state.door, app.state.audit = Door(base), Audit(base.access_folder / AUDIT, "console")
     problems.install(app)
-    app.include_router(reads.router, prefix=PREFIX)
+    for router in (entry.router, reads.router, admin.router):
+        app.include_router(router, prefix=PREFIX)
 
     @app.get("/healthz", include_in_schema=False)
     def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
     app.include_router(pages())
+    app.add_middleware(Guard, door=app.state.door, audit=app.state.audit, needs=needs, refuse=problems.refuse)
     app.add_middleware(Headers)
     return app
+
+
+def needs(method: str, path: str) -> Role | None:
+    """The role that each request needs; pages are empty until the API fills them, and for everybody."""
+    if not path.startswith("/api/") or path == f"{PREFIX}/login":
+        return None
+    if path in _OF_ADMINS or path.startswith(f"{PREFIX}/tokens/"):
+        return "admin"
+    return "view" if method in LOOKING or path == f"{PREFIX}/logout" else "operate"
 
 
 def pages() -> APIRouter:

@@ -5,7 +5,6 @@ from typing import Annotated
 import typer
 
 from driftloop import settings
-from driftloop.access.listening import listen
 
 
 def console(
@@ -16,12 +15,14 @@ def console(
     config = settings.from_environment()
     import uvicorn
 
+    from driftloop.access.listening import listen, options
     from driftloop.api.app import create_app
 
+    how = options(config, config.console_url, host)
     # Only to say it in time and for people: uvicorn tells of a taken port after everything else has started.
     listen(host, port).close()
     uvicorn.run(
         create_app(config), host=host, port=port, workers=1, log_level="warning", access_log=False,
         # Streams never end by themselves.
-        timeout_graceful_shutdown=2,
+        timeout_graceful_shutdown=2, **how,
     )  # fmt: skip

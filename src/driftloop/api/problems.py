@@ -50,6 +50,11 @@ def response(
     return JSONResponse({**body, **more}, status_code=status, media_type=MEDIA_TYPE, headers=headers)
 
 
+def refuse(status: int, field: str, what: str, headers: dict[str, str]) -> JSONResponse:
+    """The answer to who is not let in."""
+    return response(status, what, field, headers)
+
+
 def install(app: FastAPI) -> None:
     """Answer every error so, those of the router and of a bug included."""
 

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Header, Path, Query, Request
 from fastapi.responses import StreamingResponse
 
 from driftloop import __version__
+from driftloop.access.guard import of_scope
 from driftloop.api import loop_view, models_view, platform_view, shapes, stream, units_view
 from driftloop.api.fleets import Fleet, Fleets, in_registry
 from driftloop.api.problems import Problem, responses
@@ -27,12 +28,6 @@ def fleets_of(request: Request) -> Fleets:
     """The fleets of the application."""
     found: Fleets = request.app.state.fleets
     return found
-
-
-@router.get("/me", response_model=shapes.Me, summary="Who is asking", tags=["access"])
-def me() -> Any:
-    """Name, role, and how the platform knows."""
-    return {"name": "local", "role": "view", "how": "loopback", "csrf": None}
 
 
 @router.get("/platform", response_model=shapes.Platform, summary="Processes, version and fleets", tags=["platform"])
@@ -294,5 +289,6 @@ def events_stream(
     fleets = fleets_of(request)
     chosen = {fleet: fleets.get(fleet)} if fleet else fleets.all()
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    content = stream.follow(chosen, last_event_id or after)
+    door, asking = request.app.state.door, of_scope(request.scope)
+    content = stream.follow(chosen, last_event_id or after, lambda: door.admits(asking, "view"))
     return StreamingResponse(content, media_type="text/event-stream", headers=headers)

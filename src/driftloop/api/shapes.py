@@ -309,3 +309,48 @@ class EventList(Shape):
     events: list[Event]
     first: int | None
     last: int | None
+
+
+class Token(Shape):
+    """A named token, without the secret."""
+
+    name: str
+    role: str
+    created: str
+    expires: str | None
+    expired: bool
+    rate: float = Field(description="requests in a second")
+
+
+class TokenList(Shape):
+    """All named tokens."""
+
+    tokens: list[Token]
+
+
+class NewToken(Shape):
+    """A token, told this once."""
+
+    name: str
+    role: str
+    token: str
+
+
+class AuditEntry(Shape):
+    """One act."""
+
+    seq: int
+    time: str
+    service: str
+    who: str | None
+    role: str | None
+    how: str | None
+    address: str
+    act: str
+    outcome: str
+
+
+class AuditLog(Shape):
+    """Acts, oldest first."""
+
+    entries: list[AuditEntry]

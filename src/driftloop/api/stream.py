@@ -8,7 +8,7 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from fastapi.concurrency import run_in_threadpool
@@ -18,6 +18,8 @@ from driftloop.api.fleets import Fleet
 from driftloop.errors import DriftloopError
 
 HEARTBEAT_S = 10.0
+CHECK_S = 2.0
+"""Between two looks whether who listens still may."""
 LOOK_S = 0.25
 """Between two looks at what the tails hold; costs no request."""
 _PLACE = re.compile(r"([a-z0-9-]{1,40}):(\d{1,15})")
@@ -29,12 +31,13 @@ def places(last_event_id: str) -> dict[str, int]:
     return {match[1]: int(match[2]) for match in found if match is not None}
 
 
-async def follow(fleets: Mapping[str, Fleet], last_event_id: str) -> AsyncIterator[bytes]:
-    """The stream, from behind `last_event_id`, or of what happens from now on where that is empty."""
+async def follow(fleets: Mapping[str, Fleet], last_event_id: str, admitted: Callable[[], bool]) -> AsyncIterator[bytes]:
+    """The stream, from behind `last_event_id`, or of what happens from now on where that is empty; it ends when who
+    listens is no longer `admitted`."""
     known = places(last_event_id)
     seen = {name: min(known.get(name, fleet.tail.last), fleet.tail.last) for name, fleet in fleets.items()}
     told: dict[str, Any] = dict.fromkeys(fleets)
-    beat = time.monotonic()
+    beat = checked = time.monotonic()
     yield b"retry: 2000\n: connected\n\n"
     while True:
         for name, fleet in fleets.items():
@@ -45,6 +48,10 @@ async def follow(fleets: Mapping[str, Fleet], last_event_id: str) -> AsyncIterat
             if state != told[name]:
                 told[name], beat = state, time.monotonic()
                 yield _message("state", {"fleet": name, **state}, seen)
+        if time.monotonic() - checked >= CHECK_S:
+            checked = time.monotonic()
+            if not await run_in_threadpool(admitted):
+                return
         if time.monotonic() - beat >= HEARTBEAT_S:
             beat = time.monotonic()
             yield b": still here\n\n"

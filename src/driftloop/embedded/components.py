@@ -90,7 +90,7 @@ def _console(settings: Settings, state_dir: Path) -> Component:
         own["DRIFTLOOP_TOKEN_FILE"] = str(settings.token_file.resolve())
     return Component(
         "console",
-        [*DRIFTLOOP, "console", "--port", str(_port("console", settings.console_url))],
+        [*DRIFTLOOP, "console", *_listening("console", settings.console_url)],
         lambda _: answers(f"{settings.console_url}/healthz"),
         settings.console_url,
         {**chosen(), **own},
@@ -132,6 +132,18 @@ def _has_judged(settings: Settings, since: float) -> bool:
     """Whether the watch has reported a verdict since then, if only that there is nothing to judge yet."""
     verdict = last_verdict(settings.retrainer_url)
     return verdict is not None and parse_time(verdict["time"]).timestamp() >= since
+
+
+def _listening(name: str, url: str) -> list[str]:
+    """The options of a process that may listen for others than this machine: then it asks for credentials."""
+    parts = urlsplit(url)
+    if parts.hostname is None or parts.port is None or parts.path:
+        raise DriftloopError(
+            f"{url} is not an address with a port and nothing behind it",
+            where=f"DRIFTLOOP_{name.upper()}_URL",
+            remedy="write http://127.0.0.1:8400, or https:// and a name or address of this machine for others too",
+        )
+    return ["--host", parts.hostname, "--port", str(parts.port)]
 
 
 def _port(name: str, url: str) -> int:

@@ -77,7 +77,7 @@ class Look:
     ) -> None:
         """`changed_runs` says which archived runs show the labels as they are after a concept drift."""
         self._settings, self._registry, self._archive, self._backend = settings, registry, archive, backend
-        self._changed_runs, self._served = changed_runs, served or (lambda: serves(settings.server_url))
+        self._changed_runs, self._served = changed_runs, served or (lambda: serves(settings.server_url, settings.token))
         self._bundles = Bundles(registry, folder / "bundles", keep=1)
         self._manifests: dict[str, list[ManifestEntry]] = {}
         self.arrivals = Arrivals()
@@ -218,9 +218,9 @@ def _is_over(attempt: Attempt, state: State, facts: Facts) -> bool:
     return not attempt.by_hand and not (facts.enabled and (attempt.stands or attempt.cause in state.firing))
 
 
-def serves(server_url: str) -> str | None:
+def serves(server_url: str, token: str = "") -> str | None:
     """The version that the server says that it serves; None where it says nothing."""
-    with contextlib.suppress(DriftloopError), Server(server_url) as server:
+    with contextlib.suppress(DriftloopError), Server(server_url, token) as server:
         return str(server.model().get("model_version"))
     return None
 

@@ -296,7 +296,8 @@ def _told(path: Path) -> Iterator[None]:
             where=str(path),
             remedy="is there space on the disk, and may this user write there?",
         ) from error
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        # SQLite's own words may hold a damaged name.
         raise damaged(str(error), path) from error
 
 

@@ -277,8 +277,8 @@ class AsyncClient:
 class Server:
     """The prediction server at `url`, as far as the rest of the platform asks it."""
 
-    def __init__(self, url: str, patience: Patience = GLANCE) -> None:
-        self._http, self._patience = client(url), patience
+    def __init__(self, url: str, token: str = "", patience: Patience = GLANCE) -> None:
+        self._http, self._patience = client(url, token), patience
 
     def __enter__(self) -> Self:
         return self
@@ -291,9 +291,9 @@ class Server:
         return put(self._http, _model()._replace(patience=self._patience), "the server")
 
 
-async def served_model(server_url: str) -> dict[str, Any]:
+async def served_model(server_url: str, token: str = "") -> dict[str, Any]:
     """The same from asyncio."""
-    async with async_client(server_url) as http:
+    async with async_client(server_url, token) as http:
         return await put_async(http, _model(), "the server")
 
 

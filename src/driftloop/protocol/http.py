@@ -3,6 +3,8 @@
 Proxies named in the environment are for the world outside; what belongs to the platform is always asked directly.
 """
 
+import functools
+import ssl
 from collections.abc import Generator
 from typing import Any, NamedTuple, TypeVar
 
@@ -77,4 +79,11 @@ def _options(url: str, token: str, patience: Patience) -> dict[str, Any]:
     except httpx.InvalidURL as error:
         raise DriftloopError(f"{url!r} is no URL: {error}", remedy="write it as http://host:port") from error
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    return {"base_url": base, "headers": headers, "timeout": patience.timeout, "trust_env": False}
+    options = {"base_url": base, "headers": headers, "timeout": patience.timeout, "trust_env": False}
+    return {**options, "verify": _trusted()} if base.scheme == "https" else options
+
+
+@functools.cache
+def _trusted() -> ssl.SSLContext:
+    """Whom this machine trusts, with SSL_CERT_FILE: a platform may have an authority of its own."""
+    return ssl.create_default_context()

@@ -13,6 +13,9 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from driftloop import __version__
+from driftloop.access.audit import FILE, Audit
+from driftloop.access.doors import Door
+from driftloop.access.guard import Guard, plainly
 from driftloop.model.follower import Source
 from driftloop.model.registry import Registry
 from driftloop.protocol.problems import Problem
@@ -25,7 +28,7 @@ from driftloop.serving.inference_log import InferenceLog
 from driftloop.serving.recent import Recent
 from driftloop.serving.requests import Form, Limits
 from driftloop.serving.ring import Ring
-from driftloop.serving.routes import VERSION_KEY, Health, ModelInfo, Parts, Readiness, refusal, router
+from driftloop.serving.routes import VERSION_KEY, Health, ModelInfo, Parts, Readiness, needs, refusal, router
 from driftloop.settings import Settings, load
 
 log = logging.getLogger(__name__)
@@ -64,7 +67,7 @@ def create_app(settings: Settings | None = None, source: Source | None = None) -
     bundles = settings.state_dir / "serving" / "bundles"
     follower = Follower(source, slot, counted, bundles, settings.follow_interval_s, schema)
     batcher = Batcher(answerer, most_at_once=MOST_AT_ONCE, most_waiting=MOST_WAITING)
-    parts = Parts(slot, batcher, counted, limits, follower, ring, recent, settings.token)
+    parts = Parts(slot, batcher, counted, limits, follower, ring, recent)
 
     @asynccontextmanager
     async def running(_: FastAPI) -> AsyncIterator[None]:
@@ -102,6 +105,13 @@ def create_app(settings: Settings | None = None, source: Source | None = None) -
     )
     app.state.parts = parts
     app.include_router(router)
+    app.add_middleware(
+        Guard,
+        door=Door(settings),
+        audit=Audit(settings.access_folder / FILE, "server"),
+        needs=needs(settings.predict_openly),
+        refuse=plainly,
+    )
     app.add_middleware(Observed, parts=parts)
     openapi.install(app, limits, Form(schema), Health, Readiness, ModelInfo)
     return app

@@ -32,9 +32,10 @@ def serve(
 ) -> None:
     """Serve predictions over HTTP, following the model registry."""
     from driftloop import settings
-    from driftloop.access.listening import listen
+    from driftloop.access.listening import listen, options
 
-    state_dir = settings.load().state_dir
+    config = settings.load()
+    state_dir, how = config.state_dir, options(config, config.server_url, host)
     listening = listen(host, port)
     port = listening.getsockname()[1]
     folder = (state_dir / "serving" / f"prometheus-{port}").absolute()
@@ -43,14 +44,14 @@ def serve(
         _empty(folder)
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
     try:
-        _run(_config(host, port, workers), listening)
+        _run(_config(host, port, workers, how), listening)
     finally:
         listening.close()
         if workers > 1:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _config(host: str, port: int, workers: int) -> uvicorn.Config:
+def _config(host: str, port: int, workers: int, how: dict[str, Any]) -> uvicorn.Config:
     import uvicorn
     from uvicorn.config import LOGGING_CONFIG
 
@@ -71,6 +72,7 @@ def _config(host: str, port: int, workers: int) -> uvicorn.Config:
         log_config=log_config,
         timeout_graceful_shutdown=_GRACE_S,
         timeout_keep_alive=_IDLE_S,
+        **how,
     )
 
 

@@ -1,6 +1,5 @@
 """The routes: predictions, and what a platform asks of a server."""
 
-import hmac
 import logging
 import os
 import zlib
@@ -16,6 +15,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from driftloop import exposition
+from driftloop.access.guard import Needs
+from driftloop.access.roles import Role
 from driftloop.fleet.schema import Schema
 from driftloop.model.bundle import Metadata
 from driftloop.model.follower import RefusedVersion
@@ -56,8 +57,6 @@ class Parts:
     follower: Follower
     ring: Ring
     recent: Recent
-    token: str
-    """Of who may read the ring; empty: nobody."""
 
 
 class Health(msgspec.Struct):
@@ -132,6 +131,19 @@ class PlainRoute(APIRoute):
 
 
 router = APIRouter(route_class=PlainRoute)
+_FOR_EVERYBODY = frozenset({"/healthz", "/readyz", "/metrics"})
+_OPENLY = frozenset({"/predict", "/model"})
+
+
+def needs(openly: bool) -> Needs:
+    """The role that each request needs; `openly` predictions are for everybody who reaches the server."""
+
+    def role(_: str, path: str) -> Role | None:
+        if path in _FOR_EVERYBODY or (openly and path in _OPENLY):
+            return None
+        return "predict" if path == "/predict" else "view"
+
+    return role
 
 
 @router.post(
@@ -231,10 +243,8 @@ async def model(request: Request) -> Response:
 
 @router.get(sent_windows.PATH, include_in_schema=False)
 async def windows_(request: Request) -> Response:
-    """The newest whole window of each unit that this process remembers, a page at a time, for who has the token."""
+    """The newest whole window of each unit that this process remembers, a page at a time."""
     parts: Parts = request.app.state.parts
-    if (turned_away := _turned_away(request, parts)) is not None:
-        return turned_away
     found, after = await run_in_threadpool(parts.ring.windows, request.query_params.get("after", ""), _WINDOWS_A_PAGE)
     schema = parts.slot.engine.reader.form.schema
     page = sent_windows.Page(schema.digest, schema.n_columns, [sent_windows.sent(one) for one in found], after)
@@ -243,11 +253,8 @@ async def windows_(request: Request) -> Response:
 
 @router.get(sent_answers.PATH, include_in_schema=False)
 async def answers_(request: Request) -> Response:
-    """The newest answer of each unit that this process remembers, or with `unit` all that it remembers of one, for who
-    has the token."""
+    """The newest answer of each unit that this process remembers, or with `unit` all that it remembers of one."""
     parts: Parts = request.app.state.parts
-    if (turned_away := _turned_away(request, parts)) is not None:
-        return turned_away
     unit = request.query_params.get("unit")
     if unit is None:
         return _json(sent_answers.Newest(await run_in_threadpool(parts.recent.newest)))
@@ -259,16 +266,6 @@ async def docs(_: Request) -> Response:
     """The documentation as a page that needs nothing from elsewhere."""
     page = resources.files("driftloop.serving").joinpath("docs.html").read_bytes()
     return Response(page, media_type="text/html")
-
-
-def _turned_away(request: Request, parts: Parts) -> Response | None:
-    """The answer to who may not read what units have sent; None for who may."""
-    if not parts.token:
-        return refusal(403, [Problem("server", "has no token, so nobody may read windows; set DRIFTLOOP_TOKEN_FILE")])
-    given = request.headers.get("authorization", "").encode()
-    if not hmac.compare_digest(given, f"Bearer {parts.token}".encode()):
-        return refusal(401, [Problem("Authorization", "must be `Bearer ` and the platform's token")])
-    return None
 
 
 def _of_unit(parts: Parts, unit: str) -> sent_answers.OfUnit:

@@ -15,12 +15,13 @@ class Platform(AsyncClient):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings.retrainer_url, settings.token)
+        self._token = settings.token
         self._server_url = settings.server_url.rstrip("/")
         self.predict_url = f"{self._server_url}/predict"
 
     async def model(self) -> dict[str, Any]:
         """What the server serves now."""
-        return await served_model(self._server_url)
+        return await served_model(self._server_url, self._token)
 
     async def with_roles(self, runs: Sequence[Run], least: Mapping[str, int]) -> list[Run]:
         """The runs with the roles that the archive has for them; where it has none, they are dealt."""

@@ -220,7 +220,7 @@ def synchronised(settings: Settings, folder: Path, runs: Sequence[Run]) -> pd.Da
     model, baseline = open_model(folder), read_baseline(folder)
     with Registry(settings.mlflow_url, settings.model) as registry:
         production = registry.version(str(registry.alias(PRODUCTION)))
-    with Server(settings.server_url) as server:
+    with Server(settings.server_url, settings.token) as server:
         served = server.model()
     source = ScrapeSource([settings.server_url], settings.schema.name)
     before = _counted(source, served["model_version"], baseline.binner)

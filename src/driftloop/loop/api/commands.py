@@ -7,11 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from driftloop import settings
-from driftloop.errors import DriftloopError
 from driftloop.loop.api.terminal import AsJson, asking, show
 from driftloop.training.modes import Mode
-
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def retrainer(
@@ -20,20 +17,15 @@ def retrainer(
 ) -> None:
     """Serve the retrainer: alerts and completed runs in, better models out."""
     config = settings.load()
-    if not config.token and host not in LOOPBACK:
-        raise DriftloopError(
-            "without a token anybody who reaches this address could promote models",
-            where=f"--host {host}",
-            remedy="set DRIFTLOOP_TOKEN_FILE to a file with at least 16 random characters, or listen on 127.0.0.1",
-        )
     import uvicorn
 
-    from driftloop.access.listening import listen
+    from driftloop.access.listening import listen, options
     from driftloop.loop.api.service import create_app
 
+    how = options(config, config.retrainer_url, host)
     # Only to say it in time and for people: uvicorn tells of a taken port after everything else has started.
     listen(host, port).close()
-    uvicorn.run(create_app(config), host=host, port=port, workers=1, log_level="warning", access_log=False)
+    uvicorn.run(create_app(config), host=host, port=port, workers=1, log_level="warning", access_log=False, **how)
 
 
 def retrain(

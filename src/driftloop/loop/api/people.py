@@ -20,10 +20,10 @@ def add(app: FastAPI, worker: Worker, calendar: Calendar) -> None:
     """Add these requests to the application."""
 
     def post(path: str, body: Any, act: Callable[[Asked], Any], about: str) -> None:
-        posts.add(app, worker.settings, path, body, bodies.MAX_SMALL_BODY, act, about)
+        posts.add(app, path, body, bodies.MAX_SMALL_BODY, act, about)
 
     def delete(path: str, act: Callable[[Asked], Any], about: str) -> None:
-        posts.add(app, worker.settings, path, None, 0, act, about, method="DELETE")
+        posts.add(app, path, None, 0, act, about, method="DELETE")
 
     def retrain(asked: Asked) -> Any:
         mode = bodies.decode(asked.body, bodies.RetrainRequest).mode

@@ -1,17 +1,15 @@
-"""Requests that change something: who may send them, who is behind them, and how their bodies are bounded and told."""
+"""Requests that change something: who is behind them, and how their bodies are bounded and told."""
 
-import hmac
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
 
+from driftloop.access.guard import behind
 from driftloop.loop.api import bodies
 from driftloop.loop.by_hand import TOKEN
 from driftloop.protocol.client import ACTOR
-from driftloop.protocol.problems import refusal
-from driftloop.settings import Settings
 
 LONGEST_NAME = 200
 
@@ -28,7 +26,6 @@ class Asked(NamedTuple):
 
 def add(
     app: FastAPI,
-    settings: Settings,
     path: str,
     body: Any,
     limit: int,
@@ -42,14 +39,13 @@ def add(
     A DELETE has no body.
     """
 
-    def authorised(request: Request) -> None:
-        given = request.headers.get("authorization", "").encode()
-        if settings.token and not hmac.compare_digest(given, f"Bearer {settings.token}".encode()):
-            raise refusal(401, "Authorization", "must be `Bearer ` and the platform's token")
-
     async def endpoint(request: Request) -> Any:
         content = await bodies.read(request, limit) if method == "POST" else b""
-        asked = Asked(content, _who(request), {name: str(value) for name, value in request.path_params.items()})
+        asked = Asked(
+            content,
+            behind(request, LONGEST_NAME) or TOKEN,
+            {name: str(value) for name, value in request.path_params.items()},
+        )
         return await run_in_threadpool(act, asked)
 
     documented: dict[str, Any] = {"parameters": [*_HEADERS, *map(_in_path, _names(path))]}
@@ -62,16 +58,9 @@ def add(
         summary=about,
         name="_".join(part for part in path.strip("/").split("/") if part[0] != "{")
         + ("" if method == "POST" else f"_{method.lower()}"),
-        dependencies=[Depends(authorised)],
         responses=bodies.RESPONSES,
         openapi_extra=documented,
     )(endpoint)
-
-
-def _who(request: Request) -> str:
-    """Who is behind the request; a header's bytes are UTF-8, and what cannot be printed is left out."""
-    named = request.headers.get(ACTOR, "").encode("latin-1").decode(errors="replace")
-    return "".join(letter for letter in named if letter.isprintable()).strip()[:LONGEST_NAME] or TOKEN
 
 
 def _names(path: str) -> list[str]:

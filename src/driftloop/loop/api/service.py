@@ -17,6 +17,11 @@ from fastapi import FastAPI, Response
 from fastapi.concurrency import run_in_threadpool
 
 from driftloop import __version__
+from driftloop.access.audit import FILE as AUDIT
+from driftloop.access.audit import Audit
+from driftloop.access.doors import LOOKING, Door
+from driftloop.access.guard import Guard, plainly
+from driftloop.access.roles import Role
 from driftloop.errors import DataError, DriftloopError
 from driftloop.fleet.archive import Archive, RunConflict, open_archive
 from driftloop.fleet.roles import ROLES
@@ -235,14 +240,29 @@ def create_app(settings: Settings | None = None, *, backend: Backend | None = No
     _add_posts(app, service)
     _add_gets(app, service)
     events.add(app, service.store)
+    app.add_middleware(
+        Guard,
+        door=Door(config),
+        audit=Audit(config.access_folder / AUDIT, "retrainer"),
+        needs=_needs,
+        refuse=plainly,
+        quiet=("/alerts", "/events"),
+    )
     return app
+
+
+def _needs(method: str, path: str) -> Role | None:
+    """The role that each request needs: nothing for what probes and Prometheus ask."""
+    if path in ("/healthz", "/readyz", "/metrics"):
+        return None
+    return "view" if method in LOOKING else "operate"
 
 
 def _add_posts(app: FastAPI, service: Service) -> None:
     config = service.settings
 
     def post(path: str, body: Any, limit: int, act: Callable[[bytes], Any], about: str) -> None:
-        posts.add(app, config, path, body, limit, lambda asked: act(asked.body), about)
+        posts.add(app, path, body, limit, lambda asked: act(asked.body), about)
 
     post("/alerts", alerts.Webhook, bodies.MAX_SMALL_BODY, service.take_alerts, "Alertmanager's webhook, version 4")
     posted_runs = bodies.posted_runs(config.schema)

@@ -1,0 +1,243 @@
+"""The one door that server, retrainer and console share: who is asking, and whether they may.
+
+Who asks is told by a bearer token, by a trusted proxy, by the cookie of a session, or by nothing but being on this
+machine. The last may look, ask for predictions, and change nothing where there is any credential at all.
+"""
+
+import hashlib
+import hmac
+import ipaddress
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+from urllib.parse import urlsplit
+
+from driftloop.access.limits import Failures, Rate, retry_after
+from driftloop.access.people import People
+from driftloop.access.proxy import Proxies
+from driftloop.access.roles import Role, may
+from driftloop.access.sessions import COOKIE, Sessions
+from driftloop.access.tokens import OWN, Tokens
+from driftloop.errors import DriftloopError
+from driftloop.settings import Settings
+
+How = Literal["loopback", "token", "session", "proxy"]
+LOCAL = "local"
+CSRF_HEADER = "x-csrf-token"
+LOOKING = frozenset({"GET", "HEAD", "OPTIONS"})
+_FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+
+
+class TurnedAway(DriftloopError):
+    """Who is not let in, and why: 401 without credentials that count, 403 with too few rights, 429 for the moment."""
+
+    def __init__(
+        self, status: int, field: str, what: str, headers: dict[str, str] | None = None, who: "Who | None" = None
+    ) -> None:
+        super().__init__(what)
+        self.status, self.field, self.headers, self.who = status, field, headers or {}, who
+
+
+@dataclass(frozen=True)
+class Asking:
+    """What of a request tells who is asking; names of `headers` are in lower case."""
+
+    method: str
+    headers: Mapping[str, str]
+    peer: str
+    """Address of the other end of the connection."""
+
+
+@dataclass(frozen=True)
+class Who:
+    """Who is asking, and what they may."""
+
+    name: str
+    role: Role
+    how: How
+    address: str
+    """From where, as far as trusted proxies tell."""
+    csrf: str | None = None
+    """What must come with a change, where a browser brings the credentials by itself."""
+
+    def may(self, needed: Role) -> bool:
+        """Whether they may do what needs this role; on this machine, predictions are for everybody."""
+        return may(self.role, needed) or (self.how == "loopback" and needed == "predict")
+
+    @property
+    def is_platform(self) -> bool:
+        """Whether a process of the platform is asking."""
+        return self.how == "token" and self.name == OWN
+
+
+class Door:
+    """The door of one process; any number of threads may use it."""
+
+    def __init__(self, settings: Settings) -> None:
+        folder = settings.access_folder
+        self.tokens, self.people = Tokens(folder, settings.token), People(folder)
+        self.sessions = Sessions(self.people, idle_s=settings.session_idle_s, longest_s=settings.session_longest_s)
+        self.proxies = Proxies.of(
+            settings.trusted_proxies, settings.proxy_user_header, settings.proxy_groups_header, settings.proxy_roles
+        )
+        self.rate, self.failures = Rate(), Failures()
+        self._key = secrets.token_bytes(32)
+
+    @property
+    def credentials(self) -> bool:
+        """Whether there is any way to prove who one is."""
+        return bool(self.tokens.any or self.people.any or self.proxies.networks)
+
+    def who(self, asking: Asking) -> Who:
+        """Who is asking; raises TurnedAway for credentials that do not count, or none where some are needed."""
+        address = self.proxies.client(asking.peer, asking.headers)
+        given = asking.headers.get("authorization")
+        if given is not None:
+            return self._by_token(given, address)
+        if self.proxies.trusts(asking.peer):
+            named = self._by_proxy(asking.headers, address)
+            if named is not None:
+                return named
+        session = self._by_session(asking.headers, address)
+        if session is not None:
+            return session
+        if _is_local(asking):
+            return Who(LOCAL, "view" if self.credentials else "operate", "loopback", address)
+        raise TurnedAway(
+            401, "Authorization", "must be `Bearer ` and a token, or log in", {"WWW-Authenticate": "Bearer"}
+        )
+
+    def admit(self, asking: Asking, needed: Role) -> Who:
+        """Who is asking, if they may do what needs this role; raises TurnedAway."""
+        who = self.who(asking)
+        if not who.may(needed):
+            if who.how == "loopback":
+                said = "must be `Bearer ` and a token, or log in: without, one may look"
+                raise TurnedAway(401, "Authorization", said, {"WWW-Authenticate": "Bearer"}, who)
+            raise TurnedAway(403, "role", f"{who.name} has the role {who.role}; this needs {needed}", who=who)
+        if asking.method not in LOOKING:
+            _check_origin(who, asking)
+        return who
+
+    def admits(self, asking: Asking, needed: Role) -> bool:
+        """Whether who was let in still would be."""
+        try:
+            self.admit(asking, needed)
+        except DriftloopError:
+            return False
+        return True
+
+    def csrf_of(self, name: str) -> str:
+        """What must come with a change by whom a proxy has let in, whose cookie the browser brings by itself."""
+        return hmac.new(self._key, name.encode(errors="surrogateescape"), hashlib.sha256).hexdigest()
+
+    def _by_token(self, given: str, address: str) -> Who:
+        scheme, _, token = given.partition(" ")
+        found = self.tokens.find(token.strip()) if scheme.lower() == "bearer" else None
+        if found is None:
+            self.slow(address)
+            self.failures.failed(address)
+            raise TurnedAway(
+                401, "Authorization", "must be `Bearer ` and a token that counts", {"WWW-Authenticate": "Bearer"}
+            )
+        if found.rate is not None and (wait_s := self.rate.wait_s(found.name, found.rate)) > 0:
+            raise TurnedAway(429, "rate", f"{found.name} may ask {found.rate:g} times a second", retry_after(wait_s))
+        return Who(found.name, found.role, "token", address)
+
+    def slow(self, address: str) -> None:
+        """Raise TurnedAway where so many tries have failed that another is not even looked at now."""
+        wait_s = self.failures.wait_s(address)
+        if wait_s > 0:
+            raise TurnedAway(429, "Authorization", "too many tries have failed; come again later", retry_after(wait_s))
+
+    def _by_proxy(self, headers: Mapping[str, str], address: str) -> Who | None:
+        found = self.proxies.identity(headers)
+        if found is None:
+            return None
+        name, role = found
+        if role is None:
+            raise TurnedAway(403, "role", f"no group of {name} has a role here (DRIFTLOOP_PROXY_ROLES)")
+        return Who(name, role, "proxy", address, self.csrf_of(name))
+
+    def _by_session(self, headers: Mapping[str, str], address: str) -> Who | None:
+        value = cookie(headers)
+        found = self.sessions.find(value) if value else None
+        if found is None:
+            return None
+        person, csrf = found
+        return Who(person.name, person.role, "session", address, csrf)
+
+
+def cookie(headers: Mapping[str, str]) -> str:
+    """The value of the session's cookie; empty where there is none."""
+    for part in headers.get("cookie", "").split(";"):
+        name, _, value = part.strip().partition("=")
+        if name == COOKIE:
+            return value
+    return ""
+
+
+def same_site(headers: Mapping[str, str]) -> bool:
+    """Whether a page of this address asks, or no page at all: browsers name the page's address in `Origin`."""
+    origin = headers.get("origin")
+    if origin is None:
+        return headers.get("sec-fetch-site", "same-origin") in ("same-origin", "none")
+    return urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
+
+
+def _check_origin(who: Who, asking: Asking) -> None:
+    """Raise TurnedAway for a change that a page of somebody else may have made a browser send."""
+    if who.how == "token":
+        return  # No browser brings it by itself.
+    if who.how == "loopback":
+        if not same_site(asking.headers):
+            raise TurnedAway(403, "Origin", "is another page than this address's", who=who)
+        return
+    if not hmac.compare_digest(asking.headers.get(CSRF_HEADER, "").encode(), (who.csrf or "").encode()):
+        raise TurnedAway(403, "X-CSRF-Token", "must be what GET /api/v1/me says", who=who)
+
+
+def _is_local(asking: Asking) -> bool:
+    """Whether the request comes from this machine, by an address that only this machine has, and not through a proxy.
+
+    A page from elsewhere may give its own name the address 127.0.0.1 (DNS rebinding): the browser then sends that name.
+    """
+    if not is_loopback(asking.peer) or any(name in asking.headers for name in _FORWARDED):
+        return False
+    return is_loopback(_without_port(asking.headers.get("host", "")))
+
+
+@lru_cache(maxsize=1024)
+def _without_port(host: str) -> str:
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+@lru_cache(maxsize=1024)
+def is_loopback(host: str) -> bool:
+    """Whether a name or address means this machine and nothing else."""
+    if host == "localhost":
+        return True
+    try:
+        found = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return (mapped or found).is_loopback
+
+
+def check_start(settings: Settings, host: str) -> None:
+    """Raise DriftloopError where a process would listen for others than this machine, and nobody could prove to it who
+    they are."""
+    if is_loopback(host) or Door(settings).credentials:
+        return
+    raise DriftloopError(
+        "without credentials anybody who reaches this address could use it",
+        where=f"--host {host}",
+        remedy="make a token (`driftloop tokens add NAME --role ROLE`), set DRIFTLOOP_TOKEN_FILE to a file with at "
+        "least 16 random characters, add people (`driftloop people add NAME`), or listen on 127.0.0.1",
+    )

@@ -1,0 +1,82 @@
+"""Who a trusted proxy says is asking, and from where: its headers count, and nobody else's."""
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+from driftloop.access.roles import ROLES, Role, highest
+from driftloop.errors import DriftloopError
+
+
+@dataclass(frozen=True)
+class Proxies:
+    """Addresses that are trusted, the headers with name and groups, and the role that each group gives."""
+
+    networks: tuple[str, ...] = ()
+    user_header: str = "x-forwarded-user"
+    groups_header: str = "x-forwarded-groups"
+    roles: tuple[tuple[str, Role], ...] = ()
+
+    @classmethod
+    def of(cls, addresses: str, user_header: str, groups_header: str, roles: str) -> "Proxies":
+        """Of settings: addresses or networks, and `group=role`, separated by commas; raises DriftloopError."""
+        networks = tuple(part.strip() for part in addresses.split(",") if part.strip())
+        for part in networks:
+            try:
+                ipaddress.ip_network(part, strict=False)
+            except ValueError as error:
+                raise DriftloopError(
+                    f"{part!r} is no address and no network",
+                    where="DRIFTLOOP_TRUSTED_PROXIES",
+                    remedy="write 10.0.0.7 or 10.0.0.0/24, separated by commas",
+                ) from error
+        return cls(networks, user_header.lower(), groups_header.lower(), tuple(_roles(roles)))
+
+    def trusts(self, address: str) -> bool:
+        """Whether what this address says of others counts."""
+        return bool(self.networks) and _within(address, self.networks)
+
+    def identity(self, headers: Mapping[str, str]) -> tuple[str, Role | None] | None:
+        """Name and role of whom a trusted proxy has let in; the role is None where no group gives one, and all is None
+        where it names nobody."""
+        name = headers.get(self.user_header, "").strip()
+        if not name:
+            return None
+        groups = {part.strip() for part in headers.get(self.groups_header, "").split(",")}
+        return name[:200], highest([role for group, role in self.roles if group in groups])
+
+    def client(self, peer: str, headers: Mapping[str, str]) -> str:
+        """From where a request comes: the last address that was added on the way by who is trusted."""
+        found = peer
+        for part in reversed(headers.get("x-forwarded-for", "").split(",")):
+            if not self.trusts(found) or not part.strip():
+                break
+            found = part.strip()
+        return found
+
+
+def _roles(text: str) -> list[tuple[str, Role]]:
+    found: list[tuple[str, Role]] = []
+    for part in filter(None, map(str.strip, text.split(","))):
+        group, _, name = part.rpartition("=")
+        role = next((role for role in ROLES if role == name.strip()), None)
+        if not group.strip() or role is None:
+            raise DriftloopError(
+                f"{part!r} is no group and role",
+                where="DRIFTLOOP_PROXY_ROLES",
+                remedy=f"write group=role, separated by commas; roles are {', '.join(ROLES)}",
+            )
+        found.append((group.strip(), role))
+    return found
+
+
+@lru_cache(maxsize=4096)
+def _within(address: str, networks: tuple[str, ...]) -> bool:
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
+        found = found.ipv4_mapped
+    return any(found in ipaddress.ip_network(network, strict=False) for network in networks)

@@ -1,0 +1,89 @@
+"""Who is asking, and how people come in: by name and password, with a cookie that scripts cannot read."""
+
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from msgspec import Meta
+
+from driftloop.access.audit import Audit
+from driftloop.access.doors import Asking, Door, TurnedAway, cookie, same_site
+from driftloop.access.guard import asker, of_scope
+from driftloop.access.sessions import COOKIE
+from driftloop.api import shapes
+from driftloop.api.bodies import body_of, documented
+from driftloop.api.problems import Problem, responses
+
+router = APIRouter(responses=responses(401, 403, 429), tags=["access"])
+
+
+class Login(msgspec.Struct, forbid_unknown_fields=True):
+    """Name and password of a person."""
+
+    name: Annotated[str, Meta(max_length=200)]
+    password: Annotated[str, Meta(max_length=1024)]
+
+
+@router.get("/me", response_model=shapes.Me, summary="Who is asking")
+def me(request: Request) -> Any:
+    """Name, role and how the platform knows; `csrf` goes into the header X-CSRF-Token of every change."""
+    who = asker(request)
+    return {"name": who.name, "role": who.role, "how": who.how, "csrf": who.csrf}
+
+
+@router.post(
+    "/login",
+    status_code=204,
+    summary="Log in",
+    responses=responses(400, 413, 422),
+    openapi_extra=documented(Login, {"name": "anna", "password": "a long enough password"}),
+)
+async def login(request: Request) -> Response:
+    """Begin a session; its cookie comes with the answer."""
+    door: Door = request.app.state.door
+    asking = of_scope(request.scope)
+    if not same_site(asking.headers):
+        raise Problem(403, "Origin", "is another page than this address's")
+    given = await body_of(request, Login)
+    value = await run_in_threadpool(_begin, door, request.app.state.audit, asking, given)
+    answer = Response(status_code=204)
+    answer.set_cookie(COOKIE, value, httponly=True, samesite="strict", secure=_secure(request, door), path="/")
+    return answer
+
+
+@router.post("/logout", status_code=204, summary="Log out")
+def logout(request: Request) -> Response:
+    """End the session of this browser."""
+    request.app.state.door.sessions.end(cookie(of_scope(request.scope).headers))
+    answer = Response(status_code=204)
+    answer.delete_cookie(COOKIE, path="/")
+    return answer
+
+
+def _begin(door: Door, audit: Audit, asking: Asking, given: Login) -> str:
+    """The cookie of a new session; raises Problem where name or password are not right, or too many were not."""
+    address = door.proxies.client(asking.peer, asking.headers)
+    try:
+        door.slow(address)
+    except TurnedAway as error:
+        raise Problem(error.status, "password", error.what, error.headers) from error
+    person = door.people.check(given.name, given.password)
+    # A name that nobody has may be a password in the wrong field.
+    known = given.name if door.people.find(given.name) is not None else None
+    outcome = "done: 204" if person is not None else "refused: 401"
+    role = person.role if person is not None else None
+    audit.write(who=known, role=role, how="password", address=address, act="log in", outcome=outcome)
+    if person is None:
+        door.failures.failed(address)
+        raise Problem(401, "password", "name or password are not right")
+    door.failures.succeeded(address)
+    return door.sessions.begin(person)
+
+
+def _secure(request: Request, door: Door) -> bool:
+    """Whether the browser came by https, as far as this process or a trusted proxy knows."""
+    asking = of_scope(request.scope)
+    if door.proxies.trusts(asking.peer):
+        return asking.headers.get("x-forwarded-proto", request.url.scheme) == "https"
+    return request.url.scheme == "https"

@@ -1,0 +1,133 @@
+"""TLS by certificate files: a renewed one is taken without a restart, and half of one harms nobody."""
+
+import datetime
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from fastapi import FastAPI
+
+from driftloop.access import listening
+from driftloop.errors import DriftloopError
+from driftloop.protocol import http as protocol_http
+from driftloop.settings import Settings
+
+
+def write(folder: Path, serial: int, *, cert: bool = True, key: bool = True) -> None:
+    """A certificate of 127.0.0.1 that signs itself, and its key; told apart by `serial`."""
+    private = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(private.public_key())
+        .serial_number(serial)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(private, hashes.SHA256())
+    )
+    if cert:
+        (folder / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    if key:
+        plain = serialization.NoEncryption()
+        pem = private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+        (folder / "key.pem").write_bytes(pem)
+
+
+def serial(port: int) -> int:
+    """The serial number of the certificate that a new connection is given."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=10) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as connection,
+    ):
+        shown = connection.getpeercert(binary_form=True)
+    assert shown is not None
+    return x509.load_der_x509_certificate(shown).serial_number
+
+
+def wait(condition: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@contextmanager
+def serving(settings: Settings) -> Iterator[int]:
+    app = FastAPI()
+    app.get("/")(lambda: {"hello": "there"})
+    listener = listening.listen("127.0.0.1", 0)
+    how = listening.options(settings, "https://localhost", "127.0.0.1")
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", **how))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        server.should_exit = True
+        thread.join(30)
+        listener.close()
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    write(tmp_path, 1)
+    return Settings(state_dir=tmp_path, tls_cert=tmp_path / "cert.pem", tls_key=tmp_path / "key.pem")
+
+
+def test_a_renewed_certificate_is_taken_without_a_restart(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listening, "LOOK_S", 0.0)
+    with serving(settings) as port:
+        assert serial(port) == 1
+        open_before = httpx.Client(base_url=f"https://localhost:{port}", verify=False, trust_env=False)
+        assert open_before.get("/").json() == {"hello": "there"}
+        # Half of it is there: certificate and key do not belong together.
+        write(tmp_path, 2, key=False)
+        assert serial(port) == 1
+        write(tmp_path, 3)
+        wait(lambda: serial(port) == 3)
+        assert open_before.get("/").json() == {"hello": "there"}
+        open_before.close()
+
+
+def test_the_platforms_own_client_trusts_whom_the_machine_trusts(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    protocol_http._trusted.cache_clear()
+    with serving(settings) as port:
+        with protocol_http.client(f"https://localhost:{port}") as http, pytest.raises(httpx.ConnectError, match="CERT"):
+            http.get("/")
+        monkeypatch.setenv("SSL_CERT_FILE", str(settings.tls_cert))
+        protocol_http._trusted.cache_clear()
+        with protocol_http.client(f"https://localhost:{port}") as http:
+            assert http.get("/").json() == {"hello": "there"}
+    protocol_http._trusted.cache_clear()
+
+
+def test_https_without_a_certificate_is_an_error(tmp_path: Path, settings: Settings) -> None:
+    with pytest.raises(DriftloopError, match=r"https needs a certificate.*DRIFTLOOP_TLS_CERT"):
+        listening.options(Settings(state_dir=tmp_path), "https://localhost:8400", "127.0.0.1")
+    write(tmp_path, 2, key=False)
+    with pytest.raises(DriftloopError, match=r"cert\.pem.*cannot be used"):
+        listening.options(settings, "https://localhost:8400", "127.0.0.1")
+    assert "ssl_certfile" not in listening.options(settings, "http://localhost:8400", "127.0.0.1")
