@@ -54,6 +54,7 @@ COMMANDS = {
     "schedules": _Entry(
         "driftloop.loop.api.scheduling", "app", "What is done by the clock: periodic retrainings and watches."
     ),
+    "notify": _Entry("driftloop.notify.commands", "app", "Being told by e-mail or chat: send a test message."),
     "mute": _Entry("driftloop.loop.api.scheduling", "mute", "Tell nobody of a cause for a while."),
     "unmute": _Entry("driftloop.loop.api.scheduling", "unmute", "Tell of a cause again."),
     "events": _Entry("driftloop.loop.api.commands", "events", "Print the log of what the loop saw and decided."),

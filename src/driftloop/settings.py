@@ -122,6 +122,13 @@ class Settings(BaseSettings):
         100, ge=0, description="requests that a challenger answers beside the champion before a promotion; 0: none"
     )
     shadow_s: float = Field(5.0, gt=0, description="longest time of that; silence does not stop a promotion")
+    notify_file: Path | None = Field(
+        None, description="file with the addresses of whom to tell, one a line (docs/notifications.md); unset: nobody"
+    )
+    notify_cool_down_s: float = Field(
+        900.0, ge=0, description="pause before people are told again of a cause that they were told of"
+    )
+    docs_url: str = Field("docs", description="where the documentation is, for links in messages")
     supersede_pause_s: float = Field(
         60.0, ge=0, description="time to look at what is about to happen before a concept drift supersedes all labels"
     )

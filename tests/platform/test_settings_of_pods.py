@@ -27,6 +27,8 @@ DEFAULT = {
     "session_longest_s", "tls_cert", "tls_key",
     "ring_units", "ring_rows", "ring_bytes", "first_aid", "approval_deadline_s", "after_deadline", "approve_first_aid",
     "shadow_answers", "shadow_s",
+    # On a cluster Alertmanager tells people, or who wants it otherwise adds a Secret.
+    "notify_file", "notify_cool_down_s", "docs_url",
     # The fleet in service, of which no pod asks.
     "units_url", "units_database", "units_password_file", "units_lateness_s", "units_skew_s", "units_keep_days",
     "units_tail_bytes", "units_body_bytes", "units_stream",

@@ -47,6 +47,8 @@ EventKind = Literal[
     "schedule_due",
     "watch_firing",
     "watch_resolved",
+    "notified",
+    "notification_failed",
     "muted",
     "unmuted",
 ]

@@ -25,7 +25,7 @@ from driftloop.access.roles import Role
 from driftloop.errors import DataError, DriftloopError
 from driftloop.fleet.archive import Archive, RunConflict, open_archive
 from driftloop.fleet.roles import ROLES
-from driftloop.loop import migration, status
+from driftloop.loop import migration, schedules, status
 from driftloop.loop.api import answered, bodies, events, people, posts
 from driftloop.loop.api.doors import Doors
 from driftloop.loop.api.metrics import Metrics
@@ -38,6 +38,7 @@ from driftloop.loop.judge import withdrawal
 from driftloop.loop.judge.concept import ConceptWatch
 from driftloop.loop.worker import Worker
 from driftloop.model.registry import Registry
+from driftloop.notify.teller import Teller
 from driftloop.protocol import alerts
 from driftloop.protocol.problems import refusal
 from driftloop.settings import Settings, load
@@ -69,11 +70,20 @@ class Service:
         )
         self.inbox = Inbox(self.worker)
         self.calendar = Calendar(self.worker, self._live_error)
+        self.teller = Teller(
+            self.store,
+            settings.notify_file,
+            settings.schema.name,
+            settings.docs_url,
+            cool_down_s=settings.notify_cool_down_s,
+            muted=lambda cause: schedules.is_muted(self.store.state.muted, cause, self.worker.clock()),
+        )
         self.metrics = Metrics(self.worker, self.archive, self.concept)
         self._threads = [
             threading.Thread(target=self.worker.work, name="worker", daemon=True),
             threading.Thread(target=self.concept.work, args=(self.inbox,), name="concept-watch", daemon=True),
             threading.Thread(target=self.calendar.work, name="calendar", daemon=True),
+            threading.Thread(target=self.teller.work, name="teller", daemon=True),
         ]
 
     @property
@@ -90,6 +100,7 @@ class Service:
         """End the worker and whatever it runs; what was under way goes on at the next start."""
         self.concept.stop()
         self.calendar.stop()
+        self.teller.stop()
         self.worker.stop()
         for thread in self._threads:
             thread.join(timeout=10)
@@ -193,7 +204,12 @@ class Service:
 
     def status(self) -> dict[str, Any]:
         """Everything a person wants to know about the loop, and what completed engines say of the model."""
-        return {**status.status(self.worker), "concept": self.concept.status(), **self.concept.promise()}
+        return {
+            **status.status(self.worker),
+            "concept": self.concept.status(),
+            **self.concept.promise(),
+            "notify": self.teller.shown(),
+        }
 
     def add_event(self, body: bytes) -> dict[str, Any]:
         """Log what the watch or a pipeline step reports, and tell the loop."""
