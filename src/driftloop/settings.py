@@ -171,6 +171,7 @@ class Settings(BaseSettings):
     units_stream: str = Field(
         "", description="address of a broker for streams: nats://host:4222 or kafka://host:9092; empty: none"
     )
+    units_stream_password_file: Path | None = Field(None, description="file with the password of that broker's user")
 
     @field_validator("fleet")
     @classmethod

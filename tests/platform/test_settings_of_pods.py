@@ -31,7 +31,7 @@ DEFAULT = {
     "notify_file", "notify_cool_down_s", "docs_url",
     # The fleet in service, of which no pod asks.
     "units_url", "units_database", "units_password_file", "units_lateness_s", "units_skew_s", "units_keep_days",
-    "units_tail_bytes", "units_body_bytes", "units_stream",
+    "units_tail_bytes", "units_body_bytes", "units_stream", "units_stream_password_file",
     # The data of C-MAPSS, of which no pod reads more than what is archived.
     "cmapss_dir", "raw_dir", "cmapss_url", "simulator_seed", "simulator_engines",
 }  # fmt: skip

@@ -4,7 +4,7 @@ import asyncio
 import hmac
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from fastapi import Depends, FastAPI, Query, Request, Response
@@ -21,6 +21,9 @@ from driftloop.units.rows import CSV, JSON, LINES, name_of
 from driftloop.units.service import Service
 from driftloop.units.views import MOST_STEPS, Order, Sort
 
+if TYPE_CHECKING:
+    from driftloop.units.streams import Streams
+
 ACTOR = "X-Driftloop-Actor"
 MAX_SMALL_BODY = 64 * 1024
 _LONG_BODY = 64 * 1024
@@ -35,9 +38,14 @@ def create_app(settings: Settings | None = None, **more: Any) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.start()
+        streams = _streams(service)
+        if streams is not None:
+            streams.start()
         try:
             yield
         finally:
+            if streams is not None:
+                await run_in_threadpool(streams.stop)
             await run_in_threadpool(service.stop)
 
     app = FastAPI(
@@ -51,6 +59,16 @@ def create_app(settings: Settings | None = None, **more: Any) -> FastAPI:
     _add_changes(app, service)
     _add_status(app, service)
     return app
+
+
+def _streams(service: Service) -> "Streams | None":
+    """The streams, where a broker is named; their packages are loaded for nobody else."""
+    if not service.settings.units_stream:
+        return None
+    from driftloop.units.streams import Streams
+
+    service.streams = streams = Streams(service)
+    return streams
 
 
 def _authorised(service: Service) -> Any:

@@ -197,6 +197,30 @@ def backfill(
     raise typer.Exit(int(found["refused"] > 0))
 
 
+@app.command()
+def replay(
+    files: Annotated[list[Path], typer.Argument(help="Tables with rows, in any form that a fleet has.")],
+    to: Annotated[
+        str, typer.Option(help="http://, nats://, kafka:// or mqtt:// address; by default the service.")
+    ] = "",
+    rate: Annotated[float, typer.Option(min=0.01, help="Rows a second.")] = 10.0,
+    password_file: Annotated[Path | None, typer.Option(help="File with the password of the address's user.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Play files as a fleet in service: row by row, in the order of their times."""
+    import asyncio
+
+    from driftloop.units import sending
+    from driftloop.units.sinks import sink
+
+    config = settings.load()
+    password = password_file.read_text(encoding="utf-8").strip() if password_file is not None else ""
+    address = sink(to or config.units_url, config.schema.name, config.token, password)
+    tell = None if as_json else _OUT.print
+    found = asyncio.run(sending.replay(files, config.schema, address, rate, tell))
+    _show(found, f"{found['rows']} rows of {found['units']} units in {found['seconds']:.1f} s", as_json)
+
+
 def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:g}" if value == int(value) else f"{value:.1f}"
 

@@ -53,7 +53,13 @@ def load(connection: Connection, memory: Memory, columns: dict[int, list[str]], 
     against = sa.select(tables.conflicts.c.life, sa.func.count()).group_by(tables.conflicts.c.life)
     for one in connection.execute(against):
         memory.lives[one[0]].contradictions = one[1]
-    memory.seq = int(connection.execute(sa.select(sa.func.max(predictions.c.seq))).scalar() or 0)
+    # Numbers of erased answers are not given out again: streams have told of them.
+    told = connection.execute(
+        sa.select(sa.func.max(tables.cursors.c.place)).where(tables.cursors.c.name == "predictions")
+    )
+    memory.seq = max(
+        int(connection.execute(sa.select(sa.func.max(predictions.c.seq))).scalar() or 0), told.scalar() or 0
+    )
     for life in memory.lives.values():
         if life.first is not None and life.last_time > -np.inf and memory.place(life, life.last_time) > life.sent:
             read_pending(connection, memory, life, columns, lateness)

@@ -1,5 +1,7 @@
 """Sending rows to the service: one question, or whole files."""
 
+import asyncio
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,6 +21,7 @@ from driftloop.fleet.sheets import open_sheet
 from driftloop.fleet.times import Clock
 from driftloop.protocol.client import detail
 from driftloop.protocol.http import JSON, PATIENT, attempts
+from driftloop.units.sinks import Sink
 
 ROWS = 5000
 """In one request."""
@@ -143,6 +146,10 @@ def _rows(columns: list[list[Any]], part: slice, count: int) -> list[tuple[Any, 
     return list(zip(*(column[part] for column in columns), strict=True)) if columns else [()] * count
 
 
+def _missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
 def _read(answer: httpx.Response, path: str) -> dict[str, Any]:
     where = f"{answer.request.url.scheme}://{answer.request.url.netloc.decode()}{path}"
     if answer.status_code == 401:
@@ -153,3 +160,26 @@ def _read(answer: httpx.Response, path: str) -> dict[str, Any]:
         return durable.decode_json(answer.content, dict[str, Any])
     except JsonError as error:
         raise DriftloopError(f"answers with something else: {error}", where=where, remedy=START_IT) from error
+
+
+async def replay(
+    files: Sequence[Path], schema: Schema, sink: Sink, rate: float, tell: Callable[[str], None] | None = None
+) -> dict[str, Any]:
+    """Play files as a fleet: one row after the other, in the order of their times, so many a second."""
+    rows = sorted(
+        ((row[1], row[0], dict(zip(table["columns"], row, strict=True)))
+         for path in fleet_tables.expand(files)
+         for table in rows_of(path, schema)
+         for row in table["rows"]),
+        key=lambda one: one[:2],
+    )  # fmt: skip
+    started, sent = time.monotonic(), 0
+    async with sink:
+        for _, _, row in rows:
+            await asyncio.sleep(max(0.0, started + sent / rate - time.monotonic()))
+            kept = {key: value for key, value in row.items() if not _missing(value)}
+            await sink.send(msgspec.json.encode(kept))
+            sent += 1
+            if tell is not None and sent % 1000 == 0:
+                tell(f"{sent} of {len(rows)} rows")
+    return {"rows": sent, "units": len({unit for _, unit, _ in rows}), "seconds": round(time.monotonic() - started, 3)}

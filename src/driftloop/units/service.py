@@ -4,7 +4,7 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection
 
@@ -23,6 +23,12 @@ from driftloop.units.telemetry import Taken
 T = TypeVar("T")
 
 
+class Stream(Protocol):
+    """The streams, as far as the service shows them."""
+
+    problem: str | None
+
+
 class Service:
     """One fleet's units."""
 
@@ -37,6 +43,7 @@ class Service:
         self.committer = Committer(self.store.writes, self.keeper.rebuild)
         self.predictor = Predictor(self.keeper, self.committer, settings.server_url, **more)
         self.archiver = Archiver(self.keeper, self.committer, settings)
+        self.streams: Stream | None = None
         self.rows: Counter[str] = Counter()
         """What became of the rows since the start."""
 
@@ -103,4 +110,5 @@ class Service:
             "model_version": self.predictor.version or None,
             "predicting": self.predictor.problem or "yes",
             "archiving": self.archiver.problem or "yes",
+            "streaming": (self.streams.problem or "yes") if self.streams is not None else "no broker is named",
         }

@@ -101,7 +101,7 @@ def unit(keeper: Keeper, name: str, *, life_number: int | None, steps: int) -> d
         numbers, sensors = _sensors(connection, keeper, life, steps)
         return {
             **head,
-            "predictions": [_answer(one) for one in answers],
+            "predictions": [answer(one) for one in answers],
             "steps": numbers,
             "sensors": sensors,
             "quality": _quality(connection, life),
@@ -118,7 +118,8 @@ def find(keeper: Keeper, name: str) -> Unit:
     return found
 
 
-def _answer(one: Any) -> dict[str, Any]:
+def answer(one: Any) -> dict[str, Any]:
+    """A stored answer as JSON."""
     return {
         "time": _time(one.time),
         "step": one.step,

@@ -1,0 +1,210 @@
+"""`kill -9` of the service that takes rows, at seeded moments of store, predict, close and archive.
+
+Nothing that was acknowledged is lost, nothing is there twice, and every closed run is archived once. UNITS_KILLS kills,
+by default 200; the server and the retrainer are doubles that outlive it.
+"""
+
+import json
+import os
+import random
+import sqlite3
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from driftloop.settings import Settings
+from units.conftest import COUNTED
+from units.process import Process
+
+KILLS = int(os.environ.get("UNITS_KILLS", "200"))
+SEED = int(os.environ.get("FAULTS_SEED", "0"))
+UNITS, LIFE = 12, 25
+"""Units at once, and rows of a life."""
+
+
+class Doubles:
+    """A prediction server and a retrainer in one; what they were told is kept."""
+
+    def __init__(self, digest: str) -> None:
+        self.digest = digest
+        self.runs: dict[str, Any] = {}
+        self.contradicting: list[str] = []
+        self.outcomes: dict[tuple[str, int], float] = {}
+        self.asked: Counter[str] = Counter()
+        doubles = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+            def answer(self, body: Any, status: int = 200) -> None:
+                content = json.dumps(body).encode()
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def do_GET(self) -> None:
+                fleet = {"name": "pumps", "digest": doubles.digest}
+                self.answer({"fleet": fleet, "window": 4, "model_version": "1"})
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                self.answer(*doubles.told(self.path, body))
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_port}"
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+
+    def told(self, path: str, body: Any) -> tuple[Any, int]:
+        if path == "/predict":
+            self.asked.update(one["request_id"] for one in body["windows"])
+            answers = [
+                {"rul": float(LIFE - one["cycle"]), "lower": 0.0, "upper": 99.0, "flags": [], "model_version": "1"}
+                for one in body["windows"]
+            ]
+            return {"predictions": answers, "model_version": "1"}, 200
+        if path == "/feedback":
+            self.outcomes |= {(one["engine_id"], one["cycle"]): one["true_rul"] for one in body["outcomes"]}
+            return {"added": len(body["outcomes"]), "known": 0}, 200
+        for run in body["runs"]:
+            if self.runs.setdefault(run["run_id"], run["rows"]) != run["rows"]:
+                self.contradicting.append(run["run_id"])
+        return {"added": [], "known": [run["run_id"] for run in body["runs"]]}, 200
+
+
+@pytest.fixture
+def doubles(tmp_path: Path) -> Iterator[Doubles]:
+    (tmp_path / "fleet.toml").write_text(COUNTED)
+    found = Doubles(Settings(fleet=str(tmp_path / "fleet.toml")).schema.digest)
+    yield found
+    found.http.shutdown()
+
+
+class Gateway:
+    """Sends rows and ends of lives until they are acknowledged, and remembers what was."""
+
+    def __init__(self, process: Process, drawn: random.Random) -> None:
+        self.process, self.drawn = process, drawn
+        self.acknowledged: dict[str, int] = {}
+        self.ended: dict[str, str] = {}
+        self.names = [f"pump-{at}" for at in range(UNITS)]
+        self.next = UNITS
+        self.stopping = threading.Event()
+        self.problems: list[str] = []
+
+    def run(self) -> None:
+        try:
+            while not self.stopping.is_set():
+                self.turn()
+        except Exception as error:
+            self.problems.append(f"{type(error).__name__}: {error}")
+
+    def turn(self) -> None:
+        """One row of a few units; those whose life is over end."""
+        chosen = self.drawn.sample(self.names, self.drawn.randint(1, UNITS))
+        rows = []
+        for name in chosen:
+            hour = self.acknowledged.get(name, 0) + 1
+            rows.append({"unit": name, "hour": hour, "speed": 3.0, "pressure": float(hour), "flow": 2.0})
+        if self.post("/telemetry", rows) is None:
+            return
+        for row in rows:
+            self.acknowledged[row["unit"]] = int(row["hour"])
+        for name in [name for name in chosen if self.acknowledged[name] >= LIFE]:
+            kind = self.drawn.choice(["failed", "removed"])
+            if self.post(f"/units/{name}/events", {"kind": kind, "id": f"end-of-{name}"}) is None:
+                return
+            self.ended[name] = kind
+            self.names.remove(name)
+            self.names.append(f"pump-{self.next}")
+            self.next += 1
+
+    def post(self, path: str, body: Any) -> Any:
+        """Send until it is acknowledged; None where this is to stop before."""
+        while not self.stopping.is_set():
+            try:
+                answer = httpx.post(self.process.url + path, json=body, trust_env=False, timeout=30.0)
+            except httpx.HTTPError:
+                time.sleep(0.01)
+                continue
+            if answer.is_success:
+                found = answer.json()
+                assert not found.get("refused"), found
+                return found
+            assert answer.status_code == 503, answer.text
+        return None
+
+
+def test_kills_lose_nothing_and_do_nothing_twice(tmp_path: Path, doubles: Doubles) -> None:
+    drawn = random.Random(SEED)
+    variables = {"DRIFTLOOP_SERVER_URL": doubles.url, "DRIFTLOOP_RETRAINER_URL": doubles.url}
+    process = Process(tmp_path / "state", COUNTED, **variables)
+    gateway = Gateway(process, random.Random(SEED + 1))
+    sending = threading.Thread(target=gateway.run, daemon=True)
+    process.start()
+    sending.start()
+    for _ in range(KILLS):
+        # A moment drawn from what a few rounds of rows, answers, ends and archivings take.
+        pause = drawn.uniform(0.0, 0.8)
+        gateway.stopping.wait(pause)
+        process.kill()
+        process.start()
+    gateway.stopping.wait(1.0)
+    # A failed kill must not pass for a quiet end.
+    assert not gateway.problems, gateway.problems
+    assert sending.is_alive()
+    gateway.stopping.set()
+    sending.join()
+    assert gateway.ended
+    process.wait(lambda: settled(process, gateway))
+    process.end()
+    process.http.close()
+    check(tmp_path / "state" / "units" / "units.db", gateway, doubles)
+
+
+def settled(process: Process, gateway: Gateway) -> bool:
+    """Whether every step is answered and every closed run archived."""
+    status = process.http.get("/status").json()
+    if status["steps_waiting"] or status["units_behind"]:
+        return False
+    return all(
+        process.http.get(f"/units/{name}", params={"steps": 1}).json()["lives"][0]["archive"] == "archived"
+        for name in gateway.ended
+    )
+
+
+def check(store: Path, gateway: Gateway, doubles: Doubles) -> None:
+    """Hold the store, and what the doubles were told, against what was acknowledged."""
+    found = sqlite3.connect(store)
+    rows: dict[str, list[int]] = {}
+    answers: dict[str, list[int]] = {}
+    for table, kept in (("rows", rows), ("predictions", answers)):
+        what = f"SELECT units.name, {table}.{'time' if table == 'rows' else 'step'} FROM {table}"
+        for name, step in found.execute(f"{what} JOIN lives ON lives.id = life JOIN units ON units.id = unit"):
+            kept.setdefault(name, []).append(int(step))
+    events = Counter(name for (name,) in found.execute("SELECT units.name FROM events JOIN units ON units.id = unit"))
+    found.close()
+    for name, hours in gateway.acknowledged.items():
+        # A row that was on its way when this stopped may be there, though nobody was told.
+        assert sorted(rows[name])[:hours] == list(range(1, hours + 1)), name
+        assert sorted(rows[name]) == list(range(1, len(rows[name]) + 1)), name
+        assert sorted(answers[name]) == sorted(rows[name]), name
+    assert doubles.contradicting == []
+    for name, kind in gateway.ended.items():
+        assert events[name] == 1, name
+        assert [row[1] for row in doubles.runs[name]] == [float(hour) for hour in range(1, LIFE + 1)], name
+        labels = {step: rul for (run, step), rul in doubles.outcomes.items() if run == name}
+        expected = {step: float(LIFE - step) for step in range(1, LIFE + 1)} if kind == "failed" else {}
+        assert labels == expected, name
+    assert set(doubles.runs) >= set(gateway.ended)
+    assert len(doubles.runs) <= len(gateway.ended) + UNITS
