@@ -127,7 +127,7 @@ class Fleet:
     def start(self) -> None:
         self.settings = self._settings()
         self.app: FastAPI = create_app(self.settings)
-        self._client = TestClient(self.app)
+        self._client = TestClient(self.app, base_url="http://127.0.0.1", client=("127.0.0.1", 50000))
         self.http = self._client.__enter__()
 
     def stop(self) -> None:

@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from driftloop.access.tokens import Tokens
+
 from .conftest import CLOCK, COUNTED, REFUSING, Fleet, Make, row
 from .test_telemetry import at
 
@@ -215,14 +217,20 @@ def test_two_units_under_one_name_are_split(make: Make, monkeypatch: pytest.Monk
     assert fleet.http.post("/units/a/split", json={"name": "c"}).status_code == 409
 
 
-def test_an_erased_unit_is_gone_and_its_run_taken_back(fleet: Fleet) -> None:
+def test_an_erased_unit_is_gone_and_its_run_taken_back(make: Make, tmp_path: Any) -> None:
+    fleet = make()
     lived(fleet, "a", 3)
     fleet.tell("a", kind="failed")
     archived(fleet, "a")
+    (tmp_path / "token").write_text("a-token-of-sixteen-characters")
+    fleet.again()
+    assert fleet.http.delete("/units/a").status_code == 401
+    fleet.http.headers["Authorization"] = "Bearer a-token-of-sixteen-characters"
     assert fleet.http.delete("/units/a", params={"reason": "asked to"}).json()["runs_withdrawn"] == ["a"]
     fleet.until(lambda: fleet.retrainer.withdrawn == {"a": "asked to"})
     assert fleet.http.get("/units/a").status_code == 404
     fleet.again()
+    fleet.http.headers["Authorization"] = "Bearer a-token-of-sixteen-characters"
     assert fleet.http.get("/units", params={"state": "all"}).json()["total"] == 0
     lived(fleet, "a", 2)
 
@@ -234,7 +242,7 @@ def test_events_of_units_that_nobody_knows_are_refused(fleet: Fleet) -> None:
     fleet.tell("x", kind="installed", time="yesterday", status=422)
 
 
-def test_changes_need_the_token_where_there_is_one(make: Make, tmp_path: Any) -> None:
+def test_changes_need_a_token_where_there_is_one(make: Make, tmp_path: Any) -> None:
     (tmp_path / "token").write_text("a-token-of-sixteen-characters")
     fleet = make()
     changing = ["POST /telemetry", "POST /units/a/events", "DELETE /units/a", "POST /units/a/rename"]
@@ -244,3 +252,20 @@ def test_changes_need_the_token_where_there_is_one(make: Make, tmp_path: Any) ->
         assert answer.status_code == 401, path
         assert answer.headers["content-type"] == "application/problem+json"
     assert fleet.http.get("/units").status_code == 200
+
+
+def test_a_gateway_sends_rows_and_ends_no_life_by_hand_and_the_platform_says_for_whom_it_acts(
+    make: Make, tmp_path: Any
+) -> None:
+    (tmp_path / "token").write_text("a-token-of-sixteen-characters")
+    fleet = make()
+    made = Tokens(fleet.settings.access_folder, fleet.settings.token).add("gateway", "predict")
+    gateway = {"Authorization": f"Bearer {made}"}
+    assert fleet.http.post("/telemetry", json=row("a", 1), headers=gateway).status_code == 200
+    assert fleet.http.post("/units/a/events", json={"kind": "failed"}, headers=gateway).status_code == 403
+    platform = {"Authorization": f"Bearer {fleet.settings.token}", "X-Driftloop-Actor": "ann"}
+    said = fleet.http.post("/units/a/events", json={"kind": "failed", "who": "bob"}, headers=platform)
+    assert said.json()["who"] == "ann"
+    audit = (fleet.settings.access_folder / "audit.jsonl").read_text()
+    assert "/units/a/events" in audit
+    assert "/telemetry" not in audit

@@ -1,16 +1,20 @@
 """The service over HTTP: rows and life events in; units, their history and what is predicted of them out."""
 
 import asyncio
-import hmac
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
-from fastapi import Depends, FastAPI, Query, Request, Response
+from fastapi import FastAPI, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from driftloop import __version__, durable, exposition
+from driftloop.access.audit import FILE as AUDIT
+from driftloop.access.audit import Audit
+from driftloop.access.doors import LOOKING, Door
+from driftloop.access.guard import Guard, asker, behind
+from driftloop.access.roles import Role, may
 from driftloop.errors import JsonError
 from driftloop.protocol import problems as forms
 from driftloop.protocol.problems import Problem, refusal
@@ -24,16 +28,15 @@ from driftloop.units.views import MOST_STEPS, Order, Sort
 if TYPE_CHECKING:
     from driftloop.units.streams import Streams
 
-ACTOR = "X-Driftloop-Actor"
 MAX_SMALL_BODY = 64 * 1024
 _LONG_BODY = 64 * 1024
 _encode = msgspec.json.Encoder().encode
 _RESPONSES: dict[int | str, dict[str, Any]] = dict.fromkeys((400, 401, 404, 409, 413, 415, 422, 503), problems.RESPONSE)
 
 
-def create_app(settings: Settings | None = None, **more: Any) -> FastAPI:
-    """The application of one fleet; `more` goes to the predictor's client."""
-    service = Service(settings or load(), **more)
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The application of one fleet."""
+    service = Service(settings or load())
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -58,6 +61,9 @@ def create_app(settings: Settings | None = None, **more: Any) -> FastAPI:
     _add_units(app, service)
     _add_changes(app, service)
     _add_status(app, service)
+    config = service.settings
+    audit = Audit(config.access_folder / AUDIT, "units")
+    app.add_middleware(Guard, door=Door(config), audit=audit, needs=_needs, refuse=_refuse)
     return app
 
 
@@ -71,15 +77,29 @@ def _streams(service: Service) -> "Streams | None":
     return streams
 
 
-def _authorised(service: Service) -> Any:
-    token = service.settings.token
+def _needs(method: str, path: str) -> Role | None:
+    """The role that each request needs: nothing for what probes and Prometheus ask. A gateway that sends rows needs to
+    be no more than one who predicts."""
+    if path in ("/healthz", "/readyz", "/metrics"):
+        return None
+    if path == "/telemetry":
+        return "predict"
+    if method in LOOKING:
+        return "view"
+    return "admin" if method == "DELETE" and "/events/" not in path else "operate"
 
-    def check(request: Request) -> None:
-        given = request.headers.get("authorization", "").encode()
-        if token and not hmac.compare_digest(given, f"Bearer {token}".encode()):
-            raise refusal(401, "Authorization", "must be `Bearer ` and the platform's token")
 
-    return Depends(check)
+def _refuse(status: int, field: str, what: str, headers: dict[str, str]) -> Response:
+    answer = problems.content(status, [Problem(field, what)])
+    answer.headers.update(headers)
+    return answer
+
+
+def _check_sender(request: Request) -> None:
+    """Refuse rows of whom nothing but this machine vouches for, where there are credentials: rows can end a life."""
+    who = asker(request)
+    if who.how == "loopback" and not may(who.role, "operate"):
+        raise refusal(401, "Authorization", "must be `Bearer ` and a token of the role predict")
 
 
 async def _body(request: Request, limit: int) -> bytes:
@@ -106,7 +126,6 @@ def _add_telemetry(app: FastAPI, service: Service) -> None:
     @app.post(
         "/telemetry",
         summary="Keep rows; each says what became of it, and is on disk",
-        dependencies=[_authorised(service)],
         responses=_RESPONSES,
         openapi_extra={
             "requestBody": {
@@ -123,6 +142,7 @@ def _add_telemetry(app: FastAPI, service: Service) -> None:
         request: Request,
         backfill: Annotated[bool, Query(description="rows of the past, which are no traffic")] = False,
     ) -> Response:
+        _check_sender(request)
         body, kind = await _body(request, service.settings.units_body_bytes), request.headers.get("content-type", "")
         if len(body) <= _LONG_BODY:
             rows = service.reader.read(body, kind)
@@ -171,26 +191,21 @@ def _add_units(app: FastAPI, service: Service) -> None:
 
 
 def _add_changes(app: FastAPI, service: Service) -> None:
-    allowed = [_authorised(service)]
-
-    def who(request: Request) -> str:
-        return request.headers.get(ACTOR, "")[:200]
-
-    @app.post("/units/{unit}/events", dependencies=allowed, responses=_RESPONSES, status_code=201)
+    @app.post("/units/{unit}/events", responses=_RESPONSES, status_code=201)
     async def post_event(unit: str, request: Request) -> Response:
         """Tell of an installation, a failure, a removal or an overhaul."""
         event = await _posted(request, life_events.PostedEvent)
-        name, actor = name_of(unit), who(request)
+        name, actor = name_of(unit), behind(request)
         done = await run_in_threadpool(
             service.change,
             lambda connection: life_events.post(connection, service.keeper, name, event, actor, service.clock()),
         )
         return _json(done, 201)
 
-    @app.delete("/units/{unit}/events/{number}", dependencies=allowed, responses=_RESPONSES)
+    @app.delete("/units/{unit}/events/{number}", responses=_RESPONSES)
     async def withdraw_event(unit: str, number: int, request: Request, reason: str = "") -> Response:
         """Take a wrong event back; what learnt from it is named where the retrainer answers at once."""
-        actor = who(request)
+        actor = behind(request)
 
         def act() -> dict[str, Any]:
             done = service.change(
@@ -204,7 +219,7 @@ def _add_changes(app: FastAPI, service: Service) -> None:
 
         return _json(await run_in_threadpool(act))
 
-    @app.post("/units/{unit}/rename", dependencies=allowed, responses=_RESPONSES)
+    @app.post("/units/{unit}/rename", responses=_RESPONSES)
     async def rename(unit: str, request: Request) -> Response:
         """Call a unit otherwise."""
         posted = await _posted(request, changing.PostedName)
@@ -214,7 +229,7 @@ def _add_changes(app: FastAPI, service: Service) -> None:
             )
         )
 
-    @app.post("/units/{unit}/split", dependencies=allowed, responses=_RESPONSES)
+    @app.post("/units/{unit}/split", responses=_RESPONSES)
     async def split(unit: str, request: Request) -> Response:
         """Make a unit of its own of the rows that contradicted this one's."""
         posted = await _posted(request, changing.PostedName)
@@ -225,7 +240,7 @@ def _add_changes(app: FastAPI, service: Service) -> None:
             )
         )
 
-    @app.delete("/units/{unit}", dependencies=allowed, responses=_RESPONSES)
+    @app.delete("/units/{unit}", responses=_RESPONSES)
     async def erase(unit: str, reason: str = "") -> Response:
         """Delete everything of a unit, and take its archived runs back."""
         return _json(

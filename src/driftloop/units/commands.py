@@ -12,14 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 from driftloop import settings
-from driftloop.access.listening import listen
-from driftloop.errors import DriftloopError
 
 app = typer.Typer(no_args_is_help=True)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 UnitName = Annotated[str, typer.Argument(help="The unit's name.")]
 Reason = Annotated[str, typer.Option(help="Why, for whoever reads it later.")]
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _OUT = Console(highlight=False)
 
 
@@ -30,19 +27,15 @@ def serve(
 ) -> None:
     """Run the service of one fleet: rows and life events in, predictions and completed runs out."""
     config = settings.load()
-    if not config.token and host not in LOOPBACK:
-        raise DriftloopError(
-            "without a token anybody who reaches this address could end the lives of units",
-            where=f"--host {host}",
-            remedy="set DRIFTLOOP_TOKEN_FILE to a file with at least 16 random characters, or listen on 127.0.0.1",
-        )
     import uvicorn
 
+    from driftloop.access.listening import listen, options
     from driftloop.units.app import create_app
 
+    how = options(config, config.units_url, host)
     # Only to say it in time and for people: uvicorn tells of a taken port after everything else has started.
     listen(host, port).close()
-    uvicorn.run(create_app(config), host=host, port=port, ws="none", log_level="warning", access_log=False)
+    uvicorn.run(create_app(config), host=host, port=port, ws="none", log_level="warning", access_log=False, **how)
 
 
 @app.command("list")

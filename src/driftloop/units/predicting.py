@@ -76,10 +76,9 @@ class _Answers(msgspec.Struct):
 class Predictor:
     """Asks the server for whatever is due, in a thread of its own."""
 
-    def __init__(self, keeper: Keeper, committer: Committer, server_url: str, **more: Any) -> None:
-        """`more` goes to httpx: a transport for tests."""
-        self._keeper, self._committer, self._url = keeper, committer, server_url
-        self._http = client(server_url, patience=PATIENCE, **more)
+    def __init__(self, keeper: Keeper, committer: Committer, server_url: str, token: str = "") -> None:
+        self._keeper, self._committer, self._url, self._token = keeper, committer, server_url, token
+        self._http = client(server_url, token, PATIENCE)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="predictor", daemon=True)
         self.window = 0
@@ -202,7 +201,7 @@ class Predictor:
         if self.window:
             return True
         try:
-            with Server(self._url) as server:
+            with Server(self._url, self._token) as server:
                 model = server.model()
             digest = model["fleet"]["digest"]
             self.window, self.version = int(model["window"]), str(model["model_version"])

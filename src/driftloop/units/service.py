@@ -32,8 +32,7 @@ class Stream(Protocol):
 class Service:
     """One fleet's units."""
 
-    def __init__(self, settings: Settings, **more: Any) -> None:
-        """`more` goes to the predictor's httpx client: a transport for tests."""
+    def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.store = Store(settings)
         self.memory = Memory(settings.schema, settings.units_tail_bytes)
@@ -41,7 +40,7 @@ class Service:
         self.keeper.rebuild()
         self.reader = Reader(settings.schema)
         self.committer = Committer(self.store.writes, self.keeper.rebuild)
-        self.predictor = Predictor(self.keeper, self.committer, settings.server_url, **more)
+        self.predictor = Predictor(self.keeper, self.committer, settings.server_url, settings.token)
         self.archiver = Archiver(self.keeper, self.committer, settings)
         self.streams: Stream | None = None
         self.rows: Counter[str] = Counter()
