@@ -18,6 +18,7 @@ from driftloop.protocol.problems import Problem
 
 WHO = "driftloop.who"
 """Where a request's scope keeps who is asking."""
+_REASON = "driftloop.reason"
 _ACTS = ("operate", "admin")
 
 Needs = Callable[[str, str], Role | None]
@@ -67,19 +68,23 @@ class Guard:
         await self._act(scope, receive, send, who, asking)
 
     async def _act(self, scope: Scope, receive: Receive, send: Send, who: Who, asking: Asking) -> None:
-        status = 500
+        """Pass an act on; it is in the audit log before whoever asked for it has the answer."""
+        told = False
 
-        async def noting(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
+        async def telling(message: Message) -> None:
+            nonlocal told
+            if message["type"] == "http.response.start" and not told:
+                told = True
                 status = message["status"]
+                outcome = "done" if status < 400 else "refused" if status < 500 else "failed"
+                await self._tell(scope, who, f"{outcome}: {status}", asking)
             await send(message)
 
         try:
-            await self._app(scope, receive, noting)
+            await self._app(scope, receive, telling)
         finally:
-            outcome = "done" if status < 400 else "refused" if status < 500 else "failed"
-            await self._tell(scope, who, f"{outcome}: {status}", asking)
+            if not told:
+                await self._tell(scope, who, "failed: without an answer", asking)
 
     async def _tell(self, scope: Scope, who: Who | None, outcome: str, asking: Asking) -> None:
         actor = asking.headers.get(ACTOR.lower()) if who is not None and who.is_platform else None
@@ -93,6 +98,7 @@ class Guard:
                 act=f"{scope['method']} {scope['path']}",
                 outcome=outcome,
                 actor=printable(actor) if actor else None,
+                reason=scope.get(_REASON),
             )
 
 
@@ -113,6 +119,11 @@ def asker(request: Request) -> Who:
     """Who was let in with this request."""
     found: Who = request.scope[WHO]
     return found
+
+
+def reason_of_act(request: Request, reason: str) -> None:
+    """Let the audit log have the reason that was given for an act."""
+    request.scope[_REASON] = reason or None
 
 
 def behind(request: Request, longest: int = 200) -> str:

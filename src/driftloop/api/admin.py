@@ -16,7 +16,7 @@ from driftloop.api.bodies import body_of, documented
 from driftloop.api.problems import Problem, responses
 from driftloop.errors import DriftloopError, JsonError
 
-router = APIRouter(responses=responses(401, 403, 429, 503), tags=["access"])
+router = APIRouter(responses=responses(401, 403, 422, 429, 503), tags=["access"])
 
 
 class NewToken(msgspec.Struct, forbid_unknown_fields=True):
@@ -28,7 +28,7 @@ class NewToken(msgspec.Struct, forbid_unknown_fields=True):
     rate: Annotated[float, Meta(gt=0, le=1e6)] = RATE
 
 
-Name = Annotated[str, Path(max_length=64)]
+Name = Annotated[str, Path(max_length=64, examples=["planner"])]
 
 
 def _tokens(request: Request) -> Tokens:

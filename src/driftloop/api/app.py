@@ -10,13 +10,13 @@ from fastapi import APIRouter, FastAPI
 from fastapi.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from driftloop import __version__
+from driftloop import __version__, documentation
 from driftloop.access.audit import FILE as AUDIT
 from driftloop.access.audit import Audit
 from driftloop.access.doors import LOOKING, Door
 from driftloop.access.guard import Guard
 from driftloop.access.roles import Role
-from driftloop.api import admin, entry, problems, reads
+from driftloop.api import acts, admin, entry, problems, reads
 from driftloop.api.fleets import Fleets
 from driftloop.settings import Settings, from_environment
 
@@ -58,13 +58,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.fleets = fleets
     app.state.door, app.state.audit = Door(base), Audit(base.access_folder / AUDIT, "console")
     problems.install(app)
-    for router in (entry.router, reads.router, admin.router):
+    for router in (entry.router, reads.router, acts.router, admin.router):
         app.include_router(router, prefix=PREFIX)
 
     @app.get("/healthz", include_in_schema=False)
     def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
+    app.router.routes += documentation.routes("/api/docs")
     app.include_router(pages())
     app.add_middleware(Guard, door=app.state.door, audit=app.state.audit, needs=needs, refuse=problems.refuse)
     app.add_middleware(Headers)

@@ -3,6 +3,7 @@
 `field` names the parameter or part of the body that is to blame, where one is.
 """
 
+import re
 from http import HTTPStatus
 from typing import Any
 
@@ -16,6 +17,7 @@ from driftloop.errors import DriftloopError, JsonError, RegistryUnavailable
 from driftloop.protocol.client import detail
 from driftloop.protocol.problems import RequestRefused
 
+_FIELD = re.compile(r"[A-Za-z_][\w.\[\]-]*")
 MEDIA_TYPE = "application/problem+json"
 
 
@@ -29,11 +31,13 @@ class Problem(DriftloopError):
     @classmethod
     def of(cls, answer: httpx.Response, whom: str) -> "Problem":
         """The refusal of another process, handed on; what says that it cannot answer at all is a 503 here too."""
-        passed_on = answer.status_code if 400 <= answer.status_code < 500 and answer.status_code != 401 else 503
-        said = detail(answer)
-        if answer.status_code == 401:
-            said = f"does not take this platform's token: {said}"
-        return cls(passed_on, whom, said)
+        status, said = answer.status_code, detail(answer)
+        if status in (401, 403, 429):
+            return cls(503, whom, f"does not let the console in: {said}")
+        field, separated, message = said.partition(": ")
+        if 400 <= status < 500 and separated and _FIELD.fullmatch(field):
+            return cls(status, field, message)
+        return cls(status if 400 <= status < 500 else 503, whom, said)
 
 
 def response(

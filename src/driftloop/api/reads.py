@@ -119,7 +119,7 @@ def units(
     summary="One unit",
     tags=["units"],
 )
-def unit(request: Request, fleet: Name, unit: Annotated[str, Path(max_length=200)]) -> Any:
+def unit(request: Request, fleet: Name, unit: Annotated[str, Path(max_length=200, examples=["engine-7"])]) -> Any:
     """Its predictions over time, and its newest readings with the band of their regime."""
     found = fleets_of(request).get(fleet).of_unit(unit)
     if not found.answers:
@@ -183,7 +183,9 @@ def models(request: Request, fleet: Name, offset: Offset = 0, limit: Limit = 100
     tags=["models"],
 )
 def model(
-    request: Request, fleet: Name, version: Annotated[str, Path(pattern=r"^(production|[1-9][0-9]{0,17})$")]
+    request: Request,
+    fleet: Name,
+    version: Annotated[str, Path(pattern=r"^(production|[1-9][0-9]{0,17})$", examples=["production"])],
 ) -> Any:
     """A version, by its number or as `production`, with how it was judged."""
     found = fleets_of(request).get(fleet)

@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from driftloop import __version__
+from driftloop import __version__, documentation
 from driftloop.access.audit import FILE, Audit
 from driftloop.access.doors import Door
 from driftloop.access.guard import Guard, plainly
@@ -105,6 +105,7 @@ def create_app(settings: Settings | None = None, source: Source | None = None) -
     )
     app.state.parts = parts
     app.include_router(router)
+    app.router.routes += documentation.routes("/docs")
     app.add_middleware(
         Guard,
         door=Door(settings),

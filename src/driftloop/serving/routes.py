@@ -5,7 +5,6 @@ import os
 import zlib
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
 import msgspec
@@ -259,13 +258,6 @@ async def answers_(request: Request) -> Response:
     if unit is None:
         return _json(sent_answers.Newest(await run_in_threadpool(parts.recent.newest)))
     return _json(await run_in_threadpool(_of_unit, parts, unit))
-
-
-@router.get("/docs", include_in_schema=False)
-async def docs(_: Request) -> Response:
-    """The documentation as a page that needs nothing from elsewhere."""
-    page = resources.files("driftloop.serving").joinpath("docs.html").read_bytes()
-    return Response(page, media_type="text/html")
 
 
 def _of_unit(parts: Parts, unit: str) -> sent_answers.OfUnit:

@@ -1,0 +1,243 @@
+"""What one may do: POST and DELETE, for everybody with the role `operate`, handed on to the fleet's retrainer.
+
+The retrainer is told for whom, and writes it into its events as `who`; what it refuses is refused here in its words. A
+`reason` that it does not take stands in the audit log.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
+
+import msgspec
+from fastapi import APIRouter, Path, Request
+from fastapi.concurrency import run_in_threadpool
+from msgspec import Meta
+
+from driftloop.access.guard import asker, reason_of_act
+from driftloop.api import shapes
+from driftloop.api.bodies import body_of, bytes_of, documented
+from driftloop.api.fleets import Fleet
+from driftloop.api.problems import responses
+from driftloop.api.reads import Name, fleets_of
+
+router = APIRouter(responses=responses(400, 401, 403, 404, 409, 413, 415, 422, 429, 503))
+
+Reason = Annotated[str, Meta(max_length=500)]
+Version = Annotated[str, Path(pattern=r"^[1-9][0-9]{0,17}$", examples=["1"])]
+Question = Annotated[str, Path(min_length=1, max_length=200, examples=["7-0123abcd"])]
+Cause = Annotated[str, Path(min_length=1, max_length=200, examples=["fleet_change:1"])]
+Answer = Annotated[Literal["approve", "reject"], Path(examples=["approve"])]
+Entry = Annotated[str, Path(min_length=1, max_length=64, examples=["monthly"])]
+
+MODES = {"warm": "warm_start", "full": "full"}
+
+
+class Reasoned(msgspec.Struct, forbid_unknown_fields=True):
+    """Why, for whoever reads it later."""
+
+    reason: Reason = ""
+
+
+class Retrain(msgspec.Struct, forbid_unknown_fields=True):
+    """From the champion's weights (`warm`), or from nothing (`full`)."""
+
+    mode: Literal["warm", "full"] = "warm"
+    reason: Reason = ""
+
+
+class Mute(msgspec.Struct, forbid_unknown_fields=True):
+    """For how many seconds, or until when."""
+
+    for_s: Annotated[float, Meta(gt=0)] | None = None
+    until: Annotated[str, Meta(max_length=40)] | None = None
+    reason: Reason = ""
+
+
+class Withdraw(msgspec.Struct, forbid_unknown_fields=True):
+    """Runs by id, or by the SHA-256 of their rows, and why."""
+
+    runs: list[str] = []
+    sha256: list[str] = []
+    reason: Reason = ""
+
+
+class Runs(msgspec.Struct):
+    """Completed runs: each with `run_id`, `rows` (oldest first, values in the order of the fleet's columns), and where
+    it applies `censored` (taken out before it failed) or `confirmed` (it did fail, whatever its rows look like)."""
+
+    runs: list[dict[str, Any]]
+    only_check: bool = False
+
+
+class Schedule(msgspec.Struct):
+    """What is done by the clock: `every_s` or `cron`, and the act."""
+
+    name: str
+    act: str
+    every_s: float | None = None
+    cron: str | None = None
+    mode: Literal["warm", "full"] | None = None
+    days: float | None = None
+    above: float | None = None
+
+
+def _fleet(request: Request, name: str) -> Fleet:
+    return fleets_of(request).get(name)
+
+
+async def _hand_on(request: Request, fleet: str, method: str, path: str, body: Any) -> dict[str, Any]:
+    """Have the retrainer do it, for whoever asks."""
+    content = body if isinstance(body, bytes) else msgspec.json.encode(body)
+    who = asker(request).name
+    act: Callable[[], dict[str, Any]] = lambda: _fleet(request, fleet).act(method, path, content, who)  # noqa: E731
+    return await run_in_threadpool(act)
+
+
+@router.post(
+    "/fleets/{fleet}/loop/retrain",
+    response_model=shapes.Attempt,
+    summary="Retrain now",
+    tags=["loop"],
+    openapi_extra=documented(Retrain, {"mode": "warm", "reason": "new engines have failed"}, required=False),
+)
+async def retrain(request: Request, fleet: Name) -> Any:
+    """Start a retraining of the version in production on the completed runs that it does not know."""
+    wanted = await body_of(request, Retrain)
+    reason_of_act(request, wanted.reason)
+    return await _hand_on(request, fleet, "POST", "/retrain", {"mode": MODES[wanted.mode]})
+
+
+@router.post(
+    "/fleets/{fleet}/loop/first-aid",
+    response_model=shapes.Done,
+    summary="Give the champion first aid",
+    tags=["loop"],
+    openapi_extra=documented(Reasoned, {"reason": "a new regime, and no labels for weeks"}, required=False),
+)
+async def first_aid(request: Request, fleet: Name) -> Any:
+    """Grow the served model's regimes from traffic, without labels."""
+    reason_of_act(request, (await body_of(request, Reasoned)).reason)
+    return await _hand_on(request, fleet, "POST", "/first-aid", {})
+
+
+@router.post(
+    "/fleets/{fleet}/models/{version}/promote",
+    response_model=shapes.Moved,
+    summary="Put a version into production",
+    tags=["models"],
+    openapi_extra=documented(Reasoned, {"reason": "looked at it with the fleet's engineer"}, required=False),
+)
+async def promote(request: Request, fleet: Name, version: Version) -> Any:
+    """Move the alias `production` to a version; the servers follow within a second."""
+    reason_of_act(request, (await body_of(request, Reasoned)).reason)
+    return await _hand_on(request, fleet, "POST", "/promote", {"version": version})
+
+
+@router.post(
+    "/fleets/{fleet}/models/rollback",
+    response_model=shapes.Moved,
+    summary="Go back to the version before",
+    tags=["models"],
+    openapi_extra=documented(Reasoned, {"reason": "worse on the older engines"}, required=False),
+)
+async def rollback(request: Request, fleet: Name) -> Any:
+    """Put the version before production back."""
+    reason_of_act(request, (await body_of(request, Reasoned)).reason)
+    return await _hand_on(request, fleet, "POST", "/rollback", {})
+
+
+@router.post(
+    "/fleets/{fleet}/approvals/{id}/{answer}",
+    response_model=shapes.Done,
+    summary="Approve or reject the version that waits for a person",
+    tags=["loop"],
+    openapi_extra=documented(Reasoned, {"reason": "the gate's figures are convincing"}, required=False),
+)
+async def answer(request: Request, fleet: Name, id: Question, answer: Answer) -> Any:
+    """Answer the question that GET /loop shows as `approval`; 409 says what became of it where somebody was first."""
+    given = await body_of(request, Reasoned)
+    reason_of_act(request, given.reason)
+    body = {"answer": answer, "reason": given.reason}
+    return await _hand_on(request, fleet, "POST", f"/approvals/{quote(id, safe='')}", body)
+
+
+@router.post(
+    "/fleets/{fleet}/causes/{cause}/mute",
+    response_model=shapes.Done,
+    summary="Tell nobody of a cause for a while",
+    tags=["loop"],
+    openapi_extra=documented(Mute, {"for_s": 3600, "reason": "the test stand is being rebuilt"}),
+)
+async def mute(request: Request, fleet: Name, cause: Cause) -> Any:
+    """Mute a cause, such as `fleet_change:3`, or a kind of causes, such as `sensor_fault`."""
+    given = await body_of(request, Mute)
+    reason_of_act(request, given.reason)
+    asked = {"cause": cause, "for_s": given.for_s, "until": given.until, "reason": given.reason}
+    body = {name: value for name, value in asked.items() if value is not None}
+    return await _hand_on(request, fleet, "POST", "/mute", body)
+
+
+@router.delete(
+    "/fleets/{fleet}/causes/{cause}/mute", response_model=shapes.Done, summary="Tell of a cause again", tags=["loop"]
+)
+async def unmute(request: Request, fleet: Name, cause: Cause) -> Any:
+    """End the muting of a cause."""
+    return await _hand_on(request, fleet, "DELETE", f"/mute/{quote(cause, safe='')}", b"")
+
+
+@router.get(
+    "/fleets/{fleet}/schedules", response_model=shapes.ScheduleList, summary="What is done by the clock", tags=["loop"]
+)
+def schedules(request: Request, fleet: Name) -> Any:
+    """Schedules and watches, each with when it is due next."""
+    return _fleet(request, fleet).ask("/schedules")
+
+
+@router.post(
+    "/fleets/{fleet}/schedules",
+    response_model=shapes.Done,
+    summary="Add a schedule or a watch, or change the one of its name",
+    tags=["loop"],
+    openapi_extra=documented(Schedule, {"name": "monthly", "act": "retrain", "cron": "0 3 1 * *", "mode": "full"}),
+)
+async def add_schedule(request: Request, fleet: Name) -> Any:
+    """Retrain, or watch for what lasts too long, by the clock: every so many seconds, or as cron has it (UTC)."""
+    body = await body_of(request, dict[str, Any])
+    if (mode := body.get("mode")) is not None:
+        body["mode"] = MODES.get(mode, mode)
+    return await _hand_on(request, fleet, "POST", "/schedules", body)
+
+
+@router.delete("/fleets/{fleet}/schedules/{id}", response_model=shapes.Done, summary="Cancel a schedule", tags=["loop"])
+async def cancel_schedule(request: Request, fleet: Name, id: Entry) -> Any:
+    """Cancel a schedule or a watch by its name."""
+    return await _hand_on(request, fleet, "DELETE", f"/schedules/{quote(id, safe='')}", b"")
+
+
+@router.post(
+    "/fleets/{fleet}/runs",
+    response_model=shapes.Archived,
+    summary="Archive completed runs",
+    tags=["runs"],
+    openapi_extra=documented(
+        Runs, {"runs": [{"run_id": "pump-7", "rows": [[0.0] * 24] * 30, "confirmed": True}], "only_check": True}
+    ),
+)
+async def archive(request: Request, fleet: Name) -> Any:
+    """Keep completed runs, all or none, and tell the loop; with `only_check`, say what would be refused."""
+    body = await bytes_of(request, _fleet(request, fleet).settings.max_archive_bytes)
+    return await _hand_on(request, fleet, "POST", "/archive/runs", body)
+
+
+@router.post(
+    "/fleets/{fleet}/runs/withdraw",
+    response_model=shapes.Withdrawn,
+    summary="Take runs back",
+    tags=["runs"],
+    openapi_extra=documented(Withdraw, {"runs": ["pump-7"], "reason": "the wrong file"}),
+)
+async def withdraw(request: Request, fleet: Name) -> Any:
+    """Take runs back, and say which versions have learnt from them."""
+    given = await body_of(request, Withdraw)
+    reason_of_act(request, given.reason)
+    return await _hand_on(request, fleet, "POST", "/archive/withdraw", given)
