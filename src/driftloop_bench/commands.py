@@ -271,3 +271,43 @@ def demo(
         with_report=report and not fast, simulated=simulated,
     )  # fmt: skip
     raise typer.Exit(0 if succeeded else 1)
+
+
+@app.command()
+def units(
+    sizes: Annotated[str, typer.Option(help="Units in service, separated by commas.")] = "100,10000",
+    seconds: Annotated[float, typer.Option(min=1, help="Length of each measurement.")] = 20.0,
+    database: Annotated[
+        list[str] | None,
+        typer.Option(help="SQLAlchemy URL of an empty database; again for several. By default a new SQLite file."),
+    ] = None,
+    server: Annotated[str, typer.Option(help="A running prediction server; by default one of its own.")] = "",
+    output: Annotated[Path, typer.Option(help="File for the results.")] = Path("data/benchmark/units.json"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Rows a second that the service of the fleet in service takes, when they are readable, and what a row costs.
+
+    A server of its own has no model and answers with the stub, which costs less than a model does: name one that
+    serves with --server for figures of the whole way.
+    """
+    from rich.table import Table
+
+    from driftloop_bench import units as benchmark
+
+    errors, console = Console(stderr=True, highlight=False), Console(highlight=False)
+    try:
+        counts = [int(size) for size in sizes.split(",")]
+    except ValueError:
+        raise DriftloopError(f"{sizes!r} are no numbers", where="--sizes", remedy="write --sizes 100,10000") from None
+    results = benchmark.run(settings.from_environment(), counts, seconds, database or [""], server, errors.print)
+    durable.write_json(output, results)
+    if as_json:
+        typer.echo(json.dumps(results))
+        return
+    heads, *rows = benchmark.table(results)
+    shown = Table(caption=f"written to {output}", caption_justify="left")
+    for head in heads:
+        shown.add_column(head, justify="right")
+    for row in rows:
+        shown.add_row(*row)
+    console.print(shown)

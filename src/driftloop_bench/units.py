@@ -1,0 +1,268 @@
+"""What the service of the fleet in service takes: rows a second, until when they are readable, and what a row costs.
+
+The prediction server and the service run as processes of their own, on a core each where there are two; the sender
+shares them. Rows are of a made-up fleet of C-MAPSS's columns; every row is a step, and every step is predicted.
+"""
+
+import asyncio
+import contextlib
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import numpy as np
+
+from driftloop.durable import now
+from driftloop.errors import DriftloopError
+from driftloop.fleet.schema import Schema
+from driftloop.memory import memory_bytes
+from driftloop.settings import Settings
+from driftloop_bench.machine import processor
+from driftloop_bench.own import _free
+
+BATCH, SENDERS, SINGLE_SENDERS = 100, 4, 16
+HISTORY = 40
+"""Rows that each unit has before anything is measured: more than the model looks at."""
+QUARTER_ROWS, QUARTER_SINGLES = 500.0, 75.0
+"""Rows a second, in batches and singly, at which it is measured when they are readable."""
+SAMPLED = 40
+START_S, SETTLE_S = 60.0, 300.0
+
+Tell = Callable[[str], None]
+
+
+def run(
+    configured: Settings, sizes: Sequence[int], seconds: float, databases: Sequence[str], server: str, tell: Tell
+) -> dict[str, Any]:
+    """Measure every store with every size of fleet; the figures."""
+    found = []
+    for database in databases:
+        for size in sizes:
+            tell(f"{_kind(database)}, {size} units")
+            with (
+                tempfile.TemporaryDirectory(prefix="driftloop-units-") as folder,
+                _processes(configured, Path(folder), database, server) as place,
+            ):
+                found.append(
+                    {"store": _kind(database), "units": size, **asyncio.run(place.measure(size, seconds, tell))}
+                )
+    return {"measured": now(), "processor": processor(), "cores": os.cpu_count(), "figures": found}
+
+
+def table(results: dict[str, Any]) -> list[tuple[str, ...]]:
+    """The figures as rows of text, the first one their names."""
+    heads = (
+        "store",
+        "units",
+        "model",
+        "backfill rows/s",
+        "rows/s by 100",
+        "ms a row",
+        "rows/s singly",
+        "p99 by 100",
+        "p99 singly",
+    )
+    rows = [
+        (
+            str(one["store"]), str(one["units"]), str(one["model"]), f"{one['backfill_rows_s']:.0f}",
+            f"{one['batched']['rows_s']:.0f}", f"{one['batched']['cpu_ms_a_row']:.3f}",
+            f"{one['singly']['rows_s']:.0f}", f"{one['readable_batched_s']['p99']:.2f} s",
+            f"{one['readable_singly_s']['p99']:.2f} s",
+        )
+        for one in results["figures"]
+    ]  # fmt: skip
+    return [heads, *rows]
+
+
+class Place:
+    """A running service, its server, and a fleet that sends to it."""
+
+    def __init__(self, url: str, token: str, pid: int, schema: Schema) -> None:
+        self._url, self._pid, self._schema = url, pid, schema
+        self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        self._drawn = random.Random(0)
+        self._base = np.random.default_rng(0).normal(100.0, 10.0, schema.n_columns)
+        self._next: list[int] = []
+
+    async def measure(self, size: int, seconds: float, tell: Tell) -> dict[str, Any]:
+        """All figures of one fleet."""
+        self._next = [1] * size
+        limits = httpx.Limits(max_connections=64)
+        async with httpx.AsyncClient(
+            base_url=self._url, headers=self._headers, trust_env=False, timeout=120.0, limits=limits
+        ) as http:
+            backfill = await self._backfill(http, size)
+            tell(f"  history {backfill:.0f} rows/s")
+            batched = await self._throughput(http, BATCH, SENDERS, seconds)
+            tell(f"  in batches {batched['rows_s']:.0f} rows/s, {batched['cpu_ms_a_row']:.3f} ms a row")
+            singly = await self._throughput(http, 1, SINGLE_SENDERS, seconds)
+            tell(f"  singly {singly['rows_s']:.0f} rows/s")
+            readable = await self._readable(http, BATCH, QUARTER_ROWS, seconds)
+            readable_singly = await self._readable(http, 1, QUARTER_SINGLES, seconds)
+            tell(f"  readable p99 {readable['p99']:.2f} s and {readable_singly['p99']:.2f} s")
+            status = (await http.get("/status")).json()
+        return {
+            "model": status["model_version"],
+            "backfill_rows_s": round(backfill, 1),
+            "batched": batched,
+            "singly": singly,
+            "readable_batched_s": readable,
+            "readable_singly_s": readable_singly,
+            "memory_mib": round(memory_bytes(self._pid) / 2**20, 1),
+        }
+
+    def _body(self, units: Sequence[int], steps: int = 1) -> bytes:
+        """The next rows of some units."""
+        columns = ["unit", self._schema.time.column or "index", *self._schema.columns]
+        rows = []
+        for unit in units:
+            for _ in range(steps):
+                values = self._base + 0.01 * self._drawn.random()
+                rows.append([f"unit-{unit}", self._next[unit], *np.round(values, 4).tolist()])
+                self._next[unit] += 1
+        return msgspec.json.encode({"columns": columns, "rows": rows})
+
+    async def _post(self, http: httpx.AsyncClient, body: bytes, rows: int, **query: Any) -> None:
+        answer = await http.post("/telemetry", content=body, params=query)
+        found = answer.json() if answer.is_success else {}
+        if found.get("stored") != rows:
+            raise DriftloopError(f"rows were not stored: {answer.text[:300]}", where=self._url)
+
+    async def _backfill(self, http: httpx.AsyncClient, size: int) -> float:
+        """Give every unit a history; rows a second."""
+        at_once = max(1, 5000 // HISTORY)
+        bodies = [self._body(range(start, min(start + at_once, size)), HISTORY) for start in range(0, size, at_once)]
+        started = time.perf_counter()
+        for at, body in enumerate(bodies):
+            await self._post(http, body, HISTORY * min(at_once, size - at * at_once), backfill=True)
+        took = time.perf_counter() - started
+        await self._settled(http)
+        return size * HISTORY / took
+
+    async def _throughput(self, http: httpx.AsyncClient, rows: int, senders: int, seconds: float) -> dict[str, float]:
+        """Rows a second with a prediction each, as many as go: until the last of them was predicted."""
+        size, cursor, sent = len(self._next), 0, 0
+        started, cpu = time.perf_counter(), self._cpu()
+
+        async def send() -> None:
+            nonlocal cursor, sent
+            while time.perf_counter() - started < seconds:
+                units = [(cursor + at) % size for at in range(rows)]
+                cursor += rows
+                await self._post(http, self._body(units), rows)
+                sent += rows
+
+        await asyncio.gather(*(send() for _ in range(senders)))
+        acknowledged = time.perf_counter() - started
+        await self._settled(http)
+        took = time.perf_counter() - started
+        return {
+            "rows": sent,
+            "acknowledged_rows_s": round(sent / acknowledged, 1),
+            "rows_s": round(sent / took, 1),
+            "cpu_ms_a_row": round((self._cpu() - cpu) / sent * 1000, 4),
+        }
+
+    async def _readable(self, http: httpx.AsyncClient, rows: int, rate: float, seconds: float) -> dict[str, float]:
+        """Seconds from sending a row until its prediction can be read, at a steady rate."""
+        size, cursor, waits = len(self._next), 0, list[float]()
+        started, requests = time.perf_counter(), max(1, int(seconds * rate / rows))
+        every = max(1, requests // SAMPLED)
+        tasks = []
+
+        async def one(units: list[int], body: bytes, *, sampled: bool) -> None:
+            sent = time.perf_counter()
+            step = self._next[units[-1]] - 1
+            await self._post(http, body, rows)
+            while sampled:
+                found = (await http.get(f"/units/unit-{units[-1]}", params={"steps": 1})).json()
+                if found["step"] is not None and found["step"] >= step:
+                    waits.append(time.perf_counter() - sent)
+                    return
+                await asyncio.sleep(0.01)
+
+        for at in range(requests):
+            await asyncio.sleep(max(0.0, started + at * rows / rate - time.perf_counter()))
+            units = [(cursor + place) % size for place in range(rows)]
+            cursor += rows
+            tasks.append(asyncio.create_task(one(units, self._body(units), sampled=at % every == 0)))
+        await asyncio.gather(*tasks)
+        return {
+            "rate": rate,
+            "sampled": len(waits),
+            "median": round(float(np.median(waits)), 4),
+            "p99": round(float(np.quantile(waits, 0.99)), 4),
+        }
+
+    async def _settled(self, http: httpx.AsyncClient) -> None:
+        deadline = time.perf_counter() + SETTLE_S
+        while time.perf_counter() < deadline:
+            status = (await http.get("/status")).json()
+            if not status["steps_waiting"] and not status["units_behind"]:
+                return
+            await asyncio.sleep(0.02)
+        raise DriftloopError("steps still wait for their prediction", where=self._url)
+
+    def _cpu(self) -> float:
+        """Processor seconds that the service has used."""
+        fields = Path(f"/proc/{self._pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@contextlib.contextmanager
+def _processes(configured: Settings, folder: Path, database: str, server: str) -> Iterator[Place]:
+    """The service on one core and, unless one is named, a server on the other."""
+    token = "benchmark-of-the-units"
+    (folder / "token").write_text(token)
+    units, own = _free("http://127.0.0.1:18700"), server or _free("http://127.0.0.1:18500")
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("DRIFTLOOP_")},
+        "DRIFTLOOP_FLEET": configured.fleet,
+        "DRIFTLOOP_STATE_DIR": str(folder),
+        "DRIFTLOOP_SERVER_URL": own,
+        "DRIFTLOOP_UNITS_URL": units,
+        "DRIFTLOOP_RETRAINER_URL": "http://127.0.0.1:9",
+        "DRIFTLOOP_MLFLOW_URL": "http://127.0.0.1:9",
+        "DRIFTLOOP_UNITS_DATABASE": database,
+        "OMP_NUM_THREADS": "1",
+    }
+    with contextlib.ExitStack() as stack, (folder / "log").open("ab") as log:
+
+        def start(core: int, url: str, *command: str) -> int:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "driftloop.cli", *command, "--port", url.rpartition(":")[2]],
+                env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+            )  # fmt: skip
+            stack.callback(process.wait)
+            stack.callback(process.terminate)
+            if (os.cpu_count() or 1) > 1:
+                os.sched_setaffinity(process.pid, {core})
+            _wait(url, process, folder / "log")
+            return process.pid
+
+        if not server:
+            start(1, own, "serve")
+        pid = start(0, units, "units", "serve")
+        yield Place(units, token, pid, configured.schema)
+
+
+def _wait(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(httpx.HTTPError):
+            if httpx.get(f"{url}/healthz", trust_env=False, timeout=1.0).is_success:
+                return
+        time.sleep(0.1)
+    raise DriftloopError(f"did not start: {log.read_text()[-800:]}", where=url)
+
+
+def _kind(database: str) -> str:
+    return "SQLite" if not database or database.startswith("sqlite") else database.partition(":")[0].partition("+")[0]

@@ -1,0 +1,164 @@
+"""The store: its schema, who may open it, and PostgreSQL beside SQLite."""
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
+
+from conftest import free_port
+from driftloop.errors import DriftloopError
+from driftloop.protocol.problems import refusal
+from driftloop.settings import Settings
+from driftloop.units import tables
+from driftloop.units.committing import Committer, StoreUnavailable
+from driftloop.units.store import Store
+
+from .conftest import COUNTED, Make, row
+
+BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[str]:
+    """The address of a throwaway PostgreSQL, without its password."""
+    if not BINARIES or os.getuid() != 0 or shutil.which("setpriv") is None:
+        pytest.skip("needs PostgreSQL, and to be root to become its user")
+    user, port = pwd.getpwnam("postgres"), free_port()
+    folder = Path(tempfile.mkdtemp(prefix="driftloop-postgres-"))
+    (folder / "password").write_text("a-password-in-a-file\n")
+    for path in (folder, folder / "password"):
+        os.chown(path, user.pw_uid, user.pw_gid)
+    become = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+    place = BINARIES[-1].parent
+    init = [*become, str(place / "initdb"), "-D", str(folder / "data"), "-U", "units", "-A", "scram-sha-256", "-N"]
+    subprocess.run([*init, f"--pwfile={folder}/password"], check=True, capture_output=True, cwd=folder)
+    options = ["-c", "listen_addresses=127.0.0.1", "-c", f"port={port}", "-c", f"unix_socket_directories={folder}"]
+    server = subprocess.Popen([*become, str(place / "postgres"), "-D", str(folder / "data"), *options], cwd=folder,
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    address = f"postgresql+psycopg2://units@127.0.0.1:{port}/postgres"
+    try:
+        engine = sa.create_engine(sa.make_url(address).set(password="a-password-in-a-file"))
+        for _ in range(600):
+            try:
+                engine.connect().close()
+                break
+            except OperationalError:
+                assert server.poll() is None
+                time.sleep(0.1)
+        engine.dispose()
+        os.environ["UNITS_TEST_PASSWORD_FILE"] = str(folder / "password")
+        yield address
+    finally:
+        server.terminate()
+        server.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def settings(folder: Path, **more: object) -> Settings:
+    (folder / "fleet.toml").write_text(COUNTED)
+    return Settings(fleet=str(folder / "fleet.toml"), state_dir=folder, **more)  # type: ignore[arg-type]
+
+
+def test_migrations_make_what_the_tables_say(tmp_path: Path) -> None:
+    store = Store(settings(tmp_path))
+    with store.read() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), tables.metadata) == []
+    store.close()
+
+
+def test_a_commit_is_synced_and_readers_are_not_in_its_way(tmp_path: Path) -> None:
+    store = Store(settings(tmp_path))
+    with store.writes.connect() as connection:
+        assert connection.execute(sa.text("PRAGMA synchronous")).scalar() == 2
+        assert connection.execute(sa.text("PRAGMA journal_mode")).scalar() == "wal"
+    store.close()
+
+
+def test_a_store_is_held_by_one_process_and_belongs_to_one_fleet(tmp_path: Path) -> None:
+    store = Store(settings(tmp_path))
+    with pytest.raises(DriftloopError, match="another `driftloop units serve`"):
+        Store(settings(tmp_path))
+    store.close()
+    (tmp_path / "fleet.toml").write_text(COUNTED.replace("pumps", "filters"))
+    with pytest.raises(DriftloopError, match="holds the pumps of pumps, not of filters"):
+        Store(Settings(fleet=str(tmp_path / "fleet.toml"), state_dir=tmp_path))
+
+
+def test_a_store_of_a_later_version_is_refused(tmp_path: Path) -> None:
+    store = Store(settings(tmp_path))
+    with store.writes.connect() as connection, connection.begin():
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    store.close()
+    with pytest.raises(DriftloopError, match="was written by another version of driftloop"):
+        Store(settings(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("database", "said"),
+    [("nothing", "is no database URL"), ("postgresql+psycopg2://units:secret@127.0.0.1:9/x", "cannot be opened")],
+)
+def test_a_database_that_cannot_be_used_is_named_without_its_password(tmp_path: Path, database: str, said: str) -> None:
+    with pytest.raises(DriftloopError, match=said) as caught:
+        Store(settings(tmp_path, units_database=database))
+    assert "secret" not in str(caught.value)
+
+
+def test_work_that_waits_shares_a_transaction_and_a_refusal_takes_no_other_with_it(tmp_path: Path) -> None:
+    store = Store(settings(tmp_path))
+    committer = Committer(store.writes, lambda: None)
+
+    def keep(name: str) -> "Future[None]":
+        def work(connection: Connection) -> None:
+            if name == "bad":
+                raise refusal(422, "name", "is bad")
+            connection.execute(sa.insert(tables.units).values(name=name, created=0.0))
+
+        return committer.submit(work)
+
+    asked = [keep(name) for name in ("a", "bad", "b")]
+    committer.start()
+    assert [one.exception() is None for one in asked] == [True, False, True]
+    assert (committer.commits, committer.pieces) == (1, 3)
+    # One that fails at the database is tried alone, and the others are kept.
+    asked = [keep(name) for name in ("c", "a", "d")]
+    said = [one.exception() for one in asked]
+    assert [type(one) for one in said] == [type(None), StoreUnavailable, type(None)]
+    with store.read() as connection:
+        names = connection.execute(sa.select(tables.units.c.name).order_by(tables.units.c.name)).scalars().all()
+    assert names == ["a", "b", "c", "d"]
+    committer.stop()
+    store.close()
+
+
+def test_the_same_fleet_on_postgresql(postgres: str, make: Make) -> None:
+    password = Path(os.environ["UNITS_TEST_PASSWORD_FILE"])
+    fleet = make(units_database=postgres, units_password_file=password)
+    said = fleet.send(row("a", 1), row("a", 1), row("a", 1, flow=9.0), {"unit": "a", "time": 2}, row("b", 1))
+    assert said["results"] == ["stored", "known", "refused", "stored", "stored"]
+    fleet.send(*(row("a", hour, pressure=float(hour)) for hour in range(3, 9)))
+    fleet.until(lambda: fleet.steps("a") == list(range(1, 9)))
+    assert "password" not in fleet.http.get("/status").text.replace("units_password", "")
+    with pytest.raises(DriftloopError, match="another `driftloop units serve`"):
+        Store(fleet.settings)
+    number = fleet.tell("a", kind="failed")["id"]
+    fleet.until(lambda: fleet.unit("a")["lives"][0]["archive"] == "archived")
+    assert [one["true_rul"] for one in fleet.unit("a")["predictions"]] == [float(8 - step) for step in range(1, 9)]
+    fleet.again()
+    assert fleet.send(row("a", 3, pressure=3.0))["results"] == ["known"]
+    assert fleet.http.delete(f"/units/a/events/{number}").status_code == 200
+    fleet.send(row("a", 9))
+    fleet.until(lambda: fleet.steps("a")[-1] == 9)
+    with fleet.app.state.service.store.read() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), tables.metadata) == []
