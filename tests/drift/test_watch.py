@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 from msgspec import structs
 
-from driftloop import durable
+from driftloop import durable, exposition
 from driftloop.drift.baseline import Baseline, baseline_bytes
 from driftloop.drift.exporter import Exporter
+from driftloop.drift.live_error import LiveErrors
 from driftloop.drift.production import WatchedModel, follow
 from driftloop.drift.source import SourceUnavailable
 from driftloop.drift.watch import Watch, check_once
 from driftloop.errors import RegistryUnavailable
 from driftloop.fleet.schema import Channel, Schema
-from driftloop.model.bundle import BASELINE, SERVING_FILES
+from driftloop.model.bundle import BASELINE, SERVING_FILES, ErrorTable
 from driftloop.model.follower import OTHER_FLEET
 from driftloop.protocol.outbox import Outbox
 from driftloop.settings import Settings
@@ -440,3 +441,29 @@ def test_a_version_of_another_fleet_leaves_the_old_one_watched(platform: Platfor
     assert platform.turn(HEALTHY).verdict == "no_drift"
     assert platform.events("verdict")[-1]["model_version"] == "1"
     assert platform.production.refused.kind == OTHER_FLEET
+
+
+def with_errors(baseline: Baseline, rmse: float) -> Baseline:
+    """The baseline with the same error in each bin of the answer."""
+    bins, regimes = int(baseline.binner.sizes[0]), int(baseline.binner.sizes[-1]) - 1
+    known = ErrorTable(10, [rmse**2] * bins, [0.9] * bins, [[rmse**2] * bins])
+    return structs.replace(baseline, errors=LiveErrors(known, regimes))
+
+
+def test_the_error_is_estimated_while_traffic_is_as_ever(tmp_path: Path, baseline: Baseline):
+    platform = Platform(tmp_path, with_errors(baseline, 12.0))
+    platform.turn(HEALTHY, n=20)
+    assert platform.watch.estimate is not None
+    assert platform.watch.estimate.why == "not enough data: 20 answers, 100 are needed"
+    for _ in range(8):
+        platform.turn(HEALTHY)
+    assert (platform.watch.estimate.known, platform.watch.estimate.rmse) == (True, 12.0)
+    text = exposition.render(platform.exporter.registry, "cmapss").decode()
+    assert 'driftloop_drift_estimated_rmse{bound="rmse",fleet="cmapss",model_version="1"} 12.0' in text
+    for _ in range(12):
+        platform.turn(OTHER)
+    assert platform.watch.estimate.rmse is None
+    assert platform.watch.estimate.why is not None
+    assert "driftloop_drift_estimated_rmse{" not in exposition.render(platform.exporter.registry, "cmapss").decode()
+    verdicts = [body for url, body in platform.posted if url.endswith("/events") and body.get("kind") == "verdict"]
+    assert {body["estimate"]["known"] for body in verdicts} == {True, False}

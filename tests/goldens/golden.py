@@ -60,6 +60,7 @@ def loop_bundle() -> dict[str, Any]:
     folder = bundle()
     metadata = json.loads((folder / "metadata.json").read_bytes())
     metadata["example"]["rows"] = _sha256(json.dumps(metadata["example"]["rows"]).encode())
+    metadata["rehearsal"]["errors"]["draws"] = len(metadata["rehearsal"]["errors"]["draws"])
     baseline = json.loads((folder / "baseline.json").read_bytes())
     edges = {feature["name"]: feature.pop("edges") for feature in baseline["features"]}
     return {

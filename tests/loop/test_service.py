@@ -283,6 +283,25 @@ def test_what_completed_engines_say_is_in_the_status(up: Up):
     assert up.http.get("/feedback").json()["changed_runs"] == []
 
 
+def test_the_estimate_of_the_error_stands_beside_what_completed_engines_say(up: Up):
+    said = {"known": True, "rmse": 12.0, "low": 9.0, "high": 15.0, "coverage": 0.9, "answers": 500}
+    up.http.post("/events", json={"kind": "verdict", "model_version": "3", "verdict": "no_drift", "estimate": said})
+    shown = up.http.get("/status").json()["estimate"]
+    assert shown == {"model_version": "3", "why": None, "live": None, **said}
+    assert up.parts._live_error() == ("3", 12.0, "estimated")
+    up.parts.concept.stop()
+    next(thread for thread in up.parts._threads if thread.name == "concept-watch").join()
+    figure = Figure(16.0, 12.0, None, 17.25, 0.4)
+    judged = Judgement(
+        verdict="no_drift", engines=20, least=8, window=20, reference=27, score=0.4, figures={"rmse": figure}
+    )
+    up.parts.concept.report = Truth("3", judged, "no_drift")
+    assert up.http.get("/status").json()["estimate"]["live"] == {"rmse": 16.0, "inside": False}
+    assert up.parts._live_error() == ("3", 16.0, "live")
+    up.http.post("/events", json={"kind": "verdict", "model_version": "3", "estimate": {"known": "perhaps"}})
+    assert up.http.get("/status").json()["estimate"] is None
+
+
 def test_the_metrics_of_live_errors_are_exact(up: Up):
     figures = {
         "rmse": Figure(13.5, 12.0, None, 17.25, 0.4),

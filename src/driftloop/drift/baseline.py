@@ -15,6 +15,7 @@ from driftloop.drift.bins import (
     FeatureBins,
 )
 from driftloop.drift.calibration import Threshold
+from driftloop.drift.live_error import LiveErrors
 from driftloop.drift.mixture import Components, by_group, fit
 from driftloop.drift.sensors import Quality
 from driftloop.drift.statistics import Floats, normal_scores, shares
@@ -88,6 +89,8 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     seed: int
     quality: Quality | msgspec.UnsetType = msgspec.UNSET
     """How readings of healthy lives are; not there for a fleet whose readings are not judged, or before they were."""
+    errors: LiveErrors | msgspec.UnsetType = msgspec.UNSET
+    """What the live error is estimated from; not there without reference units, or before it was estimated."""
 
     @cached_property
     def binner(self) -> Binner:

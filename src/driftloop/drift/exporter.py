@@ -4,6 +4,7 @@ import time
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
+from driftloop.drift.live_error import Estimate
 from driftloop.drift.verdict import DRIFT, FLEET_AGE, NO_DRIFT, NOT_ENOUGH_DATA, Verdict
 from driftloop.exposition import OfFleet
 from driftloop.protocol.alerts import Alert
@@ -47,6 +48,15 @@ class Exporter:
             ["model_version"],
             registry=own,
         )
+        self._estimate = Gauge(
+            "driftloop_drift_estimated_rmse",
+            "RMSE that answers alone let expect, and its 95 % range; not there where nothing can be said.",
+            ["model_version", "bound"],
+            registry=own,
+        )
+        self._coverage = Gauge(
+            "driftloop_drift_estimated_coverage", "The same for the coverage.", ["model_version"], registry=own
+        )
         self._firing = Gauge("driftloop_drift_alert_firing", "1 while the alert fires.", ["kind"], registry=own)
         self._alarms = Counter("driftloop_drift_alerts", "Alerts raised.", ["kind"], registry=own)
         self._source_up = Gauge("driftloop_drift_source_up", "1 while traffic can be read.", registry=own)
@@ -70,11 +80,13 @@ class Exporter:
         source_up: bool,
         registry_up: bool,
         dropped: int,
+        estimate: Estimate | None = None,
     ) -> None:
         """Show one check; series of other versions go."""
         gauges = (
             self._verdict, self._score, self._n, self._psi, self._psi_threshold, self._ks, self._ks_threshold,
             self._shift, self._shift_threshold, self._mixture, self._age, self._firing,
+            self._estimate, self._coverage,
         )  # fmt: skip
         for gauge in gauges:
             gauge.clear()
@@ -87,6 +99,10 @@ class Exporter:
         said = verdict.verdict if verdict else NOT_ENOUGH_DATA
         for name in _VERDICTS:
             self._verdict.labels(version, name).set(name == said)
+        if estimate is not None and estimate.rmse is not None:
+            for bound, value in (("rmse", estimate.rmse), ("low", estimate.low), ("high", estimate.high)):
+                self._estimate.labels(version, bound).set(value or 0.0)
+            self._coverage.labels(version).set(estimate.coverage or 0.0)
         if verdict is None:
             return
         self._score.labels(version).set(verdict.score)

@@ -9,11 +9,15 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from driftloop import durable
+from driftloop.drift import live_error
 from driftloop.drift.alerts import read_alert, save_alert
+from driftloop.drift.bins import PREDICTION, REGIME
 from driftloop.drift.calibration import LONG
 from driftloop.drift.exporter import Exporter
+from driftloop.drift.live_error import Estimate
 from driftloop.drift.production import Production, WatchedModel
 from driftloop.drift.source import Source, Window
 from driftloop.drift.verdict import (
@@ -61,6 +65,8 @@ class Watch:
         self._reported: tuple[str | None, str] | None = None
         self._reported_at = self._sent_at = float("-inf")
         self._streak = Streak()
+        self.estimate: Estimate | None = None
+        """How wrong the model in production probably is; None where there is nothing to look at."""
         self._source_up = True
         self.alert = read_alert(self._path, settings.schema.name)
         if self.alert is not None:
@@ -90,6 +96,7 @@ class Watch:
                 source_up=self._source_up,
                 registry_up=self._production.up,
                 dropped=self._outbox.dropped,
+                estimate=self.estimate,
             )
         return verdict
 
@@ -112,12 +119,15 @@ class Watch:
         total = model.baseline.binner.total
         newest, held = self._window.newest(), self._window.held()
         split = model.baseline.binner.split
-        return judge(split(newest[:total]), model.baseline, split(held[:total]), newest[total:], held[total:]), None
+        counts = split(newest[:total])
+        verdict = judge(counts, model.baseline, split(held[:total]), newest[total:], held[total:])
+        self.estimate = _estimate(model, counts, drift=verdict.verdict == DRIFT)
+        return verdict, None
 
     def _follow(self, model: WatchedModel | None) -> None:
         """Begin a window for `model`: one version's counts are never mixed with another's."""
         self._model = model
-        self._window = None
+        self._window = self.estimate = None
         self._streak = Streak()
         if model is not None:
             self._window = new_window(model, self._settings.watch_window)
@@ -195,7 +205,8 @@ class Watch:
             self._event({**event, "n": 0, "reason": reason})
         else:
             answered = self._window.answered if self._window is not None else None
-            self._event({**event, **summary(verdict), "answered": answered})
+            estimated = msgspec.to_builtins(self.estimate) if self.estimate is not None else None
+            self._event({**event, **summary(verdict), "answered": answered, "estimate": estimated})
 
     def _event(self, event: dict[str, Any]) -> None:
         known = {name: value for name, value in event.items() if value is not None}
@@ -210,6 +221,18 @@ def new_window(model: WatchedModel, size: int) -> Window:
     quality = model.baseline.quality
     columns = quality.columns if quality is not msgspec.UNSET else ()
     return Window(model.baseline.binner, max(size, model.baseline.min_n), LONG, columns)
+
+
+def _estimate(model: WatchedModel, counts: dict[str, NDArray[np.int64]], *, drift: bool) -> Estimate:
+    """How wrong a model probably is, from the newest requests' counts on its baseline's bins."""
+    found = model.baseline.errors
+    return live_error.estimate(
+        found if found is not msgspec.UNSET else None,
+        counts[PREDICTION].astype(np.float64),
+        counts[REGIME].astype(np.float64),
+        model.baseline.false_alarms.engines,
+        drift,
+    )
 
 
 def check_once(

@@ -10,6 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
+
+from driftloop.drift.live_error import Estimate
 from driftloop.errors import DriftloopError, RegistryUnavailable
 from driftloop.fleet import roles
 from driftloop.loop.jobs.local import Backend, Runs
@@ -83,6 +86,8 @@ class Look:
         self.arrivals = Arrivals()
         self.seen: Seen | None = None
         """The watch's newest verdict; it says it again every few seconds."""
+        self.estimate: tuple[str, Estimate] | None = None
+        """The version, and how wrong the watch thinks that it is."""
         self.lost = False
         """Whether the run at hand was an earlier retrainer's and ended with it."""
 
@@ -222,6 +227,13 @@ def serves(server_url: str, token: str = "") -> str | None:
     """The version that the server says that it serves; None where it says nothing."""
     with contextlib.suppress(DriftloopError), Server(server_url, token) as server:
         return str(server.model().get("model_version"))
+    return None
+
+
+def estimated(event: Event) -> tuple[str, Estimate] | None:
+    """The version and the estimate of its error, from a verdict; None where it has none."""
+    with contextlib.suppress(msgspec.ValidationError):
+        return str(event.get("model_version")), msgspec.convert(event.get("estimate"), Estimate)
     return None
 
 

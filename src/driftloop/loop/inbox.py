@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import msgspec
 
 from driftloop.loop import changes
-from driftloop.loop.facts import seen
+from driftloop.loop.facts import estimated, seen
 from driftloop.loop.state import Change
 from driftloop.loop.worker import Worker
 from driftloop.protocol import causes
@@ -77,7 +77,7 @@ class Inbox:
                 _notice(change, event, self._worker)
             logged = change.logged[0]
         if event["kind"] == "verdict":
-            self._worker.look.seen = seen(event)
+            self._worker.look.seen, self._worker.look.estimate = seen(event), estimated(event)
             self._worker.poke()
         return logged
 

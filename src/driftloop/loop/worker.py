@@ -15,7 +15,7 @@ from driftloop.errors import DriftloopError, RegistryUnavailable
 from driftloop.loop import decide, promoting, questions, waits
 from driftloop.loop.aiding import Aider
 from driftloop.loop.changes import BACK_OFF_S
-from driftloop.loop.facts import Archive, Look, seen
+from driftloop.loop.facts import Archive, Look, estimated, seen
 from driftloop.loop.jobs.local import Backend, Job
 from driftloop.loop.judge import promotion, retention
 from driftloop.loop.judge.promotion import Tell
@@ -94,7 +94,7 @@ class Worker:
         """What the next move waits for, in words; None where nothing is in the way."""
         verdict = store.newest("verdict")
         if verdict is not None:
-            self.look.seen = seen(verdict)
+            self.look.seen, self.look.estimate = seen(verdict), estimated(verdict)
         with store.change() as change:
             change.state.carry_over(clock())
 

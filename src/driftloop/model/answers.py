@@ -7,19 +7,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec import UNSET, UnsetType
 from numpy.typing import NDArray
 
-from driftloop.drift import sensors
+from driftloop.drift import live_error, sensors
 from driftloop.drift.baseline_build import REFERENCE_ROLES, Trace
+from driftloop.drift.bins import Binner
+from driftloop.drift.live_error import LiveErrors
 from driftloop.errors import BundleError, DataError
 from driftloop.fleet.labels import capped, window_ends
 from driftloop.fleet.quality import is_judged, of_life
 from driftloop.fleet.runs import Run, windows
 from driftloop.fleet.schema import Schema
-from driftloop.model.bundle import MODEL, ManifestEntry, read_metadata
+from driftloop.model.bundle import MODEL, ErrorTable, ManifestEntry, read_metadata
 from driftloop.model.signature import INPUT, OUTPUTS
 
 BATCH = 256
+WITNESS_ROLES = frozenset({"calibrate", "gate"})
+"""Units that no weight was fitted on and no epoch chosen on."""
+LEAST_WITNESSES, WITNESS_STRIDE = 5, 5
 TRACED = 100
 """Engines of one domain that a baseline is made from: more change its distributions less than a fleet changes."""
 
@@ -97,6 +103,30 @@ def evaluate(model: Model, runs: Sequence[Run], *, stride: int = 1, threads: int
         regime=regime,
         newest=newest,
     )
+
+
+def error_table(found: Answers, binner: Binner, seed: int) -> ErrorTable:
+    """How wrong answers are, by their bins of a baseline."""
+    n, features = len(found.rul), len(binner.names)
+    settings = np.zeros((n, binner.settings), dtype=np.float32)
+    newest = np.zeros((n, features - binner.settings - 2), dtype=np.float32)
+    bins = binner.indices(found.rul, settings, newest, found.regime)[:, 0]
+    inside = (found.lower <= found.true) & (found.true <= found.upper)
+    unit = np.unique(found.engine, return_inverse=True)[1]
+    error = found.rul.astype(np.float64) - found.true
+    return live_error.fit(live_error.Outcomes(bins, error, inside, unit), int(binner.sizes[0]), seed)
+
+
+def live_errors(
+    model: Model, runs: Sequence[Run], manifest: Sequence[ManifestEntry], binner: Binner, regimes: int, seed: int
+) -> LiveErrors | UnsetType:
+    """What the live error of a model of so many regimes is estimated from: units that no weight was fitted to."""
+    usable = {entry.run_id for entry in manifest if entry.role in WITNESS_ROLES and not entry.superseded}
+    chosen = [run for run in runs if run.run_id in usable and not run.censored]
+    if len(chosen) < LEAST_WITNESSES:
+        return UNSET
+    chosen = sorted(chosen, key=lambda run: run.run_id)[:TRACED]
+    return LiveErrors(error_table(evaluate(model, chosen, stride=WITNESS_STRIDE), binner, seed), regimes)
 
 
 def traces(model: Model, runs: Sequence[Run], manifest: Sequence[ManifestEntry], *, threads: int = 2) -> list[Trace]:

@@ -58,6 +58,16 @@ class Ages(msgspec.Struct, frozen=True):
     """Mean square, `[bands][sensors]`."""
 
 
+class ErrorTable(msgspec.Struct, frozen=True):
+    """Errors of reference units by bin of the answer: mean squares in steps, and shares inside the interval."""
+
+    units: int
+    square: list[float]
+    inside: list[float]
+    draws: list[list[float]]
+    """The mean squares as other units would show them, `[draws][bins]`."""
+
+
 class Rehearsal(msgspec.Struct, frozen=True):
     """What first aid was seen to do on the units that a model was calibrated with (driftloop.training.rehearsal)."""
 
@@ -70,6 +80,8 @@ class Rehearsal(msgspec.Struct, frozen=True):
     units: int
     """Units that slope and share come from."""
     ages: Ages
+    errors: ErrorTable | None = None
+    """How wrong answers in grown regimes are (driftloop.drift.live_error); None before that was found."""
 
 
 class Metadata(msgspec.Struct, frozen=True, kw_only=True):

@@ -191,6 +191,9 @@ def give(known: Known, runs: Sequence[Run], begins: Mapping[str, int] = NOTHING)
     traces = [trace_of(model, run, number) for run in strange]
     share = min(0.99, len(strange) / len(runs))
     baseline = provisional.with_domain(known.baseline, traces, len(found), share)
+    if baseline.errors is not msgspec.UNSET:
+        errors = msgspec.structs.replace(baseline.errors, grown=known.metadata.rehearsal.errors)
+        baseline = msgspec.structs.replace(baseline, errors=errors)
     return Aided(content, found, added, model, baseline, strange, familiar, traces)
 
 

@@ -6,12 +6,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 from msgspec import UNSET
 from numpy.typing import NDArray
 
 from driftloop import durable
-from driftloop.drift.baseline import baseline_bytes, read_weights
+from driftloop.drift.baseline import Baseline, baseline_bytes, read_weights
 from driftloop.drift.baseline_build import build_baseline
 from driftloop.errors import BundleError, DataError
 from driftloop.fleet.archive import Archive
@@ -104,13 +105,14 @@ def build_bundle(
     _write_checkpoint(folder, arrays)
     schema, cap = trained.schema, trained.network.form.cap
     model = Model(answers.open_session(folder / MODEL), config.architecture.window, schema, cap)
-    baseline = build_baseline(traces(model, runs, manifest), schema, cap, weights, seed=config.seed)
+    regimes = len(arrays["centres"])
+    baseline = _baseline(model, runs, manifest, regimes, weights, config.seed)
     durable.write_atomically(folder / BASELINE, baseline_bytes(baseline))
     bundle.write_metadata(
         folder,
         Metadata(
             window=config.architecture.window,
-            regimes=len(arrays["centres"]),
+            regimes=regimes,
             manifest=list(manifest),
             example=_example(model, learnt[0]),
             data_source=data_source,
@@ -125,7 +127,7 @@ def build_bundle(
             metrics={name: round(value, 6) for name, value in trained.metrics.items()},
             cap=cap,
             fleet=schema,
-            rehearsal=rehearsal.rehearse((folder / MODEL).read_bytes(), model, runs, config.seed),
+            rehearsal=rehearsal.rehearse((folder / MODEL).read_bytes(), model, baseline.binner, runs, config.seed),
             created=created or durable.now(),
         ),
     )
@@ -146,11 +148,21 @@ def rebuild_baseline(folder: Path, archive: Archive) -> bytes:
         weights: list[float] | None = read_weights(folder)
     except BundleError:
         weights = None
-    return baseline_bytes(
-        build_baseline(
-            traces(model, runs, metadata.manifest), metadata.schema, metadata.cap, weights, seed=metadata.seed
-        )
-    )
+    return baseline_bytes(_baseline(model, runs, metadata.manifest, metadata.regimes, weights, metadata.seed))
+
+
+def _baseline(
+    model: Model,
+    runs: Sequence[Run],
+    manifest: Sequence[ManifestEntry],
+    regimes: int,
+    weights: Sequence[float] | None,
+    seed: int,
+) -> Baseline:
+    """The baseline of a model of so many regimes, with what its live error is estimated from."""
+    made = build_baseline(traces(model, runs, manifest), model.schema, model.cap, weights, seed=seed)
+    errors = answers.live_errors(model, runs, manifest, made.binner, regimes, seed)
+    return msgspec.structs.replace(made, errors=errors)
 
 
 def git_commit() -> str | None:

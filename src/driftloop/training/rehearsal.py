@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from driftloop.drift.bins import Binner
 from driftloop.fleet.labels import bands
 from driftloop.fleet.roles import with_role
 from driftloop.fleet.runs import Run
@@ -46,8 +47,11 @@ WINDOWS = 2
 """Windows a unit: the units are fewer than those in service."""
 
 
-def rehearse(content: bytes, model: Model, runs: Sequence[Run], seed: int) -> Rehearsal | None:
-    """What first aid does to the model of the graph `content`; None where settings tell no regimes, or nobody's do."""
+def rehearse(content: bytes, model: Model, binner: Binner, runs: Sequence[Run], seed: int) -> Rehearsal | None:
+    """What first aid does to the model of the graph `content`; None where settings tell no regimes, or nobody's do.
+
+    `binner` is the baseline's.
+    """
     units = [run for run in sorted(with_role(runs, *ROLES), key=lambda run: run.run_id) if not run.censored]
     if model.schema.use_settings != "regimes" or not units:
         return None
@@ -69,6 +73,7 @@ def rehearse(content: bytes, model: Model, runs: Sequence[Run], seed: int) -> Re
         at_cap=round(first_aid.at_cap(healthy, model.cap), 4),
         units=len(units),
         ages=_ages(known, with_role(runs, *LEARNT)),
+        errors=answers.error_table(asked, binner, seed),
     )
 
 

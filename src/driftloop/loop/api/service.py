@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from fastapi import FastAPI, Response
 from fastapi.concurrency import run_in_threadpool
 
@@ -110,8 +111,23 @@ class Service:
 
     def _live_error(self) -> LiveError | None:
         """How wrong the model in production is: by completed engines where there are any."""
-        live = self.concept.live_rmse()
-        return LiveError(*live, "live") if live is not None else None
+        live, estimate = self.concept.live_rmse(), self.worker.look.estimate
+        if live is not None:
+            return LiveError(*live, "live")
+        if estimate is None or estimate[1].rmse is None:
+            return None
+        return LiveError(estimate[0], estimate[1].rmse, "estimated")
+
+    def _estimate(self) -> dict[str, Any] | None:
+        """The estimate from traffic, beside what completed engines say where there are any."""
+        found, live = self.worker.look.estimate, self.concept.live_rmse()
+        if found is None:
+            return None
+        version, estimate = found
+        shown: dict[str, Any] = {"model_version": version, **msgspec.to_builtins(estimate)}
+        if live is None or live[0] != version or estimate.low is None or estimate.high is None:
+            return {**shown, "live": None}
+        return {**shown, "live": {"rmse": live[1], "inside": estimate.low <= live[1] <= estimate.high}}
 
     def add_runs(self, body: bytes) -> dict[str, Any]:
         """Archive completed runs, all or none, and tell the loop."""
@@ -208,6 +224,7 @@ class Service:
             **status.status(self.worker),
             "concept": self.concept.status(),
             **self.concept.promise(),
+            "estimate": self._estimate(),
             "notify": self.teller.shown(),
         }
 

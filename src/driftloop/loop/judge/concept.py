@@ -44,8 +44,6 @@ from driftloop.protocol.causes import CONCEPT, Cause
 INPUT_DRIFT = "input_drift"
 """The verdict where errors are out of control and the inputs have changed too."""
 VERDICTS = (DRIFT, NO_DRIFT, NOT_ENOUGH_DATA, INPUT_DRIFT)
-WITNESS_ROLES = frozenset({"calibrate", "gate"})
-"""Engines that no weight was fitted on and no epoch chosen on."""
 ENDS_BELOW = 0.8
 """Score below which an alert ends: lower than where it begins, or one near its limit would flutter."""
 KEPT = "concept"
@@ -235,7 +233,9 @@ class ConceptWatch:
         if len(engines) < outcomes.LEAST:
             few = outcomes.judge([], [])
             return Truth(model.version, msgspec.structs.replace(few, engines=len(engines), window=len(engines)))
-        reference = [entry for entry in self._manifest.values() if entry.role in WITNESS_ROLES and not entry.superseded]
+        reference = [
+            entry for entry in self._manifest.values() if entry.role in answers.WITNESS_ROLES and not entry.superseded
+        ]
         for run_id in [*engines, *(entry.run_id for entry in reference)]:
             if self._stopping.is_set():
                 return None
