@@ -167,6 +167,26 @@ def test_a_cut_connection_shows_and_misses_nothing(url: str, world: World, page:
     assert world.asked_with[-1] == "cmapss:10"
 
 
+def test_a_page_that_nobody_sees_lets_its_connection_go_and_misses_nothing(url: str, world: World, page: Page) -> None:
+    hide = "Object.defineProperty(document, 'hidden', { value: %s, configurable: true });"
+    told = "document.dispatchEvent(new Event('visibilitychange'));"
+    page.clock.install()
+    page.goto(url + PAGES["events"])
+    expect(page.locator(".live")).to_have_text("live")
+    page.evaluate(hide % "true" + told)
+    page.clock.fast_forward(31_000)
+    for _ in range(200):
+        if world.connections == 0:
+            break
+        page.wait_for_timeout(50)
+    assert world.connections == 0
+    expect(page.locator("#cut")).to_have_count(0)
+    world.tell("promoted", model_version="6", reason="while nobody looked")
+    page.evaluate(hide % "false" + told)
+    expect(page.get_by_text("while nobody looked")).to_be_visible()
+    assert world.asked_with == ["cmapss:9", "cmapss:9"]
+
+
 def test_two_people_at_once(url: str, world: World, context: MakeContext) -> None:
     first, second = context().new_page(), context().new_page()
     for page in (first, second):

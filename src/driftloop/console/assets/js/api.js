@@ -49,7 +49,7 @@ async function call(method, path, body) {
   } catch {
     if (answer.ok) throw new ApiError(answer.status, "The answer cannot be read", "Something between this page and the platform answered in its place.");
   }
-  if (!answer.ok) throw new ApiError(answer.status, content?.title ?? `Status ${answer.status}`, detailOf(content), content);
+  if (!answer.ok) throw new ApiError(answer.status, content?.title ?? `The answer was ${answer.status}`, detailOf(content), content);
   return content;
 }
 

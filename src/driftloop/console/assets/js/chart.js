@@ -5,6 +5,7 @@ import { number } from "./format.js";
 
 /* global uPlot */
 
+const WHOLE = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 100_000, 1_000_000];
 const COLOURS = ["--line-1", "--line-2", "--line-3", "--line-4"];
 
 /** A colour of the stylesheet as the browser computes it now, light or dark. */
@@ -17,7 +18,7 @@ export function colour(name, alpha = 1) {
 
 /**
  * A chart over one axis. `lines` are `[{name, values, colour, dash, step}]`; `band` is `{name, low, high}`, drawn below
- * them; `limits` are horizontal lines `[{name, value}]`; `marks` vertical ones `[{name, at}]`. `x` is `{name, values, range}`,
+ * them; `limits` are horizontal lines `[{name, value}]`; `marks` vertical ones `[{name, at}]`. `x` is `{name, values, range, whole}`,
  * `y` is `{name, digits, from, to, log}`. `summary` says in one sentence what it shows. Charts of one name in `together`
  * show the same place when the pointer is over one of them.
  */
@@ -49,7 +50,7 @@ export function chart({ x, y, lines, band = null, limits = [], marks = [], heigh
       cursor: { y: false, points: { size: 7 }, drag: { x: false, y: false }, sync: together ? { key: together } : undefined },
       scales: { x: { time: false, range: x.range }, y: y.log ? { distr: 3 } : { range: (_, low, high) => range(low, high) } },
       axes: [
-        { ...axis, label: compact ? undefined : x.name, size: compact ? 22 : 30, space: 60 },
+        { ...axis, label: compact ? undefined : x.name, size: compact ? 22 : 30, space: 60, incrs: x.whole ? WHOLE : undefined },
         { ...axis, label: compact ? undefined : y.name, size: 46, space: 30, ...(y.log ? { filter: tens, grid: { ...axis.grid, filter: tens }, ticks: { ...axis.ticks, filter: tens } } : {}), values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : Math.abs(tick) >= 10_000 ? number(tick) : String(Number(tick.toPrecision(6))))) },
       ],
       series: [

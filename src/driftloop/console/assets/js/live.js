@@ -6,6 +6,8 @@
 const SILENCE_MS = 25_000;
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 8_000;
+/** A page that nobody sees lets its connection go: a browser has six for one address, and people leave pages open. */
+const HIDDEN_MS = 30_000;
 
 /**
  * Listen to a fleet's stream, or to all fleets' where `fleet` is null. `from` is the id of the last event that is
@@ -20,6 +22,8 @@ export function listen(fleet, on, from = null) {
   let opened = false;
   let controller = null;
   let wake = null;
+  let resting = false;
+  let restTimer = null;
 
   async function run() {
     while (!stopped) {
@@ -29,6 +33,10 @@ export function listen(fleet, on, from = null) {
         // Cut, silent or refused: told of below, and tried again.
       }
       if (stopped) return;
+      if (resting) {
+        await new Promise((resolve) => (wake = resolve));
+        continue;
+      }
       if (cutSince === null) {
         cutSince = new Date();
         on.cut?.(cutSince);
@@ -101,11 +109,28 @@ export function listen(fleet, on, from = null) {
   }
 
   const again = () => wake?.();
+  const rest = () => {
+    clearTimeout(restTimer);
+    if (document.hidden) {
+      restTimer = setTimeout(() => {
+        resting = true;
+        controller?.abort();
+      }, HIDDEN_MS);
+    } else if (resting) {
+      resting = false;
+      again();
+    }
+  };
+  const lost = () => controller?.abort();
   addEventListener("online", again);
+  addEventListener("offline", lost);
+  document.addEventListener("visibilitychange", rest);
   run();
   return () => {
     stopped = true;
     controller?.abort();
     removeEventListener("online", again);
+    removeEventListener("offline", lost);
+    document.removeEventListener("visibilitychange", rest);
   };
 }

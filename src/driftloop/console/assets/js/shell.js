@@ -74,8 +74,7 @@ const ICONS = {
 const icon = (name) => s("svg", { viewBox: "0 0 24 24", "aria-hidden": "true", class: "icon" }, s("path", { d: ICONS[name] ?? "" }));
 
 function fleetSwitch(fleets, fleet) {
-  if (fleets.length < 2 && fleet !== null) return h("span", { class: "fleet-name" }, fleet);
-  if (!fleets.length) return null;
+  if (fleets.length < 2) return fleets.length ? h("span", { class: "fleet-name" }, fleets[0].name) : null;
   const go = (event) => event.target.value !== "" && location.assign(`/fleets/${encodeURIComponent(event.target.value)}${sameSubpage()}`);
   return h("div", { class: "fleet-switch" },
     h("select", { onchange: go, "aria-label": "Fleet" }, fleet === null && h("option", { value: "" }, "choose a fleet"), fleets.map((each) => h("option", { value: each.name, selected: each.name === fleet }, each.name))),
@@ -129,7 +128,8 @@ function connect(fleet, on, from, me) {
   return listen(fleet, {
     event(event, id) {
       if (event.who && event.who !== me.name && HUMAN_ACTS.has(event.event)) {
-        tell(`${event.who}: ${eventWords(event.event)[0].toLowerCase()}${event.model_version ? ` (model ${event.model_version})` : ""}${event.reason ? ` – ${event.reason}` : ""}`);
+        const did = { approve: "approved", reject: "rejected" }[event.answer] ?? eventWords(event.event)[0].toLowerCase();
+        tell(`${event.who}: ${did}${event.model_version ? ` (model ${event.model_version})` : ""}${event.reason ? ` – ${event.reason}` : ""}`);
       }
       on.event?.(event, id);
     },

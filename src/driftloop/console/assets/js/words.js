@@ -162,6 +162,9 @@ export const EVENT_NAMES = Object.keys(EVENTS);
 /** The words and kind of an event. */
 export const eventWords = (name) => EVENTS[name] ?? [sentence(name), "plain"];
 
+/** What the gate found, each by itself. */
+export const findings = (reasons) => (reasons ?? []).flatMap((reason) => reason.split("; "));
+
 /** `some_words` as `Some words`. */
 export function sentence(name) {
   const words = String(name ?? "").replaceAll("_", " ");

@@ -3,7 +3,7 @@
 import { get, of, post } from "../api.js";
 import { ask, may, notAllowed } from "../act.js";
 import { button, figure, fill, h, panel, table, tag } from "../dom.js";
-import { count, moment, number, plural } from "../format.js";
+import { capital, count, moment, number, plural } from "../format.js";
 import { page } from "../shell.js";
 import { empty, part, settled } from "../states.js";
 import { ROLES } from "../words.js";
@@ -32,12 +32,12 @@ page(({ me, fleet, main, live }) => {
   );
 
   function draw(found) {
-    fill(roles, h("dl", { class: "figures" }, Object.entries(ROLES).map(([name, [text, why]]) => figure(text, number(found.roles[name] ?? 0), why))));
+    fill(roles, h("dl", { class: "figures" }, Object.entries(ROLES).map(([name, [text, why]]) => figure(capital(text), number(found.roles[name] ?? 0), why))));
     fill(refused, refusals(found.refused ?? []));
     fill(pager, found.total > 0 && h("span", {}, `${number(query.offset + 1)}–${number(query.offset + found.runs.length)} of ${count(found.total, "run")}`),
       found.total > ROWS && [button("Previous", () => move(-ROWS), { disabled: query.offset === 0, "data-key": "previous" }), button("Next", () => move(ROWS), { disabled: query.offset + ROWS >= found.total, "data-key": "next" })]);
     if (!found.total) return query.q || query.role ? empty("No run matches", "Try a shorter name, or all roles.") : empty("The archive is empty", "Add completed runs: driftloop data add FILE, or send them to the API.");
-    return table("Completed runs", columns(), found.runs, { rowClass: (row) => (row.withdrawn ? "withdrawn" : null) });
+    return table("Completed runs", columns(found.runs), found.runs, { rowClass: (row) => (row.withdrawn ? "withdrawn" : null) });
   }
 
   function move(by) {
@@ -45,14 +45,16 @@ page(({ me, fleet, main, live }) => {
     runs.refresh();
   }
 
-  function columns() {
+  /** What nobody knows of any of these runs has no column. */
+  function columns(runs) {
+    const known = (name) => runs.some((row) => row[name] !== null && row[name] !== undefined);
     const acts = may(me, "operate") ? [{ name: "", head: h("span", { class: "visually-hidden" }, "Acts"), cell: (row) => (row.withdrawn ? null : button("Withdraw", () => withdraw(row), { class: "small", "aria-label": `Withdraw ${row.run_id}` })) }] : [];
     return [
       { name: "Run", class: "name", cell: (row) => [row.run_id, row.withdrawn && h("span", { class: "tags" }, tag("withdrawn", "warn"))] },
       { name: "For", cell: (row) => ROLES[row.role]?.[0] ?? row.role },
-      { name: `Length, ${plural(fleet.step)}`, class: "num", cell: (row) => number(row.rows) },
-      { name: "End", cell: (row) => (row.censored === null || row.censored === undefined ? "–" : row.censored ? "not reached" : "reached") },
-      { name: "Withdrawn", cell: (row) => (row.withdrawn ? [moment(row.withdrawn.time), ` – ${row.withdrawn.reason}`] : "–") },
+      ...(known("rows") ? [{ name: `Length, ${plural(fleet.step)}`, class: "num", cell: (row) => number(row.rows) }] : []),
+      ...(known("censored") ? [{ name: "End", cell: (row) => (row.censored === null || row.censored === undefined ? "–" : row.censored ? "not reached" : "reached") }] : []),
+      ...(known("withdrawn") ? [{ name: "Withdrawn", cell: (row) => (row.withdrawn ? [moment(row.withdrawn.time), ` – ${row.withdrawn.reason}`] : "–") }] : []),
       ...acts,
     ];
   }

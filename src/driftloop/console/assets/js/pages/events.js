@@ -100,6 +100,7 @@ function brief(event) {
     event.model_version && `model ${event.model_version}`,
     event.verdict && event.verdict.replaceAll("_", " "),
     event.step,
+    { approve: "approved", reject: "rejected" }[event.answer],
     event.count !== undefined && `${number(event.count)} runs`,
     event.cause && CAUSED.has(event.event) && causeWords(event.cause),
   ].filter(Boolean).join(" · ");

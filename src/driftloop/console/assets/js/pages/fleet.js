@@ -66,7 +66,7 @@ function listing(fleet) {
       now({ q: "", flag: "" });
     }));
     if (!total) return empty(`No ${fleet.unit} seen yet`, `As soon as readings of ${one(fleet.unit)} arrive at the server's /predict, it appears here.`);
-    return table(`${plural(fleet.unit)} in service`, columns(), units);
+    return table(`${plural(fleet.unit)} in service`, columns(longest(units)), units);
   }
 
   function move(by) {
@@ -81,12 +81,15 @@ function listing(fleet) {
     return { head: button([text, h("span", { class: "arrow", "aria-hidden": "true" }, active ? (query.order === "asc" ? "▲" : "▼") : "")], flip, { class: "sort", "data-key": `sort-${key}` }), sorted: active ? (query.order === "asc" ? "ascending" : "descending") : null };
   };
 
-  function columns() {
+  /** The longest life that the model tells apart, or where nobody has set one, the longest of these. */
+  const longest = (units) => fleet.cap ?? Math.max(1, ...units.map((row) => row.high ?? 0));
+
+  function columns(most) {
     return [
       { name: "Unit", ...sorter("unit", capital(fleet.unit)), class: "name", cell: (row) => [h("a", { href: `/fleets/${encodeURIComponent(fleet.name)}/units/${encodeURIComponent(row.unit)}` }, row.unit), h("span", { class: "tags" }, tellingFlags(row.flags).map(flagTag))] },
       { name: "At least", ...sorter("low", "At least"), class: "num strong", cell: (row) => number(row.low) },
       { name: "Expected", ...sorter("rul", "Expected"), class: "num wide-only", cell: (row) => number(row.rul) },
-      { name: `Range in ${plural(fleet.step)}`, class: "range-cell", cell: (row) => rangeBar(row, fleet) },
+      { name: `Range in ${plural(fleet.step)}`, class: "range-cell", cell: (row) => rangeBar(row, fleet, most) },
       { name: "Age", head: `Age, ${plural(fleet.step)}`, class: "num wide-only", cell: (row) => number(row.step) },
       { name: "Last seen", ...sorter("last_seen", "Last seen"), class: "nowrap wide-only", cell: (row) => moment(row.last_seen, { relative: true }) },
       { name: "Model", class: "num wide-only", cell: (row) => row.version },
@@ -104,8 +107,8 @@ const flagTag = (flag) => {
 };
 
 /** The range as a bar from nothing to the longest life that the model tells apart. */
-function rangeBar(row, fleet) {
-  const most = fleet.cap ?? 125;
+function rangeBar(row, fleet, most) {
+  if (typeof row.low !== "number" || typeof row.high !== "number") return h("span", { class: "note" }, "no answer yet");
   const at = (value) => `${Math.min(100, Math.max(0, (100 * value) / most))}%`;
   const kind = row.low <= most * 0.1 ? "bad" : row.low <= most * 0.25 ? "warn" : "good";
   return h("div", { class: `range ${kind}`, role: "img", "aria-label": `${number(row.low)} to ${number(row.high)} ${plural(fleet.step)}`, title: `${number(row.low)} to ${number(row.high)} ${plural(fleet.step)}` },

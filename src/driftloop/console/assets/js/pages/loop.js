@@ -7,18 +7,20 @@ import { count, duration, moment, number, percent, plural } from "../format.js";
 import { acts, causeActs, schedules } from "../loop_acts.js";
 import { timeline } from "../marks.js";
 import { page } from "../shell.js";
-import { empty, part, settled } from "../states.js";
-import { STATES, STEPS, STEPS_OF_LOOP, causeWords, stateName, verdictWords } from "../words.js";
+import { empty, loading, part, settled } from "../states.js";
+import { STATES, STEPS, STEPS_OF_LOOP, causeWords, findings, stateName, verdictWords } from "../words.js";
 
 page(({ me, fleet, main, live }) => {
+  const plan = h("div", { class: "part" }, loading("schedules"));
   const fetchLoop = () => get(of(fleet.name, "loop"));
   const after = () => [loop, drift].forEach((each) => each.refresh());
-  const loop = part("the loop", fetchLoop, (found) => drawLoop(found, { me, fleet, after }), { every: 4000 });
+  const loop = part("the loop", fetchLoop, (found) => drawLoop(found, { me, fleet, after, plan }), { every: 4000 });
   const drift = part("the verdict", () => get(of(fleet.name, "verdict")), (found) => drawDrift(found), { every: 4000 });
   main.append(
     h("div", { class: "title" }, h("h1", {}, "Loop"), h("p", {}, "From the first sign of change to a model that fits again, by itself.")),
     loop.node,
     panel("Drift, reading by reading", drift.node, { wide: true, note: "how far each reading is from what the model learnt, against the limit at which the alarm goes off" }),
+    panel("Schedules", plan, { wide: true, note: "retrainings and checks at set times" }),
   );
   const again = settled(after);
   const look = settled(drift.refresh, 500);
@@ -26,7 +28,8 @@ page(({ me, fleet, main, live }) => {
 });
 
 function drawLoop(loop, shared) {
-  const { me, fleet, after } = shared;
+  const { me, fleet, after, plan } = shared;
+  fill(plan, schedules(loop.schedules ?? [], shared));
   return [
     machine(loop),
     loop.approval && approval(loop.approval, fleet),
@@ -36,7 +39,6 @@ function drawLoop(loop, shared) {
       panel("Retraining", progress(loop)),
       panel("Why", causes(loop, shared)),
       panel("Act", notAllowed(me, "operate") ?? acts({ fleet, after })),
-      panel("Schedules", schedules(loop.schedules ?? [], shared), { wide: true, note: "retrainings and checks at set times" }),
     ),
   ];
 }
@@ -61,7 +63,7 @@ const asSentence = (text) => `${text.charAt(0).toUpperCase()}${text.slice(1)}${/
 
 function approval(waiting, fleet) {
   return h("section", { class: "panel wide call", "aria-label": "A person must decide" },
-    h("div", { class: "grow" }, h("h2", {}, `Model ${waiting.version} waits for a person`), h("p", {}, (waiting.reasons ?? []).map(asSentence).join(" ")),
+    h("div", { class: "grow" }, h("h2", {}, `Model ${waiting.version} waits for a person`), h("p", {}, findings(waiting.reasons).map(asSentence).join(" ")),
       h("p", { class: "note" }, "since ", moment(waiting.since), waiting.deadline ? [" · to be decided by ", moment(waiting.deadline)] : " · no deadline")),
     h("a", { class: "button primary", href: `/fleets/${encodeURIComponent(fleet.name)}/models` }, "Look and decide"),
   );

@@ -8,7 +8,7 @@ import { lineage } from "../lineage.js";
 import { compare } from "../compare.js";
 import { page } from "../shell.js";
 import { empty, failure, loading, part, settled } from "../states.js";
-import { KINDS_OF_MODEL, MODEL_STATES } from "../words.js";
+import { KINDS_OF_MODEL, MODEL_STATES, findings } from "../words.js";
 
 const ROWS = 50;
 
@@ -43,7 +43,8 @@ function drawPair({ approval, champion, challenger, previous }, shared) {
   if (!champion && !challenger) return empty("No model yet", `Train one: driftloop train makes the first model of this fleet from its completed runs.`);
   const cannot = notAllowed(me, "operate");
   const decide = approval && h("section", { class: "panel wide call", "aria-label": "A person must decide" },
-    h("div", { class: "grow" }, h("h2", {}, `May model ${approval.version} go into service?`), h("ul", { class: "reasons" }, (approval.reasons ?? []).map((reason) => h("li", {}, reason))),
+    h("div", { class: "grow" }, h("h2", {}, `May model ${approval.version} go into service? `, approval.passed === false && tag("too few units to judge it", "warn"), approval.overdue && tag("overdue", "bad")),
+      approval.kind === "first_aid" && h("p", {}, "It is first aid: widened from traffic, without completed runs. Its answers will be marked provisional."), h("ul", { class: "reasons" }, findings(approval.reasons).map((reason) => h("li", {}, reason))),
       h("p", { class: "note" }, "waits since ", moment(approval.since), approval.deadline ? [" · to be decided by ", moment(approval.deadline), `, then: ${AFTER[approval.after_deadline] ?? approval.after_deadline}`] : null), cannot),
     !cannot && h("div", { class: "actions" }, button("Approve", () => answer(approval, "approve", shared), { class: "primary", "data-key": "approve" }), button("Reject", () => answer(approval, "reject", shared), { "data-key": "reject" })),
   );

@@ -2,7 +2,7 @@
 
 import { get, of } from "../api.js";
 import { chart } from "../chart.js";
-import { figure, h, panel, tag } from "../dom.js";
+import { figure, h, panel, table, tag } from "../dom.js";
 import { count, moment, number, plural } from "../format.js";
 import { page } from "../shell.js";
 import { empty, part, settled } from "../states.js";
@@ -17,7 +17,8 @@ page(({ fleet, unit, main, live }) => {
 });
 
 function draw(found, fleet) {
-  const newest = found.predictions.at(-1);
+  const rows = thisLife(found.predictions);
+  const newest = rows.at(-1);
   return [
     h("dl", { class: "figures" },
       figure("Remaining life, at least", newest ? `${number(newest.low)} ${plural(fleet.step)}` : "–", newest && `expected ${number(newest.rul)}, up to ${number(newest.high)}`),
@@ -27,16 +28,33 @@ function draw(found, fleet) {
       figure("Flags", found.flags.length ? tellingFlags(found.flags).map((flag) => tag(...flagWords(flag))) : tag("none", "good")),
     ),
     h("p", { class: "explain" }, RUL(fleet)),
-    panel("Expected life over time", found.predictions.length ? predictions(found, fleet) : empty("No prediction yet", `Predictions for this ${fleet.unit} appear as its readings arrive.`), { wide: true }),
-    panel("Sensors", sensors(found, fleet), { wide: true, note: "The shaded band is where healthy units run under the same operating conditions. Sensors that leave it come first." }),
+    panel("Expected life over time", rows.length ? predictions(rows, fleet) : empty("No prediction yet", `Predictions for this ${fleet.unit} appear as its readings arrive.`), { wide: true }),
+    found.life_events?.length > 0 && panel("What happened to it", life(found), { note: "installations, overhauls, removals, failures" }),
+    panel("Sensors", sensors(found, fleet), { wide: true, note: "The shaded band is where healthy units run under the same operating conditions. Sensors that leave it come first. Where the conditions change all the time, a reading is shown by its place in the band, −1 to 1." }),
   ];
 }
 
-function predictions(found, fleet) {
-  const rows = found.predictions;
+function life(found) {
+  const columns = [
+    { name: "When", cell: (row) => moment(row.time) },
+    { name: "What", cell: (row) => [row.kind, row.withdrawn && h("span", { class: "tags" }, tag("withdrawn", "warn", row.withdrawn.reason))] },
+    { name: "Note", cell: (row) => row.note ?? "" },
+    { name: "By", cell: (row) => row.who ?? "–" },
+  ];
+  return table("Life events", columns, found.life_events, { rowClass: (row) => (row.withdrawn ? "withdrawn" : null) });
+}
+
+/** The answers since the unit was last installed or overhauled: from where its age began anew. */
+function thisLife(predictions) {
+  const known = predictions.filter((row) => typeof row.rul === "number" && typeof row.step === "number");
+  const start = known.findLastIndex((row, index) => index > 0 && row.step <= known[index - 1].step);
+  return known.slice(Math.max(0, start));
+}
+
+function predictions(rows, fleet) {
   const newest = rows.at(-1);
   return chart({
-    x: { name: `age (${plural(fleet.step)})`, label: fleet.step, values: rows.map((row) => row.step) },
+    x: { name: `age (${plural(fleet.step)})`, label: fleet.step, whole: true, values: rows.map((row) => row.step) },
     y: { name: `remaining life (${plural(fleet.step)})`, from: 0, to: fleet.cap ?? undefined, digits: 0, unit: plural(fleet.step) },
     lines: [{ name: "expected", values: rows.map((row) => row.rul) }],
     band: { name: "range (nine cases of ten)", low: rows.map((row) => row.low), high: rows.map((row) => row.high) },
@@ -63,11 +81,30 @@ function small(sensor, found, fleet) {
   const name = sensor.unit ? `${sensor.name} (${sensor.unit})` : sensor.name;
   const says = sensor.outside === null ? "healthy band unknown" : sensor.outside === 0 ? "within its band" : `${number(100 * sensor.outside)} % of readings outside`;
   const kind = sensor.outside === null ? "plain" : sensor.outside > 0.2 ? "bad" : sensor.outside > 0.1 ? "warn" : "good";
-  return h("section", { class: "multiple", "aria-label": name }, h("h3", {}, name), tag(says, kind), chart({
+  const moved = bandMoves(sensor);
+  const shown = moved ? relative(sensor) : sensor;
+  return h("section", { class: "multiple", "aria-label": name }, h("h3", {}, moved ? `${sensor.name}, in its band` : name), tag(says, kind), chart({
     compact: true, summary: `${name} over the newest ${count(found.steps.length, fleet.step)}: ${says}.`,
-    x: { name: plural(fleet.step), label: fleet.step, values: found.steps },
-    y: { name: sensor.unit ?? "", digits: 2, unit: sensor.unit },
-    lines: [{ name: sensor.name, values: sensor.values }],
-    band: sensor.low && sensor.high ? { name: "healthy", low: sensor.low, high: sensor.high, colour: "--healthy" } : null,
+    x: { name: plural(fleet.step), label: fleet.step, whole: true, values: found.steps },
+    y: { name: sensor.unit ?? "", digits: 2, unit: moved ? "of the band" : sensor.unit },
+    lines: [{ name: sensor.name, values: shown.values }],
+    band: shown.low && shown.high ? { name: "healthy", low: shown.low, high: shown.high, colour: "--healthy" } : null,
   }));
+}
+
+const BAND_JUMPS = 2;
+
+/** Whether the band moves by more than its width, as it does where the operating conditions change all the time. */
+function bandMoves({ low, high }) {
+  if (!low || !high) return false;
+  const middles = low.map((value, index) => (value + high[index]) / 2);
+  const widths = low.map((value, index) => high[index] - value).sort((a, b) => a - b);
+  return Math.max(...middles) - Math.min(...middles) > BAND_JUMPS * widths[Math.floor(widths.length / 2)];
+}
+
+/** Readings by where they lie in the band of their own conditions: -1 is its lower end, 1 its upper end. */
+function relative({ values, low, high }) {
+  const known = (index) => typeof values[index] === "number" && typeof low[index] === "number" && high[index] > low[index];
+  const ends = (end) => low.map((value, index) => (typeof value === "number" && high[index] > value ? end : null));
+  return { values: values.map((value, index) => (known(index) ? (2 * (value - low[index])) / (high[index] - low[index]) - 1 : null)), low: ends(-1), high: ends(1) };
 }
