@@ -77,7 +77,11 @@ def platform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Platfo
     served.production = "1"
     with running(retrainer_app) as retrainer, running(create_server(settings, served)) as server:
         base = settings.model_copy(
-            update={"retrainer_url": str(retrainer.base_url), "server_url": str(server.base_url)}
+            update={
+                "retrainer_url": str(retrainer.base_url),
+                "server_url": str(server.base_url),
+                "mlflow_url": "http://127.0.0.1:9",
+            }
         )
         with local(api_app.create_app(base)) as http:
             yield Platform(http, retrainer, server, registry, retrainer_app.state.service)

@@ -97,10 +97,6 @@ def test_units_are_sorted_by_the_lower_bound_then_searched() -> None:
     shown = units_view.chosen(found, text="E", flag="", sort="unit", descending=True)
     assert [one.unit for one in shown] == ["e10", "e9"]
     assert [one.unit for one in units_view.chosen(found, text="", flag="held", sort="rul", descending=False)] == ["x1"]
-    due = units_view.first_due(found)
-    assert due is not None
-    assert due["unit"] == "x1"
-    assert units_view.first_due([]) is None
 
 
 @given(st.lists(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 9)))))
@@ -134,10 +130,11 @@ def test_what_a_version_is(decision: str, aliases: dict[str, str], state: str) -
 def test_how_a_version_was_judged_is_told_by_its_event() -> None:
     figures = {"rmse_champion": 20.0, "rmse_challenger": 12.0, "engines": 8, "lower": -9.0, "upper": -7.0}
     decided = {"seq": 2, "kind": "gate_decided", "model_version": "3", "figures": {"new": figures, "old": figures}}
-    shown = models_view.judged("3", [{**decided, "findings": ["better", "forgot"]}])
+    shown = models_view.judged("3", [{**decided, "findings": ["better", "forgot"]}], 0.15)
     assert [(one["what"], one["passed"]) for one in shown["gate"]] == [
         ("RMSE on new units", True),
         ("RMSE on old units", False),
     ]
+    assert [one["limit"] for one in shown["gate"]] == [0.0, pytest.approx(3.0)]
     assert shown["by_domain"][0]["rmse"] == 12.0
-    assert models_view.judged("4", [decided])["gate"] == []
+    assert models_view.judged("4", [decided], 0.15)["gate"] == []

@@ -16,7 +16,7 @@ from driftloop.errors import DriftloopError, JsonError, RegistryUnavailable
 from driftloop.model.registry import Registry
 from driftloop.protocol import answers, windows
 from driftloop.protocol.client import ACTOR
-from driftloop.protocol.http import Patience, client
+from driftloop.protocol.http import GLANCE, Patience, client
 from driftloop.settings import Settings
 
 ASKING = Patience(10.0, 2.0)
@@ -66,6 +66,13 @@ class Fleet:
     def server(self, path: str) -> dict[str, Any]:
         """What the prediction server answers to GET `path`; raises Problem where it does not."""
         return _answer(lambda: self._server.get(self.settings.server_url + path), "server")
+
+    def kept(self, path: str, **parameters: Any) -> dict[str, Any] | None:
+        """What the service that keeps units answers to GET `path`; None where the fleet has none. Raises Problem."""
+        if "units_url" not in self.settings.model_fields_set:
+            return None
+        url = self.settings.units_url + path
+        return _answer(lambda: self._server.get(url, params=parameters, timeout=GLANCE.timeout), "units")
 
     def model(self) -> dict[str, Any] | None:
         """What the server says that it serves; None where it does not answer."""

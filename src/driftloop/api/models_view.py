@@ -43,10 +43,11 @@ def _state(decision: str, alias: Sequence[str]) -> str:
     return "previous" if PREVIOUS in alias else "archived"
 
 
-def judged(version: str, events: Sequence[Event]) -> dict[str, Any]:
-    """How a version was judged, from events of it, newest first: `by_domain`, `gate` and `shadow`."""
+def judged(version: str, events: Sequence[Event], old_tolerance: float) -> dict[str, Any]:
+    """How a version was judged, from events of it, newest first: `by_domain`, `gate` and `shadow`; on old units RMSE
+    may grow by the share `old_tolerance`."""
     decided = next((e for e in events if e["kind"] == "gate_decided" and e.get("model_version") == version), None)
-    shadow = next((e for e in events if e["kind"] == "shadow_decided" and e.get("model_version") == version), None)
+    shadow = next((e for e in events if e["kind"] == "shadow_ended" and e.get("model_version") == version), None)
     figures: Mapping[str, Mapping[str, Any]] = (decided or {}).get("figures") or {}
     return {
         "by_domain": [
@@ -59,13 +60,15 @@ def judged(version: str, events: Sequence[Event]) -> dict[str, Any]:
             }
             for name, one in figures.items()
         ],
-        "gate": [_question(name, one, (decided or {}).get("findings") or []) for name, one in figures.items()],
+        "gate": [
+            _question(name, one, (decided or {}).get("findings") or [], old_tolerance) for name, one in figures.items()
+        ],
         "shadow": None if shadow is None else {k: v for k, v in shadow.items() if k not in ("seq", "id", "kind")},
         "compared_with": (decided or {}).get("from_version"),
     }
 
 
-def _question(group: str, figures: Mapping[str, Any], findings: Sequence[str]) -> dict[str, Any]:
+def _question(group: str, figures: Mapping[str, Any], findings: Sequence[str], old_tolerance: float) -> dict[str, Any]:
     """What the gate asked about one group of units, and what it found."""
     good, bad = {"new": ("better", "not_better"), "old": ("kept", "forgot")}.get(group, ("", ""))
     passed = True if good in findings else False if bad in findings else None
@@ -74,7 +77,7 @@ def _question(group: str, figures: Mapping[str, Any], findings: Sequence[str]) -
         "challenger": figures["rmse_challenger"],
         "champion": figures["rmse_champion"],
         "difference": [figures.get("lower"), figures.get("upper")],
-        "limit": None,
+        "limit": old_tolerance * figures["rmse_champion"] if group == "old" else 0.0,
         "passed": passed,
         "units": figures.get("engines"),
     }

@@ -8,6 +8,7 @@ from fastapi.responses import StreamingResponse
 from driftloop import __version__
 from driftloop.access.guard import of_scope
 from driftloop.api import loop_view, models_view, platform_view, shapes, stream, units_view
+from driftloop.api import units as in_service
 from driftloop.api.fleets import Fleet, Fleets, in_registry
 from driftloop.api.problems import Problem, responses
 from driftloop.model.registry import PRODUCTION, Version
@@ -41,7 +42,7 @@ def platform(request: Request) -> Any:
         "started": started,
         "components": found,
         "fleets": list(known),
-        "telemetry": None,
+        "telemetry": next((one["address"] for one in found if one["name"].rpartition("/")[2] == "units"), None),
     }
 
 
@@ -69,10 +70,7 @@ def fleet(request: Request, fleet: Name) -> Any:
 def _at_a_glance(fleet: Fleet) -> dict[str, Any]:
     schema, model = fleet.settings.schema, fleet.model() or {}
     status = fleet.tail.state or {}
-    try:
-        newest = list(fleet.newest().values())
-    except Problem:
-        newest = []
+    count, first_due = in_service.at_a_glance(fleet)
     stub = bool(model.get("stub", True))
     metadata = model.get("metadata") or {}
     return {
@@ -86,8 +84,8 @@ def _at_a_glance(fleet: Fleet) -> dict[str, Any]:
         "champion": None if stub else str(model["model_version"]),
         "provisional": metadata.get("training") == "first_aid",
         "verdict": fleet.tail.verdict or loop_view.UNKNOWN,
-        "units": len(newest),
-        "first_due": units_view.first_due(newest),
+        "units": count,
+        "first_due": first_due,
         "served": model.get("model_version"),
         "refused": model.get("refused"),
     }
@@ -107,9 +105,8 @@ def units(
     limit: Limit = 100,
 ) -> Any:
     """The newest answer of every unit that the servers remember, by default the one that is due first at the top."""
-    newest = fleets_of(request).get(fleet).newest().values()
-    found = units_view.chosen(newest, text=q, flag=flag, sort=sort, descending=order == "desc")
-    return {"total": len(found), "units": [units_view.unit(one) for one in found[offset : offset + limit]]}
+    found = fleets_of(request).get(fleet)
+    return in_service.listed(found, sort=sort, order=order, q=q, flag=flag, offset=offset, limit=limit)
 
 
 @router.get(
@@ -121,10 +118,7 @@ def units(
 )
 def unit(request: Request, fleet: Name, unit: Annotated[str, Path(max_length=200, examples=["engine-7"])]) -> Any:
     """Its predictions over time, and its newest readings with the band of their regime."""
-    found = fleets_of(request).get(fleet).of_unit(unit)
-    if not found.answers:
-        raise Problem(404, "unit", f"no server remembers unit {unit[:60]!r}; it was not seen, or long ago")
-    return units_view.in_whole(found)
+    return in_service.one(fleets_of(request).get(fleet), unit)
 
 
 @router.get(
@@ -195,11 +189,11 @@ def model(
             raise Problem(404, "version", "nothing is in production")
         version = aliases[PRODUCTION]
     which: Version = in_registry(found, lambda registry: registry.version(version))
-    events: list[Event] = found.ask("/events/search", kind=["gate_decided", "shadow_decided"], limit=500)["events"]
+    events: list[Event] = found.ask("/events/search", kind=["gate_decided", "shadow_ended"], limit=500)["events"]
     runs = which.tags.get("engines", "")
     return {
         **models_view.model(which, aliases, _figures(found, which)),
-        **models_view.judged(version, events),
+        **models_view.judged(version, events, found.settings.old_tolerance),
         "learnt_from": {"runs": int(runs) if runs.isdigit() else None},
     }
 

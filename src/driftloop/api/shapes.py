@@ -92,16 +92,16 @@ class FleetInWhole(Fleet):
 
 
 class Unit(Shape):
-    """The newest answer of one unit."""
+    """The newest answer of one unit; null what is not known of it yet."""
 
     unit: str
-    last_seen: str
+    last_seen: str | None
     step: int | None
-    rul: float
-    low: float
-    high: float
+    rul: float | None
+    low: float | None
+    high: float | None
     flags: list[str]
-    version: str
+    version: str | None
 
 
 class UnitList(Shape):
@@ -134,12 +134,13 @@ class Sensor(Shape):
 
 
 class UnitInWhole(Shape):
-    """What is known of one unit; `steps` are those of its sensors' readings."""
+    """What is known of one unit; `steps` are those of its sensors' readings. Where its rows are kept, `state`,
+    `history_from`, `life_events` and `lives` stand here too."""
 
     unit: str
-    last_seen: str
+    last_seen: str | None
     flags: list[str]
-    version: str
+    version: str | None
     predictions: list[Prediction]
     sensors: list[Sensor]
     steps: list[int]
@@ -236,7 +237,7 @@ class Domain(Shape):
 
 
 class Gate(Shape):
-    """One question of the gate; RMSE in steps."""
+    """One question of the gate: RMSE in steps of both; the upper end of `difference` must not be above `limit`."""
 
     what: str
     challenger: float

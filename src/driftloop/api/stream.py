@@ -34,8 +34,7 @@ def places(last_event_id: str) -> dict[str, int]:
 async def follow(fleets: Mapping[str, Fleet], last_event_id: str, admitted: Callable[[], bool]) -> AsyncIterator[bytes]:
     """The stream, from behind `last_event_id`, or of what happens from now on where that is empty; it ends when who
     listens is no longer `admitted`."""
-    known = places(last_event_id)
-    seen = {name: min(known.get(name, fleet.tail.last), fleet.tail.last) for name, fleet in fleets.items()}
+    seen = places(last_event_id)
     told: dict[str, Any] = dict.fromkeys(fleets)
     beat = checked = time.monotonic()
     yield b"retry: 2000\n: connected\n\n"
@@ -60,6 +59,10 @@ async def follow(fleets: Mapping[str, Fleet], last_event_id: str, admitted: Call
 
 async def _news(name: str, fleet: Fleet, seen: dict[str, int]) -> AsyncIterator[bytes]:
     """What a fleet's listener has not seen yet; `seen` follows."""
+    if not fleet.tail.known:
+        return  # Where its log ends is not known yet.
+    if seen.setdefault(name, fleet.tail.last) > fleet.tail.last:
+        seen[name] = 0  # Another log than the one whose events were seen: all of it is new.
     while seen[name] < fleet.tail.last:
         try:
             events = await run_in_threadpool(fleet.tail.after, seen[name])
@@ -70,8 +73,6 @@ async def _news(name: str, fleet: Fleet, seen: dict[str, int]) -> AsyncIterator[
         for event in events:
             seen[name] = int(event["seq"])
             yield _message("event", {"fleet": name, **loop_view.public(event)}, seen)
-    # A store that begins anew begins below what was seen.
-    seen[name] = min(seen[name], fleet.tail.last)
 
 
 def _state(fleet: Fleet) -> dict[str, Any]:

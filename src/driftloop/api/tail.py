@@ -31,6 +31,8 @@ class Tail:
         self._thread = threading.Thread(target=self._work, name="tail", daemon=True)
         self.last = 0
         """Number of the newest event that is known; 0 before the first."""
+        self.known = False
+        """Whether the retrainer has ever answered."""
         self.state: dict[str, Any] | None = None
         """What the retrainer said of itself last; None where it does not answer."""
         self.verdict: str | None = None
@@ -75,7 +77,7 @@ class Tail:
             said = [str(event["verdict"]) for event in events if event.get("kind") == "verdict" and "verdict" in event]
             self.verdict = said[-1] if said else self.verdict
             self.last = int(events[-1]["seq"])
-        self.state = status
+        self.state, self.known = status, True
 
     def _work(self) -> None:
         while not self._stopping.is_set():

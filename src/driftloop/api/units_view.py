@@ -30,12 +30,6 @@ def chosen(answers: Iterable[Answer], *, text: str, flag: str, sort: Sort, desce
     return found
 
 
-def first_due(answers: Iterable[Answer]) -> dict[str, Any] | None:
-    """The unit whose interval ends first; None where there is none."""
-    found = min(answers, key=_KEYS["low"], default=None)
-    return None if found is None else {"unit": found.unit, "rul": found.rul, "low": found.low, "high": found.high}
-
-
 def unit(answer: Answer) -> dict[str, Any]:
     """A unit's row in the list."""
     return {"unit": answer.unit, "last_seen": _time(answer.time), **_said(answer)}

@@ -1,0 +1,82 @@
+"""Units in service: from the service that keeps their rows, where it knows any, else from what the servers remember."""
+
+from typing import Any
+from urllib.parse import quote
+
+from driftloop.api import units_view
+from driftloop.api.fleets import Fleet
+from driftloop.api.problems import Problem
+from driftloop.protocol.answers import Band
+
+
+def listed(
+    fleet: Fleet, *, sort: units_view.Sort, order: str, q: str, flag: str, offset: int, limit: int
+) -> dict[str, Any]:
+    """A page of the units that are meant; raises Problem where nobody answers."""
+    asked = {"sort": sort, "order": order, "q": q, "flag": flag, "offset": offset, "limit": limit}
+    kept = _kept(fleet, "/units", **asked)
+    if kept is not None and (kept["total"] or _any(fleet)):
+        return kept
+    found = units_view.chosen(fleet.newest().values(), text=q, flag=flag, sort=sort, descending=order == "desc")
+    return {"total": len(found), "units": [units_view.unit(one) for one in found[offset : offset + limit]]}
+
+
+def at_a_glance(fleet: Fleet) -> tuple[int, dict[str, Any] | None]:
+    """How many units there are, and which is due first."""
+    try:
+        page = listed(fleet, sort="low", order="asc", q="", flag="", offset=0, limit=1)
+    except Problem:
+        return 0, None
+    first = next(iter(page["units"]), None)
+    if first is None or first["rul"] is None:
+        return page["total"], None
+    return page["total"], {name: first[name] for name in ("unit", "rul", "low", "high")}
+
+
+def one(fleet: Fleet, unit: str) -> dict[str, Any]:
+    """One unit; raises Problem 404 where nobody has seen it."""
+    kept = _kept(fleet, f"/units/{quote(unit, safe='')}")
+    try:
+        remembered = fleet.of_unit(unit)
+    except Problem:
+        if kept is None:
+            raise
+        return kept
+    if kept is not None:
+        at = remembered.step
+        return kept if at is None else {**kept, "sensors": _with_bands(kept, remembered.sensors, at)}
+    if not remembered.answers:
+        raise Problem(404, "unit", f"no server remembers unit {unit[:60]!r}; it was not seen, or long ago")
+    return units_view.in_whole(remembered)
+
+
+def _with_bands(kept: dict[str, Any], bands: list[Band], last: int) -> list[dict[str, Any]]:
+    """The kept sensors with the bands of the window that ends with step `last`, at the steps that it has."""
+    known = {band.name: band for band in bands}
+    return [_with_band(sensor, kept["steps"], known.get(sensor["name"]), last) for sensor in kept["sensors"]]
+
+
+def _with_band(sensor: dict[str, Any], steps: list[int], band: Band | None, last: int) -> dict[str, Any]:
+    if band is None or all(value is None for value in band.low):
+        return sensor
+    first = last - len(band.low) + 1
+    places = [step - first if first <= step <= last else None for step in steps]
+    return {
+        **sensor,
+        "low": [None if at is None else band.low[at] for at in places],
+        "high": [None if at is None else band.high[at] for at in places],
+    }
+
+
+def _any(fleet: Fleet) -> bool:
+    """Whether the service keeps any unit at all."""
+    everything = _kept(fleet, "/units", state="all", limit=1)
+    return everything is not None and everything["total"] > 0
+
+
+def _kept(fleet: Fleet, path: str, **parameters: Any) -> dict[str, Any] | None:
+    """What the service answers; None where there is none, or it knows nothing of this."""
+    try:
+        return fleet.kept(path, **parameters)
+    except Problem:
+        return None
