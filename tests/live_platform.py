@@ -167,9 +167,10 @@ class Platform:
         except (httpx.HTTPError, ValueError):
             return None
 
-    def post(self, path: str, body: Any) -> httpx.Response:
-        """POST to the retrainer with the platform's token; `body` is JSON, or bytes of it."""
-        headers = {"Authorization": f"Bearer {self.settings.token}", "Content-Type": "application/json"}
+    def post(self, path: str, body: Any, **headers: str) -> httpx.Response:
+        """POST to the retrainer with the platform's token; `body` is JSON, or bytes of it; `_` in `headers` is `-`."""
+        more = {name.replace("_", "-"): value for name, value in headers.items()}
+        headers = {"Authorization": f"Bearer {self.settings.token}", "Content-Type": "application/json", **more}
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         return self._http.post(self.urls["retrainer"] + path, content=content, headers=headers, timeout=60.0)
 

@@ -181,6 +181,9 @@ PHASES: dict[str, Callable[[Platform], Any]] = {
     "evaluate": _step("evaluate"),
     # Between the gate's decision, the pipeline's last word, and the move of the alias.
     "promote": lambda platform: platform.of_kind("gate_decided"),
+    # While the gate still judges, or after it.
+    "shadow": lambda platform: platform.of_kind("challenger_registered"),
+    "awaiting_approval": lambda platform: platform.loop().get("state") == "awaiting_approval",
     "alias_moved": _alias_moved,
     "verifying": lambda platform: platform.loop().get("state") == "verifying",
 }

@@ -4,6 +4,7 @@ No step changes anything but the registry, and the alias `production` moves last
 that nobody serves, and one after it a version that says what it is.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -15,7 +16,7 @@ from driftloop.fleet.runs import Run
 from driftloop.loop.judge import first_aid as judge
 from driftloop.loop.judge import promotion
 from driftloop.loop.judge.promotion import Tell
-from driftloop.model import first_aid
+from driftloop.model import bundle, first_aid
 from driftloop.model.bundle import CHECKPOINT, FIRST_AID, SERVING_FILES, read_metadata
 from driftloop.model.registry import PRODUCTION, Registry
 from driftloop.protocol.windows import UnitWindow
@@ -77,6 +78,12 @@ def give(
     return Outcome("promoted", reason, version)
 
 
+@functools.lru_cache(maxsize=1)
+def _read(folder: Path, _: str) -> first_aid.Known:
+    """The champion's files, opened once and not at every look; the digest says whether they are the same."""
+    return first_aid.read(folder)
+
+
 def _known(registry: Registry, champion: str, folder: Path) -> first_aid.Known | Outcome:
     """What first aid needs of the champion, whose files are fetched once; or why no traffic could help."""
     if registry.alias(PRODUCTION) != champion:
@@ -86,6 +93,6 @@ def _known(registry: Registry, champion: str, folder: Path) -> first_aid.Known |
     if impossible is not None:
         return Outcome("refused", impossible)
     try:
-        return first_aid.read(folder)
+        return _read(folder, bundle.digest(folder))
     except BundleError as error:
         return Outcome("refused", str(error))

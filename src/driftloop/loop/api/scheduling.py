@@ -36,11 +36,11 @@ def list_(as_json: AsJson = False) -> None:
         return
     table = Table(box=None)
     for heading in ("name", "what", "when", "next", "last", ""):
-        table.add_column(heading)
+        table.add_column(heading, no_wrap=heading in ("name", "next", "last"))
     for entry in entries:
         when = entry["cron"] or f"every {entry['every_s']:g} s"
         table.add_row(
-            entry["name"], _what(entry), when, entry["next"], entry["last"] or "-", "FIRING" * entry["firing"]
+            entry["name"], _what(entry), when, *map(_time, (entry["next"], entry["last"])), "FIRING" * entry["firing"]
         )
     Console().print(table if entries else "nothing is done by the clock")
     for muted in status["muted"]:
@@ -94,6 +94,11 @@ def unmute(cause: Annotated[str, typer.Argument(help="As it was muted.")], as_js
     with asking() as retrainer:
         gone = retrainer.unmute(cause)
     show(gone, f"{gone['cause']} is told of again", as_json)
+
+
+def _time(text: str | None) -> str:
+    """A time to the second, UTC."""
+    return f"{text[:19]}Z" if text else "-"
 
 
 def _what(entry: dict[str, Any]) -> str:

@@ -60,12 +60,16 @@ class TrafficMixture:
 
 
 def with_new_domain(baseline: Baseline, champion: Path, plan: Plan) -> Baseline:
-    """The champion's baseline with the plan's new runs as one more domain, as the champion sees them."""
+    """The champion's baseline with the plan's new runs as one more domain, as the champion sees them.
+
+    A domain that no run belongs to is left out: it is provisional, of units that these runs may be of.
+    """
     new = {run.run_id for run in plan.new}
     entries = [entry for entry in plan.manifest if entry.run_id in new and entry.role in REFERENCE_ROLES][:ENGINES]
     chosen = {entry.run_id for entry in entries}
     model = answers.open_model(champion)
     traces = answers.traces(model, [run for run in plan.new if run.run_id in chosen], entries)
     domain = domain_of(traces, entries[0].domain, baseline.binner, baseline.ages)
-    domains = [*baseline.domains, domain]
+    known = {entry.domain for entry in plan.manifest if entry.run_id not in new}
+    domains = [*(each for each in baseline.domains if each.domain in known), domain]
     return msgspec.structs.replace(baseline, domains=domains, weights=[1.0 / len(domains)] * len(domains))

@@ -1,0 +1,85 @@
+"""Kills between first aid, shadow, approval and promotion, where a person approves every promotion."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from driftloop.fleet.runs import Run
+from live_platform import LONG_S, Platform
+
+from .conftest import Prepare
+from .story import Story
+from .test_kill import kill, restarts
+
+ASKING = {"DRIFTLOOP_PROMOTION": "approve"}
+DURING = ("shadow", "awaiting_approval", "approved")
+CASES = [(process, phase) for process in ("retrainer", "server", "mlflow", "up") for phase in DURING]
+
+
+@pytest.mark.parametrize(("process", "phase"), CASES, ids=["-".join(case) for case in CASES])
+def test_a_kill_around_an_approval_loses_nothing_and_asks_once(
+    process: str, phase: str, prepared: Prepare, changed_fleet: Sequence[Run]
+) -> None:
+    platform = prepared(**ASKING)
+    with Story(platform, [run for run in changed_fleet if run.role == "live"]) as story:
+        story.post([run for run in changed_fleet if run.role != "live"])
+        if phase == "approved":
+            approve(platform)
+        else:
+            story.until(phase)
+        hurt(platform, story, process)
+        if phase != "approved":
+            approve(platform)
+        assert story.settled()["decision"] == "promoted"
+        story.check(moved=True)
+    (asked,) = platform.of_kind("approval_needed")
+    (answered,) = platform.of_kind("approval_answered")
+    assert (answered["approval"], answered["who"]) == (asked["approval"], "ann")
+    assert len(platform.of_kind("shadow_ended")) == 1
+    assert platform.registry.tags(asked["model_version"])["approval_by"] == "ann"
+
+
+def test_a_kill_after_first_aid_keeps_to_its_labelled_retraining(
+    prepared: Prepare, changed_fleet: Sequence[Run]
+) -> None:
+    platform = prepared(**ASKING)
+    with Story(platform, [run for run in changed_fleet if run.role == "live"]) as story:
+        platform.wait(lambda: platform.of_kind("first_aid_promoted"), "first aid", LONG_S)
+        hurt(platform, story, "retrainer")
+        story.post([run for run in changed_fleet if run.role != "live"])
+        version = approve(platform)
+        assert story.settled()["decision"] == "promoted"
+        assert platform.production() == version
+    assert len(platform.of_kind("first_aid_promoted")) == 1
+    assert [event["model_version"] for event in platform.of_kind("promoted")].count(version) == 1
+
+
+def hurt(platform: Platform, story: Story, process: str) -> None:
+    """Kill a process, and wait until it is back."""
+    if process == "up":
+        with story.outage():
+            platform.kill_up()
+            platform.start()
+    elif process == "server":
+        with story.outage():
+            kill(platform.pid("server"))
+            platform.wait(lambda: restarts(platform, "server"), "the restart")
+    else:
+        kill(platform.pid(process))
+        platform.wait(lambda: restarts(platform, process), "the restart")
+
+
+def approve(platform: Platform) -> str:
+    """Approve what waits, as Ann, as soon as anything does and until that is taken; its version."""
+
+    def answered() -> Any:
+        waiting = platform.loop().get("approval")
+        if waiting is None:
+            return None
+        body = {"answer": "approve", "reason": "in a test"}
+        answer = platform.post(f"/approvals/{waiting['id']}", body, X_Driftloop_Actor="ann")
+        return waiting["version"] if answer.status_code in (200, 409) else None
+
+    # A retrainer that is killed meanwhile may have the answer, or not: it is given again.
+    return str(platform.wait(answered, "an approval", LONG_S))
