@@ -1,4 +1,8 @@
-"""Kills between first aid, shadow, approval and promotion, where a person approves every promotion."""
+"""Kills between shadow, approval and promotion, where a person approves every promotion.
+
+Around first aid, which the quickly trained model of these cases cannot be given, tests/loop/test_worker_first_aid.py
+kills.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -38,21 +42,6 @@ def test_a_kill_around_an_approval_loses_nothing_and_asks_once(
     assert (answered["approval"], answered["who"]) == (asked["approval"], "ann")
     assert len(platform.of_kind("shadow_ended")) == 1
     assert platform.registry.tags(asked["model_version"])["approval_by"] == "ann"
-
-
-def test_a_kill_after_first_aid_keeps_to_its_labelled_retraining(
-    prepared: Prepare, changed_fleet: Sequence[Run]
-) -> None:
-    platform = prepared(**ASKING)
-    with Story(platform, [run for run in changed_fleet if run.role == "live"]) as story:
-        platform.wait(lambda: platform.of_kind("first_aid_promoted"), "first aid", LONG_S)
-        hurt(platform, story, "retrainer")
-        story.post([run for run in changed_fleet if run.role != "live"])
-        version = approve(platform)
-        assert story.settled()["decision"] == "promoted"
-        assert platform.production() == version
-    assert len(platform.of_kind("first_aid_promoted")) == 1
-    assert [event["model_version"] for event in platform.of_kind("promoted")].count(version) == 1
 
 
 def hurt(platform: Platform, story: Story, process: str) -> None:

@@ -64,6 +64,10 @@ def test_what_comes_after_a_delivery_is_told_together_after_the_pause() -> None:
     messages.take(kept, [event(3, "recovery_verified", cause="fleet_change:3", model_version="5")])
     (notice,) = kept.waiting
     assert len(notice.lines) == 2
+    assert messages.title(notice, "cmapss") == "driftloop cmapss: since then, about: the fleet has changed"
+    assert "What to do" not in messages.body(notice, "docs")
+    messages.take(kept, [{**ALERT, "seq": 4}])
+    assert messages.title(notice, "cmapss") == "driftloop cmapss: the fleet has changed"
     assert messages.quiet_s(kept, notice.key, "2027-01-15T08:05:00.000Z", 900.0) == 600.0
     assert messages.quiet_s(kept, notice.key, "2027-01-15T07:00:00.000Z", 900.0) == 0.0
     assert messages.quiet_s(kept, "another", TIME, 900.0) == 0.0

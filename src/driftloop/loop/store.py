@@ -49,6 +49,8 @@ CREATE TABLE outcomes (
     upper REAL NOT NULL, true_rul REAL NOT NULL, PRIMARY KEY (engine_id, model_version, key)
 ) WITHOUT ROWID
 """,
+    # No table: the state may hold questions, schedules and mutes, which an earlier driftloop would forget.
+    "",
 )
 """What each version of the store adds to the one before."""
 SCHEMA = len(_TABLES)

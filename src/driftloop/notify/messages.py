@@ -30,6 +30,8 @@ class Notice(msgspec.Struct):
     tries: int = 0
     delivered: list[str] = []
     """Marks of the addresses that have it already."""
+    follows: bool = False
+    """Whether it only goes on about what people were told of before."""
     dropped: int = 0
     """Lines that had no room."""
 
@@ -60,8 +62,9 @@ def take(kept: Kept, events: list[Event]) -> None:
         if notice is None and not (rule.opens or key in kept.sent):
             continue  # a line about something that nobody was told of
         if notice is None:
-            notice = Notice(key, section, str(event.get("cause") or ""), [], kept.cursor)
+            notice = Notice(key, section, str(event.get("cause") or ""), [], kept.cursor, follows=True)
             kept.waiting = [*kept.waiting, notice][-MOST_WAITING:]
+        notice.follows = notice.follows and not rule.opens
         notice.model_version = str(event.get("model_version") or "") or notice.model_version
         line = f"{event.get('time')} {rule.line(event)}"
         if len(notice.lines) < MOST_LINES:
@@ -90,7 +93,8 @@ def told(kept: Kept, notice: Notice, now: str) -> None:
 
 def title(notice: Notice, fleet: str) -> str:
     """Its subject line."""
-    return f"driftloop {fleet}: {SECTIONS[notice.section].title}"
+    before = "since then, about: " if notice.follows else ""
+    return f"driftloop {fleet}: {before}{SECTIONS[notice.section].title}"
 
 
 def body(notice: Notice, docs: str) -> str:
@@ -100,7 +104,8 @@ def body(notice: Notice, docs: str) -> str:
     lines += [f"- {line}" for line in notice.lines]
     if notice.dropped:
         lines.append(f"- and {notice.dropped} more: driftloop events")
-    lines += ["", f"What to do: {SECTIONS[notice.section].todo}", f"{docs.rstrip('/')}/{RUNBOOKS}#{notice.section}"]
+    todo = [] if notice.follows else [f"What to do: {SECTIONS[notice.section].todo}"]
+    lines += ["", *todo, f"{docs.rstrip('/')}/{RUNBOOKS}#{notice.section}"]
     return "\n".join(lines)
 
 
