@@ -392,6 +392,10 @@ def create(world: World) -> FastAPI:  # noqa: PLR0915 (a table of routes)
             return problem(403, "Not allowed", "this needs the role admin")
         return {"tokens": [{"name": "gateway", "role": "predict", "created": ago(400_000), "expires": None}]}
 
+    @app.post(f"{api}/tokens", status_code=201)
+    def add_token(body: dict[str, Any] = BODY) -> dict[str, Any]:
+        return {"name": body["name"], "role": body["role"], "token": "drift-0123456789"}
+
     @app.get(f"{api}/audit")
     def audit() -> dict[str, Any]:
         return {"entries": [{"time": ago(200), "who": "ben", "role": "operate", "what": "mute sensor_fault:3", "from": "10.0.0.7",

@@ -204,6 +204,19 @@ def test_two_people_at_once(url: str, world: World, context: MakeContext) -> Non
     expect(second.get_by_role("button", name="Approve")).to_have_count(0)
 
 
+def test_a_token_is_shown_once(url: str, page: Page) -> None:
+    page.goto(url + PAGES["platform"])
+    page.get_by_role("button", name="Add a token").click()
+    page.get_by_label("Name of the program").fill("gateway-2")
+    page.get_by_label("May").select_option("predict")
+    page.get_by_role("dialog").get_by_role("button", name="Add", exact=True).click()
+    shown = page.get_by_role("dialog", name="The token of \u201cgateway-2\u201d")
+    expect(shown).to_contain_text("drift-0123456789")
+    shown.get_by_role("button", name="I have copied it").click()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    expect(page.get_by_text("drift-0123456789")).to_have_count(0)
+
+
 def test_a_viewer_sees_why_she_cannot_act(url: str, world: World, page: Page) -> None:
     world.me = {"name": "local", "role": "view", "how": "loopback", "csrf": None}
     for name in ("models", "loop", "data"):

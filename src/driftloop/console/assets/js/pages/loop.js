@@ -43,9 +43,11 @@ function drawLoop(loop, shared) {
   ];
 }
 
+const stepOf = (loop) => loop.progress?.step ?? loop.attempt?.step ?? null;
+
 /** The states in their order, the present one marked, and in words what it waits for. */
 function machine(loop) {
-  const here = loop.state === "running" && loop.progress?.step === "shadow" ? "shadow" : loop.state;
+  const here = loop.state === "running" && stepOf(loop) === "shadow" ? "shadow" : loop.state;
   const steps = STEPS_OF_LOOP.filter((state) => state !== "awaiting_approval" || loop.promotion === "approve" || here === state);
   const at = steps.indexOf(here);
   const items = steps.map((state, index) =>
@@ -86,7 +88,7 @@ function progress(loop) {
   if (!now && !attempt) return h("p", { class: "fine" }, "No retraining is under way.");
   const mode = { full: "from scratch", warm: "on from the model in service", warm_start: "on from the model in service" }[attempt?.mode];
   return [
-    attempt && h("dl", { class: "pairs" }, pair("For", causeWords(attempt.cause)), mode && pair("Training", mode), attempt.challenger && pair("New model", `version ${attempt.challenger}`), attempt.failures ? pair("Failed tries", number(attempt.failures)) : null, attempt.started_at && pair("Started", moment(attempt.started_at))),
+    attempt && h("dl", { class: "pairs" }, pair("For", causeWords(attempt.cause)), mode && pair("Training", mode), loop.state === "running" && stepOf(loop) && pair("Now", STEPS[stepOf(loop)] ?? stepOf(loop)), attempt.challenger && pair("New model", `version ${attempt.challenger}`), attempt.failures ? pair("Failed tries", number(attempt.failures)) : null, attempt.started_at && pair("Started", moment(attempt.started_at))),
     now && h("div", { class: "progress" },
       h("div", { class: "progress-head" }, h("strong", {}, STEPS[now.step] ?? now.step), now.of ? h("span", { class: "num" }, `${number(now.done)} of ${number(now.of)}`) : null),
       now.of ? h("progress", { max: now.of, value: now.done, "aria-label": "Progress of the step" }) : h("progress", { "aria-label": "Progress of the step" }),
