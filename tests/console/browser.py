@@ -11,9 +11,12 @@ from pathlib import Path
 import pytest
 import uvicorn
 from fastapi import FastAPI
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from live_platform import free_ports
+
+# Far beyond what anything takes, so that a slow machine is slow and not red.
+expect.set_options(timeout=60_000)
 
 NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 MISSING = "no Chromium here: `make setup-browser` installs Debian's, or set DRIFTLOOP_CHROMIUM to the one to use"

@@ -29,7 +29,7 @@ def context(browser: Browser, complaints: Complaints) -> Iterator[Callable[..., 
 
     def make(**options: Any) -> BrowserContext:
         one = browser.new_context(**{"viewport": {"width": 1440, "height": 900}, **options})
-        one.set_default_timeout(20_000)
+        one.set_default_timeout(60_000)
         one.on("page", complaints.watch)
         made.append(one)
         return one

@@ -131,7 +131,7 @@ def create(world: World) -> FastAPI:  # noqa: PLR0915 (a table of routes)
             "step": "cycle", "state": world.state if world.busy else "idle",
             "waits_for": "a person to approve or reject model 5" if world.state == "awaiting_approval" else None,
             "champion": world.champion if world.busy else None, "provisional": world.busy and world.champion == "4",
-            "verdict": "drift" if world.busy else None, "units": world.units, "settings": [], "sensors": [],
+            "verdict": "drift" if world.busy else None, "units": world.units, "settings": [], "sensors": [{"name": "T24", "unit": "°R", "description": "total temperature at the outlet of the LPC"}],
             "first_due": {k: unit(0, world.units)[k] for k in ("unit", "rul", "low", "high")} if world.units else None,
             "cap": 125, "least_units": 20,
         }  # fmt: skip

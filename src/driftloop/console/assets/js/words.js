@@ -162,6 +162,9 @@ export const EVENT_NAMES = Object.keys(EVENTS);
 /** The words and kind of an event. */
 export const eventWords = (name) => EVENTS[name] ?? [sentence(name), "plain"];
 
+/** What a setting or a sensor measures, as the fleet file says; empty where it does not. */
+export const whatIs = (name, fleet) => [...(fleet.sensors ?? []), ...(fleet.settings ?? [])].find((column) => column.name === name)?.description ?? "";
+
 /** What the gate found, each by itself. */
 export const findings = (reasons) => (reasons ?? []).flatMap((reason) => reason.split("; "));
 

@@ -8,14 +8,14 @@ import { acts, causeActs, schedules } from "../loop_acts.js";
 import { timeline } from "../marks.js";
 import { page } from "../shell.js";
 import { empty, loading, part, settled } from "../states.js";
-import { STATES, STEPS, STEPS_OF_LOOP, causeWords, findings, stateName, verdictWords } from "../words.js";
+import { STATES, STEPS, STEPS_OF_LOOP, causeWords, findings, stateName, verdictWords, whatIs } from "../words.js";
 
 page(({ me, fleet, main, live }) => {
   const plan = h("div", { class: "part" }, loading("schedules"));
   const fetchLoop = () => get(of(fleet.name, "loop"));
   const after = () => [loop, drift].forEach((each) => each.refresh());
   const loop = part("the loop", fetchLoop, (found) => drawLoop(found, { me, fleet, after, plan }), { every: 4000 });
-  const drift = part("the verdict", () => get(of(fleet.name, "verdict")), (found) => drawDrift(found), { every: 4000 });
+  const drift = part("the verdict", () => get(of(fleet.name, "verdict")), (found) => drawDrift(found, fleet), { every: 4000 });
   main.append(
     h("div", { class: "title" }, h("h1", {}, "Loop"), h("p", {}, "From the first sign of change to a model that fits again, by itself.")),
     loop.node,
@@ -111,7 +111,7 @@ function causes(loop, shared) {
   ));
 }
 
-function drawDrift(verdict) {
+function drawDrift(verdict, fleet) {
   const [words, kind] = verdictWords(verdict.verdict);
   const head = h("p", { class: "lead" }, "The fleet’s traffic ", tag(words, kind), verdict.requests !== null && verdict.requests !== undefined ? ` over the newest ${count(verdict.requests, "request")}` : "", verdict.since ? [", since ", moment(verdict.since)] : null, verdict.false_alarms ? ` · ${falseAlarms(verdict.false_alarms) ?? ""}` : "", ".");
   const faults = (verdict.sensor_faults ?? []).map((fault) => h("p", {}, tag("sensor fault", "bad"), ` ${fault.sensor}: ${fault.what}`));
@@ -120,7 +120,7 @@ function drawDrift(verdict) {
   const most = Math.max(2, ...features.map(share));
   const node = h("div", {}, head, faults);
   const list = h("ol", { class: "bars", "aria-label": "Drift of each reading" });
-  fill(list, features.map((feature) => bar(feature, most)));
+  fill(list, features.map((feature) => bar(feature, most, fleet)));
   node.append(h("p", { class: "legend" }, h("span", {}, h("i", { class: "swatch dashed-up" }), "limit"), h("span", {}, h("i", { class: "swatch over" }), "beyond it"), h("span", {}, tag("to blame", "bad"), " the readings that explain the change"), h("span", {}, "bars: logarithmic; figures: population stability index (PSI) and its limit, no unit")), list);
   return node;
 }
@@ -133,11 +133,11 @@ function falseAlarms(promised) {
 /** How far a reading is from what was learnt, as a share of its limit. */
 const share = (feature) => feature.score ?? feature.psi / feature.threshold;
 
-function bar(feature, most) {
+function bar(feature, most, fleet) {
   // By its logarithm: what is a hundred times beyond the limit must not squeeze the rest to nothing.
   const width = (value) => `${(100 * Math.log1p(value)) / Math.log1p(most)}%`;
   return h("li", { class: feature.drifted ? "bar drifted" : "bar" },
-    h("span", { class: "name" }, feature.name, feature.blamed && tag("to blame", "bad")),
+    h("span", { class: "name" }, h("span", {}, feature.name, h("span", { class: "block note" }, whatIs(feature.name, fleet))), feature.blamed && tag("to blame", "bad")),
     h("span", { class: "track", "aria-hidden": "true" }, h("i", { class: "value", style: { width: width(share(feature)) } }), h("i", { class: "limit", style: { left: width(1) } })),
     h("span", { class: "num" }, number(feature.psi, 2), h("span", { class: "visually-hidden" }, `${feature.threshold ? ` with a limit of ${number(feature.threshold, 2)}` : ""}${feature.drifted ? ", drifted" : ""}`), feature.threshold ? h("span", { class: "note", "aria-hidden": "true" }, ` / ${number(feature.threshold, 2)}`) : null),
   );

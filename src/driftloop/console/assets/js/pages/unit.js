@@ -6,7 +6,7 @@ import { figure, h, panel, table, tag } from "../dom.js";
 import { count, moment, number, plural } from "../format.js";
 import { page } from "../shell.js";
 import { empty, part, settled } from "../states.js";
-import { RUL, flagWords, tellingFlags } from "../words.js";
+import { RUL, flagWords, tellingFlags, whatIs } from "../words.js";
 
 page(({ fleet, unit, main, live }) => {
   document.title = `${unit} · ${fleet.name} · driftloop`;
@@ -83,7 +83,7 @@ function small(sensor, found, fleet) {
   const kind = sensor.outside === null ? "plain" : sensor.outside > 0.2 ? "bad" : sensor.outside > 0.1 ? "warn" : "good";
   const moved = bandMoves(sensor);
   const shown = moved ? relative(sensor) : sensor;
-  return h("section", { class: "multiple", "aria-label": name }, h("h3", {}, moved ? `${sensor.name}, in its band` : name), tag(says, kind), chart({
+  return h("section", { class: "multiple", "aria-label": name }, h("h3", {}, moved ? `${sensor.name}, in its band` : name), tag(says, kind), h("p", { class: "note what" }, whatIs(sensor.name, fleet)), chart({
     compact: true, summary: `${name} over the newest ${count(found.steps.length, fleet.step)}: ${says}.`,
     x: { name: plural(fleet.step), label: fleet.step, whole: true, values: found.steps },
     y: { name: sensor.unit ?? "", digits: 2, unit: moved ? "of the band" : sensor.unit },
