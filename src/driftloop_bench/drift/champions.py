@@ -133,7 +133,7 @@ def _train(runs: Sequence[Run], split: int, folder: Path, steps: int | None, sch
 
 def _kept(path: Path, model: answers.Model, runs: Sequence[Run]) -> Lives:
     if path.exists():
-        with np.load(path) as content:
+        with np.load(path, allow_pickle=False) as content:
             return Lives(**{name: content[name] for name in content.files})
     parts = list(answers.outputs(model, runs, threads=1))
     rul, _, _, regime, newest = (np.concatenate(column) for column in zip(*parts, strict=True))
