@@ -59,7 +59,7 @@ function errorChart() {
     return { ...line, name: `model ${line.version}${again ? ", after the change" : ""}`, colour: colourOf(line.version) };
   });
   if (!curves.length) return h("p", { class: "fine" }, "Too few answers.");
-  const limits = run.reference ? [{ name: `a model trained from scratch: ${number(run.reference.rmse, 1)}`, value: run.reference.rmse }] : [];
+  const limits = run.reference ? [{ name: `a model trained from scratch: ${number(run.reference.rmse, 1)}`, value: run.reference.rmse, colour: "--good" }] : [];
   return chart({ ...together(curves), y: { name: `error, RMSE (${steps})`, from: 0, unit: steps, digits: 1 }, limits, marks, together: "run", summary: `The error of the answers over the newest ${curves[0].newest} answers: ${inSteps(metrics.rmse_healthy)} before the change, ${inSteps(metrics.rmse_drifted)} after it, ${inSteps(metrics.rmse_recovered)} by the new model.` });
 }
 

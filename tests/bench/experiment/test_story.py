@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from console.browser import Complaints, chromium
@@ -59,6 +60,7 @@ def test_the_page_tells_the_run(results: tuple[Outcome, Path]) -> None:
             expect(page.get_by_text(MARKUP)).to_be_visible()
             error = f"{outcome.metrics['rmse_recovered']:.1f} cycles"
             expect(page.get_by_role("row", name="Error after recovery")).to_contain_text(error)
+            assert Axe().run(page).response["violations"] == []
             assert "undefined" not in page.locator("main").inner_text()
     assert asked == [path.as_uri()] * 2
     assert complaints.said == []

@@ -18,7 +18,7 @@ export function colour(name, alpha = 1) {
 
 /**
  * A chart over one axis. `lines` are `[{name, values, colour, dash, step}]`; `band` is `{name, low, high}`, drawn below
- * them; `limits` are horizontal lines `[{name, value}]`; `marks` vertical ones `[{name, at}]`. `x` is `{name, values, range, whole}`,
+ * them; `limits` are horizontal lines `[{name, value, colour}]`; `marks` vertical ones `[{name, at}]`. `x` is `{name, values, range, whole}`,
  * `y` is `{name, digits, from, to, log}`. `summary` says in one sentence what it shows. Charts of one name in `together`
  * show the same place when the pointer is over one of them.
  */
@@ -57,7 +57,7 @@ export function chart({ x, y, lines, band = null, limits = [], marks = [], heigh
         {},
         ...lines.map((line, index) => ({ label: line.name, stroke: colour(line.colour ?? COLOURS[index]), width: compact ? 1.5 : 2, dash: line.dash, points: { show: x.values.length < 3 }, spanGaps: line.gaps === true, paths: line.step ? uPlot.paths.stepped({ align: 1 }) : undefined })),
         ...(band ? [edge(band.name), edge(band.name)] : []),
-        ...limits.map((limit) => ({ label: limit.name, stroke: colour("--bad"), width: 1, dash: [5, 4], points: { show: false } })),
+        ...limits.map((limit) => ({ label: limit.name, stroke: colour(limit.colour ?? "--bad"), width: 1.5, dash: [5, 4], points: { show: false } })),
       ],
       bands: band ? [{ series: [first, first + 1], fill: colour(band.colour ?? "--band", 0.28) }] : [],
       hooks: { setCursor: [tip], draw: [drawMarks] },
@@ -137,7 +137,7 @@ function legendOf(lines, band, limits) {
   return h("figcaption", { class: "legend" },
     lines.map((line, index) => h("span", {}, swatch(line.colour ?? COLOURS[index]), line.name)),
     band && h("span", {}, h("i", { class: "swatch band" }), band.name),
-    limits.map((limit) => h("span", {}, h("i", { class: "swatch dashed" }), limit.name)),
+    limits.map((limit) => h("span", {}, h("i", { class: "swatch dashed", style: { "border-top-color": `var(${limit.colour ?? "--bad"})` } }), limit.name)),
   );
 }
 
