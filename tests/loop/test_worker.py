@@ -976,10 +976,15 @@ def test_a_promotion_by_hand_can_be_rolled_back(world: World):
 class Storm(RuleBasedStateMachine):
     """Alerts, runs, pipeline ends, verdicts, time and crashes in any order."""
 
-    @initialize(seed=st.integers(0, 10_000_000))
-    def begin(self, seed: int) -> None:
+    @initialize(
+        seed=st.integers(0, 10_000_000),
+        promotion=st.sampled_from(["automatic", "approve"]),
+        after=st.sampled_from(["wait", "reject", "promote"]),
+    )
+    def begin(self, seed: int, promotion: str, after: str) -> None:
         self.temporary = tempfile.TemporaryDirectory()
-        self.world = World(Path(self.temporary.name) / str(seed))
+        asking = {"promotion": promotion, "after_deadline": after, "approval_deadline_s": 300.0}
+        self.world = World(Path(self.temporary.name) / str(seed), **asking)
         self.acknowledged: set[tuple[str, str]] = set()
 
     def teardown(self) -> None:
@@ -1102,6 +1107,29 @@ class Storm(RuleBasedStateMachine):
             assert len(told) == len(set(told))
             # A move that a kill has cut off is told of by the next one, once the registry is there.
             assert set(told) <= moved
+
+    @invariant()
+    def nothing_is_promoted_that_a_person_has_not_approved_where_that_is_wanted(self) -> None:
+        if hasattr(self, "world") and self.world.settings.promotion == "approve":
+            events = self.world.store.read()
+            approved = {
+                event["model_version"]
+                for event in events
+                if event["kind"] == "approval_answered" and event["answer"] == "approve"
+            }
+            # Half a promotion that somebody else made is found, and told of as repaired.
+            told = {e["model_version"] for e in events if e["kind"] == "promoted" and not e.get("repaired")}
+            assert told <= approved
+
+    @invariant()
+    def a_question_is_asked_once_and_closed_once(self) -> None:
+        if hasattr(self, "world"):
+            events = self.world.store.read()
+            asked = [event["approval"] for event in events if event["kind"] == "approval_needed"]
+            closed = [each.id for each in self.world.store.state.closed]
+            assert len(asked) == len(set(asked))
+            assert len(closed) == len(set(closed))
+            assert set(closed) <= set(asked)
 
     @invariant()
     def no_sensor_fault_was_trained_on(self) -> None:
