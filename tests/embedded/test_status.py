@@ -39,6 +39,18 @@ def test_the_promise_of_the_baseline_and_what_bounds_it_are_shown() -> None:
     assert " units" not in shown
 
 
+def test_how_wrong_the_model_probably_is_is_shown() -> None:
+    known = {"known": True, "rmse": 8.49, "low": 4.37, "high": 11.58}
+    assert "estimated RMSE 8.5 (4.4 to 11.6)" in said(MODEL, {"state": "idle", "estimate": known})
+    unknown = {"known": False, "why": "the watch sees drift"}
+    assert "error not estimated (the watch sees drift)" in said(MODEL, {"state": "idle", "estimate": unknown})
+
+
+def test_that_people_cannot_be_told_is_shown() -> None:
+    told = {"waiting": [], "given_up": 0, "last_error": "not taken by address 1 (mailto)"}
+    assert "people cannot be told (not taken by address 1 (mailto))" in said(MODEL, {"state": "idle", "notify": told})
+
+
 def test_a_version_that_waits_for_a_person_is_shown_with_what_to_do() -> None:
     shown = said(
         MODEL, {"state": "awaiting_approval", "approval": {"id": "3-ab", "version": "3", "reasons": ["only 1 new"]}}

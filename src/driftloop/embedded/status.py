@@ -105,6 +105,10 @@ def _in_words(status: dict[str, Any], prefix: str) -> str:
             score = "" if verdict.get("score") is None else f", score {verdict['score']}"
             parts.append(f"last verdict {verdict.get('verdict')} (n={verdict.get('n')}{score})")
         parts.append(_truth(loop.get("concept") or {}))
+        if estimate := loop.get("estimate"):
+            parts.append(_estimated(estimate))
+        if (told := loop.get("notify")) and told.get("last_error"):
+            parts.append(f"people cannot be told ({told['last_error']})")
         if promise := loop.get("promise"):
             parts.append(_promise(promise))
         if about_to := loop.get("about_to"):
@@ -129,6 +133,13 @@ def _truth(concept: dict[str, Any]) -> str:
         f"labels {concept['verdict']} (live RMSE {rmse['value']:.1f}, limit {rmse['upper']:.1f}; "
         f"bias {bias['value']:+.1f}, {bias['lower']:+.1f} to {bias['upper']:+.1f}; {concept['window']} runs)"
     )
+
+
+def _estimated(estimate: dict[str, Any]) -> str:
+    """How wrong the model probably is, by its answers alone."""
+    if not estimate.get("known"):
+        return f"error not estimated ({estimate.get('why')})"
+    return f"estimated RMSE {estimate['rmse']:.1f} ({estimate['low']:.1f} to {estimate['high']:.1f})"
 
 
 def _promise(promise: dict[str, Any]) -> str:
