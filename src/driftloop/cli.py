@@ -71,6 +71,8 @@ COMMANDS = {
     "fleet": _Entry(
         "driftloop.fleet.fleet_commands", "fleet_app", "Guess a fleet file from data, check data by it, show both."
     ),
+    "plan": _Entry("driftloop.units.plan.commands", "plan", "Plan which unit to work on in which slot, and say why."),
+    "why": _Entry("driftloop.units.plan.commands", "why", "Show what drives the prediction of one unit."),
     "archive": _Entry("driftloop.fleet.commands", "archive_app", "Add completed runs to the archive, or list them."),
     "units": _Entry(
         "driftloop.units.commands", "app", "The fleet in service: list and show units, tell of failures, send rows."

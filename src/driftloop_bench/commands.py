@@ -177,6 +177,67 @@ def fleet(
 
 
 @app.command()
+def plan(
+    fleet_file: Annotated[
+        str | None, typer.Argument(metavar="[FLEET", help="Fleet file, or the folder that has one; else C-MAPSS.")
+    ] = None,
+    data: Annotated[
+        list[Path] | None, typer.Argument(metavar="DATA...]", help="Files or folders with the fleet's runs.")
+    ] = None,
+    failure: Annotated[list[float] | None, typer.Option(help="Cost of a failure; again for more.")] = None,
+    planned: Annotated[float, typer.Option(help="Cost of planned work.")] = 1.0,
+    folds: Annotated[int, typer.Option(min=2, help="Parts that the units are dealt into; not of C-MAPSS.")] = 5,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """What following the maintenance plan costs, beside running to failure, a fixed age, the point and foresight.
+
+    On NASA's test engines, each subset by itself, or on any fleet by cross-validation over units.
+    """
+    from rich.table import Table
+
+    from driftloop import fleets
+    from driftloop.fleet import tables
+    from driftloop.units.plan.costs import Costs, checked
+    from driftloop_bench import worth
+
+    all_costs = [checked(Costs(each, planned)) for each in failure or [5.0, 20.0]]
+    errors = Console(stderr=True, highlight=False)
+    with errors.status("reading") as status:
+        if fleet_file is None:
+            found = [worth.cmapss_parts(seed, settings.from_environment(), status.update) for seed in range(seeds)]
+            groups = {part.name: [[each[at]] for each in found] for at, part in enumerate(found[0])}
+        else:
+            schema = fleets.load(fleet_file)
+            runs = tables.read(data or [], schema).runs
+            groups = {
+                schema.name: [worth.fleet_parts(runs, schema, folds, seed, status.update) for seed in range(seeds)]
+            }
+        shown = {name: [worth.figures(parts, costs) for costs in all_costs] for name, parts in groups.items()}
+    if as_json:
+        typer.echo(json.dumps(shown))
+        return
+    console = Console(highlight=False)
+    for name, each in shown.items():
+        for one in each:
+            costs = one["costs"]
+            title = (
+                f"{name}: a failure costs {costs['failure']:g}, planned work {costs['planned']:g}; {one['units']} units"
+            )
+            table = Table("policy", "cost per 1,000 steps", "failed", "way from age to foresight", title=title)
+            for policy in worth.POLICIES:
+                told = one[policy]
+                cost, way = told["cost_per_1000_steps"], told["way_from_age_to_foresight"]
+                table.add_row(
+                    policy,
+                    f"{cost['value']:.2f} ({cost['lower']:.2f} to {cost['upper']:.2f})",
+                    f"{told['failed_share']:.1%}",
+                    f"{way['value']:.2f} ({way['lower']:.2f} to {way['upper']:.2f})",
+                )
+            console.print(table)
+
+
+@app.command()
 def parts(
     fleet_file: Annotated[str, typer.Argument(metavar="FLEET", help="Fleet file, or the folder that has one.")],
     data: Annotated[list[Path], typer.Argument(metavar="DATA...", help="Files or folders with the fleet's runs.")],

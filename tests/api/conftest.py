@@ -1,6 +1,7 @@
 """The API in front of a real retrainer and a real prediction server in this process, with a registry in memory."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -41,6 +42,15 @@ class Platform:
         self.http, self.retrainer, self.server, self.registry, self.parts = http, retrainer, server, registry, parts
 
     token: ClassVar = {"Authorization": f"Bearer {TOKEN}"}
+    served: ServedRegistry
+    """The registry that the server follows."""
+    settings: Settings
+
+    @contextmanager
+    def listening(self) -> Iterator[str]:
+        """The address of another console of the same platform, for commands."""
+        with running(api_app.create_app(self.settings)) as client:
+            yield str(client.base_url)
 
     @property
     def fleet(self) -> Fleet:
@@ -84,4 +94,6 @@ def platform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Platfo
             }
         )
         with local(api_app.create_app(base)) as http:
-            yield Platform(http, retrainer, server, registry, retrainer_app.state.service)
+            found = Platform(http, retrainer, server, registry, retrainer_app.state.service)
+            found.served, found.settings = served, base
+            yield found

@@ -11,12 +11,15 @@ import math
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import Body, FastAPI, Request, Response
+from fastapi import Body, FastAPI, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
+from driftloop.api.planning import shown
 from driftloop.console import pages
+from driftloop.units.plan.costs import Costs
+from driftloop.units.plan.slots import Unit, Wanted, make_plan
 
 CSP = (
     "default-src 'self'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -195,6 +198,37 @@ def create(world: World) -> FastAPI:  # noqa: PLR0915 (a table of routes)
             ],
             "sensors": sensors,
         }  # fmt: skip
+
+    @app.get(f"{api}/fleets/{{name}}/drivers/{{unit_id:path}}")
+    def drivers(unit_id: str) -> dict[str, Any]:
+        steps = [-31.4, -22.0, -9.3, 6.1, -4.4, 0.8, 0.0, 0.0, 0.0, 0.0]
+        parts = [
+            {"sensor": n, "unit": "°R" if n.startswith("T") else "", "steps": s}
+            for n, s in zip(SENSORS, steps, strict=True)
+        ]
+        return {
+            "unit": unit_id, "step": 159, "rul": 41.0, "reference": 101.2, "method": "integrated gradients",
+            "contributions": parts, "unexplained": 0.0, "model_version": "3",
+        }  # fmt: skip
+
+    @app.get(f"{api}/fleets/{{name}}/plan")
+    def plan(
+        period: int = 10,
+        failure: float = 5,
+        planned: float = 1,
+        slots: Annotated[list[int], Query()] = [1],  # noqa: B006
+    ) -> Any:
+        if planned >= failure:
+            return problem(
+                422, "Unprocessable Content", "a failure costs more than planned work, or planning cannot pay"
+            )
+        known = [
+            Unit(r["unit"], r["rul"], r["low"], r["high"]) for r in (unit(i, world.units) for i in range(world.units))
+        ]
+        asked = Wanted(
+            costs=Costs(failure, planned), mean_life=205.0, cap=125, period=period, slots=tuple(slots), run_on=1
+        )
+        return {**shown(make_plan(known, asked), asked, 20), "unknown": ["engine-09999"]}
 
     @app.get(f"{api}/fleets/{{name}}/loop")
     def loop() -> dict[str, Any]:

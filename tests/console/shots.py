@@ -14,7 +14,7 @@ def pages_of(fleet: str, unit: str) -> dict[str, str]:
     """Every page by name."""
     base = f"/fleets/{fleet}"
     return {
-        "fleets": "/", "fleet": base, "unit": f"{base}/units/{unit}", "loop": f"{base}/loop",
+        "fleets": "/", "fleet": base, "unit": f"{base}/units/{unit}", "plan": f"{base}/plan", "loop": f"{base}/loop",
         "models": f"{base}/models", "data": f"{base}/data", "events": f"{base}/events", "platform": "/platform",
         "login": "/login",
     }  # fmt: skip

@@ -74,6 +74,29 @@ def test_one_window_is_answered_with_everything_the_model_says(shared: httpx.Cli
     }
 
 
+def test_what_drives_a_prediction_adds_up_and_is_not_counted_as_traffic(shared: httpx.Client) -> None:
+    counted = metric(shared, 'driftloop_predictions_total{model_version="1"}')
+    body = {"rows": [row(3.0)] * 4 + [row(7.0)]}
+    told = shared.post("/explain", json=body).json()
+    assert (told["rul"], told["reference"], told["model_version"]) == (1007.0, 1000.0, "1")
+    assert told["method"] == "integrated gradients"
+    first, *others = told["contributions"]
+    assert first == {"sensor": "sensor_1", "unit": "°R", "steps": pytest.approx(7.0, abs=0.02)}
+    assert [part["steps"] for part in others] == [0.0] * 20
+    assert told["unexplained"] == pytest.approx(0.0, abs=0.02)
+    assert metric(shared, 'driftloop_predictions_total{model_version="1"}') == counted
+
+
+def test_a_batch_is_not_explained_and_a_bad_window_is_refused_as_by_predict(shared: httpx.Client) -> None:
+    batch = shared.post("/explain", json={"windows": [{"rows": [row()]}]})
+    assert batch.status_code == 422
+    assert batch.json()["detail"][0]["field"] == "windows"
+    for status, content in BAD_REQUESTS.values():
+        refused = shared.post("/explain", content=content, headers=JSON)
+        assert refused.status_code == status
+        assert refused.json() == shared.post("/predict", content=content, headers=JSON).json()
+
+
 def test_a_short_history_in_an_unseen_regime_is_flagged_and_given_an_id(shared: httpx.Client) -> None:
     answer = shared.post("/predict", json={"rows": [row(7.0, setting_1=1e30)]}).json()
     assert answer["flags"] == ["unseen_regime", "out_of_distribution", "short_history"]
@@ -213,7 +236,7 @@ def test_the_server_does_what_its_documentation_says(
 
 def test_everything_that_is_documented_has_an_example_or_none_is_needed(shared: httpx.Client) -> None:
     document = shared.get("/openapi.json").json()
-    assert set(document["paths"]) == {"/predict", "/healthz", "/readyz", "/metrics", "/model"}
+    assert set(document["paths"]) == {"/predict", "/explain", "/healthz", "/readyz", "/metrics", "/model"}
     predict = document["paths"]["/predict"]["post"]
     assert set(predict["responses"]) == {"200", "400", "413", "415", "422", "503"}
     answers = [answer["content"]["application/json"] for answer in predict["responses"].values()]

@@ -16,7 +16,7 @@ from driftloop.access.audit import Audit
 from driftloop.access.doors import LOOKING, Door
 from driftloop.access.guard import Guard
 from driftloop.access.roles import Role
-from driftloop.api import acts, admin, entry, problems, reads
+from driftloop.api import acts, admin, entry, planning, problems, reads
 from driftloop.api.fleets import Fleets
 from driftloop.settings import Settings, from_environment
 
@@ -58,7 +58,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.fleets = fleets
     app.state.door, app.state.audit = Door(base), Audit(base.access_folder / AUDIT, "console")
     problems.install(app)
-    for router in (entry.router, reads.router, acts.router, admin.router):
+    for router in (entry.router, reads.router, acts.router, planning.router, admin.router):
         app.include_router(router, prefix=PREFIX)
 
     @app.get("/healthz", include_in_schema=False)

@@ -94,12 +94,14 @@ class Fleet:
         """The newest answer of each unit, of all replicas."""
         return answers.newest_of(found.units for found in self._of_replicas({}, answers.Newest))
 
-    def of_unit(self, unit: str) -> answers.OfUnit:
-        """What the replicas remember of one unit; its window of whoever has the newest."""
-        found = list(self._of_replicas({"unit": unit}, answers.OfUnit))
+    def of_unit(self, unit: str, *, explained: bool = False) -> answers.OfUnit:
+        """What the replicas remember of one unit; its window, and what drives the answer to it, of whoever has the
+        newest."""
+        asked = {"unit": unit, **({"explained": "yes"} if explained else {})}
+        found = list(self._of_replicas(asked, answers.OfUnit))
         said = sorted((answer for one in found for answer in one.answers), key=lambda answer: answer.time)
         newest = max(found, key=lambda one: (bool(one.sensors), -1 if one.step is None else one.step))
-        return answers.OfUnit(unit, said, newest.sensors, newest.step)
+        return answers.OfUnit(unit, said, newest.sensors, newest.step, newest.drivers)
 
     def _of_replicas(self, parameters: dict[str, str], kind: type[Any]) -> Iterator[Any]:
         """What each replica answers; raises Problem where none does."""

@@ -18,6 +18,7 @@ PAGES = (
     Page("fleets", "/", "Fleets"),
     Page("fleet", "/fleets/{fleet}", "Fleet"),
     Page("unit", "/fleets/{fleet}/units/{unit:path}", "Unit", charts=True),
+    Page("plan", "/fleets/{fleet}/plan", "Plan"),
     Page("loop", "/fleets/{fleet}/loop", "Loop", charts=True),
     Page("models", "/fleets/{fleet}/models", "Models"),
     Page("data", "/fleets/{fleet}/data", "Data"),

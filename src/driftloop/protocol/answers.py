@@ -44,6 +44,29 @@ class Band(msgspec.Struct, frozen=True):
     high: list[float | None]
 
 
+class Contribution(msgspec.Struct, frozen=True):
+    """By how many steps a sensor moves the RUL; below 0 it shortens life."""
+
+    sensor: str
+    unit: str
+    steps: float
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """What drives the answer to one window, compared with an average unit under the same settings.
+
+    `reference` is the answer for that unit; the contributions, the largest first, and `unexplained` add up to `rul`
+    minus `reference`. RUL and contributions are in steps.
+    """
+
+    rul: float
+    reference: float
+    method: str
+    contributions: list[Contribution]
+    unexplained: float
+    model_version: str
+
+
 class OfUnit(msgspec.Struct, frozen=True):
     """What a process remembers of one unit: its answers, oldest first, and its newest window."""
 
@@ -52,6 +75,8 @@ class OfUnit(msgspec.Struct, frozen=True):
     sensors: list[Band]
     step: int | None = None
     """Of the window's newest row, where the request named it."""
+    drivers: Explanation | None = None
+    """What drives the answer to that window, where it was asked for."""
 
 
 def newest_of(found: Iterable[list[Answer]]) -> dict[str, Answer]:

@@ -18,6 +18,7 @@ from driftloop.access.doors import Door
 from driftloop.access.guard import Guard, plainly
 from driftloop.model.follower import Source
 from driftloop.model.registry import Registry
+from driftloop.protocol.answers import Explanation
 from driftloop.protocol.problems import Problem
 from driftloop.serving import metrics, openapi
 from driftloop.serving.answering import Answerer
@@ -40,7 +41,7 @@ START_PATIENCE_S = 1.0
 _TURN_S = 0.0005
 """Longest time for which the threads that count and log keep the interpreter's lock while the event loop wants it. A
 request gives the lock up several times on its way, and at Python's 5 ms waits that long for it each time."""
-_ENDPOINTS = frozenset({"/predict", "/healthz", "/readyz", "/metrics", "/model"})
+_ENDPOINTS = frozenset({"/predict", "/explain", "/healthz", "/readyz", "/metrics", "/model"})
 
 
 def create_app(settings: Settings | None = None, source: Source | None = None) -> FastAPI:
@@ -114,7 +115,7 @@ def create_app(settings: Settings | None = None, source: Source | None = None) -
         refuse=plainly,
     )
     app.add_middleware(Observed, parts=parts)
-    openapi.install(app, limits, Form(schema), Health, Readiness, ModelInfo)
+    openapi.install(app, limits, Form(schema), Health, Readiness, ModelInfo, Explanation)
     return app
 
 

@@ -17,6 +17,7 @@ from driftloop.fleet.quality import is_judged, of_newest
 from driftloop.fleet.schema import Schema
 from driftloop.model import bundle
 from driftloop.model.bundle import Metadata
+from driftloop.model.drivers import Drivers, drivers
 from driftloop.model.signature import INPUT, OUTPUTS, SIGNATURE, UNSEEN_REGIME
 from driftloop.serving.reader import Reader
 from driftloop.serving.requests import Rows
@@ -71,6 +72,9 @@ class Engine(Protocol):
     def predict(self, windows: Sequence[Rows]) -> Outputs:
         """Answers for `windows`, each `[steps >= 1][columns]`, in their order."""
 
+    def explain(self, rows: Rows) -> Drivers:
+        """What drives the answer to one window."""
+
 
 class Slot:
     """The engine that is serving. A swap is the assignment of one reference, so a batch sees one engine or another."""
@@ -105,6 +109,10 @@ class StubEngine:
         sent = self._rows.sent(self._rows.array([rows[-1:] for rows in windows], 1), np.ones(n), 1)
         return Outputs(cap, np.zeros_like(cap), cap, np.full(n, UNSEEN_REGIME, dtype=np.int64), newest, *sent)
 
+    def explain(self, rows: Rows) -> Drivers:  # noqa: ARG002 (nothing moves the stub)
+        """Nothing drives an answer that is always the same."""
+        return Drivers(self.cap, self.cap, np.zeros(self._rows.schema.n_sensors), 0.0)
+
 
 class OnnxEngine:
     """A bundle's graph; made by `load`."""
@@ -133,6 +141,21 @@ class OnnxEngine:
             return pieces[0][1]
         order = np.argsort(np.concatenate([part for part, _ in pieces]))
         return Outputs(*(np.concatenate(column)[order] for column in zip(*(out for _, out in pieces), strict=True)))
+
+    def explain(self, rows: Rows) -> Drivers:
+        """What drives the answer to one window: some hundred to some thousand runs of the graph."""
+        seen = rows[-self.window :]
+        window = self._rows.array([seen], len(seen))[0]
+
+        def ask(windows: Float32) -> tuple[Float32, Float32]:
+            parts = [
+                self._session.run(("rul", "newest"), {INPUT: windows[i : i + MOST_AT_ONCE]})
+                for i in range(0, len(windows), MOST_AT_ONCE)
+            ]
+            rul, newest = zip(*parts, strict=True)
+            return np.concatenate(rul), np.concatenate(newest)
+
+        return drivers(ask, window, self._rows.schema.n_settings)
 
     def _together(self, windows: list[Rows]) -> list[list[int]]:
         """Which windows may share a run."""

@@ -92,6 +92,7 @@ def install(app: FastAPI, limits: Limits, form: Form, *others: type) -> None:
             schemas["Batch"]["properties"]["windows"]["maxItems"] = limits.max_batch
             document.setdefault("components", {}).setdefault("schemas", {}).update(schemas)
             _complete(document["paths"]["/predict"]["post"], form, limits)
+            _complete_explain(document["paths"]["/explain"]["post"], form, limits)
             app.openapi_schema = document
         return app.openapi_schema
 
@@ -129,7 +130,25 @@ def _complete(operation: dict[str, Any], form: Form, limits: Limits) -> None:
             }
         },
     }
-    for name, (status, body) in bad_requests(schema).items():
+    _add_bad_requests(operation, form, limits)
+
+
+def _complete_explain(operation: dict[str, Any], form: Form, limits: Limits) -> None:
+    """Add to the documentation of POST /explain what depends on the fleet."""
+    schema = form.schema
+    operation["description"] = (
+        f"By how many {schema.steps} each sensor moves the RUL, compared with an average {schema.unit} under the same "
+        "settings (integrated gradients). Nothing is counted, logged or remembered."
+    )
+    examples = {name: value for name, value in requests(schema).items() if "rows" in value["value"]}
+    content = {"schema": {"$ref": _ref("Window")}, "examples": examples}
+    operation["requestBody"] = {"required": True, "content": {"application/json": content}}
+    operation["responses"]["200"] = documents("Explanation", "What drives the prediction.")
+    _add_bad_requests(operation, form, limits)
+
+
+def _add_bad_requests(operation: dict[str, Any], form: Form, limits: Limits) -> None:
+    for name, (status, body) in bad_requests(form.schema).items():
         examples = operation["responses"][str(status)]["content"]["application/json"]["examples"]
         found = problems.explain(body, form, limits).problems
         examples[name] = {"value": {"detail": [{"field": one.field, "message": one.message} for one in found]}}

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import zlib
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
@@ -22,10 +21,11 @@ from driftloop.model.follower import RefusedVersion
 from driftloop.protocol import answers as sent_answers
 from driftloop.protocol import windows as sent_windows
 from driftloop.protocol.problems import Problem, Refusal, RequestRefused
-from driftloop.serving import metrics, openapi
+from driftloop.serving import bodies, metrics, openapi
 from driftloop.serving.bands import bands
 from driftloop.serving.batching import Batcher, Overloaded
 from driftloop.serving.engine import Slot
+from driftloop.serving.explaining import explanation
 from driftloop.serving.follow import Follower
 from driftloop.serving.recent import Recent
 from driftloop.serving.requests import BatchAnswer, Limits, Prediction, Window
@@ -40,8 +40,6 @@ _NOT_SHOWN = frozenset({"manifest", "example", "fleet", "rehearsal"})
 """Of a model's metadata: long, or shown elsewhere."""
 _WINDOWS_A_PAGE = 64
 """Of 256 rows of 24 columns 1.5 MiB."""
-_MOST_PARTS = 16
-"""Streams that one gzip body may be made of: each is looked for in all that follows."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -112,6 +110,8 @@ class ModelInfo(msgspec.Struct):
     stub: bool
     window: int
     parent_version: str | None
+    mean_life: float | None
+    """Of the completed runs that it knows, in steps."""
     metadata: dict[str, Any] | None
     fleet: FleetInfo
     refused: Refused | None
@@ -131,7 +131,7 @@ class PlainRoute(APIRoute):
 
 router = APIRouter(route_class=PlainRoute)
 _FOR_EVERYBODY = frozenset({"/healthz", "/readyz", "/metrics"})
-_OPENLY = frozenset({"/predict", "/model"})
+_OPENLY = frozenset({"/predict", "/explain", "/model"})
 
 
 def needs(openly: bool) -> Needs:
@@ -140,7 +140,7 @@ def needs(openly: bool) -> Needs:
     def role(_: str, path: str) -> Role | None:
         if path in _FOR_EVERYBODY or (openly and path in _OPENLY):
             return None
-        return "predict" if path == "/predict" else "view"
+        return "predict" if path in {"/predict", "/explain"} else "view"
 
     return role
 
@@ -153,13 +153,8 @@ def needs(openly: bool) -> Needs:
 async def predict(request: Request) -> Response:
     """Answered by msgspec alone; openapi.install describes it."""
     parts: Parts = request.app.state.parts
-    decode = parts.slot.engine.reader.decode
     try:
-        body = await _body(request, parts.limits.max_body_bytes)
-        if len(body) <= _LONG_BODY:
-            windows, many = decode(body, parts.limits)
-        else:
-            windows, many = await run_in_threadpool(decode, body, parts.limits)
+        windows, many = await _windows(request, parts)
         for window in windows:
             if window.request_id is None:
                 window.request_id = os.urandom(8).hex()
@@ -177,6 +172,30 @@ async def predict(request: Request) -> Response:
     request.scope[VERSION_KEY] = version
     answer = BatchAnswer(predictions, version) if many else predictions[0]
     return Response(_encode(answer), media_type="application/json")
+
+
+@router.post(
+    "/explain",
+    summary="What drives the prediction of one window",
+    responses=openapi.refusals(400, 413, 415, 422, 503),
+)
+async def explain(request: Request) -> Response:
+    """By how many steps each sensor moves the RUL; openapi.install describes it."""
+    parts: Parts = request.app.state.parts
+    try:
+        windows, many = await _windows(request, parts)
+        if many:
+            return refusal(422, [Problem("windows", "is a batch; one window is explained at a time: send its rows")])
+        found = await run_in_threadpool(explanation, parts.slot.engine, windows[0].rows)
+    except RequestRefused as error:
+        return refusal(error.status, error.problems)
+    except ClientDisconnect:
+        return Response(status_code=400)
+    except Exception:
+        log.exception("a window could not be explained")
+        return refusal(503, [Problem("server", "the model could not answer")])
+    request.scope[VERSION_KEY] = found.model_version
+    return _json(found)
 
 
 @router.get("/healthz", summary="Whether the process answers", responses={200: openapi.documents("Health")})
@@ -233,6 +252,7 @@ async def model(request: Request) -> Response:
             stub=metadata is None,
             window=engine.window,
             parent_version=metadata.parent_version if metadata else None,
+            mean_life=_mean_life(metadata) if metadata else None,
             metadata=shown,
             fleet=_fleet(engine.reader.form.schema),
             refused=_refused(parts),
@@ -252,19 +272,24 @@ async def windows_(request: Request) -> Response:
 
 @router.get(sent_answers.PATH, include_in_schema=False)
 async def answers_(request: Request) -> Response:
-    """The newest answer of each unit that this process remembers, or with `unit` all that it remembers of one."""
+    """The newest answer of each unit that this process remembers, or with `unit` all that it remembers of one, with
+    `explained` what drives its newest answer too."""
     parts: Parts = request.app.state.parts
     unit = request.query_params.get("unit")
     if unit is None:
         return _json(sent_answers.Newest(await run_in_threadpool(parts.recent.newest)))
-    return _json(await run_in_threadpool(_of_unit, parts, unit))
+    explained = "explained" in request.query_params
+    return _json(await run_in_threadpool(_of_unit, parts, unit, explained=explained))
 
 
-def _of_unit(parts: Parts, unit: str) -> sent_answers.OfUnit:
+def _of_unit(parts: Parts, unit: str, *, explained: bool) -> sent_answers.OfUnit:
     window, engine = parts.ring.of(unit), parts.slot.engine
-    fits = window is not None and window.rows.shape[1] == engine.reader.form.schema.n_columns
-    found = bands(engine, window.rows) if window is not None and fits else []
-    return sent_answers.OfUnit(unit, parts.recent.of(unit), found, window.step if window is not None else None)
+    if window is None:
+        return sent_answers.OfUnit(unit, parts.recent.of(unit), [])
+    if window.rows.shape[1] != engine.reader.form.schema.n_columns:
+        return sent_answers.OfUnit(unit, parts.recent.of(unit), [], window.step)
+    drivers = explanation(engine, window.rows.tolist()) if explained else None
+    return sent_answers.OfUnit(unit, parts.recent.of(unit), bands(engine, window.rows), window.step, drivers)
 
 
 def refusal(status: int, problems: list[Problem], headers: dict[str, str] | None = None) -> Response:
@@ -282,6 +307,11 @@ def _refused(parts: Parts) -> Refused | None:
     return Refused(found.version, found.kind, found.reason) if found is not None else None
 
 
+def _mean_life(metadata: Metadata) -> float | None:
+    lives = [entry.cycles for entry in metadata.manifest if not entry.superseded]
+    return sum(lives) / len(lives) if lives else None
+
+
 def _fleet(schema: Schema) -> FleetInfo:
     columns = [
         ColumnInfo(channel.name, kind, channel.unit, channel.description, channel.missing == "hold")
@@ -291,64 +321,10 @@ def _fleet(schema: Schema) -> FleetInfo:
     return FleetInfo(schema.name, schema.digest, schema.unit, schema.step, columns)
 
 
-async def _body(request: Request, most: int) -> bytes:
-    """The body, unpacked, never more than `most` bytes of it; raises RequestRefused for a longer one, another type or
-    encoding."""
-    declared, packed = 0, False
-    for name, value in request.scope["headers"]:
-        if name == b"content-length":
-            declared = int(value)
-        elif name == b"content-type" and not _is_json(value):
-            kind = value[:80].decode("ascii", "replace")
-            problem = f"is {kind}; send JSON with the header Content-Type: application/json"
-            raise RequestRefused(415, [Problem("Content-Type", problem)])
-        elif name == b"content-encoding" and value.strip().lower() not in {b"", b"identity"}:
-            packed = value.strip().lower() in {b"gzip", b"x-gzip"}
-            if not packed:
-                encoding = value[:80].decode("ascii", "replace")
-                raise RequestRefused(415, [Problem("Content-Encoding", f"is {encoding}; send gzip, or the bare JSON")])
-    pieces: list[bytes] = []
-    size = 0
-    # Nothing of a body is read that says itself that it is too long.
-    while declared <= most:
-        message = await request.receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        piece = message.get("body", b"")
-        size += len(piece)
-        if size > most:
-            break
-        pieces.append(piece)
-        if not message.get("more_body", False):
-            body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            return await run_in_threadpool(_unpacked, body, most) if packed else body
-    raise _too_large(most)
-
-
-def _unpacked(body: bytes, most: int) -> bytes:
-    """What a gzip body holds; no more than `most` bytes are ever unpacked, however small the body is."""
-    content, parts = b"", 0
-    try:
-        while body:
-            parts += 1
-            if parts > _MOST_PARTS:
-                raise RequestRefused(400, [Problem("body", f"is gzip of more than {_MOST_PARTS} parts; send one")])
-            part = zlib.decompressobj(wbits=31)
-            content += part.decompress(body, most + 1 - len(content))
-            if len(content) > most:
-                raise _too_large(most)
-            if not part.eof:
-                raise RequestRefused(400, [Problem("body", "is gzip that is cut short")])
-            body = part.unused_data.lstrip(b"\0")
-    except zlib.error as error:
-        raise RequestRefused(400, [Problem("body", f"is no gzip, as Content-Encoding says: {error}")]) from None
-    return content
-
-
-def _too_large(most: int) -> RequestRefused:
-    return RequestRefused(413, [Problem("body", f"is larger than {most} bytes; send fewer windows in one request")])
-
-
-def _is_json(content_type: bytes) -> bool:
-    kind = content_type.partition(b";")[0].strip().lower()
-    return kind == b"application/json" or (kind.startswith(b"application/") and kind.endswith(b"+json"))
+async def _windows(request: Request, parts: Parts) -> tuple[list[Window], bool]:
+    """The windows of a body, and whether it is a batch; raises RequestRefused."""
+    decode = parts.slot.engine.reader.decode
+    body = await bodies.read(request, parts.limits.max_body_bytes)
+    if len(body) <= _LONG_BODY:
+        return decode(body, parts.limits)
+    return await run_in_threadpool(decode, body, parts.limits)

@@ -8,7 +8,7 @@ import { listen } from "./live.js";
 import { failure } from "./states.js";
 import { eventWords } from "./words.js";
 
-const OF_FLEET = [["", "Fleet"], ["/loop", "Loop"], ["/models", "Models"], ["/data", "Data"], ["/events", "Events"]];
+const OF_FLEET = [["", "Fleet"], ["/plan", "Plan"], ["/loop", "Loop"], ["/models", "Models"], ["/data", "Data"], ["/events", "Events"]];
 
 /** The fleet of this page's address, and the unit; null where there is none. */
 export function place() {
@@ -67,7 +67,7 @@ export const logo = () => s("svg", { viewBox: "0 0 32 32", "aria-hidden": "true"
   s("path", { d: "M22.5 11.2A8 8 0 1 0 24 16", class: "ring" }), s("path", { d: "M24.5 6.5v6h-6", class: "tip" }));
 
 const ICONS = {
-  Fleets: "M3 5h18M3 12h18M3 19h18", Fleet: "M4 20V9m5 11V4m5 16v-8m5 8V7", Loop: "M20 6v5h-5M4 18v-5h5M19 11a7.5 7.5 0 0 0-13-3M5 13a7.5 7.5 0 0 0 13 3",
+  Fleets: "M3 5h18M3 12h18M3 19h18", Fleet: "M4 20V9m5 11V4m5 16v-8m5 8V7", Plan: "M4 6h16v14H4zM4 10h16M8 3v5m8-5v5M8 15l3 3 5-6", Loop: "M20 6v5h-5M4 18v-5h5M19 11a7.5 7.5 0 0 0-13-3M5 13a7.5 7.5 0 0 0 13 3",
   Models: "M12 3 3 8l9 5 9-5-9-5ZM3 13l9 5 9-5", Data: "M4 6c0-4 16-4 16 0v12c0 4-16 4-16 0V6Zm0 0c0 4 16 4 16 0M4 12c0 4 16 4 16 0",
   Events: "M5 6h14M5 12h14M5 18h9", Platform: "M4 5h16v6H4zM4 14h16v6H4zM8 8h.01M8 17h.01",
 };
@@ -83,7 +83,7 @@ function fleetSwitch(fleets, fleet) {
 
 function sameSubpage() {
   const part = location.pathname.split("/")[3];
-  return ["loop", "models", "data", "events"].includes(part) ? `/${part}` : "";
+  return ["plan", "loop", "models", "data", "events"].includes(part) ? `/${part}` : "";
 }
 
 function themeSwitch() {

@@ -3,6 +3,7 @@
 import { get, of } from "../api.js";
 import { chart } from "../chart.js";
 import { figure, h, panel, table, tag } from "../dom.js";
+import { drivers } from "../drivers.js";
 import { count, moment, number, plural } from "../format.js";
 import { page } from "../shell.js";
 import { empty, part, settled } from "../states.js";
@@ -12,9 +13,16 @@ page(({ fleet, unit, main, live }) => {
   document.title = `${unit} · ${fleet.name} · driftloop`;
   const back = h("a", { href: `/fleets/${encodeURIComponent(fleet.name)}` }, `All ${plural(fleet.unit)}`);
   const shown = part("the unit", () => get(of(fleet.name, "units", unit)), (found) => draw(found, fleet), { every: 10_000 });
-  main.append(h("div", { class: "title" }, h("p", { class: "crumb" }, back), h("h1", {}, unit)), shown.node);
+  const why = part("what drives it", () => get(of(fleet.name, "drivers", unit)).catch(unlessUnknown), (found) => found && panel("What drives this prediction", h("div", {}, drivers(found, fleet)), { wide: true }), { every: 30_000 });
+  main.append(h("div", { class: "title" }, h("p", { class: "crumb" }, back), h("h1", {}, unit)), shown.node, why.node);
   live({ state: settled(shown.refresh), resumed: (anew) => anew && shown.refresh() });
 });
+
+/** Rows that no server remembers any more are explained by nobody. */
+function unlessUnknown(error) {
+  if (error.status === 404) return null;
+  throw error;
+}
 
 function draw(found, fleet) {
   const rows = thisLife(found.predictions);

@@ -1,0 +1,141 @@
+"""`driftloop plan` and `driftloop why`: ask the console's API, print what it says."""
+
+import csv
+import json
+import sys
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import httpx
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from driftloop import durable, settings
+from driftloop.errors import DriftloopError, JsonError
+from driftloop.protocol.client import detail
+from driftloop.protocol.http import Patience, client
+from driftloop.settings import Settings
+
+_PATIENCE = Patience(30.0, 2.0)
+_FIELDS = ("what", "period", "unit", "rul", "lower", "upper", "risk_before", "risk_if_left", "saves", "why")
+
+
+def plan(
+    failure: Annotated[float, typer.Option(help="What a failure costs, in any currency.")] = 5.0,
+    planned: Annotated[float, typer.Option(help="What planned work on a unit costs.")] = 1.0,
+    period: Annotated[int, typer.Option(min=1, help="Length of a period, in steps of the fleet.")] = 10,
+    slots: Annotated[
+        str, typer.Option(help="Units that can be worked on in each period, the first beginning now: 2,2,0,1.")
+    ] = "1,1,1,1,1,1",
+    agreed: Annotated[
+        list[str] | None, typer.Option(metavar="PERIOD:UNIT", help="Work that is agreed already; again for more.")
+    ] = None,
+    run_on: Annotated[int, typer.Option(min=0, help="Units that are to run until they fail, to learn from.")] = 0,
+    mean_life: Annotated[
+        float | None, typer.Option(help="Mean life in steps; by default that of learnt units.")
+    ] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Which unit to work on in which slot, and why: the plan that costs least by what is known of each unit."""
+    configured = settings.load()
+    if not all(part.strip().isdecimal() for part in slots.split(",")):
+        raise DriftloopError(
+            f"{slots[:60]!r} are no numbers of slots", where="--slots", remedy="write one for each period: 2,2,0,1"
+        )
+    asked: dict[str, Any] = {
+        "failure": failure,
+        "planned": planned,
+        "period": period,
+        "slots": [int(part) for part in slots.split(",")],
+        "agreed": agreed or [],
+        "run_on": run_on,
+        **({} if mean_life is None else {"mean_life": mean_life}),
+    }
+    found = _ask(configured, "plan", asked)
+    if as_json:
+        typer.echo(json.dumps(found))
+    elif as_csv:
+        rows = csv.DictWriter(sys.stdout, _FIELDS, extrasaction="ignore", lineterminator="\n")
+        rows.writeheader()
+        for what in ("work", "unserved", "run_on"):
+            rows.writerows({"what": what, **one} for one in found[what])
+        rows.writerows({"what": "unknown", "unit": unit} for unit in found["unknown"])
+    else:
+        _show(found, configured)
+
+
+def why(
+    unit: Annotated[str, typer.Argument(help="Name of a unit in service.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """What drives the prediction of one unit: by how many steps each sensor moves its RUL."""
+    configured = settings.load()
+    found = _ask(configured, f"drivers/{quote(unit)}", {})
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    steps = configured.schema.steps
+    title = f"{unit}: RUL {found['rul']:.1f} {steps}; an average {configured.schema.unit} has {found['reference']:.1f}"
+    table = Table("sensor", steps, title=title)
+    for part in found["contributions"]:
+        name = f"{part['sensor']} ({part['unit']})" if part["unit"] else part["sensor"]
+        table.add_row(name, f"{part['steps']:+.1f}")
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(f"{found['unexplained']:+.2f} {steps} are not explained ({found['method']})")
+
+
+def _ask(configured: Settings, path: str, asked: dict[str, Any]) -> dict[str, Any]:
+    """What the console's API answers of this fleet; raises DriftloopError in words for people."""
+    url = f"{configured.console_url}/api/v1/fleets/{configured.schema.name}/{path}"
+    try:
+        with client(configured.console_url, configured.token, _PATIENCE) as asking:
+            answer = asking.get(url, params=asked)
+    except httpx.HTTPError as error:
+        raise DriftloopError(
+            f"does not answer ({type(error).__name__})",
+            where=configured.console_url,
+            remedy="start it with `driftloop up`, or set DRIFTLOOP_CONSOLE_URL",
+        ) from error
+    if not answer.is_success:
+        raise DriftloopError(detail(answer), where=path.partition("/")[0])
+    try:
+        return durable.decode_json(answer.content, dict[str, Any])
+    except JsonError as error:
+        raise DriftloopError(f"is no console: {error.what}", where=configured.console_url) from error
+
+
+def _show(found: dict[str, Any], configured: Settings) -> None:
+    console, schema = Console(highlight=False), configured.schema
+    table = Table("period", schema.unit, f"RUL ({schema.steps})", "fails before", "fails if left", "saves")
+    for one in found["work"]:
+        at = found["periods"][one["period"]]
+        _add(table, f"{one['period']} ({at['begins']} to {at['ends']})", one)
+    for one in found["unserved"]:
+        _add(table, "no slot left", one)
+    for one in found["run_on"]:
+        _add(table, "runs on, to learn", one)
+    console.print(table)
+    planned, without, learning = found["expected"], found["without"], found["learning"]
+    console.print(f"{found['running']} {schema.units} are best left alone.")
+    if found["unknown"]:
+        console.print(f"Nothing is known of {', '.join(found['unknown'][:20])}: look at them.")
+    console.print(
+        f"Expected failures: {planned['failures']:.2f} with the plan, {without['failures']:.2f} without; "
+        f"expected costs {planned['cost']:.2f} and {without['cost']:.2f}."
+    )
+    until = learning["steps_until_enough"]
+    enough = "never" if until is None else f"in about {until:,.0f} {schema.steps}"
+    console.print(
+        f"Planned work teaches nothing: at this rate of failures the {learning['needed']} that a retraining needs are "
+        f"there {enough}."
+    )
+
+
+def _add(table: Table, when: str, one: dict[str, Any]) -> None:
+    rul = f"{one['rul']:.0f} ({one['lower']:.0f} to {one['upper']:.0f})"
+    table.add_row(
+        when, one["unit"], rul, f"{one['risk_before']:.0%}", f"{one['risk_if_left']:.0%}", f"{one['saves']:.2f}"
+    )
