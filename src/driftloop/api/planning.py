@@ -1,22 +1,22 @@
 """Which unit first, and why: what drives a prediction, and a maintenance plan."""
 
-from collections.abc import Iterable
 from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Path, Query, Request
 
 from driftloop.api import plan_shapes as shapes
+from driftloop.api import units as in_service
 from driftloop.api.fleets import Fleet
 from driftloop.api.problems import Problem, responses
 from driftloop.api.reads import Name, fleets_of
 from driftloop.errors import DriftloopError
-from driftloop.protocol.answers import Answer
 from driftloop.units.plan.costs import Costs
-from driftloop.units.plan.slots import MOST_PERIODS, Plan, Unit, Wanted, make_plan
+from driftloop.units.plan.slots import MOST_PERIODS, NO_PREDICTION, Plan, Unit, Wanted, make_plan
 
 router = APIRouter(responses=responses(401, 403, 404, 422, 429, 503), tags=["plan"])
 
+_PAGE = 1000
 Cost = Annotated[float, Query(gt=0, le=1e12, allow_inf_nan=False)]
 
 
@@ -54,10 +54,9 @@ def plan(
 ) -> Any:
     """The assignment of units to slots that costs least in expectation, by the predictive distribution of each unit."""
     found = fleets_of(request).get(fleet)
-    newest = found.newest().values()
     asked = wanted(found, Costs(failure, planned), period, slots or [1] * 6, agreed or [], run_on, mean_life)
     try:
-        made = make_plan(units_of(newest), asked)
+        made = make_plan(in_service_now(found), asked)
     except DriftloopError as error:
         raise Problem(422, error.where or "plan", f"{error.what} ({error.remedy})") from error
     except ImportError as error:
@@ -65,10 +64,20 @@ def plan(
     return shown(made, asked, found.settings.new_units)
 
 
-def units_of(newest: Iterable[Answer]) -> list[Unit]:
-    """Units in service, by name."""
-    found = [Unit(one.unit, one.rul, one.low, one.high, tuple(one.flags)) for one in newest]
-    return sorted(found, key=lambda unit: unit.unit)
+def in_service_now(fleet: Fleet) -> list[Unit]:
+    """Every unit in service with its newest prediction, by name; one without any is of those that nobody knows."""
+    found: list[Unit] = []
+    while True:
+        page = in_service.listed(fleet, sort="unit", order="asc", q="", flag="", offset=len(found), limit=_PAGE)
+        found += map(_unit, page["units"])
+        if not page["units"] or len(found) >= page["total"]:
+            return found
+
+
+def _unit(said: dict[str, Any]) -> Unit:
+    if said["rul"] is None:
+        return Unit(said["unit"], 0.0, 0.0, 0.0, (NO_PREDICTION,))
+    return Unit(said["unit"], said["rul"], said["low"], said["high"], tuple(said["flags"]))
 
 
 def wanted(

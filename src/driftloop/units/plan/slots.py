@@ -20,7 +20,11 @@ from driftloop.units.plan.remaining import Floats, survival
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-UNKNOWN = frozenset({"stub", "unseen_regime", "out_of_distribution", "too_much_missing", "no_finite_answer"})
+NO_PREDICTION = "no_prediction"
+"""Flag of a unit whose rows nobody has answered yet."""
+UNKNOWN = frozenset(
+    {NO_PREDICTION, "stub", "unseen_regime", "out_of_distribution", "too_much_missing", "no_finite_answer"}
+)
 """Flags of a prediction that says nothing."""
 MOST_PERIODS = 1000
 MOST_SLOTS = 1000
