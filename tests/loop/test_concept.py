@@ -12,6 +12,7 @@ from driftloop.fleet.archive import open_archive
 from driftloop.fleet.runs import Run
 from driftloop.fleets.cmapss.schema import SCHEMA
 from driftloop.loop.feedback import FeedbackLog, Outcome
+from driftloop.loop.judge import concept
 from driftloop.loop.judge.concept import ConceptWatch
 from driftloop.loop.store import Store
 from driftloop.model import bundle
@@ -219,3 +220,20 @@ def test_superseded_engines_are_no_reference(world: World, trained: Path, tmp_pa
     world.arrive("changed", 20, shift=SHIFT)
     assert world.look() == "not_enough_data"
     assert world.watch.status()["reference"] == 0
+
+
+def test_the_registry_is_asked_where_something_is_new_and_else_now_and_then(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    watch, loop, clock = world.watch, world.retrainer, [100.0]
+    monkeypatch.setattr(concept.time, "monotonic", lambda: clock[0])
+    assert [watch._is_due(loop), watch._is_due(loop)] == [True, False]
+    world.feedback.add_runs(["eng-new"])
+    assert [watch._is_due(loop), watch._is_due(loop)] == [True, False]
+    loop.firing = {"fleet_change:1": ["now"]}
+    assert [watch._is_due(loop), watch._is_due(loop)] == [True, False]
+    loop.phase = "running"
+    assert [watch._is_due(loop), watch._is_due(loop)] == [True, False]
+    watch.on_withdrawn()
+    clock[0] += concept.FOLLOW_S
+    assert [watch._is_due(loop), watch._is_due(loop)] == [True, False]

@@ -13,6 +13,7 @@ first, and nothing is said while an alert about the inputs fires.
 import logging
 import os
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -50,6 +51,8 @@ KEPT = "concept"
 """Name of the change of the labels in the store."""
 LOOK_S = 2.0
 """Pause between two looks: the runs of a fleet arrive in many calls."""
+FOLLOW_S = 10.0
+"""How often it is asked what is in production while nothing else is new: each time costs the registry's CPU."""
 NICENESS = 10
 BUSY = ("running",)
 """States of the loop in which the next model is already decided on; completed engines can wait for it."""
@@ -121,6 +124,8 @@ class ConceptWatch:
         self._tables: dict[str, Floats] = {}  # of archived runs, under the version in production
         self._counts: dict[str, NDArray[np.int64]] = {}  # of their rows in the baseline's bins
         self._seen: tuple[str | None, int, bool] | None = None
+        self._noticed: tuple[int, str, frozenset[str], bool] | None = None
+        self._looked_at = float("-inf")
         self._stopping = threading.Event()
         self.change = store.kept(KEPT, Change)
         self.report = Truth()
@@ -133,6 +138,8 @@ class ConceptWatch:
             # Of this thread alone: the loop and the server go first.
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
         while not self._stopping.wait(LOOK_S):
+            if not self._is_due(loop):
+                continue
             try:
                 self.look(loop)
             except DriftloopError as error:
@@ -145,6 +152,15 @@ class ConceptWatch:
     def stop(self) -> None:
         """End `work`."""
         self._stopping.set()
+
+    def _is_due(self, loop: Loop) -> bool:
+        """Whether something is new, or production has not been looked up for a while."""
+        now = time.monotonic()
+        new = (self._feedback.changes, loop.phase, frozenset(loop.firing), self._seen is None)
+        if new == self._noticed and now < self._looked_at + FOLLOW_S:
+            return False
+        self._noticed, self._looked_at = new, now
+        return True
 
     def look(self, loop: Loop) -> None:
         """Judge the production model where something is new, and tell the retrainer what it means."""
