@@ -57,7 +57,7 @@ test-lab-full: setup setup-ansible ## the same, with site.yml in one piece, ever
 test-host: setup-ansible ## prove the playbooks of the machine on one made of namespaces (root)
 	@tests/host/run.sh
 
-bench: setup ## measure the figures that the README states
+bench: setup ## measure the figures in docs/measurements.md
 	@$(BIN)/python scripts/bench.py
 
 notebooks: setup ## run the notebooks on NASA's data and keep what they show

@@ -1,4 +1,4 @@
-"""Measure the figures that the README states: recovery, serving, memory, start-up, false alarms.
+"""Measure the figures in docs/measurements.md: recovery, serving, memory, start-up, false alarms.
 
 Every part runs the real commands as a user would and reads what they wrote; nothing is assumed. Timings depend on
 the machine and on what else it does, so they are reported, never asserted.
