@@ -186,7 +186,8 @@ class Archiver:
             try:
                 answer = withdraw_runs([one.run_id], [], one.reason, self._settings.retrainer_url, self._settings.token)
             except DataError as error:
-                answer = {"refused": str(error)}
+                known = "no such run" not in error.what
+                answer = {"refused": str(error)} if known else {"withdrawn": [], "said": "it was not archived yet"}
             values = {"done": time.time(), "answer": msgspec.json.encode(answer).decode()}
             change = sa.update(withdrawals).where(withdrawals.c.id == one.id).values(values)
             self._committer.do(functools.partial(_execute, statement=change))

@@ -211,7 +211,11 @@ def replay(
     address = sink(to or config.units_url, config.schema.name, config.token, password)
     tell = None if as_json else _OUT.print
     found = asyncio.run(sending.replay(files, config.schema, address, rate, tell))
-    _show(found, f"{found['rows']} rows of {found['units']} units in {found['seconds']:.1f} s", as_json)
+    _show(
+        found,
+        f"{found['rows']} rows of {found['units']} units in {found['seconds']:.1f} s, {found['refused']} refused",
+        as_json,
+    )
 
 
 def _figure(value: float | None) -> str:

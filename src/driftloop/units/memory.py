@@ -188,6 +188,8 @@ class Memory:
         else:
             known.rows.append(row)
             known.due, known.received = due, now
+            # With one row of its own the step is no mere history.
+            known.backfilled = known.backfilled and mark == BACKFILLED
         self.settle(life)
 
     def _due(self, life: Life, place: int, now: float, lateness: float) -> float:

@@ -58,10 +58,9 @@ class Reader:
 
     def __init__(self, schema: Schema) -> None:
         self.schema = schema
-        time = schema.time.column
-        special = {"unit": _UNIT, str(schema.unit_column): _UNIT, "time": _TIME, "index": _TIME, str(time): _TIME}
+        special = {"unit": _UNIT, schema.unit_column: _UNIT, "time": _TIME, "index": _TIME, schema.time.column: _TIME}
         channels = {name: at for at, one in enumerate(schema.channels) for name in (one.header, one.name)}
-        self._places: dict[str, int] = {**special, **channels}
+        self._places: dict[str, int] = {**{name: at for name, at in special.items() if name}, **channels}
         self._compared: int | None = None
         if schema.end.sensor is not None:
             found = [at for at, one in enumerate(schema.channels) if schema.end.sensor in (one.name, one.header)]

@@ -173,13 +173,18 @@ async def replay(
          for row in table["rows"]),
         key=lambda one: one[:2],
     )  # fmt: skip
-    started, sent = time.monotonic(), 0
+    started, sent, refused = time.monotonic(), 0, 0
     async with sink:
         for _, _, row in rows:
             await asyncio.sleep(max(0.0, started + sent / rate - time.monotonic()))
             kept = {key: value for key, value in row.items() if not _missing(value)}
-            await sink.send(msgspec.json.encode(kept))
+            refused += not await sink.send(msgspec.json.encode(kept))
             sent += 1
             if tell is not None and sent % 1000 == 0:
                 tell(f"{sent} of {len(rows)} rows")
-    return {"rows": sent, "units": len({unit for _, unit, _ in rows}), "seconds": round(time.monotonic() - started, 3)}
+    return {
+        "rows": sent,
+        "refused": refused,
+        "units": len({unit for _, unit, _ in rows}),
+        "seconds": round(time.monotonic() - started, 3),
+    }

@@ -19,8 +19,8 @@ class Sink(Protocol):
 
     async def __aexit__(self, *_: object) -> None: ...
 
-    async def send(self, row: bytes) -> None:
-        """Send a row as JSON."""
+    async def send(self, row: bytes) -> bool:
+        """Send a row as JSON; False where it is refused, and sending it again would not help."""
         ...
 
 
@@ -46,8 +46,8 @@ class Http:
     async def __aexit__(self, *_: object) -> None:
         await self._http.aclose()
 
-    async def send(self, row: bytes) -> None:
-        """Send a row; raises DriftloopError where it is refused, or nobody answers for long."""
+    async def send(self, row: bytes) -> bool:
+        """Send a row; raises DriftloopError where nobody answers for long."""
         import httpx
 
         said = ""
@@ -57,10 +57,10 @@ class Http:
             except httpx.RequestError as error:
                 said = str(error) or type(error).__name__
             else:
-                if answer.is_success:
-                    return
+                if answer.is_success or answer.status_code in (409, 422):
+                    return answer.is_success
                 said = answer.text[:300]
-                if answer.status_code < 500:
+                if answer.status_code < 500 and answer.status_code != 429:
                     break
             await asyncio.sleep(_PAUSE_S)
         raise DriftloopError(f"the row is not taken: {said}", where=str(self._http.base_url))
@@ -79,9 +79,10 @@ class Stream:
     async def __aexit__(self, *_: object) -> None:
         await self._broker.stop()
 
-    async def send(self, row: bytes) -> None:
-        """Send a row."""
+    async def send(self, row: bytes) -> bool:
+        """Send a row; what is refused later is told by the stream of refused rows."""
         await self._broker.tell("rows", "", row)
+        return True
 
 
 class Mqtt:
@@ -114,9 +115,10 @@ class Mqtt:
         self._client.disconnect()
         self._client.loop_stop()
 
-    async def send(self, row: bytes) -> None:
+    async def send(self, row: bytes) -> bool:
         """Send a row, and wait until the broker has it."""
         info = self._client.publish(self._topic, row, qos=1)
         await asyncio.to_thread(info.wait_for_publish, 30.0)
         if not info.is_published():
             raise DriftloopError("the broker does not confirm the row", where=f"{self._at[0]}:{self._at[1]}")
+        return True

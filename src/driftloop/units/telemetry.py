@@ -66,16 +66,20 @@ class _Taking:
 
     def take(self, given: Sequence[Row | BadRow]) -> Taken:
         self._look_up(given)
-        taken = Taken([], [])
+        taken = Taken([REFUSED] * len(given), [])
+        problems: dict[int, dict[str, Any]] = {}
+        rows: list[tuple[float, int, Row]] = []
         for at, row in enumerate(given):
             if isinstance(row, BadRow):
-                problem: dict[str, Any] | None = {"unit": row.unit, "field": row.field, "message": row.message}
-                result = REFUSED
+                problems[at] = {"unit": row.unit, "field": row.field, "message": row.message}
             else:
-                result, problem = self._one(row)
-            taken.results.append(result)
+                rows.append((row.time, at, row))
+        # In the order of time, so that a life begins with its first row, and none is late behind one that came with it.
+        for _, at, row in sorted(rows, key=lambda one: one[:2]):
+            taken.results[at], problem = self._one(row)
             if problem is not None:
-                taken.problems.append({"row": at, **problem})
+                problems[at] = problem
+        taken.problems.extend({"row": at, **problems[at]} for at in sorted(problems))
         self._flush()
         for life_id in self._filled:
             if life_id in self._memory.lives:
