@@ -12,6 +12,10 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "kfp_manifests.py"
 
 RENDERED = """
 apiVersion: v1
+kind: Namespace
+metadata: {name: kubeflow}
+---
+apiVersion: v1
 kind: ConfigMap
 metadata: {name: pipeline-install-config, namespace: kubeflow}
 data: {bucketName: mlpipeline, dbHost: mysql}
@@ -52,7 +56,33 @@ spec:
 apiVersion: apps/v1
 kind: Deployment
 metadata: {name: mysql, namespace: kubeflow}
-spec: {template: {spec: {containers: [{name: mysql, image: "mysql:8.4"}]}}}
+spec:
+  template:
+    spec:
+      initContainers: [{name: wait, image: "docker.io/alpine:3.23"}]
+      containers:
+        - name: mysql
+          image: mysql:8.4
+          env: [{name: MYSQL_ALLOW_EMPTY_PASSWORD, value: "true"}]
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: mysql-secret, namespace: kubeflow}
+stringData: {username: root, password: ""}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: ml-pipeline-ui, namespace: kubeflow}
+spec:
+  template:
+    spec:
+      containers:
+        - name: ml-pipeline-ui
+          image: ghcr.io/kubeflow/kfp-frontend:2.17.0
+          env:
+            - {name: MINIO_NAMESPACE, valueFrom: {fieldRef: {fieldPath: metadata.namespace}}}
+            - {name: MINIO_ACCESS_KEY, valueFrom: {secretKeyRef: {name: mlpipeline-minio-artifact, key: accesskey}}}
+            - {name: ARGO_ARCHIVE_LOGS, value: "true"}
 ---
 apiVersion: apps/v1
 kind: Deployment
@@ -83,21 +113,23 @@ def rendered(tmp_path: Path, text: str = RENDERED) -> Path:
 
 
 def adapted(kfp: ModuleType, tmp_path: Path) -> dict[str, Any]:
-    manifests = kfp.adapt(kfp.read(rendered(tmp_path)), "minio.storage.svc:9000", "thesis-models", "kfp")
+    store = kfp.Store("minio.storage.svc", "9000", "thesis-models", "kfp")
+    manifests = kfp.adapt(kfp.read(rendered(tmp_path)), store, 14400, 86400)
     return {kfp.name_of(manifest): manifest for manifest in manifests}
 
 
-def test_the_store_it_brings_along_and_its_key_are_left_out(kfp: ModuleType, tmp_path: Path) -> None:
+def test_the_store_it_brings_along_all_secrets_and_the_namespace_are_left_out(kfp: ModuleType, tmp_path: Path) -> None:
     assert sorted(adapted(kfp, tmp_path)) == [
         "ConfigMap/kfp-launcher",
         "ConfigMap/pipeline-install-config",
         "ConfigMap/workflow-controller-configmap",
         "Deployment/ml-pipeline",
+        "Deployment/ml-pipeline-ui",
         "Deployment/mysql",
     ]
 
 
-def test_our_store_stands_in_all_three_places(kfp: ModuleType, tmp_path: Path) -> None:
+def test_our_store_stands_where_the_server_the_steps_and_argo_look(kfp: ModuleType, tmp_path: Path) -> None:
     by_name = adapted(kfp, tmp_path)
     (container,) = kfp.containers(by_name["Deployment/ml-pipeline"])
     variables = {variable["name"]: variable.get("value") for variable in container["env"]}
@@ -116,11 +148,76 @@ def test_our_store_stands_in_all_three_places(kfp: ModuleType, tmp_path: Path) -
     assert workflows["archiveLogs"] is True
 
 
+def test_the_page_finds_artifacts_and_logs_where_argo_puts_them(kfp: ModuleType, tmp_path: Path) -> None:
+    by_name = adapted(kfp, tmp_path)
+    (page,) = kfp.containers(by_name["Deployment/ml-pipeline-ui"])
+    variables = {variable["name"]: variable.get("value") for variable in page["env"]}
+    workflows = yaml.safe_load(by_name["ConfigMap/workflow-controller-configmap"]["data"]["artifactRepository"])
+    assert len(variables) == len(page["env"])
+    assert (
+        f"{variables['MINIO_HOST']}.{variables['MINIO_NAMESPACE']}:{variables['MINIO_PORT']}"
+        == workflows["s3"]["endpoint"]
+    )
+    assert variables["ARGO_ARCHIVE_BUCKETNAME"] == workflows["s3"]["bucket"]
+    assert variables["ARGO_KEYFORMAT"] == workflows["s3"]["keyFormat"]
+    assert "MINIO_ACCESS_KEY" in variables
+
+
+def test_no_workflow_runs_for_ever_or_is_kept_for_ever(kfp: ModuleType, tmp_path: Path) -> None:
+    config = adapted(kfp, tmp_path)["ConfigMap/workflow-controller-configmap"]["data"]
+    assert yaml.safe_load(config["workflowDefaults"]) == {
+        "spec": {"activeDeadlineSeconds": 14400, "ttlStrategy": {"secondsAfterCompletion": 86400}}
+    }
+
+
+def test_mysql_lets_nobody_in_without_the_password_that_kfps_own_parts_read(kfp: ModuleType, tmp_path: Path) -> None:
+    deployment = adapted(kfp, tmp_path)["Deployment/mysql"]
+    *_, mysql = kfp.containers(deployment)
+    assert mysql["env"] == [
+        {"name": "MYSQL_ROOT_PASSWORD", "valueFrom": {"secretKeyRef": {"name": "mysql-secret", "key": "password"}}}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("image", "name"),
+    [
+        ("mysql:8.4", "docker.io/library/mysql:8.4"),
+        ("docker.io/alpine:3.23", "docker.io/library/alpine:3.23"),
+        ("index.docker.io/alpine", "docker.io/library/alpine:latest"),
+        ("chrislusf/seaweedfs:4.34", "docker.io/chrislusf/seaweedfs:4.34"),
+        ("ghcr.io/kubeflow/kfp-driver:2.17.0", "ghcr.io/kubeflow/kfp-driver:2.17.0"),
+        ("localhost:5000/mysql:8.4", "localhost:5000/mysql:8.4"),
+        ("localhost/driftloop/server:abc", "localhost/driftloop/server:abc"),
+        ("registry.k8s.io/pause", "registry.k8s.io/pause:latest"),
+        ("alpine:3.23@sha256:" + 64 * "a", "docker.io/library/alpine@sha256:" + 64 * "a"),
+    ],
+)
+def test_images_are_packed_under_the_names_that_containerd_looks_for(kfp: ModuleType, image: str, name: str) -> None:
+    assert kfp.known_as(image) == name
+    assert kfp.known_as(name) == name
+
+
+def test_the_list_of_images_holds_those_names(
+    kfp: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kfp.main(["--images", str(rendered(tmp_path))])
+    assert capsys.readouterr().out.split() == [
+        "docker.io/chrislusf/seaweedfs:4.34",
+        "docker.io/library/alpine:3.23",
+        "docker.io/library/mysql:8.4",
+        "ghcr.io/kubeflow/kfp-api-server:2.17.0",
+        "ghcr.io/kubeflow/kfp-driver:2.17.0",
+        "ghcr.io/kubeflow/kfp-frontend:2.17.0",
+    ]
+
+
 def test_images_that_only_a_run_starts_are_listed(kfp: ModuleType, tmp_path: Path) -> None:
     assert kfp.images(kfp.read(rendered(tmp_path))) == [
         "chrislusf/seaweedfs:4.34",
+        "docker.io/alpine:3.23",
         "ghcr.io/kubeflow/kfp-api-server:2.17.0",
         "ghcr.io/kubeflow/kfp-driver:2.17.0",
+        "ghcr.io/kubeflow/kfp-frontend:2.17.0",
         "mysql:8.4",
     ]
 
@@ -130,6 +227,8 @@ def test_images_that_only_a_run_starts_are_listed(kfp: ModuleType, tmp_path: Pat
     [
         ("kfp-launcher", "launcher", "ConfigMap/kfp-launcher is not in the rendered file"),
         ("{name: mysql, namespace", "{name: postgres, namespace", "Deployment/mysql is not in the rendered file"),
+        ("{name: ml-pipeline-ui", "{name: page", "Deployment/ml-pipeline-ui is not in the rendered file"),
+        ("name: mysql-secret", "name: database", "nothing reads mysql-secret"),
         ("seaweedfs", "otherstore", "has no object store|names have changed|still name"),
         ("kfp-api-server:2.17.0", "kfp-api-server", "image without a tag"),
         ("apiVersion: apps/v1", "apiVersion: networking.istio.io/v1", "the platform leaves out"),
@@ -143,4 +242,4 @@ def test_a_rendered_file_that_is_not_understood_is_refused(
         text = text.replace("mlpipeline-minio-artifact, namespace", "other-key, namespace")
     path = rendered(tmp_path, text)
     with pytest.raises(SystemExit, match=reason):
-        kfp.main([str(path), "minio.storage.svc:9000", "thesis-models", "kfp"])
+        kfp.main([str(path), "minio.storage.svc:9000", "thesis-models", "kfp", "14400", "86400"])

@@ -52,6 +52,16 @@ def pods(manifests: list[Manifest]) -> Iterator[tuple[str, str, Manifest, Manife
             )
 
 
+def environment(pod: Manifest, manifests: list[Manifest]) -> dict[str, Any]:
+    """What the one container of a pod is told: the ConfigMaps that it reads, and its own variables above them."""
+    [container] = pod["containers"]
+    data = {each["metadata"]["name"]: each["data"] for each in manifests if each["kind"] == "ConfigMap"}
+    told: dict[str, Any] = {}
+    for source in container.get("envFrom", []):
+        told |= data[source["configMapRef"]["name"]]
+    return told | {each["name"]: each.get("value", each.get("valueFrom")) for each in container.get("env", [])}
+
+
 def pipeline_of(config: Manifest) -> Manifest:
     """The Job that the retrainer will make from the template in a ConfigMap."""
     job: Manifest = yaml.safe_load(config["data"]["job.yml"])

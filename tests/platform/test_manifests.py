@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from rendered import Manifest, pods, render, skip_without_ansible
+from rendered import Manifest, environment, pods, render, skip_without_ansible
 
 from driftloop.settings import Settings
 
@@ -122,11 +122,17 @@ def test_the_pipelines_job_is_one_that_the_retrainer_can_use(manifests: list[Man
     [container] = job["spec"]["template"]["spec"]["containers"]
     assert container["image"].startswith("localhost/driftloop/trainer:")
     assert container["command"] == ["python3", "-m", "driftloop.loop.jobs.driver", "/work"]
-    known = {each["name"] for each in container["env"]}
-    assert known >= {"DRIFTLOOP_RETRAINER_URL", "DRIFTLOOP_MLFLOW_URL", "DRIFTLOOP_SERVER_URL", "DRIFTLOOP_ARCHIVE"}
-    for each in container["env"]:
-        if each["name"].startswith("DRIFTLOOP_"):
-            assert each["name"].removeprefix("DRIFTLOOP_").lower() in Settings.model_fields, each
+    told = environment(job["spec"]["template"]["spec"], manifests)
+    assert told.keys() >= {
+        "DRIFTLOOP_RETRAINER_URL",
+        "DRIFTLOOP_MLFLOW_URL",
+        "DRIFTLOOP_SERVER_URL",
+        "DRIFTLOOP_ARCHIVE",
+    }
+    for each in told:
+        if each.startswith("DRIFTLOOP_"):
+            assert each.removeprefix("DRIFTLOOP_").lower() in {*Settings.model_fields, "model_name"}, each
+    assert backend_job.limits_of(job) == (1800, 14400)
 
 
 # --- Flows --------------------------------------------------------------------------------------------------------

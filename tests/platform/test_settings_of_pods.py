@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rendered import Manifest, pods, render, skip_without_ansible
+from rendered import Manifest, environment, pods, render, skip_without_ansible
 
 from driftloop import fleets
 from driftloop.settings import Settings
@@ -37,52 +37,16 @@ DEFAULT = {
 }  # fmt: skip
 
 NOT_ASKED = {
-    "archive": {
-        "driftloop-server": "serves bundles, and never reads runs",
-        "driftloop-watch": "judges by the bundle's baseline",
-        "baseline-mirror": "copies the bundle's baseline",
-    },
-    "server_url": {
-        "driftloop-server": "is it",
-        "drift-report": "reads the inference log",
-        "baseline-mirror": "asks the registry alone",
-        "driftloop-tuner-rul": "tries no version out",
-    },
-    "replicas_url": {
-        "driftloop-server": "is one",
-        "driftloop-watch": "reads counters",
-        "drift-report": "reads the inference log",
-        "baseline-mirror": "asks the registry alone",
-        "driftloop-tuner-rul": "gives no first aid",
-    },
-    "retrainer_url": {
-        "driftloop-server": "tells nobody",
-        "driftloop-retrainer": "is it",
-        "drift-report": "tells nobody",
-        "baseline-mirror": "tells nobody",
-        "driftloop-tuner-rul": "tells nobody",
-    },
-    "prometheus_url": {
-        "driftloop-server": "is scraped",
-        "drift-report": "reads the inference log",
-        "baseline-mirror": "judges no traffic",
-        "driftloop-tuner-rul": "judges no traffic",
-    },
     "console_url": dict.fromkeys(OURS, "nothing asks the console"),
     "predict_openly": dict.fromkeys(OURS - {"driftloop-server"}, "only the server predicts"),
-    "alertmanager_url": dict.fromkeys(OURS - {"driftloop-watch"}, "only the watch raises alerts"),
     "study_database": dict.fromkeys(OURS - {"driftloop-tuner-rul"}, "only workers of a study use it"),
-    "pushgateway_url": dict.fromkeys(OURS - {"drift-report"}, "only the report pushes figures"),
     "token_file": {
         "drift-report": "changes nothing",
         "baseline-mirror": "changes nothing that asks for it",
         "driftloop-tuner-rul": "changes nothing",
     },
-    "enable_retraining": dict.fromkeys(OURS - {"driftloop-retrainer"}, "only the retrainer retrains"),
-    "promotion": dict.fromkeys(OURS - {"driftloop-retrainer"}, "only the retrainer promotes"),
     "pipeline_backend": dict.fromkeys(OURS - {"driftloop-retrainer"}, "only the retrainer starts pipelines"),
     "pipeline_job": dict.fromkeys(OURS - {"driftloop-retrainer"}, "only the retrainer starts pipelines"),
-    "kfp_url": dict.fromkeys(OURS - {"driftloop-retrainer"}, "only the retrainer starts pipelines"),
 }
 
 FLEET = """
@@ -108,11 +72,13 @@ def of_pumps(fleet_file: Path, tmp_path_factory: pytest.TempPathFactory) -> list
     return render(tmp_path_factory.mktemp("manifests"), fleet_file=str(fleet_file), pipeline_backend="kfp")
 
 
-def ours(manifests: list[Manifest]) -> dict[str, Manifest]:
-    """The pods that run driftloop, by name."""
-    found = {
-        _name(name): pod for name, _, _, pod in pods(manifests) if _environment(pod).keys() & {"DRIFTLOOP_MLFLOW_URL"}
-    }
+def ours(manifests: list[Manifest]) -> dict[str, tuple[Manifest, dict[str, Any]]]:
+    """The pods that run driftloop, by name, and what each is told."""
+    found = {}
+    for name, _, _, pod in pods(manifests):
+        told = environment(pod, manifests) if len(pod["containers"]) == 1 else {}
+        if "DRIFTLOOP_MLFLOW_URL" in told:
+            found[_name(name)] = pod, told
     assert found.keys() == OURS
     return found
 
@@ -121,21 +87,15 @@ def _name(name: str) -> str:
     return "baseline-mirror" if name.startswith("baseline-mirror") else name
 
 
-def _environment(pod: Manifest) -> dict[str, Any]:
-    [container] = pod["containers"]
-    return {each["name"]: each.get("value", each.get("valueFrom")) for each in container.get("env", [])}
-
-
 def _variable(field: str) -> str:
     alias = Settings.model_fields[field].validation_alias
     return alias if isinstance(alias, str) else f"DRIFTLOOP_{field.upper()}"
 
 
 def test_every_setting_is_set_for_a_pod_or_left_out_for_a_reason(of_pumps: list[Manifest]) -> None:
-    for name, pod in ours(of_pumps).items():
-        environment = _environment(pod)
+    for name, (_, told) in ours(of_pumps).items():
         for field in Settings.model_fields:
-            is_set, reason = _variable(field) in environment, field in DEFAULT or name in NOT_ASKED.get(field, {})
+            is_set, reason = _variable(field) in told, field in DEFAULT or name in NOT_ASKED.get(field, {})
             assert is_set is not reason, (
                 f"{name}: {field} is {'set, and listed' if is_set else 'neither set nor listed'}"
             )
@@ -143,9 +103,21 @@ def test_every_setting_is_set_for_a_pod_or_left_out_for_a_reason(of_pumps: list[
 
 def test_no_pod_is_told_what_is_no_setting(of_pumps: list[Manifest]) -> None:
     known = {_variable(field) for field in Settings.model_fields}
-    for name, pod in ours(of_pumps).items():
-        told = {variable for variable in _environment(pod) if variable.startswith(("DRIFTLOOP_", "CMAPSS", "ENABLE"))}
-        assert told <= known, name
+    for name, (_, told) in ours(of_pumps).items():
+        assert {each for each in told if each.startswith(("DRIFTLOOP_", "CMAPSS", "ENABLE"))} <= known, name
+
+
+@pytest.mark.parametrize("backend", ["job", "kfp"])
+def test_what_all_pods_are_told_comes_from_one_place_and_is_the_same(tmp_path: Path, backend: str) -> None:
+    manifests = render(tmp_path, pipeline_backend=backend)
+    [shared] = _unique([each for each in manifests if each["metadata"]["name"].startswith("driftloop-settings-")])
+    for name, (pod, told) in ours(manifests).items():
+        [container] = pod["containers"]
+        elsewhere = name == "driftloop-pipeline" and backend == "kfp"
+        assert ("envFrom" not in container) is elsewhere, name
+        assert told.items() >= shared["data"].items(), name
+        if not elsewhere:
+            assert not {each["name"] for each in container["env"]} & shared["data"].keys(), name
 
 
 def test_every_pod_reads_the_same_fleet_and_follows_the_same_model(of_pumps: list[Manifest], fleet_file: Path) -> None:
@@ -155,10 +127,9 @@ def test_every_pod_reads_the_same_fleet_and_follows_the_same_model(of_pumps: lis
         if "fleet.toml" in each.get("data", {}) and each["metadata"]["namespace"] == "serving"
     ]
     assert config["data"]["fleet.toml"].strip() == FLEET.strip()
-    for name, pod in ours(of_pumps).items():
-        environment = _environment(pod)
-        assert environment["DRIFTLOOP_FLEET"] == "/fleet/fleet.toml", name
-        assert environment["DRIFTLOOP_MODEL_NAME"] == "rul-pumps", name
+    for name, (pod, told) in ours(of_pumps).items():
+        assert told["DRIFTLOOP_FLEET"] == "/fleet/fleet.toml", name
+        assert told["DRIFTLOOP_MODEL_NAME"] == "rul-pumps", name
         assert {"name": "fleet", "mountPath": "/fleet", "readOnly": True} in pod["containers"][0]["volumeMounts"], name
         assert {"name": "fleet", "configMap": {"name": config["metadata"]["name"]}} in pod["volumes"], name
     assert Settings(fleet=str(fleet_file)).model == "rul-pumps"
@@ -178,7 +149,7 @@ def test_a_fleet_without_a_name_has_its_folders(tmp_path: Path) -> None:
     [config] = _unique([each for each in manifests if "fleet.toml" in each.get("data", {})])
     (tmp_path / "fleet.toml").write_text(config["data"]["fleet.toml"])
     assert fleets.load(tmp_path / "fleet.toml").name == fleets.load(path).name == "filters"
-    assert _environment(ours(manifests)["driftloop-server"])["DRIFTLOOP_MODEL_NAME"] == "rul-filters"
+    assert ours(manifests)["driftloop-server"][1]["DRIFTLOOP_MODEL_NAME"] == "rul-filters"
 
 
 def _unique(manifests: list[Manifest]) -> list[Manifest]:

@@ -1,4 +1,4 @@
-// Command setup gives a MinIO server the buckets, policies and users that a file describes, and changes nothing else.
+// Command setup gives a MinIO server the buckets, policies, users and rules of expiry that a file describes, and changes nothing else.
 //
 // Usage: setup DESIRED.json SECRETS, where SECRETS is a folder with one folder per user (and one named `root`),
 // each with the files `access-key` and `secret-key`. MINIO_URL is the server's address. Running it again is harmless.
@@ -17,12 +17,21 @@ import (
 	"github.com/minio/madmin-go/v3"
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
+	"github.com/minio/minio-go/v7/pkg/lifecycle"
 )
 
 type desired struct {
 	Buckets  []string                   `json:"buckets"`
 	Policies map[string]json.RawMessage `json:"policies"`
 	Users    map[string]string          `json:"users"` // user's folder of secrets -> name of the policy
+	Expiry   []expiry                   `json:"expiry"`
+}
+
+// What lies below prefix is forgotten so many days after it was written.
+type expiry struct {
+	Bucket string `json:"bucket"`
+	Prefix string `json:"prefix"`
+	Days   int    `json:"days"`
 }
 
 func key(secrets, user, name string) (string, error) {
@@ -88,6 +97,23 @@ func apply(ctx context.Context, want desired, secrets string, server *url.URL) e
 			return fmt.Errorf("bucket %s: %w", bucket, err)
 		}
 		fmt.Printf("bucket %s: was there before: %t\n", bucket, there)
+	}
+	rules := map[string]*lifecycle.Configuration{}
+	for _, each := range want.Expiry {
+		if rules[each.Bucket] == nil {
+			rules[each.Bucket] = lifecycle.NewConfiguration()
+		}
+		rules[each.Bucket].Rules = append(rules[each.Bucket].Rules, lifecycle.Rule{
+			ID: "forget-" + strings.Trim(each.Prefix, "/"), Status: "Enabled",
+			RuleFilter: lifecycle.Filter{Prefix: each.Prefix},
+			Expiration: lifecycle.Expiration{Days: lifecycle.ExpirationDays(each.Days)},
+		})
+	}
+	for bucket, configuration := range rules {
+		if err := store.SetBucketLifecycle(ctx, bucket, configuration); err != nil {
+			return fmt.Errorf("expiry in bucket %s: %w", bucket, err)
+		}
+		fmt.Printf("bucket %s: %d rules of expiry\n", bucket, len(configuration.Rules))
 	}
 	for name, policy := range want.Policies {
 		if err := admin.AddCannedPolicy(ctx, name, policy); err != nil {
