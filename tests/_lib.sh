@@ -4,16 +4,20 @@
 # command's output is the evidence where it is not. Needs kubectl, jq, curl and driftloop's .venv (boto3, dvc).
 #
 # Environment: KUBECONFIG; DRIFTLOOP_KUBECTL (kubectl); NAMESPACE_STORAGE, _MLFLOW, _MONITORING, _SERVING, _KUBEFLOW;
+# BUCKET_DATA, _MLFLOW, _MODELS;
 # MODEL_NAME, the registered model; SUITE_PATIENCE_S, how long to wait at most for what is not so yet: for where it is known to be broken.
 set -uo pipefail
 
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 python=$repository/.venv/bin/python
+# shellcheck source=../scripts/shell.sh
+source "$repository/scripts/shell.sh"
 read -ra kubectl <<<"${DRIFTLOOP_KUBECTL:-kubectl}"
 storage=${NAMESPACE_STORAGE:-storage} mlflow=${NAMESPACE_MLFLOW:-mlflow} monitoring=${NAMESPACE_MONITORING:-monitoring}
 serving=${NAMESPACE_SERVING:-serving} kubeflow=${NAMESPACE_KUBEFLOW:-kubeflow}
 namespaces=("$storage" "$mlflow" "$monitoring" "$serving")
 model=${MODEL_NAME:-rul-lstm}
+data_bucket=${BUCKET_DATA:-thesis-data} mlflow_bucket=${BUCKET_MLFLOW:-thesis-mlflow} models_bucket=${BUCKET_MODELS:-thesis-models}
 scratch=$(mktemp -d)
 counts=${SUITE_COUNTS:-$scratch/counts}
 undo=()
@@ -69,15 +73,7 @@ at_most() { # NUMBER FOUND
   if ! number "${2-}" || ! awk -v most="$1" -v found="$2" 'BEGIN {exit !(found <= most)}'; then echo "wanted at most $1, found '${2-}'"; return 1; fi
 }
 patience() { local most=${SUITE_PATIENCE_S:-$1}; echo $((most < $1 ? most : $1)); } # SECONDS
-soon() { # SECONDS COMMAND...: succeeds within that time; the last output is the evidence
-  local end=$((SECONDS + $(patience "$1"))) output
-  shift
-  while true; do
-    output=$("$@" 2>&1) && { [[ -z $output ]] || printf '%s\n' "$output"; return 0; }
-    ((SECONDS < end)) || { [[ -z $output ]] || printf '%s\n' "$output"; return 1; }
-    sleep 1
-  done
-}
+soon() { within "$(patience "$1")" "${@:2}"; } # SECONDS COMMAND...
 
 k() { timeout 60 "${kubectl[@]}" --request-timeout=50s "$@"; }
 jsonpath() { k get "${@:2}" -o "jsonpath={$1}"; } # PATH WHAT...
@@ -118,7 +114,8 @@ pod_reaches() {
     else bash -c "exec 3<>/dev/tcp/$0/$1" "$0" "$1"; fi' "$3" "$4"
 }
 
-# Runs Python with boto3 as one of the store's users: `s3` is its client, `arguments` what follows. USER CODE ARGUMENTS...
+# Runs Python with boto3 as one of the store's users: `s3` is its client, `arguments` what follows, `data_bucket` and so on
+# the buckets. USER CODE ARGUMENTS...
 as_s3_user() {
   [[ -n ${s3_address:-} ]] || { tunnel "$storage" minio 9000 || return 1; s3_address=$address; }
   AWS_ACCESS_KEY_ID=$(secret "$storage" "minio-$1" access-key) AWS_SECRET_ACCESS_KEY=$(secret "$storage" "minio-$1" secret-key) \
@@ -128,6 +125,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 s3 = boto3.client('s3', endpoint_url='http://$s3_address', region_name='us-east-1', config=Config(retries={'max_attempts': 2}))
 arguments = sys.argv[1:]
+data_bucket, mlflow_bucket, models_bucket = '$data_bucket', '$mlflow_bucket', '$models_bucket'
 $2" "${@:3}"
 }
 

@@ -31,10 +31,9 @@ read -r -a ctr <<<"${DRIFTLOOP_CTR:-ctr -n k8s.io}"
 mirror=${DRIFTLOOP_DEBIAN_MIRROR:-http://deb.debian.org/debian}
 declare -A tags=()
 
-die() {
-    printf 'build.sh: %s\n' "$*" >&2
-    exit 1
-}
+readonly program=build.sh
+# shellcheck source=../../scripts/shell.sh
+source "$repo/scripts/shell.sh"
 
 names() {
     local folder

@@ -12,12 +12,12 @@ prometheus_keeps() {
 }
 survives() { # a file on MinIO's volume is there again after its pod was made anew
   local mark=suite-$RANDOM$RANDOM
-  as_s3_user dvc 's3.put_object(Bucket="thesis-data", Key="dvc/" + arguments[0], Body=b"kept")' "$mark" || return 1
+  as_s3_user dvc 's3.put_object(Bucket=data_bucket, Key="dvc/" + arguments[0], Body=b"kept")' "$mark" || return 1
   k -n "$storage" delete pod minio-0 --wait=true >/dev/null || return 1
   soon 120 k -n "$storage" wait --for=condition=Ready pod/minio-0 --timeout=5s || return 1
   s3_address=
-  soon 30 as_s3_user dvc 'assert s3.get_object(Bucket="thesis-data", Key="dvc/" + arguments[0])["Body"].read() == b"kept"
-s3.delete_object(Bucket="thesis-data", Key="dvc/" + arguments[0])' "$mark"
+  soon 30 as_s3_user dvc 'assert s3.get_object(Bucket=data_bucket, Key="dvc/" + arguments[0])["Body"].read() == b"kept"
+s3.delete_object(Bucket=data_bucket, Key="dvc/" + arguments[0])' "$mark"
 }
 
 fact "every volume claim is bound" all_bound

@@ -15,7 +15,7 @@ postgres_refuses() { # PASSWORD
 }
 retrainer_refuses() { tunnel "$serving" driftloop-retrainer 8600 && status_of 401 -X POST -H 'Content-Type: application/json' -d '{}' "http://$address/$1"; }
 mlflow_refuses() { tunnel "$mlflow" mlflow 5000 && status_of 403 -H 'Host: evil.example' "http://$address/api/2.0/mlflow/experiments/search?max_results=1"; }
-s3_refuses() { tunnel "$storage" minio 9000 && status_of 403 "http://$address/thesis-mlflow?list-type=2"; }
+s3_refuses() { tunnel "$storage" minio 9000 && status_of 403 "http://$address/$mlflow_bucket?list-type=2"; }
 denied() { # USER ACTION: refused with AccessDenied
   as_s3_user "$1" "
 try:
@@ -27,10 +27,10 @@ else:
 }
 
 fact "the object store refuses who has no key" s3_refuses
-fact "MLflow's user of the store may not read the data" denied mlflow "s3.list_objects_v2(Bucket='thesis-data')"
-fact "DVC's user may not write models" denied dvc "s3.put_object(Bucket='thesis-models', Key='x', Body=b'')"
-fact "the backup's user may not write outside its prefix" denied backup "s3.put_object(Bucket='thesis-data', Key='dvc/x', Body=b'')"
-fact "the trainer's user may not delete MLflow's artifacts" denied trainer "s3.delete_object(Bucket='thesis-mlflow', Key='artifacts/x')"
+fact "MLflow's user of the store may not read the data" denied mlflow "s3.list_objects_v2(Bucket=data_bucket)"
+fact "DVC's user may not write models" denied dvc "s3.put_object(Bucket=models_bucket, Key='x', Body=b'')"
+fact "the backup's user may not write outside its prefix" denied backup "s3.put_object(Bucket=data_bucket, Key='dvc/x', Body=b'')"
+fact "the trainer's user may not delete MLflow's artifacts" denied trainer "s3.delete_object(Bucket=mlflow_bucket, Key='artifacts/x')"
 fact "PostgreSQL refuses a wrong password" postgres_refuses wrong-password
 fact "PostgreSQL refuses an empty password" postgres_refuses ''
 fact "MLflow refuses a Host that is not its own" mlflow_refuses

@@ -19,10 +19,10 @@ keeps_an_artifact() { # through MLflow's proxy; it must lie in the bucket
   path=$(call "$api/mlflow/runs/get?run_id=$(<"$scratch/run")" | jq -er .run.info.artifact_uri | sed 's#^mlflow-artifacts:/*##') || return 1
   echo "$path" >"$scratch/path"
   call -X PUT --data-binary "$mark" -H 'Content-Type: application/octet-stream' "$api/mlflow-artifacts/artifacts/$path/suite.txt" >/dev/null || return 1
-  as_s3_user mlflow 'keys = [o["Key"] for page in s3.get_paginator("list_objects_v2").paginate(Bucket="thesis-mlflow", Prefix="artifacts/") for o in page.get("Contents", [])]
+  as_s3_user mlflow 'keys = [o["Key"] for page in s3.get_paginator("list_objects_v2").paginate(Bucket=mlflow_bucket, Prefix="artifacts/") for o in page.get("Contents", [])]
 matches = [key for key in keys if key.endswith(arguments[0] + "/suite.txt")]
 assert matches, f"not among the {len(keys)} objects of the bucket"
-assert s3.get_object(Bucket="thesis-mlflow", Key=matches[0])["Body"].read().decode() == arguments[1]' "$path" "$mark"
+assert s3.get_object(Bucket=mlflow_bucket, Key=matches[0])["Body"].read().decode() == arguments[1]' "$path" "$mark"
 }
 gives_it_back() { same "$mark" "$(call "$api/mlflow-artifacts/artifacts/$(<"$scratch/path")/suite.txt")"; }
 registers() {

@@ -13,9 +13,9 @@ s3.delete_object(Bucket=bucket, Key=key)' "$2" "$3/suite-$RANDOM"
 big_object() { # several parts, read back whole
   as_s3_user dvc 'import hashlib, io, os
 content = os.urandom(17 * 2**20)
-s3.upload_fileobj(io.BytesIO(content), "thesis-data", "dvc/suite-big")
-found = s3.get_object(Bucket="thesis-data", Key="dvc/suite-big")["Body"].read()
-s3.delete_object(Bucket="thesis-data", Key="dvc/suite-big")
+s3.upload_fileobj(io.BytesIO(content), data_bucket, "dvc/suite-big")
+found = s3.get_object(Bucket=data_bucket, Key="dvc/suite-big")["Body"].read()
+s3.delete_object(Bucket=data_bucket, Key="dvc/suite-big")
 assert hashlib.sha256(found).digest() == hashlib.sha256(content).digest(), len(found)'
 }
 database_there() { same "$1" "$(sql postgres "SELECT datname FROM pg_database WHERE datname = '$1'")"; }
@@ -25,7 +25,7 @@ kept_out() { # USER DATABASE: may not connect
   same f "$(sql postgres "SELECT has_database_privilege('$1', '$2', 'CONNECT')")"
 }
 
-newest_backup() { as_s3_user backup 'found = [o for page in s3.get_paginator("list_objects_v2").paginate(Bucket="thesis-data", Prefix="backups/postgres/") for o in page.get("Contents", [])]
+newest_backup() { as_s3_user backup 'found = [o for page in s3.get_paginator("list_objects_v2").paginate(Bucket=data_bucket, Prefix="backups/postgres/") for o in page.get("Contents", [])]
 print(max((o["LastModified"].isoformat(), o["Key"]) for o in found) if found else "")'; }
 backs_up() {
   sql kfp "DROP TABLE IF EXISTS suite_backup; CREATE TABLE suite_backup AS SELECT 'kept $mark' AS line" || return 1
@@ -35,16 +35,16 @@ backs_up() {
   k -n "$storage" create job "suite-backup-$mark" --from=cronjob/postgres-backup >/dev/null || return 1
   always "k -n '$storage' delete job suite-backup-$mark --wait=false"
   soon 180 k -n "$storage" wait --for=condition=Complete "job/suite-backup-$mark" --timeout=5s >/dev/null || { k -n "$storage" logs "job/suite-backup-$mark" --all-containers --tail=20; return 1; }
-  [[ $(newest_backup) != "$before" ]] || { echo "no new object in s3://thesis-data/backups/postgres: newest is '$before'"; return 1; }
+  [[ $(newest_backup) != "$before" ]] || { echo "no new object in s3://$data_bucket/backups/postgres: newest is '$before'"; return 1; }
 }
 mark=$RANDOM
 
-for bucket in thesis-data thesis-mlflow thesis-models; do fact "the bucket $bucket exists" bucket_there $bucket; done
-fact "MLflow's user writes and reads its artifacts" own_prefix mlflow thesis-mlflow artifacts
-fact "the trainer's user writes and reads the archive" own_prefix trainer thesis-models archive
-fact "DVC's user writes and reads its prefix" own_prefix dvc thesis-data dvc
-fact "the reports' user writes and reads its prefix" own_prefix reports thesis-data reports
-fact "the backup's user writes and reads its prefix" own_prefix backup thesis-data backups
+for bucket in "$data_bucket" "$mlflow_bucket" "$models_bucket"; do fact "the bucket $bucket exists" bucket_there "$bucket"; done
+fact "MLflow's user writes and reads its artifacts" own_prefix mlflow "$mlflow_bucket" artifacts
+fact "the trainer's user writes and reads the archive" own_prefix trainer "$models_bucket" archive
+fact "DVC's user writes and reads its prefix" own_prefix dvc "$data_bucket" dvc
+fact "the reports' user writes and reads its prefix" own_prefix reports "$data_bucket" reports
+fact "the backup's user writes and reads its prefix" own_prefix backup "$data_bucket" backups
 fact "an object of several parts is read back as it was" big_object
 for database in mlflow kfp; do
   fact "the database $database exists" database_there $database

@@ -12,10 +12,10 @@ dumps() {
   soon 180 k -n "$storage" wait --for=condition=Complete "job/restore-${mark/_/-}" --timeout=5s >/dev/null || { k -n "$storage" logs "job/restore-${mark/_/-}" --all-containers --tail=20; return 1; }
 }
 fetches() { # the newest dump of the database kfp
-  as_s3_user backup 'found = [o for page in s3.get_paginator("list_objects_v2").paginate(Bucket="thesis-data", Prefix="backups/postgres/") for o in page.get("Contents", []) if "kfp" in o["Key"]]
+  as_s3_user backup 'found = [o for page in s3.get_paginator("list_objects_v2").paginate(Bucket=data_bucket, Prefix="backups/postgres/") for o in page.get("Contents", []) if "kfp" in o["Key"]]
 newest = max(found, key=lambda o: (o["LastModified"], o["Key"]))
 print(newest["Key"], newest["Size"])
-s3.download_file("thesis-data", newest["Key"], arguments[0])' "$scratch/dump"
+s3.download_file(data_bucket, newest["Key"], arguments[0])' "$scratch/dump"
 }
 restores() {
   [[ -s $scratch/dump ]] || { echo "there is no dump"; return 1; }

@@ -13,6 +13,8 @@
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 repository=$(cd "$here/../.." && pwd)
+# shellcheck source=../../scripts/shell.sh
+source "$repository/scripts/shell.sh"
 machine=$here/machine.sh
 work=${DRIFTLOOP_HOST_TEST_DIR:-/tmp/driftloop-host-test}
 packed=${XDG_CACHE_HOME:-$HOME/.cache}/driftloop/bundle
@@ -43,11 +45,7 @@ fact() { # "sentence" COMMAND...: passes when the command succeeds; what it prin
   fi
 }
 
-soon() { # COMMAND...: succeeds within half a minute
-  local tries
-  for ((tries = 0; tries < 60; tries++)); do "$@" 2>/dev/null && return; sleep 0.5; done
-  "$@"
-}
+soon() { within 30 "$@"; } # COMMAND...
 
 play() { # PLAYBOOK[,PLAYBOOK]... ARGUMENTS...: output in $work/play.log
   local books

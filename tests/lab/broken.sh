@@ -270,10 +270,10 @@ open_store() {
   breaking "every user of the object store may do everything, and who has no key may list MLflow's bucket"
   always 'policies .'
   policies "$(allowing 's3:*')" || problem "the policies stay"
-  always 'as_s3_user root "s3.delete_bucket_policy(Bucket=\"thesis-mlflow\")"'
-  as_s3_user root 's3.put_bucket_policy(Bucket="thesis-mlflow", Policy=arguments[0])' \
+  always 'as_s3_user root "s3.delete_bucket_policy(Bucket=mlflow_bucket)"'
+  as_s3_user root 's3.put_bucket_policy(Bucket=mlflow_bucket, Policy=arguments[0])' \
     '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"AWS": ["*"]}, "Action": ["s3:ListBucket"], "Resource": ["arn:aws:s3:::thesis-mlflow"]}]}' || problem "the bucket stays closed"
-  always 'as_s3_user root "s3.delete_object(Bucket=\"thesis-models\", Key=\"x\"); s3.delete_object(Bucket=\"thesis-data\", Key=\"dvc/x\")"'
+  always 'as_s3_user root "s3.delete_object(Bucket=models_bucket, Key=\"x\"); s3.delete_object(Bucket=data_bucket, Key=\"dvc/x\")"'
   shows 02-connectivity/doors 'the object store refuses .*|MLflow.s user of the store may not .*|DVC.s user may not .*|the backup.s user may not .*|the trainer.s user may not .*'
   mend
 }
@@ -290,9 +290,9 @@ closed_store() {
 
 no_dump() {
   breaking "the newest dump is none"
-  always 's3_address= as_s3_user root "s3.delete_object(Bucket=\"thesis-data\", Key=\"backups/postgres/kfp/broken.dump\")"'
+  always 's3_address= as_s3_user root "s3.delete_object(Bucket=data_bucket, Key=\"backups/postgres/kfp/broken.dump\")"'
   s3_address=
-  as_s3_user backup 's3.put_object(Bucket="thesis-data", Key="backups/postgres/kfp/broken.dump", Body=b"PGDMP, but no dump")' || problem "it is not stored"
+  as_s3_user backup 's3.put_object(Bucket=data_bucket, Key="backups/postgres/kfp/broken.dump", Body=b"PGDMP, but no dump")' || problem "it is not stored"
   shows --only 99-integration/restore 'the dump is restored .*|the restored database holds the row' 'the dump is fetched .*'
   mend
 }
@@ -359,8 +359,8 @@ no_node() {
   mend all_well
   # What the suite could not take away again, since the store was gone.
   s3_address=
-  as_s3_user root 'for found in s3.list_objects_v2(Bucket="thesis-data", Prefix="dvc/suite-").get("Contents", []):
-    s3.delete_object(Bucket="thesis-data", Key=found["Key"])'
+  as_s3_user root 'for found in s3.list_objects_v2(Bucket=data_bucket, Prefix="dvc/suite-").get("Contents", []):
+    s3.delete_object(Bucket=data_bucket, Key=found["Key"])'
 }
 
 # --- servers that end under traffic ---------------------------------------------------------------------------------

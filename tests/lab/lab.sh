@@ -30,12 +30,9 @@ readonly node=lab first_run_gb=50 later_run_gb=15
 readonly packages=(etcd-server containerd runc containernetworking-plugins buildah debootstrap iptables iproute2
     conntrack openssl tini util-linux)
 
-say() { printf 'lab: %s\n' "$*"; }
-
-die() {
-    printf 'lab: %s\n' "$*" >&2
-    exit 1
-}
+readonly program=lab
+# shellcheck source=../../scripts/shell.sh
+source "$repo/scripts/shell.sh"
 
 # Says what a lab would lack here; says nothing, and exit 0, where it can be made.
 able() {

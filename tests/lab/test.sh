@@ -39,12 +39,9 @@ readonly playbooks=(playbooks/00-bootstrap-scripts.yml playbooks/04-minio.yml pl
 readonly core_recovery_s=60
 strict='' stage='' passed=()
 
-say() { printf 'test-lab: %s\n' "$*"; }
-
-die() {
-    printf 'test-lab: %s\n' "$*" >&2
-    exit 1
-}
+readonly program=test-lab
+# shellcheck source=../../scripts/shell.sh
+source "$repo/scripts/shell.sh"
 
 k() { "$state/kubectl" "$@"; }
 
@@ -305,14 +302,7 @@ refused() {
         "$DRIFTLOOP_MLFLOW_URL/api/2.0/mlflow/experiments/search"
 }
 
-soon() { # SECONDS COMMAND...
-    local end=$((SECONDS + $1))
-    shift
-    until "$@" >/dev/null 2>&1; do
-        ((SECONDS < end)) || return 1
-        sleep 2
-    done
-}
+soon() { within "$@" >/dev/null; } # SECONDS COMMAND...
 
 # The loop has told of this since it had told of so many: COUNT KIND
 told() { driftloop events --json | jq -es --argjson count "$1" --arg kind "$2" '.[$count:] | any(.kind == $kind)'; }
