@@ -14,6 +14,7 @@ postgres_refuses() { # PASSWORD
   grep -qE 'authentication failed|no password supplied' <<<"$answer" || { echo "$answer"; return 1; }
 }
 retrainer_refuses() { tunnel "$serving" driftloop-retrainer 8600 && status_of 401 -X POST -H 'Content-Type: application/json' -d '{}' "http://$address/$1"; }
+units_refuse() { tunnel "$serving" driftloop-units 8700 && status_of 401 -X POST -H 'Content-Type: application/json' -d '[]' "http://$address/telemetry"; }
 mlflow_refuses() { tunnel "$mlflow" mlflow 5000 && status_of 403 -H 'Host: evil.example' "http://$address/api/2.0/mlflow/experiments/search?max_results=1"; }
 s3_refuses() { tunnel "$storage" minio 9000 && status_of 403 "http://$address/$mlflow_bucket?list-type=2"; }
 denied() { # USER ACTION: refused with AccessDenied
@@ -37,4 +38,5 @@ fact "MLflow refuses a Host that is not its own" mlflow_refuses
 fact "the retrainer refuses an alert without the token" retrainer_refuses alerts
 fact "the retrainer refuses a promotion without the token" retrainer_refuses promote
 fact "the retrainer refuses runs without the token" retrainer_refuses archive/runs
+fact "the fleet in service refuses rows without the token" units_refuse
 true

@@ -22,6 +22,8 @@ $monitoring pushgateway 9091 /-/ready
 $monitoring grafana 3000 /api/health
 $serving driftloop-server 8500 /readyz
 $serving driftloop-retrainer 8600 /readyz
+$serving driftloop-console 8400 /healthz
+$serving driftloop-units 8700 /readyz
 $kubeflow ml-pipeline 8888 /apis/v2beta1/healthz
 LIST
 true

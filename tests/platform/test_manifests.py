@@ -10,7 +10,7 @@ from driftloop.settings import Settings
 
 UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 # What the machine of 16 GB keeps for itself, Kubernetes and Kubeflow Pipelines.
-MEMORY_REQUESTS, MEMORY_LIMITS = 4 * 2**30, 13 * 2**30
+MEMORY_REQUESTS, MEMORY_LIMITS = 9 * 2**29, 13 * 2**30
 PULLED = {"grafana", "kube-state-metrics"}
 SEES_THE_MACHINE = {"node-exporter"}
 pytestmark = skip_without_ansible

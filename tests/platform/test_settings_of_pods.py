@@ -14,7 +14,7 @@ pytestmark = skip_without_ansible
 
 OURS = {
     "driftloop-server", "driftloop-watch", "driftloop-retrainer", "driftloop-pipeline", "driftloop-tuner-rul",
-    "drift-report", "baseline-mirror",
+    "driftloop-console", "driftloop-units", "drift-report", "baseline-mirror",
 }  # fmt: skip
 
 DEFAULT = {
@@ -29,16 +29,17 @@ DEFAULT = {
     "shadow_answers", "shadow_s",
     # On a cluster Alertmanager tells people, or who wants it otherwise adds a Secret.
     "notify_file", "notify_cool_down_s", "docs_url",
-    # The fleet in service, of which no pod asks.
-    "units_url", "units_database", "units_password_file", "units_lateness_s", "units_skew_s", "units_keep_days",
-    "units_tail_bytes", "units_body_bytes", "units_stream", "units_stream_password_file",
+    "units_lateness_s", "units_skew_s", "units_keep_days", "units_tail_bytes", "units_body_bytes",
+    "units_stream_password_file",
     # The data of C-MAPSS, of which no pod reads more than what is archived.
     "cmapss_dir", "raw_dir", "cmapss_url", "simulator_seed", "simulator_engines",
 }  # fmt: skip
 
 NOT_ASKED = {
-    "console_url": dict.fromkeys(OURS, "nothing asks the console"),
     "predict_openly": dict.fromkeys(OURS - {"driftloop-server"}, "only the server predicts"),
+    "units_database": dict.fromkeys(OURS - {"driftloop-units"}, "only the service keeps rows"),
+    "units_password_file": dict.fromkeys(OURS - {"driftloop-units"}, "only the service keeps rows"),
+    "units_stream": dict.fromkeys(OURS - {"driftloop-units"}, "only the service takes rows"),
     "study_database": dict.fromkeys(OURS - {"driftloop-tuner-rul"}, "only workers of a study use it"),
     "token_file": {
         "drift-report": "changes nothing",
