@@ -107,9 +107,9 @@ altered_sizes() {
 }
 
 altered_doors() {
-  breaking "MLflow and the retrainer let everybody in"
-  alter 'port-forward .*service/(mlflow|driftloop-retrainer)' 200
-  shows --only 02-connectivity/doors 'MLflow refuses a Host that is not its own|the retrainer refuses .*'
+  breaking "MLflow, the retrainer and the fleet in service let everybody in"
+  alter 'port-forward .*service/(mlflow|driftloop-retrainer|driftloop-units)' 200
+  shows --only 02-connectivity/doors 'MLflow refuses a Host that is not its own|the retrainer refuses .*|the fleet in service refuses .*'
   mend
 }
 
@@ -341,7 +341,7 @@ no_node() {
   shows 03-functional/data '.*'
   shows 03-functional/storage '.*'
   shows 99-integration/restore '.*'
-  shows 02-connectivity/flows 'the drift watch reaches Prometheus|the retrainer reaches the object store|MLflow reaches .*'
+  shows 02-connectivity/flows 'the drift watch reaches Prometheus|the retrainer reaches the object store|MLflow reaches .*|the fleet in service reaches .*|the console reaches the fleet in service'
 
   breaking "then MLflow, the retrainer and name resolution"
   away "$mlflow" app.kubernetes.io/name=mlflow
