@@ -36,7 +36,7 @@ readonly long_stages=(site broken faults)
 readonly playbooks=(playbooks/00-bootstrap-scripts.yml playbooks/04-minio.yml playbooks/05-postgres.yml
     playbooks/06-kfp-standalone.yml playbooks/07-mlflow.yml playbooks/08-monitoring.yml playbooks/09-fastapi.yml
     playbooks/12-evidently.yml playbooks/13-baseline-refresh.yml playbooks/14-kfp-retraining.yml playbooks/15-first-model.yml
-    playbooks/16-console.yml playbooks/17-units.yml)
+    playbooks/16-console.yml playbooks/17-units.yml playbooks/18-backup.yml)
 readonly core_recovery_s=60
 strict='' stage='' passed=()
 
@@ -107,7 +107,7 @@ stage_up() {
 
 stage_images() {
     local name
-    for name in minio postgres mlflow prometheus-operator prometheus alertmanager pushgateway node-exporter server drift trainer units; do
+    for name in minio postgres mlflow prometheus-operator prometheus alertmanager pushgateway node-exporter server drift trainer units backup; do
         files/images/build.sh import "$name"
     done
     # From now on a lab needs little room of its own.
