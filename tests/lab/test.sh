@@ -10,6 +10,8 @@
 #   settled    after the loop, with another number of servers: nothing changes, and check mode finds nothing to do
 #   suite      tests/run-all.sh
 #   broken*    one cause after another broken on purpose: each fact of the suite is seen failing
+#   restore*   a platform with two promoted versions is backed up, taken down to nothing and restored: the same model, archive
+#              and events; then the loop closes again
 #   repair     one object of each component deleted or altered: exactly these are repaired
 #   faults*    PostgreSQL and the Pushgateway refuse their clients, every pod is deleted in turn and containerd killed while
 #              the fleet changes again: it recovers, nothing is lost
@@ -31,8 +33,8 @@ results=${DRIFTLOOP_LAB_RESULTS:-$(mktemp -d /tmp/driftloop-lab-results.XXXXXX)}
 state=${DRIFTLOOP_LAB_STATE:-/var/tmp/driftloop-lab}
 mkdir -p "$results"
 
-readonly stages=(up images site install again loop settled suite broken repair faults down)
-readonly long_stages=(site broken faults)
+readonly stages=(up images site install again loop settled suite broken repair restore faults down)
+readonly long_stages=(site broken restore faults)
 readonly playbooks=(playbooks/00-bootstrap-scripts.yml playbooks/04-minio.yml playbooks/05-postgres.yml
     playbooks/06-kfp-standalone.yml playbooks/07-mlflow.yml playbooks/08-monitoring.yml playbooks/09-fastapi.yml
     playbooks/12-evidently.yml playbooks/13-baseline-refresh.yml playbooks/14-kfp-retraining.yml playbooks/15-first-model.yml
@@ -235,6 +237,119 @@ stage_repair() {
     unchanged repaired
 }
 
+# What a restored platform must show, as one text: the champion and its bundle's digests, the runs of the archive, the events,
+# studies and reports. The newest events are the restart's own.
+shown() { # EVENTS: how many of the first events are compared
+    echo "production $(production)"
+    of_registry "SELECT version, alias FROM registered_model_aliases ORDER BY 2" | sed 's/^/alias /'
+    of_registry "SELECT version, storage_location FROM model_versions ORDER BY 1" | sed 's/^/version /'
+    on_node curl --silent --fail --max-time 20 "$DRIFTLOOP_SERVER_URL/model" | jq -r '"served \(.model_version) \(.digest)"'
+    driftloop archive list --json | jq -cS '.' | sha256sum | sed 's/^/archive /'
+    driftloop events --json | jq -cS "select(.seq <= $1)" | sha256sum | sed 's/^/events /'
+    objects | sed 's/^/objects /'
+}
+
+# Rows of MLflow's database: STATEMENT
+of_registry() {
+    # shellcheck disable=SC2016  # for the shell in the pod
+    k -n storage exec statefulset/postgres -- bash -c \
+        'PGPASSWORD=$(</secrets/admin/password) psql -XAt -h 127.0.0.1 -U postgres -d mlflow -c "$0"' "$1"
+}
+
+# Every object of the buckets that is backed up, with its digest.
+objects() {
+    local keys
+    keys=$(k -n storage get secret minio-root -o json | jq -r '.data | map_values(@base64d) | "AWS_ACCESS_KEY_ID=\(.["access-key"]) AWS_SECRET_ACCESS_KEY=\(.["secret-key"])"')
+    # shellcheck disable=SC2086
+    on_node env $keys AWS_REQUEST_CHECKSUM_CALCULATION=when_required AWS_RESPONSE_CHECKSUM_VALIDATION=when_required \
+        .venv/bin/python -c '
+import hashlib, boto3
+s3 = boto3.client("s3", endpoint_url="http://127.0.0.1:9000", region_name="us-east-1")
+for bucket in sorted(each["Name"] for each in s3.list_buckets()["Buckets"]):
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+        for each in page.get("Contents", []):
+            if not each["Key"].startswith("backups/"):
+                content = s3.get_object(Bucket=bucket, Key=each["Key"])["Body"].read()
+                print(bucket, each["Key"], hashlib.sha256(content).hexdigest())'
+}
+
+stage_restore() {
+    local kept=$results/backup before folder name events
+    platform_variables
+    forward start || die "the tunnels do not open: $(<"$results/port-forward.log")"
+    (($(of_registry 'SELECT count(*) FROM model_versions') >= 2)) || die "run the stage loop first: two versions must have been promoted"
+    play backup playbooks/backup.yml
+    folder=$(k get persistentvolumes -o json | jq -r '.items[] | select(.spec.claimRef.name == "backups").spec | .hostPath.path // .local.path')
+    name=$(find "$folder" -mindepth 2 -maxdepth 2 -name manifest.json -printf '%T@ %h\n' | sort | tail -n 1 | sed 's|.*/||')
+    [[ -n $name ]] || die "there is no backup in $folder"
+    soon 300 recovered_or_idle || die "the loop does not go on after the backup"
+    forward stop
+    forward start || die "the tunnels do not open again: $(<"$results/port-forward.log")"
+    events=$(driftloop events --json | jq -s '[.[] | select(.kind != "verdict")] | last.seq')
+    before=$(shown "$events")
+    rm -rf "$kept"
+    mkdir -p "$kept"
+    cp -a "$folder/$name" "$kept/"
+    # The key is what a person keeps elsewhere.
+    cp "$state/secrets/backup-key" "$kept/key"
+    forward stop
+    "$here/lab.sh" down
+    stage_up
+    stage_images
+    play reinstall "${playbooks[@]}"
+    folder=$(k get persistentvolumes -o json | jq -r '.items[] | select(.spec.claimRef.name == "backups").spec | .hostPath.path // .local.path')
+    refuses_bad_backups "$folder" "$kept" "$name"
+    cp -a "$kept/$name" "$folder/"
+    chmod -R a+rX "$folder/$name"
+    play restore playbooks/restore.yml -e "backup=$name" -e "backup_key=$kept/key"
+    platform_variables
+    forward start || die "the tunnels do not open: $(<"$results/port-forward.log")"
+    soon 120 serves_production || die "the server does not serve what was restored"
+    diff <(printf '%s\n' "$before") <(shown "$events") >&2 || die "what was restored differs from what was backed up"
+    say "restored: $(grep -c '^objects' <<<"$before") objects, $(grep '^production' <<<"$before")"
+    ansible restored
+    unchanged restored
+    # Back to the version that has never seen the changed fleet, and the loop closes again.
+    driftloop promote 1 >/dev/null
+    forward stop
+    stage_loop
+}
+
+# Backups that are damaged, of a newer version, or for another key are refused, and nothing is touched: FOLDER KEPT NAME
+refuses_bad_backups() {
+    local champion how
+    champion=$(production)
+    for how in damaged newer; do
+        rm -rf "${1:?}/refused"
+        cp -a "$2/$3" "$1/refused"
+        if [[ $how == damaged ]]; then
+            printf x | dd of="$1/refused/database-mlflow.age" bs=1 seek=300 conv=notrunc status=none
+        else
+            .venv/bin/python - "$1/refused/manifest.json" <<'PYTHON'
+import hashlib, json, sys
+body = json.load(open(sys.argv[1]))
+del body["digest"]
+body["version"] = "99.0.0"
+json.dump({**body, "digest": hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()}, open(sys.argv[1], "w"))
+PYTHON
+        fi
+        chmod -R a+rX "$1/refused"
+        if (play "refused-$how" playbooks/restore.yml -e backup=refused -e "backup_key=$2/key") 2>/dev/null; then
+            die "a backup that is $how was restored"
+        fi
+        grep -q "refused: " "$results/refused-$how.log" || die "a backup that is $how is refused without a reason: $results/refused-$how.log"
+        say "a backup that is $how: $(grep -o 'refused: [^"]*' "$results/refused-$how.log" | head -n 1)"
+    done
+    rm -rf "${1:?}/refused"
+    [[ $(production) == "$champion" ]] || die "a backup that was refused changed the champion"
+}
+
+production() { k get --raw '/api/v1/namespaces/mlflow/services/mlflow:5000/proxy/api/2.0/mlflow/registered-models/alias?name=rul-lstm&alias=production' | jq -r .model_version.version; }
+
+recovered_or_idle() { k get --raw /api/v1/namespaces/serving/services/driftloop-retrainer:8600/proxy/readyz >/dev/null; }
+
+serves_production() { [[ $(k get --raw /api/v1/namespaces/serving/services/driftloop-server:8500/proxy/model | jq -r .model_version) == "$(production)" ]]; }
+
 stage_faults() {
     local before after experiment selector
     platform_variables
@@ -362,7 +477,7 @@ main() {
         --full) full=yes ;;
         --strict) strict=yes ;;
         --keep) keep=yes ;;
-        --help | -h) sed -n '2,27s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        --help | -h) sed -n '2,29s/^# \{0,1\}//p' "$0"; exit 0 ;;
         *)
             [[ " ${stages[*]} " == *" $1 "* ]] || die "no stage is called '$1'; there are: ${stages[*]}"
             wanted+=("$1")

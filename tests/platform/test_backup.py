@@ -332,7 +332,8 @@ def platform(tmp_path: Path) -> program.Platform:
     return program.Platform(
         {
             "version": "0.1.0", "buckets": ["data"], "databases": ["mlflow"],
-            "folders": {"loop": str(tmp_path / "loop")}, "leave_out": {"keys": [], "folders": []}, "target": {"bucket": "", "folder": str(tmp_path / "backups")},
+            "folders": {"loop": str(tmp_path / "loop")}, "leave_out": {"keys": [], "folders": []},
+            "target": {"bucket": "", "folder": str(tmp_path / "backups")},
         }
     )  # fmt: skip
 
