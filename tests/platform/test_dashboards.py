@@ -95,7 +95,7 @@ def exported(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     }
     worker = SimpleNamespace(
         store=SimpleNamespace(state=State(), last=0, counts=Counter(), newest=events.get),
-        settings=SimpleNamespace(enable_retraining=True),
+        settings=SimpleNamespace(enable_retraining=True, promotion="automatic"),
         blocked=None,
         clock=waits.now,
     )
