@@ -4,7 +4,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 SCRIPTS := .ci/run $(wildcard scripts/*.sh)
 
-.PHONY: help setup setup-ansible setup-browser demo up test lint lint-platform unit test-e2e test-e2e-short test-faults test-lab test-lab-full test-host bench notebooks vendor-check screenshots lock clean
+.PHONY: urls help setup setup-ansible setup-browser demo up test lint lint-platform unit test-e2e test-e2e-short test-faults test-lab test-lab-full test-host bench notebooks vendor-check screenshots lock clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ test-lab: setup setup-ansible ## prove the playbooks and the loop on a real Kube
 
 test-lab-full: setup setup-ansible ## the same, with site.yml in one piece, every fact broken on purpose, and faults under traffic
 	@tests/lab/test.sh --full
+
+urls: setup-ansible ## where every service of the platform is, and where its password lies
+	@.venv-ansible/bin/ansible-playbook playbooks/urls.yml
 
 test-host: setup-ansible ## prove the playbooks of the machine on one made of namespaces (root)
 	@tests/host/run.sh
