@@ -9,6 +9,7 @@
 #   loop       change the fleet under traffic: the platform recovers by itself, no request is refused or lost
 #   settled    after the loop, with another number of servers: nothing changes, and check mode finds nothing to do
 #   suite      tests/run-all.sh
+#   panels*    every panel of every dashboard has data, or is named with the part that it needs
 #   broken*    one cause after another broken on purpose: each fact of the suite is seen failing
 #   restore*   a platform with two promoted versions is backed up, taken down to nothing and restored: the same model, archive
 #              and events; then the loop closes again
@@ -33,8 +34,8 @@ results=${DRIFTLOOP_LAB_RESULTS:-$(mktemp -d /tmp/driftloop-lab-results.XXXXXX)}
 state=${DRIFTLOOP_LAB_STATE:-/var/tmp/driftloop-lab}
 mkdir -p "$results"
 
-readonly stages=(up images site install again loop settled suite broken repair restore faults down)
-readonly long_stages=(site broken restore faults)
+readonly stages=(up images site install again loop settled suite panels broken repair restore faults down)
+readonly long_stages=(site panels broken restore faults)
 readonly playbooks=(playbooks/00-bootstrap-scripts.yml playbooks/04-minio.yml playbooks/05-postgres.yml
     playbooks/06-kfp-standalone.yml playbooks/07-mlflow.yml playbooks/08-monitoring.yml playbooks/09-fastapi.yml
     playbooks/12-evidently.yml playbooks/13-baseline-refresh.yml playbooks/14-kfp-retraining.yml playbooks/15-first-model.yml
@@ -199,6 +200,14 @@ stage_suite() {
         die "the suite fails: $(tail -n 1 "$results/suite.log"); all of it: $results/suite.log"
     }
     tail -n 1 "$results/suite.log"
+}
+
+stage_panels() {
+    "$here/panels.py" "$state/kubectl" >"$results/panels.log" || {
+        grep 'NO DATA\|cannot be asked' "$results/panels.log" >&2
+        die "panels stay empty: $results/panels.log"
+    }
+    tail -n 1 "$results/panels.log"
 }
 
 stage_broken() {
@@ -477,7 +486,7 @@ main() {
         --full) full=yes ;;
         --strict) strict=yes ;;
         --keep) keep=yes ;;
-        --help | -h) sed -n '2,29s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        --help | -h) sed -n '2,30s/^# \{0,1\}//p' "$0"; exit 0 ;;
         *)
             [[ " ${stages[*]} " == *" $1 "* ]] || die "no stage is called '$1'; there are: ${stages[*]}"
             wanted+=("$1")
