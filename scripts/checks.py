@@ -1,0 +1,144 @@
+"""Which checks a change needs, by a map from paths.
+
+    scripts/checks.py needed [CHECK...]     the checks that HEAD needs, as JSON; of these, or of all
+    scripts/checks.py passed CHECK          remember that HEAD has passed a check
+
+Each check is compared with the last commit that passed *it* (`refs/green/CHECK`): one that failed is needed again by
+every later commit until it passes, whatever that commit changes. A check that never passed is needed.
+"""
+
+import fnmatch
+import json
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class Check(NamedTuple):
+    """What is run, and for which paths; `*` stands for any part of a path."""
+
+    command: str
+    paths: tuple[str, ...]
+
+
+PYTHON = ("pyproject.toml", "requirements.lock", "scripts/setup.sh", "scripts/python.sh", "src/driftloop/*.py")
+PLATFORM = (
+    "playbooks/*",
+    "inventory/*",
+    "files/*",
+    "ansible.cfg",
+    "requirements-ansible.*",
+    "requirements.yml",
+    ".ansible-lint",
+    ".yamllint",
+    "scripts/setup-ansible.sh",
+    "scripts/python.sh",
+    "scripts/shell.sh",
+)
+CHECKS = {
+    "lint": Check(
+        "make lint", ("*.py", "pyproject.toml", "requirements.lock", "scripts/*", ".ci/*", "Makefile", ".github/*")
+    ),
+    "lint-platform": Check(
+        "make lint-platform",
+        (*PLATFORM, "*.sh", "*.yml", "*.yaml", "scripts/*", "tests/*.sh", "tests/lab/*", ".github/*"),
+    ),
+    "unit": Check(
+        "make unit",
+        (
+            *PYTHON,
+            *PLATFORM,
+            "src/*",
+            "tests/*",
+            "data/*",
+            "examples/*",
+            "notebooks/*",
+            "docs/*",
+            "README.md",
+            "scripts/*",
+            "Makefile",
+            ".ci/*",
+            ".github/*",
+            "LICENSE",
+            ".gitignore",
+            ".dvc*",
+        ),
+    ),
+    "e2e": Check(
+        "make test-e2e-short",
+        (*PYTHON, "src/*", "tests/e2e/*", "tests/conftest.py", "tests/live_platform.py", "examples/*"),
+    ),
+    "lab": Check(
+        "make test-lab",
+        (
+            *PYTHON,
+            *PLATFORM,
+            "tests/lab/*",
+            "tests/0*",
+            "tests/99*",
+            "tests/_lib.sh",
+            "tests/run-all.sh",
+            "scripts/vault-password.sh",
+            "scripts/generate_secrets.py",
+            "scripts/age_key.py",
+            "scripts/kfp_manifests.py",
+        ),
+    ),
+    "host": Check("make test-host", (*PLATFORM, "tests/host/*", "scripts/bundle*", "scripts/generate_secrets.py")),
+}
+
+
+def checks_of(paths: Iterable[str]) -> set[str]:
+    """The checks that a change of these paths needs."""
+    changed = list(paths)
+    return {
+        name
+        for name, check in CHECKS.items()
+        if any(fnmatch.fnmatchcase(path, pattern) for path in changed for pattern in check.paths)
+    }
+
+
+def needed(names: Iterable[str], repository: Path = ROOT) -> list[str]:
+    """Of these checks those that HEAD needs, in the order of the map."""
+    found = []
+    for name in names:
+        green = _git(repository, "rev-parse", "--verify", "--quiet", f"refs/green/{name}^{{commit}}")
+        changed = _git(repository, "diff", "--name-only", "--no-renames", green.strip(), "HEAD") if green else None
+        if changed is None or name in checks_of(changed.splitlines()):
+            found.append(name)
+    return found
+
+
+def passed(name: str, repository: Path = ROOT) -> None:
+    """Remember that HEAD has passed a check."""
+    subprocess.run(["git", "-C", str(repository), "update-ref", f"refs/green/{name}", "HEAD"], check=True)
+
+
+def _git(repository: Path, *arguments: str) -> str | None:
+    """What git says; None where it refuses."""
+    done = subprocess.run(["git", "-C", str(repository), *arguments], capture_output=True, text=True, check=False)
+    return done.stdout if done.returncode == 0 else None
+
+
+def main(arguments: list[str]) -> int:
+    unknown = [name for name in arguments[1:] if name not in CHECKS]
+    if unknown:
+        print(f"checks: there is no check {unknown[0]}; there are: {', '.join(CHECKS)}", file=sys.stderr)
+        return 2
+    match arguments:
+        case ["needed", *names]:
+            print(json.dumps(needed(names or CHECKS)))
+        case ["passed", name]:
+            passed(name)
+        case _:
+            print(__doc__, file=sys.stderr)
+            return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,111 @@
+"""scripts/checks.py: no file is without a check, and a check that failed is never forgotten."""
+
+import subprocess
+from pathlib import Path
+
+import checks
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+
+
+def git(repository: Path, *arguments: str) -> str:
+    who = ("-c", "user.name=a", "-c", "user.email=a@example.test")
+    return subprocess.run(
+        ["git", "-C", str(repository), *who, *arguments], capture_output=True, text=True, check=True
+    ).stdout
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    git(tmp_path, "init", "--quiet")
+    commit(tmp_path, "README.md")
+    return tmp_path
+
+
+def commit(repository: Path, *paths: str) -> None:
+    for path in paths:
+        (repository / path).parent.mkdir(parents=True, exist_ok=True)
+        with (repository / path).open("a") as file:
+            file.write("another line\n")
+    git(repository, "add", "--all")
+    git(repository, "commit", "--quiet", "--message", "change")
+
+
+def test_every_file_of_the_repository_has_a_check() -> None:
+    tracked = git(ROOT, "ls-files").splitlines()
+    assert len(tracked) > 500
+    assert [path for path in tracked if not checks.checks_of([path])] == []
+
+
+def test_every_pattern_matches_something() -> None:
+    tracked = git(ROOT, "ls-files").splitlines()
+    for name, check in checks.CHECKS.items():
+        for pattern in check.paths:
+            # What may come is allowed for: any file of YAML, and the workflows.
+            if pattern not in ("*.yaml",):
+                assert any(checks.fnmatch.fnmatchcase(path, pattern) for path in tracked), f"{name}: {pattern}"
+
+
+def test_every_command_is_a_target() -> None:
+    targets = (ROOT / "Makefile").read_text()
+    for check in checks.CHECKS.values():
+        assert f"\n{check.command.removeprefix('make ')}:" in targets
+
+
+@pytest.mark.parametrize(
+    ("path", "names"),
+    [
+        ("docs/platform.md", {"unit"}),
+        ("playbooks/04-minio.yml", {"lint-platform", "unit", "lab", "host"}),
+        ("src/driftloop/loop/decide.py", {"lint", "unit", "e2e", "lab"}),
+        ("tests/loop/test_decide.py", {"lint", "unit"}),
+        ("tests/99-integration/loop.sh", {"lint-platform", "unit", "lab"}),
+        ("requirements.lock", {"lint", "unit", "e2e", "lab"}),
+        ("src/driftloop/console/assets/app.js", {"unit", "e2e"}),
+    ],
+)
+def test_a_change_needs_the_checks_of_its_path(path: str, names: set[str]) -> None:
+    assert checks.checks_of([path]) == names
+
+
+def test_a_check_that_never_passed_is_needed(repository: Path) -> None:
+    assert checks.needed(["lint", "unit"], repository) == ["lint", "unit"]
+
+
+def test_a_check_is_needed_again_until_it_passes(repository: Path) -> None:
+    for name in ("unit", "lint-platform"):
+        checks.passed(name, repository)
+    assert checks.needed(["unit", "lint-platform"], repository) == []
+    commit(repository, "playbooks/site.yml")
+    assert checks.needed(["unit", "lint-platform"], repository) == ["unit", "lint-platform"]
+    checks.passed("unit", repository)
+    # lint-platform failed; the next commit touches something else, and it is needed all the same.
+    commit(repository, "docs/a.md")
+    assert checks.needed(["unit", "lint-platform"], repository) == ["unit", "lint-platform"]
+    checks.passed("unit", repository)
+    assert checks.needed(["unit", "lint-platform"], repository) == ["lint-platform"]
+
+
+def test_what_was_moved_away_counts_as_changed(repository: Path) -> None:
+    commit(repository, "playbooks/a.yml")
+    checks.passed("lab", repository)
+    (repository / "docs").mkdir()
+    git(repository, "mv", "playbooks/a.yml", "docs/a.yml")
+    git(repository, "commit", "--quiet", "--message", "move")
+    assert checks.needed(["lab"], repository) == ["lab"]
+
+
+def test_the_workflows_run_checks_that_there_are() -> None:
+    for path in (ROOT / ".github" / "workflows").glob("*.yml"):
+        workflow = yaml.safe_load(path.read_text())
+        for job in workflow["jobs"].values():
+            for name in (
+                job.get("strategy", {}).get("matrix", {}).get("check", []) if "long" in workflow["jobs"] else []
+            ):
+                assert name in checks.CHECKS
+    plan = (ROOT / ".github" / "workflows" / "checks.yml").read_text()
+    [line] = [line for line in plan.splitlines() if "checks.py needed" in line]
+    names = line.partition("needed ")[2].partition(")")[0].split()
+    assert set(names) == checks.CHECKS.keys() - {"lab", "host"}
