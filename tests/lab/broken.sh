@@ -110,6 +110,8 @@ altered_doors() {
   breaking "MLflow, the retrainer and the fleet in service let everybody in"
   alter 'port-forward .*service/(mlflow|driftloop-retrainer|driftloop-units)' 200
   shows --only 02-connectivity/doors 'MLflow refuses a Host that is not its own|the retrainer refuses .*|the fleet in service refuses .*'
+  alter 'port-forward .*service/driftloop-console' 200
+  shows 03-functional/units 'rows of a unit are kept|the same rows sent again are known|what a unit sent is predicted|the console .*'
   mend
 }
 
