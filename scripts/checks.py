@@ -58,7 +58,7 @@ CHECKS = {
             "examples/*",
             "notebooks/*",
             "docs/*",
-            "README.md",
+            "*.md",
             "scripts/*",
             "Makefile",
             ".ci/*",
