@@ -48,7 +48,7 @@ def test_all_that_a_module_imports_is_there() -> None:
     missing = [
         f"{script.name} imports {name}"
         for script in SCRIPTS
-        for name in re.findall(r'^import .*from "([^"]+)";$', script.read_text(encoding="utf-8"), re.MULTILINE)
+        for name in re.findall(r'^(?:import .*|\} )from "([^"]+)";$', script.read_text(encoding="utf-8"), re.MULTILINE)
         if not (script.parent / name).is_file()
     ]
     assert missing == []

@@ -69,10 +69,10 @@ def page(outcome: Outcome) -> str:
 
 
 def joined(modules: Sequence[Path]) -> str:
-    """The modules as one script: each line that imports is left out, and what is exported is simply there."""
+    """The modules as one script: what imports is left out, and what is exported is simply there."""
     parts = []
     for path in modules:
-        text = re.sub(r"^import .*?;\n", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        text = re.sub(r"^import .*?;\n", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
         parts.append(re.sub(r"^export ", "", text, flags=re.MULTILINE))
     return "(() => {\n" + "\n".join(parts) + "\n})();"
 

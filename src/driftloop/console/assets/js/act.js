@@ -10,7 +10,9 @@ export const may = (me, role) => me.role === role || me.role === "admin" || (rol
 /** Why somebody may not, with a way to change that; null where she may. */
 export function notAllowed(me, role) {
   if (may(me, role)) return null;
-  return h("p", { class: "not-allowed" },
+  return h(
+    "p",
+    { class: "not-allowed" },
     `You look as “${me.name}” (${me.role}). To act here you need the role ${role}. `,
     h("a", { href: `/login?next=${encodeURIComponent(location.pathname)}` }, "Sign in as somebody else"),
   );
@@ -25,9 +27,14 @@ export function ask({ title, text, verb, danger = false, fields = [], run, after
   const controls = fields.map(field);
   const go = h("button", { type: "submit", class: danger ? "primary danger" : "primary" }, verb);
   const cancel = button("Cancel", () => dialog.close());
-  const form = h("form", { method: "dialog", novalidate: false },
-    h("h2", { id: "ask-title" }, title), h("div", { class: "ask-text", id: "ask-text" }, text),
-    controls.map((each) => each.node), problem, h("div", { class: "actions" }, cancel, go),
+  const form = h(
+    "form",
+    { method: "dialog", novalidate: false },
+    h("h2", { id: "ask-title" }, title),
+    h("div", { class: "ask-text", id: "ask-text" }, text),
+    controls.map((each) => each.node),
+    problem,
+    h("div", { class: "actions" }, cancel, go),
   );
   const dialog = h("dialog", { "aria-labelledby": "ask-title", "aria-describedby": "ask-text", class: "ask" }, form);
   const opener = document.activeElement;
@@ -60,27 +67,74 @@ export function ask({ title, text, verb, danger = false, fields = [], run, after
 }
 
 function refused(error) {
-  const title = { 0: "The platform does not answer", 403: "Your role may not do this", 401: "Please sign in first", 409: "Somebody was faster, or things have changed" }[error.status] ?? error.title ?? "That did not work";
-  return h("div", { class: "refused", role: "alert" }, h("strong", {}, title), h("p", {}, error.detail || error.message));
+  const title =
+    {
+      0: "The platform does not answer",
+      403: "Your role may not do this",
+      401: "Please sign in first",
+      409: "Somebody was faster, or things have changed",
+    }[error.status] ??
+    error.title ??
+    "That did not work";
+  return h(
+    "div",
+    { class: "refused", role: "alert" },
+    h("strong", {}, title),
+    h("p", {}, error.detail || error.message),
+  );
 }
 
-function field({ name, label, kind = "text", options = [], value = "", required = false, hint = null, autocomplete = "off" }) {
+function field({
+  name,
+  label,
+  kind = "text",
+  options = [],
+  value = "",
+  required = false,
+  hint = null,
+  autocomplete = "off",
+}) {
   const id = `field-${name}`;
   const shared = { id, name, required, "aria-describedby": hint ? `${id}-hint` : null };
   const control =
     kind === "select"
-      ? h("select", shared, options.map(([key, text]) => h("option", { value: key, selected: key === value }, text)))
-      : h(kind === "textarea" ? "textarea" : "input", { ...shared, value, ...(kind === "textarea" ? { rows: 2 } : { type: kind, autocomplete }) });
-  return { name, control, value: () => control.value.trim(), node: h("div", { class: "field" }, h("label", { for: id }, label), control, hint && h("p", { class: "hint", id: `${id}-hint` }, hint)) };
+      ? h(
+          "select",
+          shared,
+          options.map(([key, text]) => h("option", { value: key, selected: key === value }, text)),
+        )
+      : h(kind === "textarea" ? "textarea" : "input", {
+          ...shared,
+          value,
+          ...(kind === "textarea" ? { rows: 2 } : { type: kind, autocomplete }),
+        });
+  return {
+    name,
+    control,
+    value: () => control.value.trim(),
+    node: h(
+      "div",
+      { class: "field" },
+      h("label", { for: id }, label),
+      control,
+      hint && h("p", { class: "hint", id: `${id}-hint` }, hint),
+    ),
+  };
 }
 
 export { field };
 
 /** Say what became of an act; it stays until it is closed or long enough to have been read. */
 export function tell(text, kind = "info") {
-  const box = document.getElementById("told") ?? document.body.appendChild(h("div", { id: "told", role: "status", "aria-live": "polite" }));
-  const note = h("div", { class: `toast ${kind}` }, h("span", {}, text), button("×", () => note.remove(), { "aria-label": "Close this message" }));
+  const box =
+    document.getElementById("told") ??
+    document.body.appendChild(h("div", { id: "told", role: "status", "aria-live": "polite" }));
+  const note = h(
+    "div",
+    { class: `toast ${kind}` },
+    h("span", {}, text),
+    button("×", () => note.remove(), { "aria-label": "Close this message" }),
+  );
   box.append(note);
   setTimeout(() => note.remove(), 12_000);
 }
-

@@ -25,7 +25,8 @@ export const post = (path, body = {}) => call("POST", path, body);
 export const remove = (path, body = undefined) => call("DELETE", path, body);
 
 /** The path of something of a fleet: `of("cmapss", "units", name)`; each part is escaped. */
-export const of = (fleet, ...parts) => ["/fleets", fleet, ...parts].map((part, index) => (index ? encodeURIComponent(part) : part)).join("/");
+export const of = (fleet, ...parts) =>
+  ["/fleets", fleet, ...parts].map((part, index) => (index ? encodeURIComponent(part) : part)).join("/");
 
 function queryText(query) {
   const given = Object.entries(query).filter(([, value]) => value !== null && value !== undefined && value !== "");
@@ -38,25 +39,41 @@ async function call(method, path, body) {
   if (body !== undefined) headers["Content-Type"] = "application/json";
   let answer;
   try {
-    answer = await fetch(`/api/v1${path}`, { method, headers, body: body === undefined ? undefined : JSON.stringify(body), credentials: "same-origin" });
+    answer = await fetch(`/api/v1${path}`, {
+      method,
+      headers,
+      body: body === undefined ? undefined : JSON.stringify(body),
+      credentials: "same-origin",
+    });
   } catch {
-    throw new ApiError(0, "The platform does not answer", "It may be starting or the network is down. This page tries again by itself.");
+    throw new ApiError(
+      0,
+      "The platform does not answer",
+      "It may be starting or the network is down. This page tries again by itself.",
+    );
   }
   const text = await answer.text();
   let content = null;
   try {
     content = text ? JSON.parse(text) : null;
   } catch {
-    if (answer.ok) throw new ApiError(answer.status, "The answer cannot be read", "Something between this page and the platform answered in its place.");
+    if (answer.ok)
+      throw new ApiError(
+        answer.status,
+        "The answer cannot be read",
+        "Something between this page and the platform answered in its place.",
+      );
   }
-  if (!answer.ok) throw new ApiError(answer.status, content?.title ?? `The answer was ${answer.status}`, detailOf(content), content);
+  if (!answer.ok)
+    throw new ApiError(answer.status, content?.title ?? `The answer was ${answer.status}`, detailOf(content), content);
   return content;
 }
 
 /** What a refusal says, as one text: problem details, or a list of fields with messages. */
 function detailOf(content) {
   const detail = content?.detail;
-  if (Array.isArray(detail)) return detail.map((each) => (each.field ? `${each.field}: ${each.message}` : each.message)).join("; ");
+  if (Array.isArray(detail))
+    return detail.map((each) => (each.field ? `${each.field}: ${each.message}` : each.message)).join("; ");
   const problems = (content?.problems ?? []).map((each) => `${each.field}: ${each.detail}`).join("; ");
   return [detail, problems].filter(Boolean).join(" – ");
 }

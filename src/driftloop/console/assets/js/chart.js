@@ -22,10 +22,27 @@ export function colour(name, alpha = 1) {
  * `y` is `{name, digits, from, to, log}`. `summary` says in one sentence what it shows. Charts of one name in `together`
  * show the same place when the pointer is over one of them.
  */
-export function chart({ x, y, lines, band = null, limits = [], marks = [], height = 260, summary, compact = false, together = null }) {
+export function chart({
+  x,
+  y,
+  lines,
+  band = null,
+  limits = [],
+  marks = [],
+  height = 260,
+  summary,
+  compact = false,
+  together = null,
+}) {
   const plot = h("div", { class: "plot", role: "img", "aria-label": summary });
   const legend = compact ? null : legendOf(lines, band, limits);
-  const node = h("figure", { class: compact ? "chart compact" : "chart" }, legend, plot, compact ? null : numbers(x, y, lines, band));
+  const node = h(
+    "figure",
+    { class: compact ? "chart compact" : "chart" },
+    legend,
+    plot,
+    compact ? null : numbers(x, y, lines, band),
+  );
   let drawn = null;
 
   function draw() {
@@ -43,21 +60,72 @@ export function chart({ x, y, lines, band = null, limits = [], marks = [], heigh
   function options(width) {
     const [ink, grid] = [colour("--muted"), colour("--line")];
     const font = `${compact ? 11 : 12}px ${getComputedStyle(document.body).fontFamily}`;
-    const axis = { stroke: ink, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid, width: 1, size: 4 }, font, labelFont: font, labelSize: 18, gap: 4 };
+    const axis = {
+      stroke: ink,
+      grid: { stroke: grid, width: 1 },
+      ticks: { stroke: grid, width: 1, size: 4 },
+      font,
+      labelFont: font,
+      labelSize: 18,
+      gap: 4,
+    };
     const first = 1 + lines.length;
     return {
-      width, height: compact ? 120 : height, padding: [10, 12, 0, 0], legend: { show: false },
-      cursor: { y: false, points: { size: 7 }, drag: { x: false, y: false }, sync: together ? { key: together } : undefined },
-      scales: { x: { time: false, range: x.range }, y: y.log ? { distr: 3 } : { range: (_, low, high) => range(low, high) } },
+      width,
+      height: compact ? 120 : height,
+      padding: [10, 12, 0, 0],
+      legend: { show: false },
+      cursor: {
+        y: false,
+        points: { size: 7 },
+        drag: { x: false, y: false },
+        sync: together ? { key: together } : undefined,
+      },
+      scales: {
+        x: { time: false, range: x.range },
+        y: y.log ? { distr: 3 } : { range: (_, low, high) => range(low, high) },
+      },
       axes: [
-        { ...axis, label: compact ? undefined : x.name, size: compact ? 22 : 30, space: 60, incrs: x.whole ? WHOLE : undefined },
-        { ...axis, label: compact ? undefined : y.name, size: 46, space: 30, ...(y.log ? { filter: tens, grid: { ...axis.grid, filter: tens }, ticks: { ...axis.ticks, filter: tens } } : {}), values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : Math.abs(tick) >= 10_000 ? number(tick) : String(Number(tick.toPrecision(6))))) },
+        {
+          ...axis,
+          label: compact ? undefined : x.name,
+          size: compact ? 22 : 30,
+          space: 60,
+          incrs: x.whole ? WHOLE : undefined,
+        },
+        {
+          ...axis,
+          label: compact ? undefined : y.name,
+          size: 46,
+          space: 30,
+          ...(y.log
+            ? { filter: tens, grid: { ...axis.grid, filter: tens }, ticks: { ...axis.ticks, filter: tens } }
+            : {}),
+          values: (_, ticks) =>
+            ticks.map((tick) =>
+              tick === null ? "" : Math.abs(tick) >= 10_000 ? number(tick) : String(Number(tick.toPrecision(6))),
+            ),
+        },
       ],
       series: [
         {},
-        ...lines.map((line, index) => ({ label: line.name, stroke: colour(line.colour ?? COLOURS[index]), width: compact ? 1.5 : 2, dash: line.dash, points: { show: x.values.length < 3 }, spanGaps: line.gaps === true, paths: line.step ? uPlot.paths.stepped({ align: 1 }) : undefined })),
+        ...lines.map((line, index) => ({
+          label: line.name,
+          stroke: colour(line.colour ?? COLOURS[index]),
+          width: compact ? 1.5 : 2,
+          dash: line.dash,
+          points: { show: x.values.length < 3 },
+          spanGaps: line.gaps === true,
+          paths: line.step ? uPlot.paths.stepped({ align: 1 }) : undefined,
+        })),
         ...(band ? [edge(band.name), edge(band.name)] : []),
-        ...limits.map((limit) => ({ label: limit.name, stroke: colour(limit.colour ?? "--bad"), width: 1.5, dash: [5, 4], points: { show: false } })),
+        ...limits.map((limit) => ({
+          label: limit.name,
+          stroke: colour(limit.colour ?? "--bad"),
+          width: 1.5,
+          dash: [5, 4],
+          points: { show: false },
+        })),
       ],
       bands: band ? [{ series: [first, first + 1], fill: colour(band.colour ?? "--band", 0.28) }] : [],
       hooks: { setCursor: [tip], draw: [drawMarks] },
@@ -67,7 +135,12 @@ export function chart({ x, y, lines, band = null, limits = [], marks = [], heigh
   /** Of a logarithmic axis only the powers of ten. */
   const tens = (_, splits) => splits.map((split) => (Math.abs(Math.log10(split) % 1) < 1e-9 ? split : null));
 
-  const edge = (name) => ({ label: name, stroke: colour(band.colour ?? "--band", 0.5), width: 1, points: { show: false } });
+  const edge = (name) => ({
+    label: name,
+    stroke: colour(band.colour ?? "--band", 0.5),
+    width: 1,
+    points: { show: false },
+  });
 
   function range(low, high) {
     const [from, to] = [y.from ?? low ?? 0, Math.max(high ?? 1, y.to ?? -Infinity)];
@@ -117,9 +190,28 @@ export function chart({ x, y, lines, band = null, limits = [], marks = [], heigh
     }
     if (hint.parentNode !== plotted.over) plotted.over.append(hint);
     hint.hidden = false;
-    fill(hint, h("strong", {}, `${x.label ?? x.name} ${x.show ? x.show(x.values[idx]) : number(x.values[idx], x.digits ?? 0)}`),
-      lines.map((line, index) => typeof line.values[idx] === "number" && h("span", {}, swatch(line.colour ?? COLOURS[index]), `${line.name}: ${number(line.values[idx], y.digits ?? 1)}${y.unit ? ` ${y.unit}` : ""}`)),
-      band && typeof band.low[idx] === "number" && h("span", {}, swatch(band.colour ?? "--band"), `${band.name}: ${number(band.low[idx], y.digits ?? 1)} to ${number(band.high[idx], y.digits ?? 1)}`));
+    fill(
+      hint,
+      h("strong", {}, `${x.label ?? x.name} ${x.show ? x.show(x.values[idx]) : number(x.values[idx], x.digits ?? 0)}`),
+      lines.map(
+        (line, index) =>
+          typeof line.values[idx] === "number" &&
+          h(
+            "span",
+            {},
+            swatch(line.colour ?? COLOURS[index]),
+            `${line.name}: ${number(line.values[idx], y.digits ?? 1)}${y.unit ? ` ${y.unit}` : ""}`,
+          ),
+      ),
+      band &&
+        typeof band.low[idx] === "number" &&
+        h(
+          "span",
+          {},
+          swatch(band.colour ?? "--band"),
+          `${band.name}: ${number(band.low[idx], y.digits ?? 1)} to ${number(band.high[idx], y.digits ?? 1)}`,
+        ),
+    );
     const far = left > plotted.over.clientWidth / 2;
     hint.style.left = far ? "" : `${left + 10}px`;
     hint.style.right = far ? `${plotted.over.clientWidth - left + 10}px` : "";
@@ -134,19 +226,64 @@ export function chart({ x, y, lines, band = null, limits = [], marks = [], heigh
 export const swatch = (name) => h("i", { class: "swatch", style: { "background-color": `var(${name})` } });
 
 function legendOf(lines, band, limits) {
-  return h("figcaption", { class: "legend" },
+  return h(
+    "figcaption",
+    { class: "legend" },
     lines.map((line, index) => h("span", {}, swatch(line.colour ?? COLOURS[index]), line.name)),
     band && h("span", {}, h("i", { class: "swatch band" }), band.name),
-    limits.map((limit) => h("span", {}, h("i", { class: "swatch dashed", style: { "border-top-color": `var(${limit.colour ?? "--bad"})` } }), limit.name)),
+    limits.map((limit) =>
+      h(
+        "span",
+        {},
+        h("i", { class: "swatch dashed", style: { "border-top-color": `var(${limit.colour ?? "--bad"})` } }),
+        limit.name,
+      ),
+    ),
   );
 }
 
 /** The numbers of a chart as a table, made when somebody opens it. */
 function numbers(x, y, lines, band) {
   const body = h("div", {});
-  const open = (event) => event.target.open && fill(body, h("div", { class: "scroll short", tabindex: "0", role: "region", "aria-label": "Numbers of the chart" }, h("table", {},
-    h("thead", {}, h("tr", {}, [x.name, ...lines.map((line) => line.name), ...(band ? ["low", "high"] : [])].map((name) => h("th", { scope: "col", class: "num" }, name)))),
-    h("tbody", {}, x.values.map((at, index) => h("tr", {}, [x.show ? x.show(at) : number(at, x.digits ?? 0), ...[...lines.map((line) => line.values), ...(band ? [band.low, band.high] : [])].map((values) => number(values[index], y.digits ?? 1))].map((text) => h("td", { class: "num" }, text))))),
-  )));
+  const open = (event) =>
+    event.target.open &&
+    fill(
+      body,
+      h(
+        "div",
+        { class: "scroll short", tabindex: "0", role: "region", "aria-label": "Numbers of the chart" },
+        h(
+          "table",
+          {},
+          h(
+            "thead",
+            {},
+            h(
+              "tr",
+              {},
+              [x.name, ...lines.map((line) => line.name), ...(band ? ["low", "high"] : [])].map((name) =>
+                h("th", { scope: "col", class: "num" }, name),
+              ),
+            ),
+          ),
+          h(
+            "tbody",
+            {},
+            x.values.map((at, index) =>
+              h(
+                "tr",
+                {},
+                [
+                  x.show ? x.show(at) : number(at, x.digits ?? 0),
+                  ...[...lines.map((line) => line.values), ...(band ? [band.low, band.high] : [])].map((values) =>
+                    number(values[index], y.digits ?? 1),
+                  ),
+                ].map((text) => h("td", { class: "num" }, text)),
+              ),
+            ),
+          ),
+        ),
+      ),
+    );
   return h("details", { class: "numbers", ontoggle: open }, h("summary", {}, "Numbers"), body);
 }

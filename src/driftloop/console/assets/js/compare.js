@@ -9,7 +9,11 @@ export function compare(champion, challenger, fleet) {
   const both = [champion, challenger].filter(Boolean);
   const judged = challenger ?? champion;
   return [
-    h("div", { class: "versus" }, both.map((model) => card(model, fleet))),
+    h(
+      "div",
+      { class: "versus" },
+      both.map((model) => card(model, fleet)),
+    ),
     domains(judged, fleet),
     gate(judged, fleet),
     shadow(judged, fleet),
@@ -19,21 +23,49 @@ export function compare(champion, challenger, fleet) {
 function card(model, fleet) {
   const [words, kind] = MODEL_STATES[model.state] ?? [model.state, "plain"];
   const runs = model.learnt_from?.runs;
-  return h("section", { class: "side", "aria-label": `Model ${model.version}` },
+  return h(
+    "section",
+    { class: "side", "aria-label": `Model ${model.version}` },
     h("h3", {}, `Model ${model.version} `, tag(words, kind)),
-    h("dl", { class: "pairs" },
+    h(
+      "dl",
+      { class: "pairs" },
       pair("How", `${KINDS_OF_MODEL[model.kind] ?? model.kind}${model.parent ? ` from model ${model.parent}` : ""}`),
       pair("Since", moment(model.created)),
       runs !== undefined && runs !== null && pair("Learnt from", count(runs, "completed run")),
-      Object.entries(model.figures ?? {}).map(([name, value]) => typeof value === "number" && pair(figureName(name), figureText(name, value, fleet))),
+      Object.entries(model.figures ?? {}).map(
+        ([name, value]) => typeof value === "number" && pair(figureName(name), figureText(name, value, fleet)),
+      ),
     ),
-    model.reasons?.length ? h("ul", { class: "reasons" }, model.reasons.map((reason) => h("li", {}, reason))) : null,
+    model.reasons?.length
+      ? h(
+          "ul",
+          { class: "reasons" },
+          model.reasons.map((reason) => h("li", {}, reason)),
+        )
+      : null,
   );
 }
 
 const pair = (name, value) => [h("dt", {}, name), h("dd", {}, value)];
 
-const FIGURES = { old_early_stop_rmse: "Error on kinds known before", old_early_stop_rmse_before: "The same before this training", early_stop_rmse: "Typical error (RMSE)", calibrate_coverage: "Range held the truth", calibrate_engines: "Units its range was set by", interval_width: "Width of the range", steps: "Training steps", rmse: "Typical error (RMSE)", coverage: "Range held the truth", mean_width: "Width of the range", width: "Width of the range", units: "Units judged on", engines: "Units judged on", score: "Score", mae: "Mean error" };
+const FIGURES = {
+  old_early_stop_rmse: "Error on kinds known before",
+  old_early_stop_rmse_before: "The same before this training",
+  early_stop_rmse: "Typical error (RMSE)",
+  calibrate_coverage: "Range held the truth",
+  calibrate_engines: "Units its range was set by",
+  interval_width: "Width of the range",
+  steps: "Training steps",
+  rmse: "Typical error (RMSE)",
+  coverage: "Range held the truth",
+  mean_width: "Width of the range",
+  width: "Width of the range",
+  units: "Units judged on",
+  engines: "Units judged on",
+  score: "Score",
+  mae: "Mean error",
+};
 
 const figureName = (name) => FIGURES[name] ?? name.replaceAll("_", " ").replace(/\brmse\b/, "RMSE");
 
@@ -54,15 +86,31 @@ function domains(model, fleet) {
     { name: "Kind of unit", cell: (row) => groupName(row.domain) },
     { name: capital(plural(fleet.unit)), class: "num", cell: (row) => number(row.units) },
     { name: `Error of model ${model.version}`, class: "num", cell: (row) => better(row.rmse, row.champion_rmse) },
-    ...(model.by_domain.some((row) => row.champion_rmse !== undefined) ? [{ name: other ? `Error of model ${other}` : "Error of the one before", class: "num", cell: (row) => better(row.champion_rmse, row.rmse) }] : []),
-    ...(model.by_domain.some((row) => typeof row.coverage === "number") ? [{ name: "Range held the truth", class: "num", cell: (row) => percent(row.coverage, 1) }] : []),
+    ...(model.by_domain.some((row) => row.champion_rmse !== undefined)
+      ? [
+          {
+            name: other ? `Error of model ${other}` : "Error of the one before",
+            class: "num",
+            cell: (row) => better(row.champion_rmse, row.rmse),
+          },
+        ]
+      : []),
+    ...(model.by_domain.some((row) => typeof row.coverage === "number")
+      ? [{ name: "Range held the truth", class: "num", cell: (row) => percent(row.coverage, 1) }]
+      : []),
   ];
-  return block("By kind of unit", `Error: root mean square error in ${plural(fleet.step)}; the smaller one is bold.`, table("Errors by kind of unit", columns, model.by_domain));
+  return block(
+    "By kind of unit",
+    `Error: root mean square error in ${plural(fleet.step)}; the smaller one is bold.`,
+    table("Errors by kind of unit", columns, model.by_domain),
+  );
 }
 
-const better = (value, other) => (typeof other === "number" && value < other ? h("strong", {}, number(value, 2)) : number(value, 2));
+const better = (value, other) =>
+  typeof other === "number" && value < other ? h("strong", {}, number(value, 2)) : number(value, 2);
 
-const block = (title, note, ...content) => h("section", { class: "block-of" }, h("h3", {}, title), note && h("p", { class: "note" }, note), content);
+const block = (title, note, ...content) =>
+  h("section", { class: "block-of" }, h("h3", {}, title), note && h("p", { class: "note" }, note), content);
 
 function gate(model, fleet) {
   if (!model.gate?.length) return null;
@@ -70,10 +118,24 @@ function gate(model, fleet) {
     { name: "What", cell: (row) => row.what },
     { name: "This model", class: "num", cell: (row) => number(row.challenger, 2) },
     { name: "In service then", class: "num", cell: (row) => number(row.champion, 2) },
-    ...(model.gate.some((row) => typeof row.limit === "number") ? [{ name: "Limit", class: "num", cell: (row) => number(row.limit, 2) }] : []),
-    { name: "Passed", cell: (row) => (row.passed === null || row.passed === undefined ? tag("not judged", "plain") : row.passed ? tag("passed", "good") : tag("not passed", "bad")) },
+    ...(model.gate.some((row) => typeof row.limit === "number")
+      ? [{ name: "Limit", class: "num", cell: (row) => number(row.limit, 2) }]
+      : []),
+    {
+      name: "Passed",
+      cell: (row) =>
+        row.passed === null || row.passed === undefined
+          ? tag("not judged", "plain")
+          : row.passed
+            ? tag("passed", "good")
+            : tag("not passed", "bad"),
+    },
   ];
-  return block(`How model ${model.version} was judged`, `Errors in ${plural(fleet.step)}, on units that no model has learnt from; what chance alone could do does not count (95 %).`, table("The gate’s reasons", columns, model.gate));
+  return block(
+    `How model ${model.version} was judged`,
+    `Errors in ${plural(fleet.step)}, on units that no model has learnt from; what chance alone could do does not count (95 %).`,
+    table("The gate’s reasons", columns, model.gate),
+  );
 }
 
 function shadow(model, fleet) {
@@ -86,8 +148,21 @@ function shadow(model, fleet) {
     { name: "Mean difference", class: "num", cell: (row) => number(row.mean, 2) },
     { name: "Mean size", class: "num", cell: (row) => number(row.mean_absolute, 2) },
   ];
-  return block("Trial alongside", `Both models answered the same requests; differences in ${plural(fleet.step)}.`,
-    h("p", {}, tag(tried.passed ? "passed" : "not passed", tried.passed ? "good" : "bad"), ` ${count(tried.answers ?? 0, "answer")} compared`, tried.p99_ms ? `; slowest 1 % within ${number(tried.p99_ms.challenger, 2)} ms (in service: ${number(tried.p99_ms.champion, 2)} ms)` : "", tried.note ? `; ${tried.note}` : "", "."),
-    (tried.reasons ?? []).map((reason) => h("p", {}, reason)), rows.length ? table("Differences in the trial", columns, rows) : null,
+  return block(
+    "Trial alongside",
+    `Both models answered the same requests; differences in ${plural(fleet.step)}.`,
+    h(
+      "p",
+      {},
+      tag(tried.passed ? "passed" : "not passed", tried.passed ? "good" : "bad"),
+      ` ${count(tried.answers ?? 0, "answer")} compared`,
+      tried.p99_ms
+        ? `; slowest 1 % within ${number(tried.p99_ms.challenger, 2)} ms (in service: ${number(tried.p99_ms.champion, 2)} ms)`
+        : "",
+      tried.note ? `; ${tried.note}` : "",
+      ".",
+    ),
+    (tried.reasons ?? []).map((reason) => h("p", {}, reason)),
+    rows.length ? table("Differences in the trial", columns, rows) : null,
   );
 }

@@ -55,13 +55,24 @@ export function button(text, onclick, options = {}) {
 /** A section with a heading, an optional remark beside it, and a body. */
 export function panel(title, body, { note = null, actions = null, id = null, wide = false } = {}) {
   const heading = h("h2", {}, title);
-  const head = h("div", { class: "panel-head" }, heading, note && h("p", { class: "note" }, note), actions && h("div", { class: "actions" }, actions));
+  const head = h(
+    "div",
+    { class: "panel-head" },
+    heading,
+    note && h("p", { class: "note" }, note),
+    actions && h("div", { class: "actions" }, actions),
+  );
   return h("section", { class: wide ? "panel wide" : "panel", id, "aria-label": title }, head, body);
 }
 
 /** A figure with its name: a term and what it is. */
 export function figure(name, value, detail = null, kind = "") {
-  return h("div", { class: `figure ${kind}` }, h("dt", {}, name), h("dd", {}, h("span", { class: "value" }, value), detail && h("span", { class: "detail" }, detail)));
+  return h(
+    "div",
+    { class: `figure ${kind}` },
+    h("dt", {}, name),
+    h("dd", {}, h("span", { class: "value" }, value), detail && h("span", { class: "detail" }, detail)),
+  );
 }
 
 /** A short word in a box; `kind` is good, warn, bad, info or plain. */
@@ -75,11 +86,27 @@ export function table(caption, columns, rows, { rowClass = () => null } = {}) {
     h("th", { scope: "col", class: column.class, "aria-sort": column.sorted ?? null }, column.head ?? column.name),
   );
   const body = rows.map((row) =>
-    h("tr", { class: rowClass(row) },
-      columns.map((column, index) => h(index === 0 ? "th" : "td", { scope: index === 0 ? "row" : null, class: column.class, "data-name": column.name }, column.cell(row))),
+    h(
+      "tr",
+      { class: rowClass(row) },
+      columns.map((column, index) =>
+        h(
+          index === 0 ? "th" : "td",
+          { scope: index === 0 ? "row" : null, class: column.class, "data-name": column.name },
+          column.cell(row),
+        ),
+      ),
     ),
   );
-  return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `${caption}, table` },
-    h("table", {}, h("caption", { class: "visually-hidden" }, caption), h("thead", {}, h("tr", {}, head)), h("tbody", {}, body)),
+  return h(
+    "div",
+    { class: "scroll", tabindex: "0", role: "region", "aria-label": `${caption}, table` },
+    h(
+      "table",
+      {},
+      h("caption", { class: "visually-hidden" }, caption),
+      h("thead", {}, h("tr", {}, head)),
+      h("tbody", {}, body),
+    ),
   );
 }

@@ -46,14 +46,22 @@ export function duration(seconds) {
   const whole = Math.round(left);
   if (whole < 60) return `${whole} s`;
   if (whole < 3600) return [`${Math.floor(whole / 60)} min`, whole % 60 ? `${whole % 60} s` : ""].join(" ").trim();
-  if (whole < 48 * 3600) return [`${Math.floor(whole / 3600)} h`, Math.floor((whole % 3600) / 60) ? `${Math.floor((whole % 3600) / 60)} min` : ""].join(" ").trim();
+  if (whole < 48 * 3600)
+    return [
+      `${Math.floor(whole / 3600)} h`,
+      Math.floor((whole % 3600) / 60) ? `${Math.floor((whole % 3600) / 60)} min` : "",
+    ]
+      .join(" ")
+      .trim();
   return `${number(whole / 86400)} days`;
 }
 
 /** How long ago, in words. */
 export function ago(time) {
   const seconds = (Date.now() - new Date(time).getTime()) / 1000;
-  return seconds < 10 ? "just now" : `${duration(seconds < 60 ? Math.max(10, Math.round(seconds)) : seconds < 7200 ? 60 * Math.round(seconds / 60) : seconds)} ago`;
+  return seconds < 10
+    ? "just now"
+    : `${duration(seconds < 60 ? Math.max(10, Math.round(seconds)) : seconds < 7200 ? 60 * Math.round(seconds / 60) : seconds)} ago`;
 }
 
 /** A time in the reader's zone, with its date where that is not today; UTC when the pointer rests on it. */
@@ -63,7 +71,21 @@ export function moment(time, { relative = false, seconds = true } = {}) {
   if (Number.isNaN(at.getTime())) return String(time);
   const today = at.toDateString() === new Date().toDateString();
   const clock = { hour: "2-digit", minute: "2-digit", ...(seconds ? { second: "2-digit" } : {}), hour12: false };
-  const local = today ? at.toLocaleTimeString("en-GB", clock) : at.toLocaleString("en-GB", { day: "numeric", month: "short", year: at.getFullYear() === new Date().getFullYear() ? undefined : "numeric", ...clock });
-  const utc = `${at.toISOString().replace("T", " ").replace(/\.\d+Z$/, "")} UTC`;
-  return h("time", { datetime: at.toISOString(), title: relative ? `${local} here, ${utc}` : utc }, relative ? ago(time) : local);
+  const local = today
+    ? at.toLocaleTimeString("en-GB", clock)
+    : at.toLocaleString("en-GB", {
+        day: "numeric",
+        month: "short",
+        year: at.getFullYear() === new Date().getFullYear() ? undefined : "numeric",
+        ...clock,
+      });
+  const utc = `${at
+    .toISOString()
+    .replace("T", " ")
+    .replace(/\.\d+Z$/, "")} UTC`;
+  return h(
+    "time",
+    { datetime: at.toISOString(), title: relative ? `${local} here, ${utc}` : utc },
+    relative ? ago(time) : local,
+  );
 }

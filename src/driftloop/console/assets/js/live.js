@@ -55,7 +55,12 @@ export function listen(fleet, on, from = null) {
     try {
       const headers = { Accept: "text/event-stream", ...(last === null ? {} : { "Last-Event-ID": last }) };
       const query = fleet === null ? "" : `?fleet=${encodeURIComponent(fleet)}`;
-      const answer = await fetch(`/api/v1/events/stream${query}`, { headers, signal: controller.signal, cache: "no-store", credentials: "same-origin" });
+      const answer = await fetch(`/api/v1/events/stream${query}`, {
+        headers,
+        signal: controller.signal,
+        cache: "no-store",
+        credentials: "same-origin",
+      });
       if (!answer.ok) {
         on.refused?.(answer.status);
         throw new Error(`status ${answer.status}`);

@@ -8,31 +8,71 @@ import { empty } from "./states.js";
 import { causeWords } from "./words.js";
 
 const REASON = { name: "reason", label: "Why (others will read it)", kind: "textarea", required: true };
-const HOURS = [["3600", "1 hour"], ["14400", "4 hours"], ["86400", "1 day"], ["604800", "1 week"]];
+const HOURS = [
+  ["3600", "1 hour"],
+  ["14400", "4 hours"],
+  ["86400", "1 day"],
+  ["604800", "1 week"],
+];
 
 /** The buttons of the loop itself. */
 export function acts({ fleet, after }) {
-  const retrain = () => ask({
-    title: "Retrain now?", verb: "Retrain", after,
-    text: "A new model learns from all completed runs. It goes into service only if it is better on runs that no model has seen.",
-    fields: [{ name: "mode", label: "How", kind: "select", options: [["warm", "on from the model in service (minutes)"], ["full", "from scratch (longer)"]], value: "warm" }, { ...REASON, required: false }],
-    run: async (values) => {
-      await post(of(fleet.name, "loop", "retrain"), values);
-      return "The retraining is queued; this page shows how it goes.";
-    },
-  });
-  const aid = () => ask({
-    title: "Give first aid?", verb: "Give first aid", after,
-    text: "The model in service is widened from the newest traffic, without completed runs. Its answers are marked provisional until a retraining replaces it.",
-    fields: [{ ...REASON, required: false }],
-    run: async (values) => {
-      const said = await post(of(fleet.name, "loop", "first-aid"), values);
-      return said?.reason ?? (said?.model_version ? `Model ${said.model_version} is in service, provisionally.` : "First aid was asked for.");
-    },
-  });
-  return h("div", { class: "acts" },
-    h("div", {}, button("Retrain now", retrain, { "data-key": "retrain" }), h("p", { class: "note" }, "Learns from all completed runs; judged before it serves.")),
-    h("div", {}, button("Give first aid", aid, { "data-key": "aid" }), h("p", { class: "note" }, "A stopgap while nothing has run to its end yet.")),
+  const retrain = () =>
+    ask({
+      title: "Retrain now?",
+      verb: "Retrain",
+      after,
+      text: "A new model learns from all completed runs. It goes into service only if it is better on runs that no model has seen.",
+      fields: [
+        {
+          name: "mode",
+          label: "How",
+          kind: "select",
+          options: [
+            ["warm", "on from the model in service (minutes)"],
+            ["full", "from scratch (longer)"],
+          ],
+          value: "warm",
+        },
+        { ...REASON, required: false },
+      ],
+      run: async (values) => {
+        await post(of(fleet.name, "loop", "retrain"), values);
+        return "The retraining is queued; this page shows how it goes.";
+      },
+    });
+  const aid = () =>
+    ask({
+      title: "Give first aid?",
+      verb: "Give first aid",
+      after,
+      text: "The model in service is widened from the newest traffic, without completed runs. Its answers are marked provisional until a retraining replaces it.",
+      fields: [{ ...REASON, required: false }],
+      run: async (values) => {
+        const said = await post(of(fleet.name, "loop", "first-aid"), values);
+        return (
+          said?.reason ??
+          (said?.model_version
+            ? `Model ${said.model_version} is in service, provisionally.`
+            : "First aid was asked for.")
+        );
+      },
+    });
+  return h(
+    "div",
+    { class: "acts" },
+    h(
+      "div",
+      {},
+      button("Retrain now", retrain, { "data-key": "retrain" }),
+      h("p", { class: "note" }, "Learns from all completed runs; judged before it serves."),
+    ),
+    h(
+      "div",
+      {},
+      button("Give first aid", aid, { "data-key": "aid" }),
+      h("p", { class: "note" }, "A stopgap while nothing has run to its end yet."),
+    ),
   );
 }
 
@@ -41,22 +81,38 @@ export function causeActs(cause, { me, fleet, after }) {
   if (!may(me, "operate")) return null;
   const path = of(fleet.name, "causes", cause.cause, "mute");
   if (cause.muted_until) {
-    return button("Unmute", () => ask({
-      title: "Unmute this alarm?", verb: "Unmute", after, text: `“${causeWords(cause.cause)}” may start retrainings again.`,
-      run: async () => {
-        await remove(path);
-        return "The alarm is no longer muted.";
-      },
-    }), { "data-key": `mute-${cause.cause}` });
+    return button(
+      "Unmute",
+      () =>
+        ask({
+          title: "Unmute this alarm?",
+          verb: "Unmute",
+          after,
+          text: `“${causeWords(cause.cause)}” may start retrainings again.`,
+          run: async () => {
+            await remove(path);
+            return "The alarm is no longer muted.";
+          },
+        }),
+      { "data-key": `mute-${cause.cause}` },
+    );
   }
-  return button("Mute", () => ask({
-    title: "Mute this alarm?", verb: "Mute", after, text: `“${causeWords(cause.cause)}” starts no retraining and tells nobody until then. The watch goes on looking.`,
-    fields: [{ name: "for_s", label: "For", kind: "select", options: HOURS, value: "14400" }, REASON],
-    run: async (values) => {
-      await post(path, { for_s: Number(values.for_s), reason: values.reason });
-      return "The alarm is muted.";
-    },
-  }), { "data-key": `mute-${cause.cause}` });
+  return button(
+    "Mute",
+    () =>
+      ask({
+        title: "Mute this alarm?",
+        verb: "Mute",
+        after,
+        text: `“${causeWords(cause.cause)}” starts no retraining and tells nobody until then. The watch goes on looking.`,
+        fields: [{ name: "for_s", label: "For", kind: "select", options: HOURS, value: "14400" }, REASON],
+        run: async (values) => {
+          await post(path, { for_s: Number(values.for_s), reason: values.reason });
+          return "The alarm is muted.";
+        },
+      }),
+    { "data-key": `mute-${cause.cause}` },
+  );
 }
 
 const ACTS = { retrain: "retrain", overdue: "say which completed runs are overdue", error: "watch the measured error" };
@@ -64,19 +120,49 @@ const ACTS = { retrain: "retrain", overdue: "say which completed runs are overdu
 /** What is planned, with ways to plan more and to cancel. */
 export function schedules(found, { me, fleet, after }) {
   const allowed = may(me, "operate");
-  const add = allowed && button("Add a schedule", () => ask({
-    title: "Add a schedule", verb: "Add", after, text: "The loop retrains at these times, whatever the watch says; a new model is judged as always.",
-    fields: [
-      { name: "name", label: "Name", required: true },
-      { name: "cron", label: "When (cron: minute hour day month weekday, UTC)", value: "0 3 * * 1", required: true, hint: "0 3 * * 1 is Mondays at 03:00 UTC." },
-      { name: "mode", label: "How", kind: "select", options: [["warm", "on from the model in service"], ["full", "from scratch"]], value: "warm" },
-    ],
-    run: async (values) => {
-      await post(of(fleet.name, "schedules"), { ...values, act: "retrain" });
-      return `“${values.name}” is planned.`;
-    },
-  }), { "data-key": "add-schedule" });
-  if (!found.length) return empty("Nothing is planned", "The loop acts when the watch raises an alarm. A schedule retrains at set times as well.", add);
+  const add =
+    allowed &&
+    button(
+      "Add a schedule",
+      () =>
+        ask({
+          title: "Add a schedule",
+          verb: "Add",
+          after,
+          text: "The loop retrains at these times, whatever the watch says; a new model is judged as always.",
+          fields: [
+            { name: "name", label: "Name", required: true },
+            {
+              name: "cron",
+              label: "When (cron: minute hour day month weekday, UTC)",
+              value: "0 3 * * 1",
+              required: true,
+              hint: "0 3 * * 1 is Mondays at 03:00 UTC.",
+            },
+            {
+              name: "mode",
+              label: "How",
+              kind: "select",
+              options: [
+                ["warm", "on from the model in service"],
+                ["full", "from scratch"],
+              ],
+              value: "warm",
+            },
+          ],
+          run: async (values) => {
+            await post(of(fleet.name, "schedules"), { ...values, act: "retrain" });
+            return `“${values.name}” is planned.`;
+          },
+        }),
+      { "data-key": "add-schedule" },
+    );
+  if (!found.length)
+    return empty(
+      "Nothing is planned",
+      "The loop acts when the watch raises an alarm. A schedule retrains at set times as well.",
+      add,
+    );
   const columns = [
     { name: "Name", cell: (row) => row.name },
     { name: "Does", cell: (row) => ACTS[row.act] ?? row.act },
@@ -84,13 +170,31 @@ export function schedules(found, { me, fleet, after }) {
     { name: "Next", cell: (row) => moment(row.next) },
     { name: "Last", class: "wide-only", cell: (row) => moment(row.last) },
     { name: "By", class: "wide-only", cell: (row) => row.who ?? "–" },
-    ...(allowed ? [{ name: "", head: h("span", { class: "visually-hidden" }, "Acts"), cell: (row) => button("Remove", () => ask({
-      title: `Remove “${row.name}”?`, verb: "Remove", danger: true, after, text: "It will not start anything any more.",
-      run: async () => {
-        await remove(of(fleet.name, "schedules", row.name));
-        return `“${row.name}” is removed.`;
-      },
-    }), { class: "small", "aria-label": `Remove ${row.name}`, "data-key": `remove-${row.name}` }) }] : []),
+    ...(allowed
+      ? [
+          {
+            name: "",
+            head: h("span", { class: "visually-hidden" }, "Acts"),
+            cell: (row) =>
+              button(
+                "Remove",
+                () =>
+                  ask({
+                    title: `Remove “${row.name}”?`,
+                    verb: "Remove",
+                    danger: true,
+                    after,
+                    text: "It will not start anything any more.",
+                    run: async () => {
+                      await remove(of(fleet.name, "schedules", row.name));
+                      return `“${row.name}” is removed.`;
+                    },
+                  }),
+                { class: "small", "aria-label": `Remove ${row.name}`, "data-key": `remove-${row.name}` },
+              ),
+          },
+        ]
+      : []),
   ];
   return [table("Schedules", columns, found), add];
 }

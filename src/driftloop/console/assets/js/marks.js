@@ -8,7 +8,8 @@ import { MARKS } from "./words.js";
 /** The marks in their order, with the time between them; those that have not happened are there, empty. */
 export function timeline(marks) {
   const known = new Map((marks ?? []).filter((mark) => mark.time).map((mark) => [mark.mark, mark]));
-  if (!known.size) return empty("No change so far", "When the fleet changes, each step of the recovery appears here as it happens.");
+  if (!known.size)
+    return empty("No change so far", "When the fleet changes, each step of the recovery appears here as it happens.");
   const start = new Date([...known.values()][0].time);
   let before = null;
   const items = Object.entries(MARKS).map(([name, [title, meaning]]) => {
@@ -17,10 +18,19 @@ export function timeline(marks) {
     const since = at && before ? (at - before) / 1000 : null;
     if (at) before = at;
     const skipped = !mark && (name === "T_FA" || name === "T0") && [...known.keys()].length > 0;
-    return h("li", { class: mark ? "done" : skipped ? "skipped" : "open", data: { mark: name } },
+    return h(
+      "li",
+      { class: mark ? "done" : skipped ? "skipped" : "open", data: { mark: name } },
       h("span", { class: "node", "aria-hidden": "true" }),
-      h("span", { class: "mark" }, name.replace("_", "·")), h("strong", {}, title),
-      h("span", { class: "when" }, mark ? [moment(mark.time), h("span", { class: "note" }, ` +${duration((at - start) / 1000)}`)] : h("span", { class: "note" }, skipped ? (name === "T_FA" ? "not needed so far" : "not known") : "not yet")),
+      h("span", { class: "mark" }, name.replace("_", "·")),
+      h("strong", {}, title),
+      h(
+        "span",
+        { class: "when" },
+        mark
+          ? [moment(mark.time), h("span", { class: "note" }, ` +${duration((at - start) / 1000)}`)]
+          : h("span", { class: "note" }, skipped ? (name === "T_FA" ? "not needed so far" : "not known") : "not yet"),
+      ),
       h("span", { class: "note" }, since !== null && since >= 0 ? `${duration(since)} after the mark before` : meaning),
     );
   });

@@ -14,13 +14,20 @@ export function empty(title, explanation, action = null) {
 export function failure(error, again = null) {
   const known = {
     0: ["The platform does not answer", null],
-    401: ["Please sign in", h("a", { class: "button", href: `/login?next=${encodeURIComponent(location.pathname)}` }, "Sign in")],
+    401: [
+      "Please sign in",
+      h("a", { class: "button", href: `/login?next=${encodeURIComponent(location.pathname)}` }, "Sign in"),
+    ],
     403: ["This is not for your role", h("p", {}, "Ask whoever runs the platform for a role that may see it.")],
     404: ["There is nothing here", h("a", { class: "button", href: "/" }, "To the fleets")],
   }[error.status];
   const title = known?.[0] ?? error.title ?? "Something went wrong";
-  return h("div", { class: "state failed", role: "alert" },
-    h("p", { class: "state-title" }, title), h("p", {}, error.detail || error.message || ""), known?.[1] ?? null,
+  return h(
+    "div",
+    { class: "state failed", role: "alert" },
+    h("p", { class: "state-title" }, title),
+    h("p", {}, error.detail || error.message || ""),
+    known?.[1] ?? null,
     again && error.status !== 401 && error.status !== 403 && button("Try again", again),
   );
 }

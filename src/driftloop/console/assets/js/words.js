@@ -9,7 +9,10 @@ export const RUL = (fleet) =>
 
 export const STATES = {
   idle: ["Watching", "Nothing to do: the model in service fits the fleet."],
-  waiting_for_labels: ["Waiting for completed runs", "Something changed. The loop needs units that have run to their end to learn from."],
+  waiting_for_labels: [
+    "Waiting for completed runs",
+    "Something changed. The loop needs units that have run to their end to learn from.",
+  ],
   running: ["Retraining", "A new model is being trained and judged."],
   shadow: ["Trying it alongside", "The new model answers beside the one in service; only the one in service is used."],
   awaiting_approval: ["Waiting for a person", "The new model passed; a person decides whether it goes into service."],
@@ -18,7 +21,15 @@ export const STATES = {
   unknown: ["Not known", "The loop’s process does not answer; what is in service goes on answering."],
 };
 
-export const STEPS_OF_LOOP = ["idle", "waiting_for_labels", "running", "shadow", "awaiting_approval", "verifying", "cooling_down"];
+export const STEPS_OF_LOOP = [
+  "idle",
+  "waiting_for_labels",
+  "running",
+  "shadow",
+  "awaiting_approval",
+  "verifying",
+  "cooling_down",
+];
 
 export const stateName = (state) => STATES[state]?.[0] ?? sentence(state);
 
@@ -34,9 +45,17 @@ export const verdictWords = (verdict) => VERDICTS[verdict] ?? [verdict ? sentenc
 
 const FLAGS = {
   stub: ["no model yet", "warn", "No model is in service: this figure is a placeholder."],
-  unseen_regime: ["unknown conditions", "bad", "It runs under operating conditions that the model was not trained on; the range is the widest possible."],
+  unseen_regime: [
+    "unknown conditions",
+    "bad",
+    "It runs under operating conditions that the model was not trained on; the range is the widest possible.",
+  ],
   out_of_distribution: ["unlike what was learnt", "bad", "Its readings are unlike anything the model learnt from."],
-  provisional: ["provisional", "warn", "The model in service was given first aid and has not been trained on completed runs of this kind yet."],
+  provisional: [
+    "provisional",
+    "warn",
+    "The model in service was given first aid and has not been trained on completed runs of this kind yet.",
+  ],
   short_history: ["short history", "info", "Fewer readings than the model looks at."],
   no_finite_answer: ["no answer", "bad", "The model could not compute an answer; 0 is given, the cautious value."],
   too_much_missing: ["readings missing", "bad", "So many readings are missing that the answer says little."],
@@ -45,11 +64,13 @@ const FLAGS = {
 export const FLAG_NAMES = Object.keys(FLAGS);
 
 /** The flags without those that only say again what another one says. */
-export const tellingFlags = (flags) => (flags.includes("unseen_regime") ? flags.filter((flag) => flag !== "out_of_distribution") : flags);
+export const tellingFlags = (flags) =>
+  flags.includes("unseen_regime") ? flags.filter((flag) => flag !== "out_of_distribution") : flags;
 
 /** The words, kind and explanation of a flag. */
 export function flagWords(flag) {
-  if (flag.startsWith("held:")) return [`${flag.slice(5)} held`, "warn", `Sensor ${flag.slice(5)} is missing; its last reading stands in.`];
+  if (flag.startsWith("held:"))
+    return [`${flag.slice(5)} held`, "warn", `Sensor ${flag.slice(5)} is missing; its last reading stands in.`];
   return FLAGS[flag] ?? [flag.replaceAll("_", " "), "plain", null];
 }
 
@@ -163,7 +184,8 @@ export const EVENT_NAMES = Object.keys(EVENTS);
 export const eventWords = (name) => EVENTS[name] ?? [sentence(name), "plain"];
 
 /** What a setting or a sensor measures, as the fleet file says; empty where it does not. */
-export const whatIs = (name, fleet) => [...(fleet.sensors ?? []), ...(fleet.settings ?? [])].find((column) => column.name === name)?.description ?? "";
+export const whatIs = (name, fleet) =>
+  [...(fleet.sensors ?? []), ...(fleet.settings ?? [])].find((column) => column.name === name)?.description ?? "";
 
 /** What the gate found, each by itself. */
 export const findings = (reasons) => (reasons ?? []).flatMap((reason) => reason.split("; "));

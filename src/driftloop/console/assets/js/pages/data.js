@@ -20,24 +20,82 @@ page(({ me, fleet, main, live }) => {
     Object.assign(query, { offset: 0 }, changes);
     return runs.refresh();
   };
-  const find = h("input", { type: "search", id: "find", placeholder: "Find a run", oninput: settled(() => now({ q: find.value.trim() }), 250), autocomplete: "off" });
-  const role = h("select", { id: "role", onchange: (event) => now({ role: event.target.value }) }, h("option", { value: "" }, "all"), Object.entries(ROLES).map(([name, [text]]) => h("option", { value: name }, text)));
+  const find = h("input", {
+    type: "search",
+    id: "find",
+    placeholder: "Find a run",
+    oninput: settled(() => now({ q: find.value.trim() }), 250),
+    autocomplete: "off",
+  });
+  const role = h(
+    "select",
+    { id: "role", onchange: (event) => now({ role: event.target.value }) },
+    h("option", { value: "" }, "all"),
+    Object.entries(ROLES).map(([name, [text]]) => h("option", { value: name }, text)),
+  );
 
   main.append(
-    h("div", { class: "title" }, h("h1", {}, "Data"), h("p", {}, `Runs of ${plural(fleet.unit)} that came to their end: what models learn from. What a ${fleet.unit} is for never changes, so no model is judged on what it learnt.`)),
+    h(
+      "div",
+      { class: "title" },
+      h("h1", {}, "Data"),
+      h(
+        "p",
+        {},
+        `Runs of ${plural(fleet.unit)} that came to their end: what models learn from. What a ${fleet.unit} is for never changes, so no model is judged on what it learnt.`,
+      ),
+    ),
     roles,
-    h("section", { class: "panel wide", "aria-label": "Completed runs" }, h("div", { class: "panel-head" }, h("h2", {}, "Completed runs")),
-      h("div", { class: "tools" }, h("label", { for: "find", class: "visually-hidden" }, "Find a run"), find, h("label", { for: "role" }, "For"), role, h("span", { class: "grow" }), pager), runs.node, notAllowed(me, "operate")),
+    h(
+      "section",
+      { class: "panel wide", "aria-label": "Completed runs" },
+      h("div", { class: "panel-head" }, h("h2", {}, "Completed runs")),
+      h(
+        "div",
+        { class: "tools" },
+        h("label", { for: "find", class: "visually-hidden" }, "Find a run"),
+        find,
+        h("label", { for: "role" }, "For"),
+        role,
+        h("span", { class: "grow" }),
+        pager,
+      ),
+      runs.node,
+      notAllowed(me, "operate"),
+    ),
     panel("Refused", refused, { wide: true, note: "what was sent and could not be used, newest first" }),
   );
 
   function draw(found) {
-    fill(roles, h("dl", { class: "figures" }, Object.entries(ROLES).map(([name, [text, why]]) => figure(capital(text), number(found.roles[name] ?? 0), why))));
+    fill(
+      roles,
+      h(
+        "dl",
+        { class: "figures" },
+        Object.entries(ROLES).map(([name, [text, why]]) => figure(capital(text), number(found.roles[name] ?? 0), why)),
+      ),
+    );
     fill(refused, refusals(found.refused ?? []));
-    fill(pager, found.total > 0 && h("span", {}, `${number(query.offset + 1)}–${number(query.offset + found.runs.length)} of ${count(found.total, "run")}`),
-      found.total > ROWS && [button("Previous", () => move(-ROWS), { disabled: query.offset === 0, "data-key": "previous" }), button("Next", () => move(ROWS), { disabled: query.offset + ROWS >= found.total, "data-key": "next" })]);
-    if (!found.total) return query.q || query.role ? empty("No run matches", "Try a shorter name, or all roles.") : empty("The archive is empty", "Add completed runs: driftloop data add FILE, or send them to the API.");
-    return table("Completed runs", columns(found.runs), found.runs, { rowClass: (row) => (row.withdrawn ? "withdrawn" : null) });
+    fill(
+      pager,
+      found.total > 0 &&
+        h(
+          "span",
+          {},
+          `${number(query.offset + 1)}–${number(query.offset + found.runs.length)} of ${count(found.total, "run")}`,
+        ),
+      found.total > ROWS && [
+        button("Previous", () => move(-ROWS), { disabled: query.offset === 0, "data-key": "previous" }),
+        button("Next", () => move(ROWS), { disabled: query.offset + ROWS >= found.total, "data-key": "next" }),
+      ],
+    );
+    if (!found.total)
+      return query.q || query.role
+        ? empty("No run matches", "Try a shorter name, or all roles.")
+        : empty("The archive is empty", "Add completed runs: driftloop data add FILE, or send them to the API.");
+    return table("Completed runs", columns(found.runs), found.runs, {
+      rowClass: (row) => (row.withdrawn ? "withdrawn" : null),
+    });
   }
 
   function move(by) {
@@ -48,20 +106,55 @@ page(({ me, fleet, main, live }) => {
   /** What nobody knows of any of these runs has no column. */
   function columns(runs) {
     const known = (name) => runs.some((row) => row[name] !== null && row[name] !== undefined);
-    const acts = may(me, "operate") ? [{ name: "", head: h("span", { class: "visually-hidden" }, "Acts"), cell: (row) => (row.withdrawn ? null : button("Withdraw", () => withdraw(row), { class: "small", "aria-label": `Withdraw ${row.run_id}` })) }] : [];
+    const acts = may(me, "operate")
+      ? [
+          {
+            name: "",
+            head: h("span", { class: "visually-hidden" }, "Acts"),
+            cell: (row) =>
+              row.withdrawn
+                ? null
+                : button("Withdraw", () => withdraw(row), { class: "small", "aria-label": `Withdraw ${row.run_id}` }),
+          },
+        ]
+      : [];
     return [
-      { name: "Run", class: "name", cell: (row) => [row.run_id, row.withdrawn && h("span", { class: "tags" }, tag("withdrawn", "warn"))] },
+      {
+        name: "Run",
+        class: "name",
+        cell: (row) => [row.run_id, row.withdrawn && h("span", { class: "tags" }, tag("withdrawn", "warn"))],
+      },
       { name: "For", cell: (row) => ROLES[row.role]?.[0] ?? row.role },
-      ...(known("rows") ? [{ name: `Length, ${plural(fleet.step)}`, class: "num", cell: (row) => number(row.rows) }] : []),
-      ...(known("censored") ? [{ name: "End", cell: (row) => (row.censored === null || row.censored === undefined ? "–" : row.censored ? "not reached" : "reached") }] : []),
-      ...(known("withdrawn") ? [{ name: "Withdrawn", cell: (row) => (row.withdrawn ? [moment(row.withdrawn.time), ` – ${row.withdrawn.reason}`] : "–") }] : []),
+      ...(known("rows")
+        ? [{ name: `Length, ${plural(fleet.step)}`, class: "num", cell: (row) => number(row.rows) }]
+        : []),
+      ...(known("censored")
+        ? [
+            {
+              name: "End",
+              cell: (row) =>
+                row.censored === null || row.censored === undefined ? "–" : row.censored ? "not reached" : "reached",
+            },
+          ]
+        : []),
+      ...(known("withdrawn")
+        ? [
+            {
+              name: "Withdrawn",
+              cell: (row) => (row.withdrawn ? [moment(row.withdrawn.time), ` – ${row.withdrawn.reason}`] : "–"),
+            },
+          ]
+        : []),
       ...acts,
     ];
   }
 
   function withdraw(row) {
     ask({
-      title: `Withdraw ${row.run_id}?`, verb: "Withdraw", danger: true, after: () => runs.refresh(),
+      title: `Withdraw ${row.run_id}?`,
+      verb: "Withdraw",
+      danger: true,
+      after: () => runs.refresh(),
       text: "No model learns from it any more. It stays in the archive, marked, with your reason.",
       fields: [{ name: "reason", label: "Why (others will read it)", kind: "textarea", required: true }],
       run: async (values) => {
@@ -80,7 +173,25 @@ function refusals(found) {
   const columns = [
     { name: "When", cell: (row) => moment(row.time) },
     { name: "Runs", class: "num", cell: (row) => number(row.count) },
-    { name: "Which, and why", cell: (row) => h("ul", { class: "plain-list tight" }, (row.runs ?? []).slice(0, 20).map((run) => h("li", {}, typeof run === "string" ? run : [h("strong", {}, run.run_id ?? ""), ` ${run.reason ?? run.message ?? ""}`]))) },
+    {
+      name: "Which, and why",
+      cell: (row) =>
+        h(
+          "ul",
+          { class: "plain-list tight" },
+          (row.runs ?? [])
+            .slice(0, 20)
+            .map((run) =>
+              h(
+                "li",
+                {},
+                typeof run === "string"
+                  ? run
+                  : [h("strong", {}, run.run_id ?? ""), ` ${run.reason ?? run.message ?? ""}`],
+              ),
+            ),
+        ),
+    },
   ];
   return table("Refused runs", columns, found);
 }

@@ -18,11 +18,42 @@ page(async ({ fleet, main, live }) => {
   const state = h("div", {}, loading("events"));
   const more = h("div", { class: "more" });
   const again = settled(restart, 250);
-  const find = h("input", { type: "search", id: "find", placeholder: "Search: a name, a model, a reason", oninput: () => change({ q: find.value.trim() }), autocomplete: "off" });
-  const only = h("select", { id: "event", onchange: (event) => change({ event: event.target.value }) }, h("option", { value: "-verdict" }, "decisions and acts"), h("option", { value: "" }, "everything"), EVENT_NAMES.map((name) => h("option", { value: name }, eventWords(name)[0])));
+  const find = h("input", {
+    type: "search",
+    id: "find",
+    placeholder: "Search: a name, a model, a reason",
+    oninput: () => change({ q: find.value.trim() }),
+    autocomplete: "off",
+  });
+  const only = h(
+    "select",
+    { id: "event", onchange: (event) => change({ event: event.target.value }) },
+    h("option", { value: "-verdict" }, "decisions and acts"),
+    h("option", { value: "" }, "everything"),
+    EVENT_NAMES.map((name) => h("option", { value: name }, eventWords(name)[0])),
+  );
   main.append(
-    h("div", { class: "title" }, h("h1", {}, "Events"), h("p", {}, "What the platform and people did, and why. New ones appear by themselves.")),
-    h("section", { class: "panel wide", "aria-label": "Events" }, h("div", { class: "tools" }, h("label", { for: "find", class: "visually-hidden" }, "Search"), find, h("label", { for: "event" }, "Show"), only), state, list, more),
+    h(
+      "div",
+      { class: "title" },
+      h("h1", {}, "Events"),
+      h("p", {}, "What the platform and people did, and why. New ones appear by themselves."),
+    ),
+    h(
+      "section",
+      { class: "panel wide", "aria-label": "Events" },
+      h(
+        "div",
+        { class: "tools" },
+        h("label", { for: "find", class: "visually-hidden" }, "Search"),
+        find,
+        h("label", { for: "event" }, "Show"),
+        only,
+      ),
+      state,
+      list,
+      more,
+    ),
   );
   const last = await restart();
   live({ event: arrived }, last === null ? null : `${fleet.name}:${last}`);
@@ -54,13 +85,25 @@ page(async ({ fleet, main, live }) => {
 
   function finish(found) {
     oldest = found.events.length ? Math.min(...found.events.map((event) => event.seq)) : oldest;
-    fill(state, known.size ? null : query.q || !query.event.startsWith("-") ? empty("Nothing matches", "Try fewer words, or show everything.") : empty("Nothing has happened yet", "The first event comes with the watch’s first verdict."));
+    fill(
+      state,
+      known.size
+        ? null
+        : query.q || !query.event.startsWith("-")
+          ? empty("Nothing matches", "Try fewer words, or show everything.")
+          : empty("Nothing has happened yet", "The first event comes with the watch’s first verdict."),
+    );
     const done = found.events.length < ROWS;
-    fill(more, known.size > 0 && (done ? h("p", { class: "note" }, `That is all (${number(known.size)} shown).`) : button("Show older", older)));
+    fill(
+      more,
+      known.size > 0 &&
+        (done ? h("p", { class: "note" }, `That is all (${number(known.size)} shown).`) : button("Show older", older)),
+    );
   }
 
   function arrived(event) {
-    if (query.event.startsWith("-") ? `-${event.event}` === query.event : query.event && event.event !== query.event) return;
+    if (query.event.startsWith("-") ? `-${event.event}` === query.event : query.event && event.event !== query.event)
+      return;
     if (query.q && !JSON.stringify(event).toLowerCase().includes(query.q.toLowerCase())) return;
     fill(state);
     add(event, true);
@@ -77,19 +120,53 @@ page(async ({ fleet, main, live }) => {
   }
 });
 
-const CAUSED = new Set(["alert_firing", "alert_resolved", "retraining_started", "retraining_refused", "muted", "unmuted", "watch_firing"]);
+const CAUSED = new Set([
+  "alert_firing",
+  "alert_resolved",
+  "retraining_started",
+  "retraining_refused",
+  "muted",
+  "unmuted",
+  "watch_firing",
+]);
 
 const newestFirst = (events) => [...events].sort((a, b) => b.seq - a.seq);
 
 function draw(event, fresh) {
   const [words, kind] = eventWords(event.event);
-  const details = Object.entries(event).filter(([name, value]) => !SHOWN_ELSEWHERE.has(name) && value !== null && value !== undefined);
-  return h("li", { class: fresh ? "event fresh" : "event", data: { seq: event.seq } },
+  const details = Object.entries(event).filter(
+    ([name, value]) => !SHOWN_ELSEWHERE.has(name) && value !== null && value !== undefined,
+  );
+  return h(
+    "li",
+    { class: fresh ? "event fresh" : "event", data: { seq: event.seq } },
     h("span", { class: "when" }, moment(event.time)),
-    h("div", { class: "what" },
-      h("p", { class: "event-head" }, tag(words, kind), event.who && h("span", { class: "by" }, "by ", h("strong", {}, event.who)), h("span", { class: "note" }, brief(event))),
+    h(
+      "div",
+      { class: "what" },
+      h(
+        "p",
+        { class: "event-head" },
+        tag(words, kind),
+        event.who && h("span", { class: "by" }, "by ", h("strong", {}, event.who)),
+        h("span", { class: "note" }, brief(event)),
+      ),
       event.reason && h("p", { class: "reason" }, event.reason),
-      details.length ? h("details", {}, h("summary", {}, `Event ${number(event.seq)}`), h("dl", { class: "pairs" }, details.map(([name, value]) => [h("dt", {}, name.replaceAll("_", " ")), h("dd", {}, typeof value === "object" ? JSON.stringify(value) : String(value))]))) : h("p", { class: "note number" }, `Event ${number(event.seq)}`),
+      details.length
+        ? h(
+            "details",
+            {},
+            h("summary", {}, `Event ${number(event.seq)}`),
+            h(
+              "dl",
+              { class: "pairs" },
+              details.map(([name, value]) => [
+                h("dt", {}, name.replaceAll("_", " ")),
+                h("dd", {}, typeof value === "object" ? JSON.stringify(value) : String(value)),
+              ]),
+            ),
+          )
+        : h("p", { class: "note number" }, `Event ${number(event.seq)}`),
     ),
   );
 }
@@ -103,5 +180,7 @@ function brief(event) {
     { approve: "approved", reject: "rejected" }[event.answer],
     event.count !== undefined && `${number(event.count)} runs`,
     event.cause && CAUSED.has(event.event) && causeWords(event.cause),
-  ].filter(Boolean).join(" · ");
+  ]
+    .filter(Boolean)
+    .join(" · ");
 }

@@ -12,11 +12,18 @@ const ROWS = 50;
 page(({ fleet, main, live }) => {
   const summary = part("the fleet", () => get(of(fleet.name)), top, { every: 10_000 });
   const units = listing(fleet);
-  const quality = part("data quality", () => askQuality(fleet), (found) => qualityOf(found, fleet, units.only), { every: 30_000 });
+  const quality = part(
+    "data quality",
+    () => askQuality(fleet),
+    (found) => qualityOf(found, fleet, units.only),
+    { every: 30_000 },
+  );
   main.append(
-    h("div", { class: "title" }, h("h1", {}, fleet.name), h("p", {}, fleet.description)), summary.node,
+    h("div", { class: "title" }, h("h1", {}, fleet.name), h("p", {}, fleet.description)),
+    summary.node,
     h("p", { class: "explain" }, RUL(fleet)),
-    panel("Data quality", quality.node, { note: "what the answers and the watch say about the readings" }), units.node,
+    panel("Data quality", quality.node, { note: "what the answers and the watch say about the readings" }),
+    units.node,
   );
   const again = settled(() => [summary.refresh(), units.refresh(), quality.refresh()], 500);
   live({ event: (event) => event.event !== "verdict" && again(), state: again, resumed: (anew) => anew && again() });
@@ -26,10 +33,20 @@ function top(fleet) {
   const [words, kind] = verdictWords(fleet.verdict);
   const due = fleet.first_due;
   const base = `/fleets/${encodeURIComponent(fleet.name)}`;
-  return h("dl", { class: "figures" },
+  return h(
+    "dl",
+    { class: "figures" },
     figure("In service", number(fleet.units), plural(fleet.unit)),
-    figure("First due", due ? h("a", { href: `${base}/units/${encodeURIComponent(due.unit)}` }, due.unit) : "–", due ? `in ${number(due.low)} to ${number(due.high)} ${fleet.step}s` : "no unit seen yet"),
-    figure("Model in service", fleet.champion ? h("a", { href: `${base}/models` }, `version ${fleet.champion}`) : "none", fleet.provisional ? tag(...flagWords("provisional").slice(0, 2)) : null),
+    figure(
+      "First due",
+      due ? h("a", { href: `${base}/units/${encodeURIComponent(due.unit)}` }, due.unit) : "–",
+      due ? `in ${number(due.low)} to ${number(due.high)} ${fleet.step}s` : "no unit seen yet",
+    ),
+    figure(
+      "Model in service",
+      fleet.champion ? h("a", { href: `${base}/models` }, `version ${fleet.champion}`) : "none",
+      fleet.provisional ? tag(...flagWords("provisional").slice(0, 2)) : null,
+    ),
     figure("The fleet’s traffic", tag(words, kind), null),
     figure("The loop", h("a", { href: `${base}/loop` }, stateName(fleet.state)), fleet.waits_for),
   );
@@ -46,9 +63,20 @@ function listing(fleet) {
     return list.refresh();
   };
   const search = settled(() => now({ q: find.value.trim() }), 250);
-  const find = h("input", { type: "search", id: "find", placeholder: `Find ${one(fleet.unit)}`, oninput: search, autocomplete: "off", spellcheck: "false" });
-  const flags = h("select", { id: "flag", onchange: (event) => now({ flag: event.target.value }) },
-    h("option", { value: "" }, "all"), FLAG_NAMES.map((name) => h("option", { value: name }, flagWords(name)[0])));
+  const find = h("input", {
+    type: "search",
+    id: "find",
+    placeholder: `Find ${one(fleet.unit)}`,
+    oninput: search,
+    autocomplete: "off",
+    spellcheck: "false",
+  });
+  const flags = h(
+    "select",
+    { id: "flag", onchange: (event) => now({ flag: event.target.value }) },
+    h("option", { value: "" }, "all"),
+    FLAG_NAMES.map((name) => h("option", { value: name }, flagWords(name)[0])),
+  );
   const only = (flag) => {
     flags.value = flag;
     now({ flag });
@@ -56,16 +84,33 @@ function listing(fleet) {
   };
 
   function draw({ total, units }) {
-    fill(pager, total > 0 && h("span", {}, `${number(query.offset + 1)}–${number(query.offset + units.length)} of ${count(total, fleet.unit)}`),
+    fill(
+      pager,
+      total > 0 &&
+        h(
+          "span",
+          {},
+          `${number(query.offset + 1)}–${number(query.offset + units.length)} of ${count(total, fleet.unit)}`,
+        ),
       total > ROWS && [
         button("Previous", () => move(-ROWS), { disabled: query.offset === 0, "data-key": "previous" }),
         button("Next", () => move(ROWS), { disabled: query.offset + ROWS >= total, "data-key": "next" }),
-      ]);
-    if (!total && (query.q || query.flag)) return empty(`No ${fleet.unit} matches`, "Try a shorter name, or show all.", button("Show all", () => {
-      find.value = flags.value = "";
-      now({ q: "", flag: "" });
-    }));
-    if (!total) return empty(`No ${fleet.unit} seen yet`, `As soon as readings of ${one(fleet.unit)} arrive at the server's /predict, it appears here.`);
+      ],
+    );
+    if (!total && (query.q || query.flag))
+      return empty(
+        `No ${fleet.unit} matches`,
+        "Try a shorter name, or show all.",
+        button("Show all", () => {
+          find.value = flags.value = "";
+          now({ q: "", flag: "" });
+        }),
+      );
+    if (!total)
+      return empty(
+        `No ${fleet.unit} seen yet`,
+        `As soon as readings of ${one(fleet.unit)} arrive at the server's /predict, it appears here.`,
+      );
     return table(`${plural(fleet.unit)} in service`, columns(longest(units)), units);
   }
 
@@ -78,7 +123,14 @@ function listing(fleet) {
   const sorter = (key, text) => {
     const active = query.sort === key;
     const flip = () => now({ sort: key, order: active && query.order === "asc" ? "desc" : "asc" });
-    return { head: button([text, h("span", { class: "arrow", "aria-hidden": "true" }, active ? (query.order === "asc" ? "▲" : "▼") : "")], flip, { class: "sort", "data-key": `sort-${key}` }), sorted: active ? (query.order === "asc" ? "ascending" : "descending") : null };
+    return {
+      head: button(
+        [text, h("span", { class: "arrow", "aria-hidden": "true" }, active ? (query.order === "asc" ? "▲" : "▼") : "")],
+        flip,
+        { class: "sort", "data-key": `sort-${key}` },
+      ),
+      sorted: active ? (query.order === "asc" ? "ascending" : "descending") : null,
+    };
   };
 
   /** The longest life that the model tells apart, or where nobody has set one, the longest of these. */
@@ -86,18 +138,51 @@ function listing(fleet) {
 
   function columns(most) {
     return [
-      { name: "Unit", ...sorter("unit", capital(fleet.unit)), class: "name", cell: (row) => [h("a", { href: `/fleets/${encodeURIComponent(fleet.name)}/units/${encodeURIComponent(row.unit)}` }, row.unit), h("span", { class: "tags" }, tellingFlags(row.flags).map(flagTag))] },
+      {
+        name: "Unit",
+        ...sorter("unit", capital(fleet.unit)),
+        class: "name",
+        cell: (row) => [
+          h("a", { href: `/fleets/${encodeURIComponent(fleet.name)}/units/${encodeURIComponent(row.unit)}` }, row.unit),
+          h("span", { class: "tags" }, tellingFlags(row.flags).map(flagTag)),
+        ],
+      },
       { name: "At least", ...sorter("low", "At least"), class: "num strong", cell: (row) => number(row.low) },
       { name: "Expected", ...sorter("rul", "Expected"), class: "num wide-only", cell: (row) => number(row.rul) },
       { name: `Range in ${plural(fleet.step)}`, class: "range-cell", cell: (row) => rangeBar(row, fleet, most) },
       { name: "Age", head: `Age, ${plural(fleet.step)}`, class: "num wide-only", cell: (row) => number(row.step) },
-      { name: "Last seen", ...sorter("last_seen", "Last seen"), class: "nowrap wide-only", cell: (row) => moment(row.last_seen, { relative: true }) },
+      {
+        name: "Last seen",
+        ...sorter("last_seen", "Last seen"),
+        class: "nowrap wide-only",
+        cell: (row) => moment(row.last_seen, { relative: true }),
+      },
       { name: "Model", class: "num wide-only", cell: (row) => row.version },
     ];
   }
 
-  const tools = h("div", { class: "tools" }, h("label", { for: "find", class: "visually-hidden" }, `Find ${one(fleet.unit)}`), find, h("label", { for: "flag" }, "Flag"), flags, h("span", { class: "grow" }), pager);
-  const node = h("section", { class: "panel wide", "aria-label": `${plural(fleet.unit)} in service` }, h("div", { class: "panel-head" }, h("h2", {}, "In service"), h("p", { class: "note" }, `remaining life in ${plural(fleet.step)}, first due first`)), tools, body);
+  const tools = h(
+    "div",
+    { class: "tools" },
+    h("label", { for: "find", class: "visually-hidden" }, `Find ${one(fleet.unit)}`),
+    find,
+    h("label", { for: "flag" }, "Flag"),
+    flags,
+    h("span", { class: "grow" }),
+    pager,
+  );
+  const node = h(
+    "section",
+    { class: "panel wide", "aria-label": `${plural(fleet.unit)} in service` },
+    h(
+      "div",
+      { class: "panel-head" },
+      h("h2", {}, "In service"),
+      h("p", { class: "note" }, `remaining life in ${plural(fleet.step)}, first due first`),
+    ),
+    tools,
+    body,
+  );
   return { node, refresh: list.refresh, only };
 }
 
@@ -111,14 +196,27 @@ function rangeBar(row, fleet, most) {
   if (typeof row.low !== "number" || typeof row.high !== "number") return h("span", { class: "note" }, "no answer yet");
   const at = (value) => `${Math.min(100, Math.max(0, (100 * value) / most))}%`;
   const kind = row.low <= most * 0.1 ? "bad" : row.low <= most * 0.25 ? "warn" : "good";
-  return h("div", { class: `range ${kind}`, role: "img", "aria-label": `${number(row.low)} to ${number(row.high)} ${plural(fleet.step)}`, title: `${number(row.low)} to ${number(row.high)} ${plural(fleet.step)}` },
-    h("i", { class: "span", style: { left: at(row.low), width: `calc(${at(row.high)} - ${at(row.low)})` } }), h("i", { class: "dot", style: { left: at(row.rul) } }));
+  return h(
+    "div",
+    {
+      class: `range ${kind}`,
+      role: "img",
+      "aria-label": `${number(row.low)} to ${number(row.high)} ${plural(fleet.step)}`,
+      title: `${number(row.low)} to ${number(row.high)} ${plural(fleet.step)}`,
+    },
+    h("i", { class: "span", style: { left: at(row.low), width: `calc(${at(row.high)} - ${at(row.low)})` } }),
+    h("i", { class: "dot", style: { left: at(row.rul) } }),
+  );
 }
 
 async function askQuality(fleet) {
   const counts = await Promise.all(FLAG_NAMES.map((flag) => get(of(fleet.name, "units"), { flag, limit: 1 })));
   const verdict = await get(of(fleet.name, "verdict"));
-  return { flags: FLAG_NAMES.map((flag, index) => [flag, counts[index].total]), faults: verdict.sensor_faults ?? [], requests: verdict.requests };
+  return {
+    flags: FLAG_NAMES.map((flag, index) => [flag, counts[index].total]),
+    faults: verdict.sensor_faults ?? [],
+    requests: verdict.requests,
+  };
 }
 
 function qualityOf({ flags, faults, requests }, fleet, only) {
@@ -127,7 +225,25 @@ function qualityOf({ flags, faults, requests }, fleet, only) {
   const found = flags.filter(([flag, total]) => total > 0 && !said(flag, total));
   const list = [
     ...faults.map((fault) => h("li", {}, tag("sensor", "bad"), ` ${fault.sensor}: ${fault.what}`)),
-    ...found.map(([flag, total]) => h("li", {}, flagTag(flag), ` ${count(total, fleet.unit)} – ${flagWords(flag)[2] ?? ""} `, button("show them", () => only(flag), { class: "link", "aria-label": `Show ${plural(fleet.unit)} with ${flagWords(flag)[0]}` }))),
+    ...found.map(([flag, total]) =>
+      h(
+        "li",
+        {},
+        flagTag(flag),
+        ` ${count(total, fleet.unit)} – ${flagWords(flag)[2] ?? ""} `,
+        button("show them", () => only(flag), {
+          class: "link",
+          "aria-label": `Show ${plural(fleet.unit)} with ${flagWords(flag)[0]}`,
+        }),
+      ),
+    ),
   ];
-  return list.length ? h("ul", { class: "plain-list" }, list) : h("p", { class: "fine" }, tag("good", "good"), ` No ${fleet.unit} in service has a flag, and no sensor is suspected${requests ? ` (the watch looks at the newest ${count(requests, "request")})` : ""}.`);
+  return list.length
+    ? h("ul", { class: "plain-list" }, list)
+    : h(
+        "p",
+        { class: "fine" },
+        tag("good", "good"),
+        ` No ${fleet.unit} in service has a flag, and no sensor is suspected${requests ? ` (the watch looks at the newest ${count(requests, "request")})` : ""}.`,
+      );
 }

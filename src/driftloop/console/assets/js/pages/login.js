@@ -8,10 +8,27 @@ import { logo } from "../shell.js";
 const main = document.getElementById("main");
 const problem = h("div", {});
 const name = field({ name: "name", label: "Name", required: true, autocomplete: "username" });
-const password = field({ name: "password", label: "Password", kind: "password", required: true, autocomplete: "current-password" });
+const password = field({
+  name: "password",
+  label: "Password",
+  kind: "password",
+  required: true,
+  autocomplete: "current-password",
+});
 const go = h("button", { type: "submit", class: "primary" }, "Sign in");
-const form = h("form", { class: "login panel", onsubmit: enter }, h("h1", {}, "Sign in"), h("p", { class: "note" }, "Looking on this machine needs no name; changing something does."), name.node, password.node, problem, h("div", { class: "actions" }, h("a", { class: "button", href: "/" }, "Look without"), go));
-document.getElementById("top").replaceChildren(h("a", { class: "brand", href: "/", "aria-label": "driftloop" }, logo(), "driftloop"));
+const form = h(
+  "form",
+  { class: "login panel", onsubmit: enter },
+  h("h1", {}, "Sign in"),
+  h("p", { class: "note" }, "Looking on this machine needs no name; changing something does."),
+  name.node,
+  password.node,
+  problem,
+  h("div", { class: "actions" }, h("a", { class: "button", href: "/" }, "Look without"), go),
+);
+document
+  .getElementById("top")
+  .replaceChildren(h("a", { class: "brand", href: "/", "aria-label": "driftloop" }, logo(), "driftloop"));
 document.getElementById("nav").hidden = true;
 fill(main, form);
 name.control.focus();
@@ -31,7 +48,10 @@ async function enter(event) {
     await post("/login", { name: name.value(), password: password.control.value });
     location.assign(next());
   } catch (error) {
-    const title = { 401: "Name or password is wrong", 429: "Too many tries; wait a while", 0: "The platform does not answer" }[error.status] ?? error.title;
+    const title =
+      { 401: "Name or password is wrong", 429: "Too many tries; wait a while", 0: "The platform does not answer" }[
+        error.status
+      ] ?? error.title;
     fill(problem, h("div", { class: "refused", role: "alert" }, h("strong", {}, title), h("p", {}, error.detail)));
     password.control.value = "";
     password.control.focus();

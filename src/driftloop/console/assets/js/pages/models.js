@@ -16,21 +16,48 @@ page(({ me, fleet, main, live }) => {
   const query = { offset: 0, limit: ROWS };
   const after = () => [list, pair].forEach((each) => each.refresh());
   const shared = { me, fleet, after };
-  const pair = part("the models in question", () => fetchPair(fleet), (found) => drawPair(found, shared), { every: 10_000 });
-  const list = part("models", () => get(of(fleet.name, "models"), query), (found) => drawList(found, query, shared, () => list.refresh()), { every: 15_000 });
+  const pair = part(
+    "the models in question",
+    () => fetchPair(fleet),
+    (found) => drawPair(found, shared),
+    { every: 10_000 },
+  );
+  const list = part(
+    "models",
+    () => get(of(fleet.name, "models"), query),
+    (found) => drawList(found, query, shared, () => list.refresh()),
+    { every: 15_000 },
+  );
   main.append(
-    h("div", { class: "title" }, h("h1", {}, "Models"), h("p", {}, "Each retraining makes a new version. It serves only if it passed on runs that no model has learnt from.")),
-    pair.node, panel("All versions", list.node, { wide: true, note: "newest first; a line leads to the version that each one grew out of" }),
+    h(
+      "div",
+      { class: "title" },
+      h("h1", {}, "Models"),
+      h(
+        "p",
+        {},
+        "Each retraining makes a new version. It serves only if it passed on runs that no model has learnt from.",
+      ),
+    ),
+    pair.node,
+    panel("All versions", list.node, {
+      wide: true,
+      note: "newest first; a line leads to the version that each one grew out of",
+    }),
   );
   const again = settled(after);
   live({ event: (event) => event.event !== "verdict" && again(), state: again, resumed: (anew) => anew && again() });
 });
 
 async function fetchPair(fleet) {
-  const [loop, { models }] = await Promise.all([get(of(fleet.name, "loop")), get(of(fleet.name, "models"), { limit: 100 })]);
+  const [loop, { models }] = await Promise.all([
+    get(of(fleet.name, "loop")),
+    get(of(fleet.name, "models"), { limit: 100 }),
+  ]);
   const champion = models.find((model) => model.state === "champion") ?? null;
   const waiting = loop.approval?.version;
-  const other = models.find((model) => model.version === waiting) ?? models.find((model) => model.state === "challenger") ?? null;
+  const other =
+    models.find((model) => model.version === waiting) ?? models.find((model) => model.state === "challenger") ?? null;
   const previous = models.find((model) => model.state === "previous") ?? null;
   const details = (model) => (model ? get(of(fleet.name, "models", model.version)) : null);
   const [first, second] = await Promise.all([details(champion), details(other)]);
@@ -40,19 +67,69 @@ async function fetchPair(fleet) {
 
 function drawPair({ approval, champion, challenger, previous }, shared) {
   const { me, fleet } = shared;
-  if (!champion && !challenger) return empty("No model yet", `Train one: driftloop train makes the first model of this fleet from its completed runs.`);
+  if (!champion && !challenger)
+    return empty(
+      "No model yet",
+      `Train one: driftloop train makes the first model of this fleet from its completed runs.`,
+    );
   const cannot = notAllowed(me, "operate");
-  const decide = approval && h("section", { class: "panel wide call", "aria-label": "A person must decide" },
-    h("div", { class: "grow" }, h("h2", {}, `May model ${approval.version} go into service? `, approval.passed === false && tag("too few units to judge it", "warn"), approval.overdue && tag("overdue", "bad")),
-      approval.kind === "first_aid" && h("p", {}, "It is first aid: widened from traffic, without completed runs. Its answers will be marked provisional."), h("ul", { class: "reasons" }, findings(approval.reasons).map((reason) => h("li", {}, reason))),
-      h("p", { class: "note" }, "waits since ", moment(approval.since), approval.deadline ? [" · to be decided by ", moment(approval.deadline), `, then: ${AFTER[approval.after_deadline] ?? approval.after_deadline}`] : null), cannot),
-    !cannot && h("div", { class: "actions" }, button("Approve", () => answer(approval, "approve", shared), { class: "primary", "data-key": "approve" }), button("Reject", () => answer(approval, "reject", shared), { "data-key": "reject" })),
-  );
+  const decide =
+    approval &&
+    h(
+      "section",
+      { class: "panel wide call", "aria-label": "A person must decide" },
+      h(
+        "div",
+        { class: "grow" },
+        h(
+          "h2",
+          {},
+          `May model ${approval.version} go into service? `,
+          approval.passed === false && tag("too few units to judge it", "warn"),
+          approval.overdue && tag("overdue", "bad"),
+        ),
+        approval.kind === "first_aid" &&
+          h(
+            "p",
+            {},
+            "It is first aid: widened from traffic, without completed runs. Its answers will be marked provisional.",
+          ),
+        h(
+          "ul",
+          { class: "reasons" },
+          findings(approval.reasons).map((reason) => h("li", {}, reason)),
+        ),
+        h(
+          "p",
+          { class: "note" },
+          "waits since ",
+          moment(approval.since),
+          approval.deadline
+            ? [
+                " · to be decided by ",
+                moment(approval.deadline),
+                `, then: ${AFTER[approval.after_deadline] ?? approval.after_deadline}`,
+              ]
+            : null,
+        ),
+        cannot,
+      ),
+      !cannot &&
+        h(
+          "div",
+          { class: "actions" },
+          button("Approve", () => answer(approval, "approve", shared), { class: "primary", "data-key": "approve" }),
+          button("Reject", () => answer(approval, "reject", shared), { "data-key": "reject" }),
+        ),
+    );
   return [
     decide,
     panel(challenger ? "Side by side" : "In service", compare(champion, challenger, fleet), {
-      wide: true, note: challenger ? "errors on runs that neither has learnt from; lower is better" : null,
-      actions: !approval && may(me, "operate") && previous && [button("Roll back", () => rollBack(champion, previous, shared), { "data-key": "rollback" })],
+      wide: true,
+      note: challenger ? "errors on runs that neither has learnt from; lower is better" : null,
+      actions: !approval &&
+        may(me, "operate") &&
+        previous && [button("Roll back", () => rollBack(champion, previous, shared), { "data-key": "rollback" })],
     }),
     !approval && cannot,
   ];
@@ -63,8 +140,13 @@ const AFTER = { wait: "it waits on", reject: "it is rejected", promote: "it goes
 function answer(approval, verdict, { fleet, after }) {
   const approve = verdict === "approve";
   ask({
-    title: approve ? `Put model ${approval.version} into service?` : `Reject model ${approval.version}?`, verb: approve ? "Approve" : "Reject", danger: !approve, after,
-    text: approve ? `It replaces model ${approval.champion} at once. The watch then checks that it fits; model ${approval.champion} can be brought back.` : `Model ${approval.champion} stays in service.`,
+    title: approve ? `Put model ${approval.version} into service?` : `Reject model ${approval.version}?`,
+    verb: approve ? "Approve" : "Reject",
+    danger: !approve,
+    after,
+    text: approve
+      ? `It replaces model ${approval.champion} at once. The watch then checks that it fits; model ${approval.champion} can be brought back.`
+      : `Model ${approval.champion} stays in service.`,
     fields: [{ name: "reason", label: "Why (others will read it)", kind: "textarea", required: true }],
     run: async (values) => {
       await post(of(fleet.name, "approvals", approval.id, verdict), values);
@@ -75,7 +157,10 @@ function answer(approval, verdict, { fleet, after }) {
 
 function rollBack(champion, previous, { fleet, after }) {
   ask({
-    title: `Bring back model ${previous.version}?`, verb: "Roll back", danger: true, after,
+    title: `Bring back model ${previous.version}?`,
+    verb: "Roll back",
+    danger: true,
+    after,
     text: `Model ${previous.version} answers instead of model ${champion.version} within a second.`,
     fields: [{ name: "reason", label: "Why (others will read it)", kind: "textarea", required: true }],
     run: async (values) => {
@@ -87,8 +172,14 @@ function rollBack(champion, previous, { fleet, after }) {
 
 function promote(model, { fleet, after }) {
   ask({
-    title: `Put model ${model.version} into service?`, verb: "Put into service", danger: true, after,
-    text: [`It was ${MODEL_STATES[model.state]?.[0] ?? model.state}. Nothing judges it again before it answers.`, model.reasons?.length ? h("span", { class: "block" }, `What was said of it: ${model.reasons.join("; ")}.`) : null],
+    title: `Put model ${model.version} into service?`,
+    verb: "Put into service",
+    danger: true,
+    after,
+    text: [
+      `It was ${MODEL_STATES[model.state]?.[0] ?? model.state}. Nothing judges it again before it answers.`,
+      model.reasons?.length ? h("span", { class: "block" }, `What was said of it: ${model.reasons.join("; ")}.`) : null,
+    ],
     fields: [{ name: "reason", label: "Why (others will read it)", kind: "textarea", required: true }],
     run: async (values) => {
       await post(of(fleet.name, "models", model.version, "promote"), values);
@@ -109,25 +200,56 @@ function drawList({ total, models }, query, shared, refresh) {
     const close = button("Close", () => dialog.close());
     try {
       const found = await get(of(shared.fleet.name, "models", model.version));
-      fill(detail, h("h2", {}, `Model ${model.version}`), compare(found, null, shared.fleet), h("div", { class: "actions" }, close));
+      fill(
+        detail,
+        h("h2", {}, `Model ${model.version}`),
+        compare(found, null, shared.fleet),
+        h("div", { class: "actions" }, close),
+      );
     } catch (error) {
       fill(detail, failure(error), h("div", { class: "actions" }, close));
     }
     close.focus();
   };
-  const rows = models.map((model) => h("li", { class: "version", "data-version": model.version },
-    h("div", { class: "version-name" }, button(`Model ${model.version}`, () => show(model), { class: "link", "data-key": `model-${model.version}` }), tag(...(MODEL_STATES[model.state] ?? [model.state, "plain"]))),
-    h("span", { class: "note" }, KINDS_OF_MODEL[model.kind] ?? model.kind, model.parent ? ` from ${model.parent}` : ""),
-    h("span", { class: "why" }, (model.reasons ?? []).join("; ")),
-    h("span", { class: "nowrap note" }, moment(model.created)),
-    may(shared.me, "operate") && model.state !== "champion" && model.kind !== "stub" ? button("Put into service", () => promote(model, shared), { class: "small", "data-key": `promote-${model.version}`, "aria-label": `Put model ${model.version} into service` }) : h("span", {}),
-  ));
+  const rows = models.map((model) =>
+    h(
+      "li",
+      { class: "version", "data-version": model.version },
+      h(
+        "div",
+        { class: "version-name" },
+        button(`Model ${model.version}`, () => show(model), { class: "link", "data-key": `model-${model.version}` }),
+        tag(...(MODEL_STATES[model.state] ?? [model.state, "plain"])),
+      ),
+      h(
+        "span",
+        { class: "note" },
+        KINDS_OF_MODEL[model.kind] ?? model.kind,
+        model.parent ? ` from ${model.parent}` : "",
+      ),
+      h("span", { class: "why" }, (model.reasons ?? []).join("; ")),
+      h("span", { class: "nowrap note" }, moment(model.created)),
+      may(shared.me, "operate") && model.state !== "champion" && model.kind !== "stub"
+        ? button("Put into service", () => promote(model, shared), {
+            class: "small",
+            "data-key": `promote-${model.version}`,
+            "aria-label": `Put model ${model.version} into service`,
+          })
+        : h("span", {}),
+    ),
+  );
   const move = (by) => {
     query.offset = Math.max(0, query.offset + by);
     refresh();
   };
-  const pager = total > ROWS && h("div", { class: "pager" }, h("span", {}, `${number(query.offset + 1)}–${number(query.offset + models.length)} of ${number(total)}`),
-    button("Newer", () => move(-ROWS), { disabled: query.offset === 0 }), button("Older", () => move(ROWS), { disabled: query.offset + ROWS >= total }));
+  const pager =
+    total > ROWS &&
+    h(
+      "div",
+      { class: "pager" },
+      h("span", {}, `${number(query.offset + 1)}–${number(query.offset + models.length)} of ${number(total)}`),
+      button("Newer", () => move(-ROWS), { disabled: query.offset === 0 }),
+      button("Older", () => move(ROWS), { disabled: query.offset + ROWS >= total }),
+    );
   return [h("div", { class: "versions" }, lineage(models), h("ol", {}, rows)), pager];
 }
-
