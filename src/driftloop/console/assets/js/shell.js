@@ -8,7 +8,14 @@ import { listen } from "./live.js";
 import { failure } from "./states.js";
 import { eventWords } from "./words.js";
 
-const OF_FLEET = [["", "Fleet"], ["/plan", "Plan"], ["/loop", "Loop"], ["/models", "Models"], ["/data", "Data"], ["/events", "Events"]];
+const OF_FLEET = [
+  ["", "Fleet"],
+  ["/plan", "Plan"],
+  ["/loop", "Loop"],
+  ["/models", "Models"],
+  ["/data", "Data"],
+  ["/events", "Events"],
+];
 
 /** The fleet of this page's address, and the unit; null where there is none. */
 export function place() {
@@ -36,21 +43,42 @@ export async function page(draw, { signIn = true } = {}) {
     if (error.status === undefined) console.error(error);
     if (error.status === 401 && signIn) return location.replace(`/login?next=${encodeURIComponent(location.pathname)}`);
     frame(null, [], null);
-    fill(main, h("h1", { class: "visually-hidden" }, document.title), failure(error, () => page(draw)));
+    fill(
+      main,
+      h("h1", { class: "visually-hidden" }, document.title),
+      failure(error, () => page(draw)),
+    );
   }
 }
 
 function frame(me, fleets, fleet) {
-  document.title = [document.querySelector("title").textContent.split(" · ")[0], fleet, "driftloop"].filter(Boolean).join(" · ");
-  fill(document.getElementById("top"),
-    h("a", { class: "brand", href: "/", "aria-label": "driftloop, all fleets" }, logo(), "driftloop"), fleetSwitch(fleets, fleet), h("span", { class: "grow" }),
-    h("span", { id: "live", class: "live", title: "Changes appear by themselves" }), themeSwitch(), who(me),
+  document.title = [document.querySelector("title").textContent.split(" · ")[0], fleet, "driftloop"]
+    .filter(Boolean)
+    .join(" · ");
+  fill(
+    document.getElementById("top"),
+    h("a", { class: "brand", href: "/", "aria-label": "driftloop, all fleets" }, logo(), "driftloop"),
+    fleetSwitch(fleets, fleet),
+    h("span", { class: "grow" }),
+    h("span", { id: "live", class: "live", title: "Changes appear by themselves" }),
+    themeSwitch(),
+    who(me),
   );
   const shown = fleet ?? (fleets.length === 1 ? fleets[0].name : null);
-  const links = shown === null ? [["/", "Fleets"]] : OF_FLEET.map(([end, text]) => [`/fleets/${encodeURIComponent(shown)}${end}`, text]);
-  fill(document.getElementById("nav"), h("ul", {}, [...links, ["/platform", "Platform"]].map(([href, text]) =>
-    h("li", {}, h("a", { href, "aria-current": isHere(href) ? "page" : null }, icon(text), text)),
-  )));
+  const links =
+    shown === null
+      ? [["/", "Fleets"]]
+      : OF_FLEET.map(([end, text]) => [`/fleets/${encodeURIComponent(shown)}${end}`, text]);
+  fill(
+    document.getElementById("nav"),
+    h(
+      "ul",
+      {},
+      [...links, ["/platform", "Platform"]].map(([href, text]) =>
+        h("li", {}, h("a", { href, "aria-current": isHere(href) ? "page" : null }, icon(text), text)),
+      ),
+    ),
+  );
   // The row of pages scrolls on a narrow screen: show where the reader is.
   const here = document.querySelector('#nav [aria-current="page"]');
   if (here) document.getElementById("nav").scrollLeft = here.offsetLeft - 60;
@@ -63,21 +91,40 @@ function isHere(href) {
   return ownPage.join("/") === link.join("/");
 }
 
-export const logo = () => s("svg", { viewBox: "0 0 32 32", "aria-hidden": "true", class: "logo" },
-  s("path", { d: "M22.5 11.2A8 8 0 1 0 24 16", class: "ring" }), s("path", { d: "M24.5 6.5v6h-6", class: "tip" }));
+export const logo = () =>
+  s(
+    "svg",
+    { viewBox: "0 0 32 32", "aria-hidden": "true", class: "logo" },
+    s("path", { d: "M22.5 11.2A8 8 0 1 0 24 16", class: "ring" }),
+    s("path", { d: "M24.5 6.5v6h-6", class: "tip" }),
+  );
 
 const ICONS = {
-  Fleets: "M3 5h18M3 12h18M3 19h18", Fleet: "M4 20V9m5 11V4m5 16v-8m5 8V7", Plan: "M4 6h16v14H4zM4 10h16M8 3v5m8-5v5M8 15l3 3 5-6", Loop: "M20 6v5h-5M4 18v-5h5M19 11a7.5 7.5 0 0 0-13-3M5 13a7.5 7.5 0 0 0 13 3",
-  Models: "M12 3 3 8l9 5 9-5-9-5ZM3 13l9 5 9-5", Data: "M4 6c0-4 16-4 16 0v12c0 4-16 4-16 0V6Zm0 0c0 4 16 4 16 0M4 12c0 4 16 4 16 0",
-  Events: "M5 6h14M5 12h14M5 18h9", Platform: "M4 5h16v6H4zM4 14h16v6H4zM8 8h.01M8 17h.01",
+  Fleets: "M3 5h18M3 12h18M3 19h18",
+  Fleet: "M4 20V9m5 11V4m5 16v-8m5 8V7",
+  Plan: "M4 6h16v14H4zM4 10h16M8 3v5m8-5v5M8 15l3 3 5-6",
+  Loop: "M20 6v5h-5M4 18v-5h5M19 11a7.5 7.5 0 0 0-13-3M5 13a7.5 7.5 0 0 0 13 3",
+  Models: "M12 3 3 8l9 5 9-5-9-5ZM3 13l9 5 9-5",
+  Data: "M4 6c0-4 16-4 16 0v12c0 4-16 4-16 0V6Zm0 0c0 4 16 4 16 0M4 12c0 4 16 4 16 0",
+  Events: "M5 6h14M5 12h14M5 18h9",
+  Platform: "M4 5h16v6H4zM4 14h16v6H4zM8 8h.01M8 17h.01",
 };
-const icon = (name) => s("svg", { viewBox: "0 0 24 24", "aria-hidden": "true", class: "icon" }, s("path", { d: ICONS[name] ?? "" }));
+const icon = (name) =>
+  s("svg", { viewBox: "0 0 24 24", "aria-hidden": "true", class: "icon" }, s("path", { d: ICONS[name] ?? "" }));
 
 function fleetSwitch(fleets, fleet) {
   if (fleets.length < 2) return fleets.length ? h("span", { class: "fleet-name" }, fleets[0].name) : null;
-  const go = (event) => event.target.value !== "" && location.assign(`/fleets/${encodeURIComponent(event.target.value)}${sameSubpage()}`);
-  return h("div", { class: "fleet-switch" },
-    h("select", { onchange: go, "aria-label": "Fleet" }, fleet === null && h("option", { value: "" }, "choose a fleet"), fleets.map((each) => h("option", { value: each.name, selected: each.name === fleet }, each.name))),
+  const go = (event) =>
+    event.target.value !== "" && location.assign(`/fleets/${encodeURIComponent(event.target.value)}${sameSubpage()}`);
+  return h(
+    "div",
+    { class: "fleet-switch" },
+    h(
+      "select",
+      { onchange: go, "aria-label": "Fleet" },
+      fleet === null && h("option", { value: "" }, "choose a fleet"),
+      fleets.map((each) => h("option", { value: each.name, selected: each.name === fleet }, each.name)),
+    ),
   );
 }
 
@@ -87,7 +134,9 @@ function sameSubpage() {
 }
 
 function themeSwitch() {
-  const dark = () => (document.documentElement.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
+  const dark = () =>
+    (document.documentElement.dataset.theme ??
+      (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
   const label = () => (dark() ? "Light colours" : "Dark colours");
   const flip = () => {
     const chosen = dark() ? "light" : "dark";
@@ -101,8 +150,16 @@ function themeSwitch() {
     control.title = label();
     dispatchEvent(new Event("themechange"));
   };
-  const sun = s("svg", { viewBox: "0 0 24 24", class: "icon", "aria-hidden": "true" }, s("path", { d: "M12 3a9 9 0 1 0 9 9 7 7 0 0 1-9-9Z" }));
-  const control = h("button", { type: "button", class: "quiet", "aria-label": label(), title: label(), onclick: flip }, sun);
+  const sun = s(
+    "svg",
+    { viewBox: "0 0 24 24", class: "icon", "aria-hidden": "true" },
+    s("path", { d: "M12 3a9 9 0 1 0 9 9 7 7 0 0 1-9-9Z" }),
+  );
+  const control = h(
+    "button",
+    { type: "button", class: "quiet", "aria-label": label(), title: label(), onclick: flip },
+    sun,
+  );
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => dispatchEvent(new Event("themechange")));
   return control;
 }
@@ -113,11 +170,32 @@ function who(me) {
     await post("/logout");
     location.assign("/login");
   };
-  const says = h("span", { class: "who", title: `How: ${me.how}` }, h("span", { class: "who-name" }, me.name), h("span", { class: "who-role" }, me.role));
-  return [says, me.how === "session" ? button("Sign out", leave, { class: "quiet" }) : me.how === "loopback" ? h("a", { class: "quiet button", href: `/login?next=${encodeURIComponent(location.pathname)}` }, "Sign in") : null];
+  const says = h(
+    "span",
+    { class: "who", title: `How: ${me.how}` },
+    h("span", { class: "who-name" }, me.name),
+    h("span", { class: "who-role" }, me.role),
+  );
+  return [
+    says,
+    me.how === "session"
+      ? button("Sign out", leave, { class: "quiet" })
+      : me.how === "loopback"
+        ? h("a", { class: "quiet button", href: `/login?next=${encodeURIComponent(location.pathname)}` }, "Sign in")
+        : null,
+  ];
 }
 
-const HUMAN_ACTS = new Set(["promoted", "rolled_back", "approval_answered", "muted", "unmuted", "runs_withdrawn", "schedule_added", "schedule_removed"]);
+const HUMAN_ACTS = new Set([
+  "promoted",
+  "rolled_back",
+  "approval_answered",
+  "muted",
+  "unmuted",
+  "runs_withdrawn",
+  "schedule_added",
+  "schedule_removed",
+]);
 
 function connect(fleet, on, from, me) {
   const light = document.getElementById("live");
@@ -125,34 +203,48 @@ function connect(fleet, on, from, me) {
     light.textContent = text;
     light.className = `live ${kind}`;
   };
-  return listen(fleet, {
-    event(event, id) {
-      if (event.who && event.who !== me.name && HUMAN_ACTS.has(event.event)) {
-        const did = { approve: "approved", reject: "rejected" }[event.answer] ?? eventWords(event.event)[0].toLowerCase();
-        tell(`${event.who}: ${did}${event.model_version ? ` (model ${event.model_version})` : ""}${event.reason ? ` – ${event.reason}` : ""}`);
-      }
-      on.event?.(event, id);
+  return listen(
+    fleet,
+    {
+      event(event, id) {
+        if (event.who && event.who !== me.name && HUMAN_ACTS.has(event.event)) {
+          const did =
+            { approve: "approved", reject: "rejected" }[event.answer] ?? eventWords(event.event)[0].toLowerCase();
+          tell(
+            `${event.who}: ${did}${event.model_version ? ` (model ${event.model_version})` : ""}${event.reason ? ` – ${event.reason}` : ""}`,
+          );
+        }
+        on.event?.(event, id);
+      },
+      state: (content) => on.state?.(content),
+      cut(since) {
+        show("cut off", "bad");
+        banner(since);
+        on.cut?.(since);
+      },
+      resumed(again) {
+        show("live", "good");
+        banner(null);
+        on.resumed?.(again);
+      },
+      refused(status) {
+        if (status === 401) location.replace(`/login?next=${encodeURIComponent(location.pathname)}`);
+      },
     },
-    state: (content) => on.state?.(content),
-    cut(since) {
-      show("cut off", "bad");
-      banner(since);
-      on.cut?.(since);
-    },
-    resumed(again) {
-      show("live", "good");
-      banner(null);
-      on.resumed?.(again);
-    },
-    refused(status) {
-      if (status === 401) location.replace(`/login?next=${encodeURIComponent(location.pathname)}`);
-    },
-  }, from);
+    from,
+  );
 }
 
 function banner(since) {
   document.getElementById("cut")?.remove();
   if (since === null) return;
-  const text = h("div", { id: "cut", class: "banner", role: "alert" }, h("strong", {}, "The connection is cut. "), "What you see is from ", moment(since), ". It is tried again, and nothing that happens meanwhile is lost.");
+  const text = h(
+    "div",
+    { id: "cut", class: "banner", role: "alert" },
+    h("strong", {}, "The connection is cut. "),
+    "What you see is from ",
+    moment(since),
+    ". It is tried again, and nothing that happens meanwhile is lost.",
+  );
   document.getElementById("nav").after(text);
 }

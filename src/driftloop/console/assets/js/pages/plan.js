@@ -13,14 +13,23 @@ const FIRST = { failure: 5, planned: 1, period: 10, slots: "1, 1, 1, 1, 1, 1", r
 
 page(({ fleet, main, live }) => {
   const asked = { ...FIRST, ...remembered(fleet.name) };
-  const shown = part("the plan", () => get(`${of(fleet.name, "plan")}?${query(asked)}`), (plan) => draw(plan, fleet), { every: 15_000 });
+  const shown = part(
+    "the plan",
+    () => get(`${of(fleet.name, "plan")}?${query(asked)}`),
+    (plan) => draw(plan, fleet),
+    { every: 15_000 },
+  );
   const again = settled(() => {
     remember(fleet.name, asked);
     shown.refresh();
   }, 300);
   main.append(
     h("div", { class: "title" }, h("h1", {}, "Plan"), h("p", {}, `which ${fleet.unit} to work on first, and why`)),
-    panel("What you have", form(asked, fleet, again), { wide: true, note: "costs in your own currency; only their ratio counts" }), shown.node,
+    panel("What you have", form(asked, fleet, again), {
+      wide: true,
+      note: "costs in your own currency; only their ratio counts",
+    }),
+    shown.node,
     h("p", { class: "explain" }, RUL(fleet)),
   );
   live({ state: settled(shown.refresh, 1000), resumed: (anew) => anew && shown.refresh() });
@@ -28,7 +37,15 @@ page(({ fleet, main, live }) => {
 
 function form(asked, fleet, again) {
   const field = (name, label, options = {}) => {
-    const input = h("input", { id: `plan-${name}`, type: "number", value: asked[name], min: 0, step: "any", required: true, ...options });
+    const input = h("input", {
+      id: `plan-${name}`,
+      type: "number",
+      value: asked[name],
+      min: 0,
+      step: "any",
+      required: true,
+      ...options,
+    });
     input.addEventListener("input", () => {
       if (!input.checkValidity()) return;
       asked[name] = options.type === "text" ? input.value : Number(input.value);
@@ -36,16 +53,30 @@ function form(asked, fleet, again) {
     });
     return h("div", { class: "field" }, h("label", { for: `plan-${name}` }, label), input);
   };
-  return h("div", { class: "tools" },
-    field("failure", "A failure costs"), field("planned", "Planned work costs"),
+  return h(
+    "div",
+    { class: "tools" },
+    field("failure", "A failure costs"),
+    field("planned", "Planned work costs"),
     field("period", `A period is, in ${plural(fleet.step)}`, { min: 1, step: 1 }),
-    field("slots", "Slots of each period, from now", { type: "text", pattern: "\\s*\\d+(\\s*,\\s*\\d+)*\\s*", min: null, step: null, title: "Numbers with commas, one for each period: 2, 2, 0, 1" }),
+    field("slots", "Slots of each period, from now", {
+      type: "text",
+      pattern: "\\s*\\d+(\\s*,\\s*\\d+)*\\s*",
+      min: null,
+      step: null,
+      title: "Numbers with commas, one for each period: 2, 2, 0, 1",
+    }),
     field("run_on", "Run on to learn from", { step: 1 }),
   );
 }
 
 function query(asked) {
-  const found = new URLSearchParams({ failure: asked.failure, planned: asked.planned, period: asked.period, run_on: asked.run_on });
+  const found = new URLSearchParams({
+    failure: asked.failure,
+    planned: asked.planned,
+    period: asked.period,
+    run_on: asked.run_on,
+  });
   for (const slots of asked.slots.split(",")) found.append("slots", slots.trim());
   return found;
 }
@@ -53,41 +84,94 @@ function query(asked) {
 function draw(plan, fleet) {
   const { expected, without, learning } = plan;
   const ends = plan.periods.at(-1).ends;
-  const enough = learning.steps_until_enough === null ? "never" : `in about ${count(Math.round(learning.steps_until_enough), fleet.step)}`;
+  const enough =
+    learning.steps_until_enough === null
+      ? "never"
+      : `in about ${count(Math.round(learning.steps_until_enough), fleet.step)}`;
   return [
-    h("dl", { class: "figures" },
-      figure("Failures to expect", number(expected.failures, 2), `${number(without.failures, 2)} without a plan, within ${count(ends, fleet.step)}`),
+    h(
+      "dl",
+      { class: "figures" },
+      figure(
+        "Failures to expect",
+        number(expected.failures, 2),
+        `${number(without.failures, 2)} without a plan, within ${count(ends, fleet.step)}`,
+      ),
       figure("Costs to expect", number(expected.cost, 2), `${number(without.cost, 2)} without a plan`),
       figure("Best left alone", number(plan.running), plural(fleet.unit)),
-      figure("Failures to learn from", enough, `a retraining needs ${number(learning.needed)}; planned work teaches nothing`),
+      figure(
+        "Failures to learn from",
+        enough,
+        `a retraining needs ${number(learning.needed)}; planned work teaches nothing`,
+      ),
     ),
-    panel("In their slots", plan.work.length ? works(plan.work, plan, fleet, true) : empty("Nothing needs a slot", `No ${fleet.unit} is worth work within the next ${count(ends, fleet.step)}.`), { wide: true, note: "by period; what saves most first" }),
-    plan.unserved.length > 0 && panel("Worth a slot, but none is left", works(plan.unserved.slice(0, MOST), plan, fleet, false), { wide: true, note: `more slots would save what is written here${plan.unserved.length > MOST ? `; the first ${MOST} of ${number(plan.unserved.length)}` : ""}` }),
-    plan.run_on.length > 0 && panel("Run on until they fail", works(plan.run_on, plan, fleet, false), { wide: true, note: "chosen since it costs least; their failures teach the model" }),
-    plan.unknown.length > 0 && panel("Have a look at these", h("ul", { class: "plain-list" }, plan.unknown.map((unit) => h("li", {}, link(unit, fleet)))), { note: "the model knows nothing of them, so they are in no slot" }),
+    panel(
+      "In their slots",
+      plan.work.length
+        ? works("Units in their slots", plan.work, plan, fleet, true)
+        : empty("Nothing needs a slot", `No ${fleet.unit} is worth work within the next ${count(ends, fleet.step)}.`),
+      { wide: true, note: "by period; what saves most first" },
+    ),
+    plan.unserved.length > 0 &&
+      panel(
+        "Worth a slot, but none is left",
+        works("Units worth a slot", plan.unserved.slice(0, MOST), plan, fleet, false),
+        {
+          wide: true,
+          note: `more slots would save what is written here${plan.unserved.length > MOST ? `; the first ${MOST} of ${number(plan.unserved.length)}` : ""}`,
+        },
+      ),
+    plan.run_on.length > 0 &&
+      panel("Run on until they fail", works("Units to run on", plan.run_on, plan, fleet, false), {
+        wide: true,
+        note: "chosen since it costs least; their failures teach the model",
+      }),
+    plan.unknown.length > 0 &&
+      panel(
+        "Have a look at these",
+        h(
+          "ul",
+          { class: "plain-list" },
+          plan.unknown.map((unit) => h("li", {}, link(unit, fleet))),
+        ),
+        { note: "the model knows nothing of them, so they are in no slot" },
+      ),
   ];
 }
 
-function works(rows, plan, fleet, slotted) {
+function works(caption, rows, plan, fleet, slotted) {
   const risk = (share) => tag(percent(share), share > 0.5 ? "bad" : share > 0.1 ? "warn" : "good");
   const columns = [
     { name: "Unit", class: "name", cell: (row) => link(row.unit, fleet) },
     slotted && { name: "Slot", class: "nowrap", cell: (row) => slot(plan.periods[row.period], fleet) },
-    { name: "Expected", head: `Expected life, ${plural(fleet.step)}`, class: "num", cell: (row) => `${number(row.rul)} (${number(row.lower)}–${number(row.upper)})` },
-    slotted && { name: "Fails before", head: "Fails before its slot", class: "num wide-only", cell: (row) => risk(row.risk_before) },
+    {
+      name: "Expected",
+      head: `Expected life, ${plural(fleet.step)}`,
+      class: "num",
+      cell: (row) => `${number(row.rul)} (${number(row.lower)}–${number(row.upper)})`,
+    },
+    slotted && {
+      name: "Fails before",
+      head: "Fails before its slot",
+      class: "num wide-only",
+      cell: (row) => risk(row.risk_before),
+    },
     { name: "If left", head: "Fails if left", class: "num", cell: (row) => risk(row.risk_if_left) },
     { name: "Saves", class: "num strong", cell: (row) => number(row.saves, 2) },
   ];
-  return table("Units and their slots", columns.filter(Boolean), rows);
+  return table(caption, columns.filter(Boolean), rows);
 }
 
 const slot = (period, fleet) => (period.begins === 0 ? "now" : `in ${count(period.begins, fleet.step)}`);
-const link = (unit, fleet) => h("a", { href: `/fleets/${encodeURIComponent(fleet.name)}/units/${encodeURIComponent(unit)}` }, unit);
+const link = (unit, fleet) =>
+  h("a", { href: `/fleets/${encodeURIComponent(fleet.name)}/units/${encodeURIComponent(unit)}` }, unit);
 
 function remembered(fleet) {
   try {
     const found = JSON.parse(localStorage.getItem(`${KEPT}-${fleet}`) ?? "{}");
-    return Object.fromEntries(Object.entries(found).filter(([name, value]) => name in FIRST && typeof value === typeof FIRST[name]));
+    return Object.fromEntries(
+      Object.entries(found).filter(([name, value]) => name in FIRST && typeof value === typeof FIRST[name]),
+    );
   } catch {
     return {};
   }

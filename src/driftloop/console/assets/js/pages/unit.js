@@ -12,8 +12,18 @@ import { RUL, flagWords, tellingFlags, whatIs } from "../words.js";
 page(({ fleet, unit, main, live }) => {
   document.title = `${unit} · ${fleet.name} · driftloop`;
   const back = h("a", { href: `/fleets/${encodeURIComponent(fleet.name)}` }, `All ${plural(fleet.unit)}`);
-  const shown = part("the unit", () => get(of(fleet.name, "units", unit)), (found) => draw(found, fleet), { every: 10_000 });
-  const why = part("what drives it", () => get(of(fleet.name, "drivers", unit)).catch(unlessUnknown), (found) => found && panel("What drives this prediction", h("div", {}, drivers(found, fleet)), { wide: true }), { every: 30_000 });
+  const shown = part(
+    "the unit",
+    () => get(of(fleet.name, "units", unit)),
+    (found) => draw(found, fleet),
+    { every: 10_000 },
+  );
+  const why = part(
+    "what drives it",
+    () => get(of(fleet.name, "drivers", unit)).catch(unlessUnknown),
+    (found) => found && panel("What drives this prediction", h("div", {}, drivers(found, fleet)), { wide: true }),
+    { every: 30_000 },
+  );
   main.append(h("div", { class: "title" }, h("p", { class: "crumb" }, back), h("h1", {}, unit)), shown.node, why.node);
   live({ state: settled(shown.refresh), resumed: (anew) => anew && shown.refresh() });
 });
@@ -28,24 +38,49 @@ function draw(found, fleet) {
   const rows = thisLife(found.predictions);
   const newest = rows.at(-1);
   return [
-    h("dl", { class: "figures" },
-      figure("Remaining life, at least", newest ? `${number(newest.low)} ${plural(fleet.step)}` : "–", newest && `expected ${number(newest.rul)}, up to ${number(newest.high)}`),
+    h(
+      "dl",
+      { class: "figures" },
+      figure(
+        "Remaining life, at least",
+        newest ? `${number(newest.low)} ${plural(fleet.step)}` : "–",
+        newest && `expected ${number(newest.rul)}, up to ${number(newest.high)}`,
+      ),
       figure("Age", newest ? count(newest.step, fleet.step) : "–"),
       figure("Last seen", moment(found.last_seen, { relative: true })),
       figure("Model", found.version ?? "–"),
-      figure("Flags", found.flags.length ? tellingFlags(found.flags).map((flag) => tag(...flagWords(flag))) : tag("none", "good")),
+      figure(
+        "Flags",
+        found.flags.length ? tellingFlags(found.flags).map((flag) => tag(...flagWords(flag))) : tag("none", "good"),
+      ),
     ),
     h("p", { class: "explain" }, RUL(fleet)),
-    panel("Expected life over time", rows.length ? predictions(rows, fleet) : empty("No prediction yet", `Predictions for this ${fleet.unit} appear as its readings arrive.`), { wide: true }),
-    found.life_events?.length > 0 && panel("What happened to it", life(found), { note: "installations, overhauls, removals, failures" }),
-    panel("Sensors", sensors(found, fleet), { wide: true, note: "The shaded band is where healthy units run under the same operating conditions. Sensors that leave it come first. Where the conditions change all the time, a reading is shown by its place in the band, −1 to 1." }),
+    panel(
+      "Expected life over time",
+      rows.length
+        ? predictions(rows, fleet)
+        : empty("No prediction yet", `Predictions for this ${fleet.unit} appear as its readings arrive.`),
+      { wide: true },
+    ),
+    found.life_events?.length > 0 &&
+      panel("What happened to it", life(found), { note: "installations, overhauls, removals, failures" }),
+    panel("Sensors", sensors(found, fleet), {
+      wide: true,
+      note: "The shaded band is where healthy units run under the same operating conditions. Sensors that leave it come first. Where the conditions change all the time, a reading is shown by its place in the band, −1 to 1.",
+    }),
   ];
 }
 
 function life(found) {
   const columns = [
     { name: "When", cell: (row) => moment(row.time) },
-    { name: "What", cell: (row) => [row.kind, row.withdrawn && h("span", { class: "tags" }, tag("withdrawn", "warn", row.withdrawn.reason))] },
+    {
+      name: "What",
+      cell: (row) => [
+        row.kind,
+        row.withdrawn && h("span", { class: "tags" }, tag("withdrawn", "warn", row.withdrawn.reason)),
+      ],
+    },
     { name: "Note", cell: (row) => row.note ?? "" },
     { name: "By", cell: (row) => row.who ?? "–" },
   ];
@@ -63,7 +98,13 @@ function predictions(rows, fleet) {
   const newest = rows.at(-1);
   return chart({
     x: { name: `age (${plural(fleet.step)})`, label: fleet.step, whole: true, values: rows.map((row) => row.step) },
-    y: { name: `remaining life (${plural(fleet.step)})`, from: 0, to: fleet.cap ?? undefined, digits: 0, unit: plural(fleet.step) },
+    y: {
+      name: `remaining life (${plural(fleet.step)})`,
+      from: 0,
+      to: fleet.cap ?? undefined,
+      digits: 0,
+      unit: plural(fleet.step),
+    },
     lines: [{ name: "expected", values: rows.map((row) => row.rul) }],
     band: { name: "range (nine cases of ten)", low: rows.map((row) => row.low), high: rows.map((row) => row.high) },
     height: 300,
@@ -72,32 +113,58 @@ function predictions(rows, fleet) {
 }
 
 function sensors(found, fleet) {
-  if (!found.sensors.length) return empty("No readings kept", `The server keeps the newest readings of the ${plural(fleet.unit)} that it saw last; this one is not among them.`);
+  if (!found.sensors.length)
+    return empty(
+      "No readings kept",
+      `The server keeps the newest readings of the ${plural(fleet.unit)} that it saw last; this one is not among them.`,
+    );
   const judged = found.sensors.map((sensor) => ({ ...sensor, outside: outside(sensor) }));
   judged.sort((a, b) => (b.outside ?? -1) - (a.outside ?? -1));
-  return h("div", { class: "multiples" }, judged.map((sensor) => small(sensor, found, fleet)));
+  return h(
+    "div",
+    { class: "multiples" },
+    judged.map((sensor) => small(sensor, found, fleet)),
+  );
 }
 
 /** The share of readings outside the healthy band; null where no band is known. */
 function outside({ values, low, high }) {
   if (!low || !high) return null;
-  const known = values.map((value, index) => [value, low[index], high[index]]).filter((row) => row.every((each) => each !== null));
-  return known.length ? known.filter(([value, least, most]) => value < least || value > most).length / known.length : null;
+  const known = values
+    .map((value, index) => [value, low[index], high[index]])
+    .filter((row) => row.every((each) => each !== null));
+  return known.length
+    ? known.filter(([value, least, most]) => value < least || value > most).length / known.length
+    : null;
 }
 
 function small(sensor, found, fleet) {
   const name = sensor.unit ? `${sensor.name} (${sensor.unit})` : sensor.name;
-  const says = sensor.outside === null ? "healthy band unknown" : sensor.outside === 0 ? "within its band" : `${number(100 * sensor.outside)} % of readings outside`;
-  const kind = sensor.outside === null ? "plain" : sensor.outside > 0.2 ? "bad" : sensor.outside > 0.1 ? "warn" : "good";
+  const says =
+    sensor.outside === null
+      ? "healthy band unknown"
+      : sensor.outside === 0
+        ? "within its band"
+        : `${number(100 * sensor.outside)} % of readings outside`;
+  const kind =
+    sensor.outside === null ? "plain" : sensor.outside > 0.2 ? "bad" : sensor.outside > 0.1 ? "warn" : "good";
   const moved = bandMoves(sensor);
   const shown = moved ? relative(sensor) : sensor;
-  return h("section", { class: "multiple", "aria-label": name }, h("h3", {}, moved ? `${sensor.name}, in its band` : name), tag(says, kind), h("p", { class: "note what" }, whatIs(sensor.name, fleet)), chart({
-    compact: true, summary: `${name} over the newest ${count(found.steps.length, fleet.step)}: ${says}.`,
-    x: { name: plural(fleet.step), label: fleet.step, whole: true, values: found.steps },
-    y: { name: sensor.unit ?? "", digits: 2, unit: moved ? "of the band" : sensor.unit },
-    lines: [{ name: sensor.name, values: shown.values }],
-    band: shown.low && shown.high ? { name: "healthy", low: shown.low, high: shown.high, colour: "--healthy" } : null,
-  }));
+  return h(
+    "section",
+    { class: "multiple", "aria-label": name },
+    h("h3", {}, moved ? `${sensor.name}, in its band` : name),
+    tag(says, kind),
+    h("p", { class: "note what" }, whatIs(sensor.name, fleet)),
+    chart({
+      compact: true,
+      summary: `${name} over the newest ${count(found.steps.length, fleet.step)}: ${says}.`,
+      x: { name: plural(fleet.step), label: fleet.step, whole: true, values: found.steps },
+      y: { name: sensor.unit ?? "", digits: 2, unit: moved ? "of the band" : sensor.unit },
+      lines: [{ name: sensor.name, values: shown.values }],
+      band: shown.low && shown.high ? { name: "healthy", low: shown.low, high: shown.high, colour: "--healthy" } : null,
+    }),
+  );
 }
 
 const BAND_JUMPS = 2;
@@ -112,7 +179,14 @@ function bandMoves({ low, high }) {
 
 /** Readings by where they lie in the band of their own conditions: -1 is its lower end, 1 its upper end. */
 function relative({ values, low, high }) {
-  const known = (index) => typeof values[index] === "number" && typeof low[index] === "number" && high[index] > low[index];
+  const known = (index) =>
+    typeof values[index] === "number" && typeof low[index] === "number" && high[index] > low[index];
   const ends = (end) => low.map((value, index) => (typeof value === "number" && high[index] > value ? end : null));
-  return { values: values.map((value, index) => (known(index) ? (2 * (value - low[index])) / (high[index] - low[index]) - 1 : null)), low: ends(-1), high: ends(1) };
+  return {
+    values: values.map((value, index) =>
+      known(index) ? (2 * (value - low[index])) / (high[index] - low[index]) - 1 : null,
+    ),
+    low: ends(-1),
+    high: ends(1),
+  };
 }
