@@ -72,7 +72,8 @@ def table(results: dict[str, Any]) -> list[tuple[str, ...]]:
     )
     rows = [
         (
-            str(one["store"]), str(one["units"]), str(one["model"]), f"{one['backfill_rows_s']:.0f}",
+            str(one["store"]), str(one["units"]), f"{one['model']} ({one['model_rows']} rows)",
+            f"{one['backfill_rows_s']:.0f}",
             f"{one['batched']['rows_s']:.0f}", f"{one['batched']['cpu_ms_a_row']:.3f}",
             f"{one['singly']['rows_s']:.0f}", f"{one['readable_batched_s']['p99']:.2f} s",
             f"{one['readable_singly_s']['p99']:.2f} s",
@@ -111,6 +112,7 @@ class Place:
             status = (await http.get("/status")).json()
         return {
             "model": status["model_version"],
+            "model_rows": status["model_rows"],
             "backfill_rows_s": round(backfill, 1),
             "batched": batched,
             "singly": singly,

@@ -150,12 +150,13 @@ class Predictor:
                     life.due = float("inf")
                     self._committer.submit(functools.partial(self._keeper.read_on, life=life))
                     continue
-                found = self._of_life(life, now, MOST_WINDOWS - len(steps))
+                found = self._of_life(life, now, MOST_WINDOWS - len(steps), MOST_BYTES - size)
                 size += sum(len(step.window) for step in found)
                 steps += found
         return steps
 
-    def _of_life(self, life: Life, now: float, most: int) -> list[Step]:
+    def _of_life(self, life: Life, now: float, most: int, most_bytes: int) -> list[Step]:
+        """The steps of a life that are due, so many at most, and so many bytes but for the last one."""
         memory = self._keeper.memory
         newest = max(place for place, one in life.pending.items() if one.due <= now)
         places = sorted(place for place in life.pending if place <= newest)[:most]
@@ -172,6 +173,9 @@ class Predictor:
             life.sent = place
             flags = [NO_YOUTH] if memory.no_youth(life) else []
             steps.append(self._step(life, place, pending.rows, pending.received, flags + [GAP] * anew, b",".join(tail)))
+            most_bytes -= len(steps[-1].window)
+            if most_bytes <= 0:
+                break
         memory.keep_tail(life, tail)
         life.due = float("inf")
         memory.settle(life)

@@ -107,6 +107,7 @@ class Service:
             "steps_waiting": waiting,
             "units_behind": behind,
             "model_version": self.predictor.version or None,
+            "model_rows": self.predictor.window or None,
             "predicting": self.predictor.problem or "yes",
             "archiving": self.archiver.problem or "yes",
             "streaming": (self.streams.problem or "yes") if self.streams is not None else "no broker is named",
