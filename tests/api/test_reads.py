@@ -5,6 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from fastapi import FastAPI, HTTPException
+
+from driftloop.api.app import create_app
+from live_server import local, running
 
 from .conftest import Platform
 
@@ -141,3 +145,43 @@ def test_a_platform_that_is_not_supervised_is_asked(platform: Platform) -> None:
     assert found["server"]["state"] == "ready"
     assert found["mlflow"]["state"] == "down"
     assert "does not answer" in found["mlflow"]["message"]
+
+
+def test_units_whose_rows_are_kept_come_from_there(platform: Platform) -> None:
+    """Until it knows any, and where it does not answer, from what the servers remember."""
+    served(platform)
+    platform.predict("seen", 7)
+    columns = [f"setting_{i}" for i in (1, 2, 3)] + [f"sensor_{i}" for i in range(1, 22)]
+    kept = FastAPI()
+    units: list[dict[str, Any]] = []
+
+    @kept.get("/units")
+    def listed() -> dict[str, Any]:
+        return {"total": len(units), "units": units}
+
+    @kept.get("/units/{unit}")
+    def one(unit: str) -> dict[str, Any]:
+        if unit != "kept":
+            raise HTTPException(404)
+        values = [{"name": name, "unit": "", "values": [1.0, 2.0], "low": None, "high": None} for name in columns]
+        return {**units[0], "predictions": [], "sensors": values, "steps": [4, 5], "life_events": []}
+
+    with running(kept) as http:
+        base = platform.http.app.state.fleets.base  # type: ignore[attr-defined]
+        with local(create_app(base.model_copy(update={"units_url": str(http.base_url)}))) as console:
+
+            def get(path: str) -> Any:
+                return console.get(f"/api/v1/fleets/cmapss{path}").json()
+
+            assert [one["unit"] for one in get("/units")["units"]] == ["seen"]
+            units.append({
+                "unit": "kept", "last_seen": None, "step": 5, "rul": None, "low": None, "high": None, "flags": [],
+                "version": None, "state": "running",
+            })  # fmt: skip
+            assert [one["state"] for one in get("/units")["units"]] == ["running"]
+            assert (get("")["units"], get("")["first_due"]) == (1, None)
+            found = get("/units/kept")
+            assert found["steps"] == [4, 5]
+            assert found["sensors"][0]["low"] is None
+            assert found["sensors"][3]["high"] == pytest.approx([2.0, 2.0], abs=1e-3)
+            assert get("/units/seen")["predictions"][0]["step"] == 7

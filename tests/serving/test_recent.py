@@ -67,6 +67,20 @@ def test_the_band_of_a_regime_is_what_the_graph_normalises_by(tmp_path: Path) ->
     assert bands(StubEngine(CMAPSS), rows)[0].low == [None] * 3
 
 
+def test_bands_of_any_rows_are_told_and_nothing_is_kept(tmp_path: Path) -> None:
+    registry = FakeRegistry(tmp_path / "r")
+    registry.publish("1", 1)
+    registry.production = "1"
+    with running(create_app(Settings(state_dir=tmp_path / "s", follow_interval_s=0.05), registry)) as http:
+        while http.get("/model").json()["stub"]:
+            pass
+        [first, *_] = http.post(sent.BANDS, json={"rows": [row(3.0)] * 4}).json()["sensors"]
+        assert first["values"] == [3.0] * 4
+        assert first["high"] == pytest.approx([WIDTH] * 4, abs=1e-3)
+        assert http.post(sent.BANDS, json={"rows": [[1.0]]}).status_code == 422
+        assert http.get(sent.PATH).json()["units"] == []
+
+
 def test_the_answers_are_given_to_who_may_look(tmp_path: Path) -> None:
     (tmp_path / "token").write_text(TOKEN)
     app = create_app(Settings(state_dir=tmp_path / "s", token_file=tmp_path / "token"), FakeRegistry(tmp_path / "r"))

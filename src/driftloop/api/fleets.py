@@ -2,11 +2,12 @@
 
 import functools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 
 from driftloop import durable, places
 from driftloop import settings as settings_
@@ -16,7 +17,7 @@ from driftloop.errors import DriftloopError, JsonError, RegistryUnavailable
 from driftloop.model.registry import Registry
 from driftloop.protocol import answers, windows
 from driftloop.protocol.client import ACTOR
-from driftloop.protocol.http import GLANCE, Patience, client
+from driftloop.protocol.http import GLANCE, JSON, Patience, client
 from driftloop.settings import Settings
 
 ASKING = Patience(10.0, 2.0)
@@ -102,6 +103,13 @@ class Fleet:
         said = sorted((answer for one in found for answer in one.answers), key=lambda answer: answer.time)
         newest = max(found, key=lambda one: (bool(one.sensors), -1 if one.step is None else one.step))
         return answers.OfUnit(unit, said, newest.sensors, newest.step, newest.drivers)
+
+    def bands(self, rows: Sequence[Sequence[float | None]]) -> list[answers.Band]:
+        """The sensors of rows of one unit with the bands of their regimes; raises Problem, as for rows with a value
+        missing that this fleet's must have."""
+        url, body = self.settings.server_url + answers.BANDS, msgspec.json.encode({"rows": rows})
+        content = _content(functools.partial(self._server.post, url, content=body, headers=JSON), "server")
+        return durable.decode_json(content, answers.Bands).sensors
 
     def _of_replicas(self, parameters: dict[str, str], kind: type[Any]) -> Iterator[Any]:
         """What each replica answers; raises Problem where none does."""

@@ -25,7 +25,7 @@ Cost = Annotated[float, Query(gt=0, le=1e12, allow_inf_nan=False)]
     response_model=shapes.Drivers,
     summary="What drives the prediction of one unit",
 )
-def drivers(request: Request, fleet: Name, unit: Annotated[str, Path(max_length=200)]) -> Any:
+def drivers(request: Request, fleet: Name, unit: Annotated[str, Path(max_length=200, examples=["engine-7"])]) -> Any:
     """By how many steps each sensor moves the RUL, compared with an average unit under the same settings."""
     found = fleets_of(request).get(fleet).of_unit(unit, explained=True)
     if found.drivers is None:

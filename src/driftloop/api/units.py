@@ -6,7 +6,10 @@ from urllib.parse import quote
 from driftloop.api import units_view
 from driftloop.api.fleets import Fleet
 from driftloop.api.problems import Problem
+from driftloop.errors import JsonError
 from driftloop.protocol.answers import Band
+
+_MOST_ROWS = 500
 
 
 def listed(
@@ -36,36 +39,31 @@ def at_a_glance(fleet: Fleet) -> tuple[int, dict[str, Any] | None]:
 def one(fleet: Fleet, unit: str) -> dict[str, Any]:
     """One unit; raises Problem 404 where nobody has seen it."""
     kept = _kept(fleet, f"/units/{quote(unit, safe='')}")
-    try:
-        remembered = fleet.of_unit(unit)
-    except Problem:
-        if kept is None:
-            raise
-        return kept
     if kept is not None:
-        at = remembered.step
-        return kept if at is None else {**kept, "sensors": _with_bands(kept, remembered.sensors, at)}
+        return {**kept, "sensors": _with_bands(fleet, kept["sensors"])}
+    remembered = fleet.of_unit(unit)
     if not remembered.answers:
         raise Problem(404, "unit", f"no server remembers unit {unit[:60]!r}; it was not seen, or long ago")
     return units_view.in_whole(remembered)
 
 
-def _with_bands(kept: dict[str, Any], bands: list[Band], last: int) -> list[dict[str, Any]]:
-    """The kept sensors with the bands of the window that ends with step `last`, at the steps that it has."""
-    known = {band.name: band for band in bands}
-    return [_with_band(sensor, kept["steps"], known.get(sensor["name"]), last) for sensor in kept["sensors"]]
+def _with_bands(fleet: Fleet, columns: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The columns of a unit's rows with the bands that the served model knows; as they are where it knows none."""
+    rows = list(zip(*(column["values"] for column in columns), strict=True))[-_MOST_ROWS:]
+    if not rows:
+        return columns
+    try:
+        known = {band.name: band for band in fleet.bands(rows)}
+    except (Problem, JsonError):
+        return columns
+    return [_with_band(column, known.get(column["name"])) for column in columns]
 
 
-def _with_band(sensor: dict[str, Any], steps: list[int], band: Band | None, last: int) -> dict[str, Any]:
+def _with_band(column: dict[str, Any], band: Band | None) -> dict[str, Any]:
     if band is None or all(value is None for value in band.low):
-        return sensor
-    first = last - len(band.low) + 1
-    places = [step - first if first <= step <= last else None for step in steps]
-    return {
-        **sensor,
-        "low": [None if at is None else band.low[at] for at in places],
-        "high": [None if at is None else band.high[at] for at in places],
-    }
+        return column
+    before = [None] * (len(column["values"]) - len(band.low))
+    return {**column, "low": [*before, *band.low], "high": [*before, *band.high]}
 
 
 def _any(fleet: Fleet) -> bool:

@@ -1,4 +1,5 @@
-"""What a server says of the units that it has answered: GET /answers, newest answer of each, and of one unit more.
+"""What a server says of the units that it has answered: GET /answers, newest answer of each, and of one unit more; and
+POST /bands, between what the readings of given rows usually lie.
 
 Every replica remembers the answers that it gave, so all are asked, and of a unit that several know the newest counts.
 """
@@ -7,7 +8,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-PATH = "/answers"
+PATH, BANDS = "/answers", "/bands"
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -65,6 +66,12 @@ class Explanation(msgspec.Struct, frozen=True):
     contributions: list[Contribution]
     unexplained: float
     model_version: str
+
+
+class Bands(msgspec.Struct, frozen=True):
+    """Every sensor of some rows."""
+
+    sensors: list[Band]
 
 
 class OfUnit(msgspec.Struct, frozen=True):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+import numpy as np
 from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
@@ -280,6 +281,21 @@ async def answers_(request: Request) -> Response:
         return _json(sent_answers.Newest(await run_in_threadpool(parts.recent.newest)))
     explained = "explained" in request.query_params
     return _json(await run_in_threadpool(_of_unit, parts, unit, explained=explained))
+
+
+@router.post(sent_answers.BANDS, include_in_schema=False)
+async def bands_(request: Request) -> Response:
+    """The sensors of rows of one unit, each reading with the band of its row's regime; nothing is counted or kept."""
+    parts: Parts = request.app.state.parts
+    engine = parts.slot.engine
+    try:
+        windows, _ = engine.reader.decode(await bodies.read(request, parts.limits.max_body_bytes), parts.limits)
+    except RequestRefused as error:
+        return refusal(error.status, error.problems)
+    except ClientDisconnect:
+        return Response(status_code=400)
+    rows = np.array(windows[0].rows, dtype=np.float32)
+    return _json(sent_answers.Bands(await run_in_threadpool(bands, engine, rows)))
 
 
 def _of_unit(parts: Parts, unit: str, *, explained: bool) -> sent_answers.OfUnit:

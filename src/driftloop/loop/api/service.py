@@ -17,7 +17,7 @@ import msgspec
 from fastapi import FastAPI, Response
 from fastapi.concurrency import run_in_threadpool
 
-from driftloop import __version__
+from driftloop import __version__, documentation
 from driftloop.access.audit import FILE as AUDIT
 from driftloop.access.audit import Audit
 from driftloop.access.doors import LOOKING, Door
@@ -267,12 +267,15 @@ def create_app(settings: Settings | None = None, *, backend: Backend | None = No
         version=__version__,
         summary="Alerts and completed runs in, better models out.",
         lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
     )
     app.state.service = service
     bodies.handle_errors(app)
     _add_posts(app, service)
     _add_gets(app, service)
     events.add(app, service.store)
+    app.router.routes += documentation.routes("/docs")
     app.add_middleware(
         Guard,
         door=Door(config),
