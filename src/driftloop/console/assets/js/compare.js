@@ -118,8 +118,11 @@ function gate(model, fleet) {
     { name: "What", cell: (row) => row.what },
     { name: "This model", class: "num", cell: (row) => number(row.challenger, 2) },
     { name: "In service then", class: "num", cell: (row) => number(row.champion, 2) },
+    ...(model.gate.some((row) => typeof row.difference?.[1] === "number")
+      ? [{ name: "Worse by at most", class: "num", cell: (row) => number(row.difference?.[1], 2) }]
+      : []),
     ...(model.gate.some((row) => typeof row.limit === "number")
-      ? [{ name: "Limit", class: "num", cell: (row) => number(row.limit, 2) }]
+      ? [{ name: "Allowed", class: "num", cell: (row) => number(row.limit, 2) }]
       : []),
     {
       name: "Passed",
@@ -133,7 +136,7 @@ function gate(model, fleet) {
   ];
   return block(
     `How model ${model.version} was judged`,
-    `Errors in ${plural(fleet.step)}, on units that no model has learnt from; what chance alone could do does not count (95 %).`,
+    `Errors in ${plural(fleet.step)}, on units that no model has learnt from; “worse by at most” leaves room for chance (95 %); below zero is better.`,
     table("The gate’s reasons", columns, model.gate),
   );
 }
