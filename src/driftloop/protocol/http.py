@@ -80,7 +80,8 @@ def _options(url: str, token: str, patience: Patience) -> dict[str, Any]:
         raise DriftloopError(f"{url!r} is no URL: {error}", remedy="write it as http://host:port") from error
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     options = {"base_url": base, "headers": headers, "timeout": patience.timeout, "trust_env": False}
-    return {**options, "verify": _trusted()} if base.scheme == "https" else options
+    # A client without an address of its own may be asked for any.
+    return options if base.scheme == "http" else {**options, "verify": _trusted()}
 
 
 @functools.cache
