@@ -21,8 +21,7 @@ EMPTY = {
     "container_": "cAdvisor's figures of containers, which the lab's kubelet does not tell",
     "kubelet_volume_": "figures of volumes, which the lab's provisioner does not tell",
     "driftloop_report_": "a drift report, which is made every hour",
-    "driftloop_concept_": "live figures of completed engines, which nobody tells in the lab",
-    "driftloop_feedback_": "live figures of completed engines, which nobody tells in the lab",
+    "driftloop_live_": "true remaining lives of completed engines, which nobody tells in the lab",
 }
 
 
