@@ -1,7 +1,6 @@
 """What tests of several rooms need: a real MLflow server, started once and only where a test asks for it."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -11,12 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+from ports import free_port
 
 
 @pytest.fixture(scope="session")

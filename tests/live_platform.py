@@ -8,7 +8,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -32,6 +31,7 @@ from driftloop.loop.store import read_events
 from driftloop.model.registry import PRODUCTION, Registry
 from driftloop.settings import Settings
 from driftloop_bench.experiment.traffic import AgingFleet, Load, Record, SentEngine, encode
+from ports import free_ports
 
 COMMAND = (sys.executable, "-m", "driftloop.cli")
 LONG_S = 420.0
@@ -299,15 +299,6 @@ def _quick_training(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "sitecustomize.py").write_bytes(Path(__file__).with_name("quick_training.py").read_bytes())
     return folder
-
-
-def free_ports(count: int) -> list[int]:
-    """Different ports of 127.0.0.1 that nobody listens on."""
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
 
 
 def _command(pid: int) -> str:

@@ -13,7 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
-from live_platform import free_ports
+from ports import free_ports
 
 # Far beyond what anything takes, so that a slow machine is slow and not red.
 expect.set_options(timeout=60_000)

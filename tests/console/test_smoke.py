@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 
 from driftloop import settings
 from driftloop.api.app import create_app
-from live_platform import free_ports
+from ports import free_ports
 
 from .browser import served
 

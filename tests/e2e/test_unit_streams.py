@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from live_platform import free_ports
+from ports import free_ports
 from units.conftest import COUNTED, row
 from units.process import Process
 

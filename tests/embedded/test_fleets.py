@@ -12,7 +12,7 @@ from driftloop.embedded.components import components
 from driftloop.errors import DriftloopError
 from driftloop.places import Places
 from driftloop.settings import Settings
-from live_platform import free_ports
+from ports import free_ports
 
 
 @pytest.fixture(autouse=True)

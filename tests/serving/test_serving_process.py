@@ -18,14 +18,8 @@ from mlflow_double import mlflow
 
 from driftloop.access.listening import listen
 from driftloop.errors import DriftloopError
+from ports import free_port
 from serving_bundles import row, write
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Process:

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import httpx
 
-from conftest import free_port
+from ports import free_port
 
 LONG_S = 120.0
 

@@ -17,13 +17,13 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
-from conftest import free_port
 from driftloop.errors import DriftloopError
 from driftloop.protocol.problems import refusal
 from driftloop.settings import Settings
 from driftloop.units import tables
 from driftloop.units.committing import Committer, StoreUnavailable
 from driftloop.units.store import Store
+from ports import free_port
 
 from .conftest import COUNTED, Make, row
 

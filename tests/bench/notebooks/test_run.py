@@ -7,7 +7,8 @@ from types import ModuleType
 import pytest
 
 from driftloop.fleets.cmapss.files import SUBSETS
-from live_platform import _quick_training, free_ports
+from live_platform import _quick_training
+from ports import free_ports
 
 from .test_committed import FOLDER, Notebook
 
