@@ -92,13 +92,17 @@ class Archiver:
             self._withdraw()
             lives = tables.lives
             due = (lives.c.archive == WAITING) & (lives.c.closed <= now - self._keeper.lateness)
-            wanted = sa.select(lives).where(due | (lives.c.archive == LABELS)).order_by(lives.c.closed).limit(_AT_ONCE)
+            runs = sa.select(lives).where(due).order_by(lives.c.closed).limit(_AT_ONCE)
+            labels = sa.select(lives).where(lives.c.archive == LABELS)
             with self._keeper.store.read() as connection:
-                found = connection.execute(wanted).all()
-            for life in found:
-                self._archive(life) if life.archive == WAITING else self._tell_labels(life)
+                waiting, archived = connection.execute(runs).all(), connection.execute(labels).all()
+            for life in waiting:
+                self._archive(life)
+            for life in archived:
+                if self._is_answered(life):
+                    self._tell_labels(life)
             self._sweep(now)
-        return len(found) == _AT_ONCE or any(life.archive == WAITING for life in found)
+        return bool(waiting)
 
     # Runs.
 
@@ -160,6 +164,22 @@ class Archiver:
             self._committer.do(functools.partial(_execute, statement=sa.insert(tables.withdrawals).values(take_back)))
 
     # Labels.
+
+    def _is_answered(self, row: Any) -> bool:
+        """Whether every step of an ended life has its answer on disk, so that all labels go together."""
+        memory, predictions = self._keeper.memory, tables.predictions
+        with memory.lock:
+            life = memory.lives.get(row.id)
+            if life is None or life.ended is None:
+                return True
+            if life.pending or life.behind:
+                return False
+            sent = min(life.sent, memory.place(life, life.ended))
+        newest = sa.select(sa.func.max(predictions.c.place)).where(predictions.c.life == row.id)
+        with self._keeper.store.read() as connection:
+            kept = connection.execute(newest).scalar()
+        # Steps that a backfill passed over were never asked about.
+        return sent <= row.skipped or (kept is not None and kept >= sent)
 
     def _tell_labels(self, life: Any) -> None:
         """Tell the true remaining life behind every answer that a model gave of a unit that has failed."""
