@@ -11,6 +11,7 @@ from driftloop.api import loop_view, models_view, platform_view, shapes, stream,
 from driftloop.api import units as in_service
 from driftloop.api.fleets import Fleet, Fleets, in_registry
 from driftloop.api.problems import Problem, responses
+from driftloop.fleet import names
 from driftloop.model.registry import PRODUCTION, Version
 from driftloop.protocol.events import Event
 
@@ -75,8 +76,8 @@ def _at_a_glance(fleet: Fleet) -> dict[str, Any]:
     metadata = model.get("metadata") or {}
     return {
         "name": fleet.name,
-        "description": f"{schema.n_settings} settings and {schema.n_sensors} sensors for each {schema.step} of a "
-        f"{schema.unit}",
+        "description": f"{schema.n_settings} settings and {schema.n_sensors} sensors for each {schema.step} of "
+        f"{names.one(schema.unit)}",
         "unit": schema.unit,
         "step": schema.step,
         "state": status.get("state") or loop_view.UNKNOWN,

@@ -54,6 +54,11 @@ def plural(word: str) -> str:
     return f"{word[:-1]}ies" if re.search(r"[^aeiou]y$", word) else f"{word}s"
 
 
+def one(word: str) -> str:
+    """A thing with its article: `an engine`, `a cell`."""
+    return f"{'an' if word[0].lower() in 'aeiou' else 'a'} {word}"
+
+
 def _plain(text: str) -> str:
     """`text` without accents, its signs spelt out; what is not ASCII then becomes a space."""
     decomposed = unicodedata.normalize("NFKD", text.translate(_SPELT))

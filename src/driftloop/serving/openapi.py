@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from driftloop import fleets
+from driftloop.fleet import names
 from driftloop.fleet.schema import Channel, Schema
 from driftloop.protocol.problems import Refusal
 from driftloop.serving import problems
@@ -37,7 +38,7 @@ def requests(schema: Schema) -> dict[str, Any]:
     name = unit[:3].lower()
     found: dict[str, Any] = {
         "one window": {
-            "summary": f"One window: {_a(unit)}'s newest rows, oldest first",
+            "summary": f"One window: {names.one(unit)}'s newest rows, oldest first",
             "value": {"rows": [row] * 3, "engine_id": f"{name}-17", "cycle": 3},
         },
         f"a new {unit}": {"summary": "A single row: a short history is padded", "value": {"rows": [row]}},
@@ -103,7 +104,8 @@ def _complete(operation: dict[str, Any], form: Form, limits: Limits) -> None:
     """Add to the documentation of POST /predict what depends on the fleet."""
     schema = form.schema
     operation["description"] = (
-        f"Raw rows of {_a(schema.unit)} in, oldest first; RUL in {schema.steps} with its prediction interval out."
+        f"Raw rows of {names.one(schema.unit)} in, oldest first; "
+        f"RUL in {schema.steps} with its prediction interval out."
     )
     operation["requestBody"] = {
         "required": True,
@@ -181,10 +183,6 @@ def schema_text(kind: type[msgspec.Struct]) -> str:
 
 def _middle(channel: Channel) -> float:
     return 1.0 if channel.range is None else round((channel.range[0] + channel.range[1]) / 2, 6)
-
-
-def _a(unit: str) -> str:
-    return f"{'an' if unit[0].lower() in 'aeiou' else 'a'} {unit}"
 
 
 def _ref(schema: str) -> str:
