@@ -124,7 +124,8 @@ def test_a_request_under_way_at_sigterm_is_answered(start: Callable[..., Process
     server = start()
     server.until(lambda: server.client.get("/healthz").is_success)
     body = httpx.Request("POST", "http://x/", json={"rows": [row()]}).read()
-    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = "POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+    head += f"Content-Length: {len(body)}\r\n\r\n"
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         connection.sendall(head.encode() + body[:10])
         # Its head has been read once a later request was answered and counted.

@@ -105,9 +105,10 @@ class Door:
             return session
         if _is_local(asking):
             return Who(LOCAL, "view" if self.credentials else "operate", "loopback", address)
-        raise TurnedAway(
-            401, "Authorization", "must be `Bearer ` and a token, or log in", {"WWW-Authenticate": "Bearer"}
-        )
+        said = "must be `Bearer ` and a token, or log in"
+        if is_loopback(asking.peer):
+            said += "; without, ask this machine itself and by its name localhost or 127.0.0.1"
+        raise TurnedAway(401, "Authorization", said, {"WWW-Authenticate": "Bearer"})
 
     def admit(self, asking: Asking, needed: Role) -> Who:
         """Who is asking, if they may do what needs this role; raises TurnedAway."""
