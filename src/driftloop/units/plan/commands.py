@@ -77,7 +77,9 @@ def why(
         typer.echo(json.dumps(found))
         return
     steps = configured.schema.steps
-    title = f"{unit}: RUL {found['rul']:.1f} {steps}; an average {configured.schema.unit} has {found['reference']:.1f}"
+    at = "" if found["step"] is None else f" at {configured.schema.step} {found['step']}"
+    average = f"an average {configured.schema.unit} has {found['reference']:.1f}"
+    title = f"{unit}{at}: RUL {found['rul']:.1f} {steps}; {average}"
     table = Table("sensor", steps, title=title)
     for part in found["contributions"]:
         name = f"{part['sensor']} ({part['unit']})" if part["unit"] else part["sensor"]
