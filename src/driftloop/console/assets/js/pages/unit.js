@@ -1,4 +1,4 @@
-// One unit: how its expected life went, and each sensor against what is healthy under its operating conditions.
+// One unit: how its expected life went, and each sensor against what is usual under its operating conditions.
 
 import { get, of } from "../api.js";
 import { chart } from "../chart.js";
@@ -66,7 +66,7 @@ function draw(found, fleet) {
       panel("What happened to it", life(found), { note: "installations, overhauls, removals, failures" }),
     panel("Sensors", sensors(found, fleet), {
       wide: true,
-      note: "The shaded band is where healthy units run under the same operating conditions. Sensors that leave it come first. Where the conditions change all the time, a reading is shown by its place in the band, −1 to 1.",
+      note: "The shaded band holds most readings of whole lives that the model learnt from, under the same operating conditions. Sensors that leave it come first. Where the conditions change all the time, a reading is shown by its place in the band, −1 to 1.",
     }),
   ];
 }
@@ -127,7 +127,7 @@ function sensors(found, fleet) {
   );
 }
 
-/** The share of readings outside the healthy band; null where no band is known. */
+/** The share of readings outside the usual band; null where no band is known. */
 function outside({ values, low, high }) {
   if (!low || !high) return null;
   const known = values
@@ -142,7 +142,7 @@ function small(sensor, found, fleet) {
   const name = sensor.unit ? `${sensor.name} (${sensor.unit})` : sensor.name;
   const says =
     sensor.outside === null
-      ? "healthy band unknown"
+      ? "usual band unknown"
       : sensor.outside === 0
         ? "within its band"
         : `${number(100 * sensor.outside)} % of readings outside`;
@@ -162,7 +162,7 @@ function small(sensor, found, fleet) {
       x: { name: plural(fleet.step), label: fleet.step, whole: true, values: found.steps },
       y: { name: sensor.unit ?? "", digits: 2, unit: moved ? "of the band" : sensor.unit },
       lines: [{ name: sensor.name, values: shown.values }],
-      band: shown.low && shown.high ? { name: "healthy", low: shown.low, high: shown.high, colour: "--healthy" } : null,
+      band: shown.low && shown.high ? { name: "usual", low: shown.low, high: shown.high, colour: "--healthy" } : null,
     }),
   );
 }
