@@ -1,4 +1,5 @@
-"""What tests of several rooms need: a real MLflow server, started once and only where a test asks for it."""
+"""What tests of several rooms need: a real MLflow server, started once and only where a test asks for it; and that no
+property test is judged by the clock."""
 
 import os
 import subprocess
@@ -9,8 +10,14 @@ from pathlib import Path
 
 import httpx
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from ports import free_port
+
+# How long an example takes says something of the machine and nothing of the code.
+hypothesis_settings.register_profile("driftloop", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("driftloop")
 
 
 @pytest.fixture(scope="session")
