@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from driftloop.errors import DriftloopError
@@ -402,6 +402,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(b"sep=;\n", "data.csv")
 @given(damaged() | st.binary(max_size=300), st.sampled_from(["data.csv", "data.txt.gz", "data.parquet"]))
 def test_damaged_files_end_in_an_answer_or_an_error_of_our_own(folder: Path, content: bytes, name: str) -> None:
     reading = read(folder, content, name)

@@ -129,6 +129,13 @@ def open_sheet(path: Path, assumed: Sequence[str] = ()) -> Sheet:
 # Text
 
 
+def _width(rows: Sequence[tuple[int, Sequence[str]]], path: Path) -> int:
+    """How many cells most rows have; raises NoTable where there is none, as where a file says `sep=;` and no more."""
+    if not rows:
+        raise NoTable("is empty", where=str(path))
+    return Counter(len(cells) for _, cells in rows).most_common(1)[0][0]
+
+
 def _text_sheet(path: Path, assumed: Sequence[str]) -> Sheet:
     encoding = _encoding(path)
     sample: list[str] = []
@@ -150,7 +157,7 @@ def _text_sheet(path: Path, assumed: Sequence[str]) -> Sheet:
     shown = [("" if _is_comment(line) else line) for line in sample[start:]]
     delimiter = told[1] if told else _delimiter(shown, str(path))
     rows = [(at + start, cells) for at, cells in _parsed(shown, delimiter)]
-    width = Counter(len(cells) for _, cells in rows).most_common(1)[0][0]
+    width = _width(rows, path)
     found = _header(rows, width, sample, delimiter)
     if found is None and len(assumed) == width:
         found = 0, tuple(assumed), rows
