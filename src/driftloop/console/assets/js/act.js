@@ -1,5 +1,6 @@
 // What a person does: asked to confirm in a dialog, carried out, and told what became of it.
 
+import { signInPath } from "./api.js";
 import { button, fill, h } from "./dom.js";
 
 const RANKS = { view: 0, predict: 1, operate: 1, admin: 2 };
@@ -14,7 +15,7 @@ export function notAllowed(me, role) {
     "p",
     { class: "not-allowed" },
     `You look as “${me.name}” (${me.role}). To act here you need the role ${role}. `,
-    h("a", { href: `/login?next=${encodeURIComponent(location.pathname)}` }, "Sign in as somebody else"),
+    h("a", { href: signInPath() }, "Sign in as somebody else"),
   );
 }
 

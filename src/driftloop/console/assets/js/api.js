@@ -24,9 +24,12 @@ export const get = (path, query = {}) => call("GET", path + queryText(query));
 export const post = (path, body = {}) => call("POST", path, body);
 export const remove = (path, body = undefined) => call("DELETE", path, body);
 
-/** The path of something of a fleet: `of("cmapss", "units", name)`; each part is escaped. */
+/** The path of something of a fleet, in the API and of its page: `of("cmapss", "units", name)`; each part is escaped. */
 export const of = (fleet, ...parts) =>
   ["/fleets", fleet, ...parts].map((part, index) => (index ? encodeURIComponent(part) : part)).join("/");
+
+/** The page to sign in on, which leads back to this one. */
+export const signInPath = () => `/login?next=${encodeURIComponent(location.pathname)}`;
 
 function queryText(query) {
   const given = Object.entries(query).filter(([, value]) => value !== null && value !== undefined && value !== "");

@@ -1,6 +1,6 @@
 // What all pages share: who is looking, the fleets, the way around, the colours, the live connection.
 
-import { get, post, whoAmI } from "./api.js";
+import { get, of, post, signInPath, whoAmI } from "./api.js";
 import { tell } from "./act.js";
 import { button, fill, h, s } from "./dom.js";
 import { moment } from "./format.js";
@@ -28,20 +28,20 @@ export function place() {
  * Start a page: draws its frame, then `draw({me, fleet, fleets, main, live})` fills it. `live(on, from)` listens to the
  * fleet's events; the banner about a cut connection is the frame's own.
  */
-export async function page(draw, { signIn = true } = {}) {
+export async function page(draw) {
   const main = document.getElementById("main");
   const { fleet: name, unit } = place();
   try {
     const me = await whoAmI();
     const fleets = (await get("/fleets")).fleets;
-    const fleet = name === null ? null : await get(`/fleets/${encodeURIComponent(name)}`);
+    const fleet = name === null ? null : await get(of(name));
     frame(me, fleets, fleet?.name ?? null);
     const live = (on, from = null) => connect(name, on, from, me);
     main.replaceChildren();
     await draw({ me, fleet, fleets, unit, main, live });
   } catch (error) {
     if (error.status === undefined) console.error(error);
-    if (error.status === 401 && signIn) return location.replace(`/login?next=${encodeURIComponent(location.pathname)}`);
+    if (error.status === 401) return location.replace(signInPath());
     frame(null, [], null);
     fill(
       main,
@@ -68,7 +68,7 @@ function frame(me, fleets, fleet) {
   const links =
     shown === null
       ? [["/", "Fleets"]]
-      : OF_FLEET.map(([end, text]) => [`/fleets/${encodeURIComponent(shown)}${end}`, text]);
+      : OF_FLEET.map(([end, text]) => [`${of(shown)}${end}`, text]);
   fill(
     document.getElementById("nav"),
     h(
@@ -115,7 +115,7 @@ const icon = (name) =>
 function fleetSwitch(fleets, fleet) {
   if (fleets.length < 2) return fleets.length ? h("span", { class: "fleet-name" }, fleets[0].name) : null;
   const go = (event) =>
-    event.target.value !== "" && location.assign(`/fleets/${encodeURIComponent(event.target.value)}${sameSubpage()}`);
+    event.target.value !== "" && location.assign(`${of(event.target.value)}${sameSubpage()}`);
   return h(
     "div",
     { class: "fleet-switch" },
@@ -181,7 +181,7 @@ function who(me) {
     me.how === "session"
       ? button("Sign out", leave, { class: "quiet" })
       : me.how === "loopback"
-        ? h("a", { class: "quiet button", href: `/login?next=${encodeURIComponent(location.pathname)}` }, "Sign in")
+        ? h("a", { class: "quiet button", href: signInPath() }, "Sign in")
         : null,
   ];
 }
@@ -228,7 +228,7 @@ function connect(fleet, on, from, me) {
         on.resumed?.(again);
       },
       refused(status) {
-        if (status === 401) location.replace(`/login?next=${encodeURIComponent(location.pathname)}`);
+        if (status === 401) location.replace(signInPath());
       },
     },
     from,

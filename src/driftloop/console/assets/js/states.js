@@ -1,5 +1,6 @@
 // What a page shows while it has nothing to show: loading, empty, failed, not allowed.
 
+import { signInPath } from "./api.js";
 import { button, fill, h } from "./dom.js";
 
 /** While something is fetched. */
@@ -16,7 +17,7 @@ export function failure(error, again = null) {
     0: ["The platform does not answer", null],
     401: [
       "Please sign in",
-      h("a", { class: "button", href: `/login?next=${encodeURIComponent(location.pathname)}` }, "Sign in"),
+      h("a", { class: "button", href: signInPath() }, "Sign in"),
     ],
     403: ["This is not for your role", h("p", {}, "Ask whoever runs the platform for a role that may see it.")],
     404: ["There is nothing here", h("a", { class: "button", href: "/" }, "To the fleets")],

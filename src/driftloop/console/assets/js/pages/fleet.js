@@ -32,23 +32,22 @@ page(({ fleet, main, live }) => {
 function top(fleet) {
   const [words, kind] = verdictWords(fleet.verdict);
   const due = fleet.first_due;
-  const base = `/fleets/${encodeURIComponent(fleet.name)}`;
   return h(
     "dl",
     { class: "figures" },
     figure("In service", number(fleet.units), plural(fleet.unit)),
     figure(
       "First due",
-      due ? h("a", { href: `${base}/units/${encodeURIComponent(due.unit)}` }, due.unit) : "–",
+      due ? h("a", { href: of(fleet.name, "units", due.unit) }, due.unit) : "–",
       due ? `in ${number(due.low)} to ${number(due.high)} ${fleet.step}s` : "no unit seen yet",
     ),
     figure(
       "Model in service",
-      fleet.champion ? h("a", { href: `${base}/models` }, `version ${fleet.champion}`) : "none",
+      fleet.champion ? h("a", { href: of(fleet.name, "models") }, `version ${fleet.champion}`) : "none",
       fleet.provisional ? tag(...flagWords("provisional").slice(0, 2)) : null,
     ),
     figure("The fleet’s traffic", tag(words, kind), null),
-    figure("The loop", h("a", { href: `${base}/loop` }, stateName(fleet.state)), fleet.waits_for),
+    figure("The loop", h("a", { href: of(fleet.name, "loop") }, stateName(fleet.state)), fleet.waits_for),
   );
 }
 
@@ -143,7 +142,7 @@ function listing(fleet) {
         ...sorter("unit", capital(fleet.unit)),
         class: "name",
         cell: (row) => [
-          h("a", { href: `/fleets/${encodeURIComponent(fleet.name)}/units/${encodeURIComponent(row.unit)}` }, row.unit),
+          h("a", { href: of(fleet.name, "units", row.unit) }, row.unit),
           h("span", { class: "tags" }, tellingFlags(row.flags).map(flagTag)),
         ],
       },

@@ -1,6 +1,6 @@
 // All fleets at a glance; with one fleet alone, that fleet itself.
 
-import { get } from "../api.js";
+import { get, of } from "../api.js";
 import { figure, h, tag } from "../dom.js";
 import { count, number } from "../format.js";
 import { page } from "../shell.js";
@@ -8,7 +8,7 @@ import { empty, part, settled } from "../states.js";
 import { stateName, verdictWords } from "../words.js";
 
 page(({ fleets, main, live }) => {
-  if (fleets.length === 1) return location.replace(`/fleets/${encodeURIComponent(fleets[0].name)}`);
+  if (fleets.length === 1) return location.replace(of(fleets[0].name));
   const cards = part(
     "the fleets",
     () => get("/fleets"),
@@ -40,7 +40,7 @@ function card(fleet) {
   return h(
     "li",
     { class: "card" },
-    h("h2", {}, h("a", { href: `/fleets/${encodeURIComponent(fleet.name)}` }, fleet.name)),
+    h("h2", {}, h("a", { href: of(fleet.name) }, fleet.name)),
     h("p", { class: "note" }, fleet.description),
     h(
       "dl",

@@ -124,7 +124,7 @@ function approval(waiting, fleet) {
         waiting.deadline ? [" · to be decided by ", moment(waiting.deadline)] : " · no deadline",
       ),
     ),
-    h("a", { class: "button primary", href: `/fleets/${encodeURIComponent(fleet.name)}/models` }, "Look and decide"),
+    h("a", { class: "button primary", href: of(fleet.name, "models") }, "Look and decide"),
   );
 }
 

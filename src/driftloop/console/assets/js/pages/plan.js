@@ -163,8 +163,7 @@ function works(caption, rows, plan, fleet, slotted) {
 }
 
 const slot = (period, fleet) => (period.begins === 0 ? "now" : `in ${count(period.begins, fleet.step)}`);
-const link = (unit, fleet) =>
-  h("a", { href: `/fleets/${encodeURIComponent(fleet.name)}/units/${encodeURIComponent(unit)}` }, unit);
+const link = (unit, fleet) => h("a", { href: of(fleet.name, "units", unit) }, unit);
 
 function remembered(fleet) {
   try {

@@ -1,6 +1,6 @@
 // The platform itself: its parts and how they are, where they answer, and for administrators who may do what.
 
-import { get, post, remove } from "../api.js";
+import { get, post, remove, signInPath } from "../api.js";
 import { ask, may } from "../act.js";
 import { button, figure, h, panel, table, tag } from "../dom.js";
 import { bytes, moment, number } from "../format.js";
@@ -30,7 +30,7 @@ page(({ me, main, live }) => {
         empty(
           "Tokens and the audit log are for administrators",
           `You look as “${me.name}” (${me.role}).`,
-          h("a", { class: "button", href: "/login?next=/platform" }, "Sign in as somebody else"),
+          h("a", { class: "button", href: signInPath() }, "Sign in as somebody else"),
         ),
       ),
     );

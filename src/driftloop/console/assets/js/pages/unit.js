@@ -11,7 +11,7 @@ import { RUL, flagWords, tellingFlags, whatIs } from "../words.js";
 
 page(({ fleet, unit, main, live }) => {
   document.title = `${unit} · ${fleet.name} · driftloop`;
-  const back = h("a", { href: `/fleets/${encodeURIComponent(fleet.name)}` }, `All ${plural(fleet.unit)}`);
+  const back = h("a", { href: of(fleet.name) }, `All ${plural(fleet.unit)}`);
   const shown = part(
     "the unit",
     () => get(of(fleet.name, "units", unit)),
