@@ -2,7 +2,7 @@
 
 import { get, of } from "../api.js";
 import { button, fill, h, tag } from "../dom.js";
-import { moment, number } from "../format.js";
+import { count, moment, number } from "../format.js";
 import { page } from "../shell.js";
 import { empty, failure, loading, settled } from "../states.js";
 import { EVENT_NAMES, causeWords, eventWords } from "../words.js";
@@ -178,7 +178,7 @@ function brief(event) {
     event.verdict && event.verdict.replaceAll("_", " "),
     event.step,
     { approve: "approved", reject: "rejected" }[event.answer],
-    event.count !== undefined && `${number(event.count)} runs`,
+    event.count !== undefined && count(event.count, "run"),
     event.cause && CAUSED.has(event.event) && causeWords(event.cause),
   ]
     .filter(Boolean)

@@ -39,7 +39,7 @@ function top(fleet) {
     figure(
       "First due",
       due ? h("a", { href: of(fleet.name, "units", due.unit) }, due.unit) : "–",
-      due ? `in ${number(due.low)} to ${number(due.high)} ${fleet.step}s` : "no unit seen yet",
+      due ? `in ${number(due.low)} to ${number(due.high)} ${plural(fleet.step)}` : "no unit seen yet",
     ),
     figure(
       "Model in service",

@@ -2,7 +2,7 @@
 
 import { get, of } from "../api.js";
 import { figure, h, tag } from "../dom.js";
-import { count, number } from "../format.js";
+import { count, number, plural } from "../format.js";
 import { page } from "../shell.js";
 import { empty, part, settled } from "../states.js";
 import { stateName, verdictWords } from "../words.js";
@@ -49,7 +49,7 @@ function card(fleet) {
       figure(
         "First due",
         due ? due.unit : "–",
-        due && `${number(due.rul)} ${fleet.step}s (${number(due.low)}–${number(due.high)})`,
+        due && `${number(due.rul)} ${plural(fleet.step)} (${number(due.low)}–${number(due.high)})`,
       ),
       figure("Model", fleet.champion ?? "none", fleet.provisional ? tag("provisional", "warn") : null),
       figure("Traffic", tag(words, kind)),
