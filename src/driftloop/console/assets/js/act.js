@@ -3,6 +3,9 @@
 import { signInPath } from "./api.js";
 import { button, fill, h } from "./dom.js";
 
+/** What most acts ask for. */
+export const REASON = { name: "reason", label: "Why (others will read it)", kind: "textarea", required: true };
+
 const RANKS = { view: 0, predict: 1, operate: 1, admin: 2 };
 
 /** Whether somebody may do what needs `role`. */
@@ -30,7 +33,7 @@ export function ask({ title, text, verb, danger = false, fields = [], run, after
   const cancel = button("Cancel", () => dialog.close());
   const form = h(
     "form",
-    { method: "dialog", novalidate: false },
+    { method: "dialog" },
     h("h2", { id: "ask-title" }, title),
     h("div", { class: "ask-text", id: "ask-text" }, text),
     controls.map((each) => each.node),
@@ -67,16 +70,16 @@ export function ask({ title, text, verb, danger = false, fields = [], run, after
   (controls[0]?.control ?? cancel).focus();
 }
 
-function refused(error) {
-  const title =
-    {
-      0: "The platform does not answer",
-      403: "Your role may not do this",
-      401: "Please sign in first",
-      409: "Somebody was faster, or things have changed",
-    }[error.status] ??
-    error.title ??
-    "That did not work";
+const TITLES = {
+  0: "The platform does not answer",
+  403: "Your role may not do this",
+  401: "Please sign in first",
+  409: "Somebody was faster, or things have changed",
+};
+
+/** What became of an act that was refused; `titles` by status. */
+export function refused(error, titles = TITLES) {
+  const title = titles[error.status] ?? error.title ?? "That did not work";
   return h(
     "div",
     { class: "refused", role: "alert" },
@@ -85,7 +88,8 @@ function refused(error) {
   );
 }
 
-function field({
+/** A field of a form: its `node`, its `control` and its `value()`; `attributes` are more of the control's own. */
+export function field({
   name,
   label,
   kind = "text",
@@ -93,7 +97,7 @@ function field({
   value = "",
   required = false,
   hint = null,
-  autocomplete = "off",
+  attributes = {},
 }) {
   const id = `field-${name}`;
   const shared = { id, name, required, "aria-describedby": hint ? `${id}-hint` : null };
@@ -107,7 +111,8 @@ function field({
       : h(kind === "textarea" ? "textarea" : "input", {
           ...shared,
           value,
-          ...(kind === "textarea" ? { rows: 2 } : { type: kind, autocomplete }),
+          ...(kind === "textarea" ? { rows: 2 } : { type: kind, autocomplete: "off" }),
+          ...attributes,
         });
   return {
     name,
@@ -122,8 +127,6 @@ function field({
     ),
   };
 }
-
-export { field };
 
 /** Say what became of an act; it stays until it is closed or long enough to have been read. */
 export function tell(text, kind = "info") {

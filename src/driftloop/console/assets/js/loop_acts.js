@@ -1,13 +1,12 @@
 // What a person may do to the loop: start a retraining, give first aid, mute an alarm, plan ahead.
 
 import { of, post, remove } from "./api.js";
-import { ask, may } from "./act.js";
+import { REASON, ask, may } from "./act.js";
 import { button, h, table } from "./dom.js";
 import { duration, moment } from "./format.js";
 import { empty } from "./states.js";
 import { causeWords } from "./words.js";
 
-const REASON = { name: "reason", label: "Why (others will read it)", kind: "textarea", required: true };
 const HOURS = [
   ["3600", "1 hour"],
   ["14400", "4 hours"],

@@ -1,7 +1,7 @@
 // The archive: the completed runs that models learn from, what each is for, what was refused or withdrawn.
 
 import { get, of, post } from "../api.js";
-import { ask, may, notAllowed } from "../act.js";
+import { REASON, ask, may, notAllowed } from "../act.js";
 import { button, figure, fill, h, panel, table, tag } from "../dom.js";
 import { capital, count, moment, number, plural } from "../format.js";
 import { page } from "../shell.js";
@@ -156,7 +156,7 @@ page(({ me, fleet, main, live }) => {
       danger: true,
       after: () => runs.refresh(),
       text: "No model learns from it any more. It stays in the archive, marked, with your reason.",
-      fields: [{ name: "reason", label: "Why (others will read it)", kind: "textarea", required: true }],
+      fields: [REASON],
       run: async (values) => {
         await post(of(fleet.name, "runs", "withdraw"), { runs: [row.run_id], reason: values.reason });
         return `${row.run_id} is withdrawn.`;

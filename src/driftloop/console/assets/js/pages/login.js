@@ -1,19 +1,25 @@
 // Signing in: a name and a password, and then on to where the reader came from.
 
 import { post, whoAmI } from "../api.js";
-import { field } from "../act.js";
+import { field, refused } from "../act.js";
 import { fill, h } from "../dom.js";
 import { logo } from "../shell.js";
 
+const TITLES = {
+  401: "Name or password is wrong",
+  429: "Too many tries; wait a while",
+  0: "The platform does not answer",
+};
+
 const main = document.getElementById("main");
 const problem = h("div", {});
-const name = field({ name: "name", label: "Name", required: true, autocomplete: "username" });
+const name = field({ name: "name", label: "Name", required: true, attributes: { autocomplete: "username" } });
 const password = field({
   name: "password",
   label: "Password",
   kind: "password",
   required: true,
-  autocomplete: "current-password",
+  attributes: { autocomplete: "current-password" },
 });
 const go = h("button", { type: "submit", class: "primary" }, "Sign in");
 const form = h(
@@ -48,11 +54,7 @@ async function enter(event) {
     await post("/login", { name: name.value(), password: password.control.value });
     location.assign(next());
   } catch (error) {
-    const title =
-      { 401: "Name or password is wrong", 429: "Too many tries; wait a while", 0: "The platform does not answer" }[
-        error.status
-      ] ?? error.title;
-    fill(problem, h("div", { class: "refused", role: "alert" }, h("strong", {}, title), h("p", {}, error.detail)));
+    fill(problem, refused(error, TITLES));
     password.control.value = "";
     password.control.focus();
   } finally {

@@ -1,7 +1,7 @@
 // Models: which one serves, which one would replace it and why or why not, and where each came from.
 
 import { get, of, post } from "../api.js";
-import { ask, may, notAllowed } from "../act.js";
+import { REASON, ask, may, notAllowed } from "../act.js";
 import { button, fill, h, panel, tag } from "../dom.js";
 import { moment, number } from "../format.js";
 import { lineage } from "../lineage.js";
@@ -147,7 +147,7 @@ function answer(approval, verdict, { fleet, after }) {
     text: approve
       ? `It replaces model ${approval.champion} at once. The watch then checks that it fits; model ${approval.champion} can be brought back.`
       : `Model ${approval.champion} stays in service.`,
-    fields: [{ name: "reason", label: "Why (others will read it)", kind: "textarea", required: true }],
+    fields: [REASON],
     run: async (values) => {
       await post(of(fleet.name, "approvals", approval.id, verdict), values);
       return approve ? `Model ${approval.version} goes into service.` : `Model ${approval.version} is rejected.`;
@@ -162,7 +162,7 @@ function rollBack(champion, previous, { fleet, after }) {
     danger: true,
     after,
     text: `Model ${previous.version} answers instead of model ${champion.version} within a second.`,
-    fields: [{ name: "reason", label: "Why (others will read it)", kind: "textarea", required: true }],
+    fields: [REASON],
     run: async (values) => {
       const said = await post(of(fleet.name, "models", "rollback"), values);
       return `Model ${said?.version ?? previous.version} is in service again.`;
@@ -180,7 +180,7 @@ function promote(model, { fleet, after }) {
       `It was ${MODEL_STATES[model.state]?.[0] ?? model.state}. Nothing judges it again before it answers.`,
       model.reasons?.length ? h("span", { class: "block" }, `What was said of it: ${model.reasons.join("; ")}.`) : null,
     ],
-    fields: [{ name: "reason", label: "Why (others will read it)", kind: "textarea", required: true }],
+    fields: [REASON],
     run: async (values) => {
       await post(of(fleet.name, "models", model.version, "promote"), values);
       return `Model ${model.version} is in service.`;
