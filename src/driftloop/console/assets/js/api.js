@@ -31,8 +31,11 @@ export const of = (fleet, ...parts) =>
 /** The page to sign in on, which leads back to this one. */
 export const signInPath = () => `/login?next=${encodeURIComponent(location.pathname)}`;
 
+/** A query as text; of a list, each by itself. */
 function queryText(query) {
-  const given = Object.entries(query).filter(([, value]) => value !== null && value !== undefined && value !== "");
+  const given = Object.entries(query)
+    .flatMap(([name, value]) => [value].flat().map((each) => [name, each]))
+    .filter(([, value]) => value !== null && value !== undefined && value !== "");
   return given.length ? `?${new URLSearchParams(given)}` : "";
 }
 

@@ -1,6 +1,7 @@
 // Which unit first: the plan that costs least, by what a failure and planned work cost and by the slots there are.
 
 import { get, of } from "../api.js";
+import { field } from "../act.js";
 import { figure, h, panel, table, tag } from "../dom.js";
 import { count, number, percent, plural } from "../format.js";
 import { page } from "../shell.js";
@@ -9,13 +10,17 @@ import { RUL } from "../words.js";
 
 const KEPT = "driftloop-plan";
 const MOST = 25;
+const SLOTS = {
+  pattern: "\\s*\\d+(\\s*,\\s*\\d+)*\\s*",
+  title: "Numbers with commas, one for each period: 2, 2, 0, 1",
+};
 const FIRST = { failure: 5, planned: 1, period: 10, slots: "1, 1, 1, 1, 1, 1", run_on: 0 };
 
 page(({ fleet, main, live }) => {
   const asked = { ...FIRST, ...remembered(fleet.name) };
   const shown = part(
     "the plan",
-    () => get(`${of(fleet.name, "plan")}?${query(asked)}`),
+    () => get(of(fleet.name, "plan"), { ...asked, slots: asked.slots.split(",").map((each) => each.trim()) }),
     (plan) => draw(plan, fleet),
     { every: 15_000 },
   );
@@ -36,49 +41,24 @@ page(({ fleet, main, live }) => {
 });
 
 function form(asked, fleet, again) {
-  const field = (name, label, options = {}) => {
-    const input = h("input", {
-      id: `plan-${name}`,
-      type: "number",
-      value: asked[name],
-      min: 0,
-      step: "any",
-      required: true,
-      ...options,
-    });
-    input.addEventListener("input", () => {
-      if (!input.checkValidity()) return;
-      asked[name] = options.type === "text" ? input.value : Number(input.value);
+  const entry = (name, label, attributes, kind = "number") => {
+    const { node, control } = field({ name, label, kind, value: asked[name], required: true, attributes });
+    control.addEventListener("input", () => {
+      if (!control.checkValidity()) return;
+      asked[name] = kind === "text" ? control.value : Number(control.value);
       again();
     });
-    return h("div", { class: "field" }, h("label", { for: `plan-${name}` }, label), input);
+    return node;
   };
   return h(
     "div",
     { class: "tools" },
-    field("failure", "A failure costs"),
-    field("planned", "Planned work costs"),
-    field("period", `A period is, in ${plural(fleet.step)}`, { min: 1, step: 1 }),
-    field("slots", "Slots of each period, from now", {
-      type: "text",
-      pattern: "\\s*\\d+(\\s*,\\s*\\d+)*\\s*",
-      min: null,
-      step: null,
-      title: "Numbers with commas, one for each period: 2, 2, 0, 1",
-    }),
-    field("run_on", "Run on to learn from", { step: 1 }),
+    entry("failure", "A failure costs", { min: 0, step: "any" }),
+    entry("planned", "Planned work costs", { min: 0, step: "any" }),
+    entry("period", `A period is, in ${plural(fleet.step)}`, { min: 1, step: 1 }),
+    entry("slots", "Slots of each period, from now", SLOTS, "text"),
+    entry("run_on", "Run on to learn from", { min: 0, step: 1 }),
   );
-}
-
-function query(asked) {
-  const found = new URLSearchParams({
-    failure: asked.failure,
-    planned: asked.planned,
-    period: asked.period,
-    run_on: asked.run_on,
-  });
-  for (const slots of asked.slots.split(",")) found.append("slots", slots.trim());
-  return found;
 }
 
 function draw(plan, fleet) {
