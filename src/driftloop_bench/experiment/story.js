@@ -1,6 +1,6 @@
 // Tells one run's story, from what stands in the page as its data.
 
-import { chart } from "./chart.js";
+import { COLOURS, chart } from "./chart.js";
 import { figure, fill, h, panel, table, tag } from "./dom.js";
 import { count, duration, number, percent, plural } from "./format.js";
 import { MARKS, eventWords } from "./words.js";
@@ -9,7 +9,6 @@ const run = JSON.parse(document.getElementById("run").textContent);
 const { metrics, fleet } = run;
 const steps = plural(fleet.step);
 const inSteps = (value) => (value === null || value === undefined ? "–" : `${number(value, 1)} ${steps}`);
-const at = (name) => run.marks.find((mark) => mark.mark === name)?.at ?? null;
 const marks = run.marks
   .filter((mark) => mark.at !== null)
   .map((mark) => ({ name: mark.mark.replace("_", "·"), at: mark.at }));
@@ -18,9 +17,8 @@ const asTheWatchSees = !metrics.recovered && metrics.watch_no_drift !== null && 
 const good = metrics.recovered || asTheWatchSees;
 const ends = [...run.errors, ...run.drift].flatMap((curve) => [curve.at[0], curve.at.at(-1)]);
 const range = ends.length ? [Math.min(...ends), Math.max(...ends)] : undefined;
-const LINES = ["--line-1", "--line-2", "--line-3", "--line-4"];
 const versions = [...new Set([...run.drift, ...run.errors].map((line) => line.version))];
-const colourOf = (version) => LINES[Math.max(0, versions.indexOf(version)) % LINES.length];
+const colourOf = (version) => COLOURS[Math.max(0, versions.indexOf(version)) % COLOURS.length];
 
 /** Curves that have times of their own, over one axis of all times. */
 function together(curves) {
@@ -244,4 +242,3 @@ fill(
   ),
   panel("What happened", events(), { note: "seconds after T0" }),
 );
-document.documentElement.dataset.drawn = String(at("T0") !== null);

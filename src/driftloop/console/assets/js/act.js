@@ -6,10 +6,8 @@ import { button, fill, h } from "./dom.js";
 /** What most acts ask for. */
 export const REASON = { name: "reason", label: "Why (others will read it)", kind: "textarea", required: true };
 
-const RANKS = { view: 0, predict: 1, operate: 1, admin: 2 };
-
 /** Whether somebody may do what needs `role`. */
-export const may = (me, role) => me.role === role || me.role === "admin" || (role === "view" && me.role in RANKS);
+export const may = (me, role) => me.role === role || me.role === "admin";
 
 /** Why somebody may not, with a way to change that; null where she may. */
 export function notAllowed(me, role) {

@@ -6,10 +6,11 @@ import { number } from "./format.js";
 /* global uPlot */
 
 const WHOLE = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 100_000, 1_000_000];
-const COLOURS = ["--line-1", "--line-2", "--line-3", "--line-4"];
+/** Of lines, in their order. */
+export const COLOURS = ["--line-1", "--line-2", "--line-3", "--line-4"];
 
 /** A colour of the stylesheet as the browser computes it now, light or dark. */
-export function colour(name, alpha = 1) {
+function colour(name, alpha = 1) {
   const probe = document.body.appendChild(h("span", { class: "probe", style: { color: `var(${name})` } }));
   const [red, green, blue] = getComputedStyle(probe).color.match(/[\d.]+/g);
   probe.remove();
@@ -223,7 +224,7 @@ export function chart({
   return node;
 }
 
-export const swatch = (name) => h("i", { class: "swatch", style: { "background-color": `var(${name})` } });
+const swatch = (name) => h("i", { class: "swatch", style: { "background-color": `var(${name})` } });
 
 function legendOf(lines, band, limits) {
   return h(

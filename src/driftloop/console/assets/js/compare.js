@@ -1,6 +1,6 @@
 // Two models side by side, or one alone: what each is, its errors by kind of unit, the judge's reasons, the trial.
 
-import { h, table, tag } from "./dom.js";
+import { h, pair, table, tag } from "./dom.js";
 import { capital, count, moment, number, percent, plural } from "./format.js";
 import { KINDS_OF_MODEL, MODEL_STATES } from "./words.js";
 
@@ -46,8 +46,6 @@ function card(model, fleet) {
       : null,
   );
 }
-
-const pair = (name, value) => [h("dt", {}, name), h("dd", {}, value)];
 
 const FIGURES = {
   old_early_stop_rmse: "Error on kinds known before",

@@ -75,6 +75,9 @@ export function figure(name, value, detail = null, kind = "") {
   );
 }
 
+/** A term and what it is, of a list with the class `pairs`. */
+export const pair = (name, value) => [h("dt", {}, name), h("dd", {}, value)];
+
 /** A short word in a box; `kind` is good, warn, bad, info or plain. */
 export function tag(text, kind = "plain", title = null) {
   return h("span", { class: `tag ${kind}`, title }, text);

@@ -57,7 +57,7 @@ export function duration(seconds) {
 }
 
 /** How long ago, in words. */
-export function ago(time) {
+function ago(time) {
   const seconds = (Date.now() - new Date(time).getTime()) / 1000;
   return seconds < 10
     ? "just now"

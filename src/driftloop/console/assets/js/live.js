@@ -10,13 +10,12 @@ const LONGEST_PAUSE_MS = 8_000;
 const HIDDEN_MS = 30_000;
 
 /**
- * Listen to a fleet's stream, or to all fleets' where `fleet` is null. `from` is the id of the last event that is
+ * Listen, as long as the page is there, to a fleet's stream, or to all fleets' where `fleet` is null. `from` is the id of the last event that is
  * known. `on` may have `event(event, id)`, `state(fleet)`, `cut(since)`, `resumed(again)`, `refused(status)`.
  */
 export function listen(fleet, on, from = null) {
   let last = from;
   const newest = new Map();
-  let stopped = false;
   let cutSince = null;
   let pause = FIRST_PAUSE_MS;
   let opened = false;
@@ -26,13 +25,12 @@ export function listen(fleet, on, from = null) {
   let restTimer = null;
 
   async function run() {
-    while (!stopped) {
+    for (;;) {
       try {
         await once();
       } catch {
         // Cut, silent or refused: told of below, and tried again.
       }
-      if (stopped) return;
       if (resting) {
         await new Promise((resolve) => (wake = resolve));
         continue;
@@ -131,11 +129,4 @@ export function listen(fleet, on, from = null) {
   addEventListener("offline", lost);
   document.addEventListener("visibilitychange", rest);
   run();
-  return () => {
-    stopped = true;
-    controller?.abort();
-    removeEventListener("online", again);
-    removeEventListener("offline", lost);
-    document.removeEventListener("visibilitychange", rest);
-  };
 }

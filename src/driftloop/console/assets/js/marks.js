@@ -17,7 +17,7 @@ export function timeline(marks) {
     const at = mark ? new Date(mark.time) : null;
     const since = at && before ? (at - before) / 1000 : null;
     if (at) before = at;
-    const skipped = !mark && (name === "T_FA" || name === "T0") && [...known.keys()].length > 0;
+    const skipped = !mark && (name === "T_FA" || name === "T0");
     return h(
       "li",
       { class: mark ? "done" : skipped ? "skipped" : "open", data: { mark: name } },

@@ -203,7 +203,7 @@ function connect(fleet, on, from, me) {
     light.textContent = text;
     light.className = `live ${kind}`;
   };
-  return listen(
+  listen(
     fleet,
     {
       event(event, id) {

@@ -1,6 +1,6 @@
 // What the platform's own words mean to somebody who plans maintenance.
 
-import { one, plural } from "./format.js";
+import { capital, one, plural } from "./format.js";
 
 /** Remaining useful life, explained once to a page. */
 export const RUL = (fleet) =>
@@ -33,7 +33,7 @@ export const STEPS_OF_LOOP = [
 
 export const stateName = (state) => STATES[state]?.[0] ?? sentence(state);
 
-export const VERDICTS = {
+const VERDICTS = {
   no_drift: ["fits the model", "good"],
   fleet_age: ["fits; the fleet has aged", "good"],
   drift: ["has drifted", "bad"],
@@ -74,7 +74,7 @@ export function flagWords(flag) {
   return FLAGS[flag] ?? [flag.replaceAll("_", " "), "plain", null];
 }
 
-export const CAUSES = {
+const CAUSES = {
   fleet_change: "the fleet changed",
   sensor_fault: "a sensor does not tell the truth",
   concept: "units wear differently than the model learnt",
@@ -192,6 +192,5 @@ export const findings = (reasons) => (reasons ?? []).flatMap((reason) => reason.
 
 /** `some_words` as `Some words`. */
 export function sentence(name) {
-  const words = String(name ?? "").replaceAll("_", " ");
-  return words.charAt(0).toUpperCase() + words.slice(1);
+  return capital(String(name ?? "").replaceAll("_", " "));
 }

@@ -1,7 +1,7 @@
 // Everything that happened: searchable, live, each decision with its reason and each human act with who.
 
 import { get, of } from "../api.js";
-import { button, fill, h, tag } from "../dom.js";
+import { button, fill, h, pair, tag } from "../dom.js";
 import { count, moment, number } from "../format.js";
 import { page } from "../shell.js";
 import { empty, failure, loading, settled } from "../states.js";
@@ -11,7 +11,7 @@ const ROWS = 100;
 const SHOWN_ELSEWHERE = new Set(["seq", "time", "event", "kind", "who", "reason", "fleet", "id"]);
 
 page(async ({ fleet, main, live }) => {
-  const known = new Map();
+  const known = new Set();
   const query = { q: "", event: "-verdict", limit: ROWS };
   let oldest = null;
   const list = h("ol", { class: "events", "aria-label": "Events, newest first" });
@@ -112,11 +112,11 @@ page(async ({ fleet, main, live }) => {
   /** Each event once, in the order of its number. */
   function add(event, fresh) {
     if (known.has(event.seq)) return;
-    known.set(event.seq, true);
+    known.add(event.seq);
     const row = draw(event, fresh);
+    if (!fresh) return list.append(row);
     const after = [...list.children].find((each) => Number(each.dataset.seq) < event.seq);
-    if (fresh) list.insertBefore(row, after ?? null);
-    else list.append(row);
+    list.insertBefore(row, after ?? null);
   }
 });
 
@@ -160,10 +160,9 @@ function draw(event, fresh) {
             h(
               "dl",
               { class: "pairs" },
-              details.map(([name, value]) => [
-                h("dt", {}, name.replaceAll("_", " ")),
-                h("dd", {}, typeof value === "object" ? JSON.stringify(value) : String(value)),
-              ]),
+              details.map(([name, value]) =>
+                pair(name.replaceAll("_", " "), typeof value === "object" ? JSON.stringify(value) : String(value)),
+              ),
             ),
           )
         : h("p", { class: "note number" }, `Event ${number(event.seq)}`),

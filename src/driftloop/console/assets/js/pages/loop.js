@@ -2,8 +2,8 @@
 
 import { get, of } from "../api.js";
 import { notAllowed } from "../act.js";
-import { figure, fill, h, panel, tag } from "../dom.js";
-import { count, duration, moment, number, percent, plural } from "../format.js";
+import { figure, fill, h, pair, panel, tag } from "../dom.js";
+import { capital, count, duration, moment, number, percent, plural } from "../format.js";
 import { acts, causeActs, schedules } from "../loop_acts.js";
 import { timeline } from "../marks.js";
 import { page } from "../shell.js";
@@ -75,7 +75,7 @@ function machine(loop) {
     h(
       "li",
       {
-        class: index === at ? "here" : at > 0 && index < at && index > 0 ? "past" : "",
+        class: index === at ? "here" : index > 0 && index < at ? "past" : "",
         "aria-current": index === at ? "step" : null,
       },
       h("span", { class: "node", "aria-hidden": "true" }),
@@ -105,7 +105,7 @@ function machine(loop) {
   );
 }
 
-const asSentence = (text) => `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;
+const asSentence = (text) => `${capital(text)}${/[.!?]$/.test(text) ? "" : "."}`;
 
 function approval(waiting, fleet) {
   return h(
@@ -207,8 +207,6 @@ function progress(loop) {
   ];
 }
 
-const pair = (name, value) => [h("dt", {}, name), h("dd", {}, value)];
-
 function causes(loop, shared) {
   if (!loop.causes.length) return h("p", { class: "fine" }, "No alarm is on.");
   const muted = Array.isArray(loop.muted) ? loop.muted : [];
@@ -264,13 +262,11 @@ function drawDrift(verdict, fleet) {
     return [head, faults, empty("No figures yet", "They appear with the watch’s first verdict.")];
   const features = [...verdict.features].sort((a, b) => share(b) - share(a));
   const most = Math.max(2, ...features.map(share));
-  const node = h("div", {}, head, faults);
-  const list = h("ol", { class: "bars", "aria-label": "Drift of each reading" });
-  fill(
-    list,
-    features.map((feature) => bar(feature, most, fleet)),
-  );
-  node.append(
+  return h(
+    "div",
+    {},
+    head,
+    faults,
     h(
       "p",
       { class: "legend" },
@@ -279,9 +275,12 @@ function drawDrift(verdict, fleet) {
       h("span", {}, tag("to blame", "bad"), " the readings that explain the change"),
       h("span", {}, "bars: logarithmic; figures: population stability index (PSI) and its limit, no unit"),
     ),
-    list,
+    h(
+      "ol",
+      { class: "bars", "aria-label": "Drift of each reading" },
+      features.map((feature) => bar(feature, most, fleet)),
+    ),
   );
-  return node;
 }
 
 function falseAlarms(promised) {
