@@ -343,8 +343,7 @@ def create(world: World) -> FastAPI:  # noqa: PLR0915 (a table of routes)
         ]  # fmt: skip
         roles = {name: sum(row["role"] == name for row in found) for name in dict.fromkeys(names)}
         found = [row for row in found if q in row["run_id"] and role in ("", row["role"])]
-        refused = [{"time": ago(7000), "count": 2, "runs": [{"run_id": "FD001-900", "reason": "sensor T30 is missing in row 12"},
-                                                            {"run_id": "FD001-901", "reason": "has 3 rows, 5 are needed"}]}]  # fmt: skip
+        refused = [{"time": ago(7000), "count": 2, "runs": ["FD001-900", "FD001-901"]}]
         return {"total": len(found), "roles": roles, "runs": found[offset : offset + limit], "refused": refused}
 
     @app.post(f"{api}/fleets/{{name}}/runs/withdraw")
@@ -404,7 +403,7 @@ def create(world: World) -> FastAPI:  # noqa: PLR0915 (a table of routes)
             return problem(404, "No such act", act)
         world.champion = "3"
         world.tell("rolled_back", who=world.me["name"], model_version="3", reason=body["reason"])
-        return {"version": "3"}
+        return {"model_version": "3", "from_version": "5"}
 
     @app.get(f"{api}/platform")
     def platform() -> dict[str, Any]:
@@ -432,7 +431,7 @@ def create(world: World) -> FastAPI:  # noqa: PLR0915 (a table of routes)
 
     @app.get(f"{api}/audit")
     def audit() -> dict[str, Any]:
-        return {"entries": [{"time": ago(200), "who": "ben", "role": "operate", "what": "mute sensor_fault:3", "from": "10.0.0.7",
-                             "outcome": "done"}]}  # fmt: skip
+        return {"entries": [{"seq": 1, "time": ago(200), "service": "console", "who": "ben", "role": "operate", "how": "session",
+                             "address": "10.0.0.7", "act": "POST /api/v1/fleets/cmapss/causes/sensor_fault:3/mute", "outcome": "done: 200"}]}  # fmt: skip
 
     return app

@@ -10,8 +10,9 @@ const LONGEST_PAUSE_MS = 8_000;
 const HIDDEN_MS = 30_000;
 
 /**
- * Listen, as long as the page is there, to a fleet's stream, or to all fleets' where `fleet` is null. `from` is the id of the last event that is
- * known. `on` may have `event(event, id)`, `state(fleet)`, `cut(since)`, `resumed(again)`, `refused(status)`.
+ * Listen to a fleet's stream, or to all fleets' where `fleet` is null, for as long as the page is there. `from` is the
+ * id of the last event that is known. `on` may have `event(event, id)`, `state(fleet)`, `cut(since)`, `resumed(again)`,
+ * `refused(status)`.
  */
 export function listen(fleet, on, from = null) {
   let last = from;

@@ -116,9 +116,7 @@ export const STEPS = {
 export const KINDS_OF_MODEL = {
   full: "trained from scratch",
   warm: "retrained",
-  warm_start: "retrained",
   "first aid": "first aid",
-  first_aid: "first aid",
   stub: "placeholder",
 };
 

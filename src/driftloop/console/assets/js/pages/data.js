@@ -75,7 +75,7 @@ page(({ me, fleet, main, live }) => {
         Object.entries(ROLES).map(([name, [text, why]]) => figure(capital(text), number(found.roles[name] ?? 0), why)),
       ),
     );
-    fill(refused, refusals(found.refused ?? []));
+    fill(refused, refusals(found.refused));
     fill(
       pager,
       found.total > 0 &&
@@ -174,22 +174,12 @@ function refusals(found) {
     { name: "When", cell: (row) => moment(row.time) },
     { name: "Runs", class: "num", cell: (row) => number(row.count) },
     {
-      name: "Which, and why",
+      name: "Which",
       cell: (row) =>
         h(
           "ul",
           { class: "plain-list tight" },
-          (row.runs ?? [])
-            .slice(0, 20)
-            .map((run) =>
-              h(
-                "li",
-                {},
-                typeof run === "string"
-                  ? run
-                  : [h("strong", {}, run.run_id ?? ""), ` ${run.reason ?? run.message ?? ""}`],
-              ),
-            ),
+          row.runs.slice(0, 20).map((run) => h("li", {}, run)),
         ),
     },
   ];

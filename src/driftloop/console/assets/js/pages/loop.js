@@ -243,6 +243,7 @@ function causes(loop, shared) {
 
 function drawDrift(verdict, fleet) {
   const [words, kind] = verdictWords(verdict.verdict);
+  const promised = verdict.false_alarms?.requests_per_false_alarm;
   const head = h(
     "p",
     { class: "lead" },
@@ -252,7 +253,7 @@ function drawDrift(verdict, fleet) {
       ? ` over the newest ${count(verdict.requests, "request")}`
       : "",
     verdict.since ? [", since ", moment(verdict.since)] : null,
-    verdict.false_alarms ? ` · ${falseAlarms(verdict.false_alarms) ?? ""}` : "",
+    promised ? ` · at most one false alarm in ${number(promised)} requests is expected` : "",
     ".",
   );
   const faults = (verdict.sensor_faults ?? []).map((fault) =>
@@ -281,11 +282,6 @@ function drawDrift(verdict, fleet) {
       features.map((feature) => bar(feature, most, fleet)),
     ),
   );
-}
-
-function falseAlarms(promised) {
-  const requests = typeof promised === "object" ? promised.requests_per_false_alarm : promised;
-  return requests ? `at most one false alarm in ${number(requests)} requests is expected` : null;
 }
 
 /** How far a reading is from what was learnt, as a share of its limit. */

@@ -165,7 +165,7 @@ function rollBack(champion, previous, { fleet, after }) {
     fields: [REASON],
     run: async (values) => {
       const said = await post(of(fleet.name, "models", "rollback"), values);
-      return `Model ${said?.version ?? previous.version} is in service again.`;
+      return `Model ${said.model_version} is in service again.`;
     },
   });
 }

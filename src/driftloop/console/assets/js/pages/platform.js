@@ -93,12 +93,12 @@ function administration() {
   const tokens = part(
     "tokens",
     () => get("/tokens"),
-    (found) => drawTokens(found.tokens ?? found, after),
+    (found) => drawTokens(found.tokens, after),
   );
   const audit = part(
     "the audit log",
     () => get("/audit"),
-    (found) => drawAudit(found.entries ?? found.audit ?? found.events ?? []),
+    (found) => drawAudit(found.entries),
     { every: 30_000 },
   );
   return [
@@ -131,7 +131,7 @@ function addToken(after) {
         verb: "I have copied it",
         text: [
           h("p", {}, "It cannot be shown again."),
-          h("p", {}, h("code", { class: "secret" }, made.token ?? made.secret ?? "")),
+          h("p", {}, h("code", { class: "secret" }, made.token)),
         ],
         run: async () => "Done.",
       });
@@ -145,7 +145,7 @@ function drawTokens(found, after) {
   const columns = [
     { name: "Name", cell: (row) => row.name },
     { name: "Role", cell: (row) => row.role },
-    { name: "Made", cell: (row) => moment(row.created ?? row.since) },
+    { name: "Made", cell: (row) => moment(row.created) },
     { name: "Ends", cell: (row) => (row.expires ? moment(row.expires) : "never") },
     {
       name: "",
@@ -175,15 +175,11 @@ function drawTokens(found, after) {
 function drawAudit(entries) {
   if (!entries.length) return empty("Nothing yet", "The first act that changes something appears here.");
   const columns = [
-    { name: "When", class: "nowrap", cell: (row) => moment(row.time ?? row.at) },
-    { name: "Who", cell: (row) => `${row.who ?? row.name ?? "–"}${row.role ? ` (${row.role})` : ""}` },
-    { name: "What", cell: (row) => row.what ?? row.act ?? [row.method, row.path].filter(Boolean).join(" ") },
-    { name: "From", class: "wide-only", cell: (row) => row.from ?? row.where ?? row.address ?? "–" },
-    { name: "Outcome", cell: (row) => String(row.outcome ?? row.status ?? "–") },
+    { name: "When", class: "nowrap", cell: (row) => moment(row.time) },
+    { name: "Who", cell: (row) => `${row.who ?? "–"}${row.role ? ` (${row.role})` : ""}` },
+    { name: "What", cell: (row) => row.act },
+    { name: "From", class: "wide-only", cell: (row) => row.address },
+    { name: "Outcome", cell: (row) => row.outcome },
   ];
-  return table(
-    "Audit log",
-    columns,
-    [...entries].sort((a, b) => String(b.time ?? b.at).localeCompare(String(a.time ?? a.at))).slice(0, 200),
-  );
+  return table("Audit log", columns, entries.toReversed());
 }
