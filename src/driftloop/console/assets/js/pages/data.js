@@ -4,6 +4,7 @@ import { get, of, post } from "../api.js";
 import { REASON, ask, may, notAllowed } from "../act.js";
 import { button, figure, fill, h, panel, table, tag } from "../dom.js";
 import { capital, count, moment, number, plural } from "../format.js";
+import { pager } from "../pager.js";
 import { page } from "../shell.js";
 import { empty, part, settled } from "../states.js";
 import { ROLES } from "../words.js";
@@ -14,7 +15,7 @@ page(({ me, fleet, main, live }) => {
   const query = { role: "", q: "", offset: 0, limit: ROWS };
   const roles = h("div", {});
   const refused = h("div", {});
-  const pager = h("div", { class: "pager" });
+  const place = h("div", { class: "pager" });
   const runs = part("completed runs", () => get(of(fleet.name, "runs"), query), draw, { every: 20_000 });
   const now = (changes) => {
     Object.assign(query, { offset: 0 }, changes);
@@ -46,22 +47,23 @@ page(({ me, fleet, main, live }) => {
       ),
     ),
     roles,
-    h(
-      "section",
-      { class: "panel wide", "aria-label": "Completed runs" },
-      h("div", { class: "panel-head" }, h("h2", {}, "Completed runs")),
-      h(
-        "div",
-        { class: "tools" },
-        h("label", { for: "find", class: "visually-hidden" }, "Find a run"),
-        find,
-        h("label", { for: "role" }, "For"),
-        role,
-        h("span", { class: "grow" }),
-        pager,
-      ),
-      runs.node,
-      notAllowed(me, "operate"),
+    panel(
+      "Completed runs",
+      [
+        h(
+          "div",
+          { class: "tools" },
+          h("label", { for: "find", class: "visually-hidden" }, "Find a run"),
+          find,
+          h("label", { for: "role" }, "For"),
+          role,
+          h("span", { class: "grow" }),
+          place,
+        ),
+        runs.node,
+        notAllowed(me, "operate"),
+      ],
+      { wide: true },
     ),
     panel("Refused", refused, { wide: true, note: "what was sent and could not be used, newest first" }),
   );
@@ -76,31 +78,15 @@ page(({ me, fleet, main, live }) => {
       ),
     );
     fill(refused, refusals(found.refused));
-    fill(
-      pager,
-      found.total > 0 &&
-        h(
-          "span",
-          {},
-          `${number(query.offset + 1)}–${number(query.offset + found.runs.length)} of ${count(found.total, "run")}`,
-        ),
-      found.total > ROWS && [
-        button("Previous", () => move(-ROWS), { disabled: query.offset === 0, "data-key": "previous" }),
-        button("Next", () => move(ROWS), { disabled: query.offset + ROWS >= found.total, "data-key": "next" }),
-      ],
-    );
-    if (!found.total)
+    const { total } = found;
+    fill(place, pager(query, { total, shown: found.runs.length, of: count(total, "run"), again: runs.refresh }));
+    if (!total)
       return query.q || query.role
         ? empty("No run matches", "Try a shorter name, or all roles.")
         : empty("The archive is empty", "Add completed runs: driftloop data add FILE, or send them to the API.");
     return table("Completed runs", columns(found.runs), found.runs, {
       rowClass: (row) => (row.withdrawn ? "withdrawn" : null),
     });
-  }
-
-  function move(by) {
-    query.offset = Math.max(0, query.offset + by);
-    runs.refresh();
   }
 
   /** What nobody knows of any of these runs has no column. */

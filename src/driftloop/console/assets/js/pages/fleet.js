@@ -3,8 +3,9 @@
 import { get, of } from "../api.js";
 import { button, figure, fill, h, panel, table, tag } from "../dom.js";
 import { capital, count, moment, number, one, plural } from "../format.js";
+import { pager } from "../pager.js";
 import { page } from "../shell.js";
-import { empty, loading, part, settled } from "../states.js";
+import { empty, part, settled } from "../states.js";
 import { FLAG_NAMES, RUL, flagWords, stateName, tellingFlags, verdictWords } from "../words.js";
 
 const ROWS = 50;
@@ -53,10 +54,8 @@ function top(fleet) {
 
 function listing(fleet) {
   const query = { sort: "low", order: "asc", q: "", flag: "", offset: 0, limit: ROWS };
-  const body = h("div", { class: "part" }, loading(plural(fleet.unit)));
-  const pager = h("div", { class: "pager" });
+  const place = h("div", { class: "pager" });
   const list = part(plural(fleet.unit), () => get(of(fleet.name, "units"), query), draw, { every: 10_000 });
-  body.replaceChildren(list.node);
   const now = (changes) => {
     Object.assign(query, { offset: 0 }, changes);
     return list.refresh();
@@ -79,23 +78,11 @@ function listing(fleet) {
   const only = (flag) => {
     flags.value = flag;
     now({ flag });
-    document.getElementById("find").scrollIntoView({ block: "center" });
+    find.scrollIntoView({ block: "center" });
   };
 
   function draw({ total, units }) {
-    fill(
-      pager,
-      total > 0 &&
-        h(
-          "span",
-          {},
-          `${number(query.offset + 1)}–${number(query.offset + units.length)} of ${count(total, fleet.unit)}`,
-        ),
-      total > ROWS && [
-        button("Previous", () => move(-ROWS), { disabled: query.offset === 0, "data-key": "previous" }),
-        button("Next", () => move(ROWS), { disabled: query.offset + ROWS >= total, "data-key": "next" }),
-      ],
-    );
+    fill(place, pager(query, { total, shown: units.length, of: count(total, fleet.unit), again: turned }));
     if (!total && (query.q || query.flag))
       return empty(
         `No ${fleet.unit} matches`,
@@ -113,10 +100,9 @@ function listing(fleet) {
     return table(`${plural(fleet.unit)} in service`, columns(longest(units)), units);
   }
 
-  function move(by) {
-    query.offset = Math.max(0, query.offset + by);
+  function turned() {
     list.refresh();
-    body.scrollIntoView({ block: "start" });
+    list.node.scrollIntoView({ block: "start" });
   }
 
   const sorter = (key, text) => {
@@ -168,7 +154,7 @@ function listing(fleet) {
     h("label", { for: "flag" }, "Flag"),
     flags,
     h("span", { class: "grow" }),
-    pager,
+    place,
   );
   const node = h(
     "section",
@@ -180,7 +166,7 @@ function listing(fleet) {
       h("p", { class: "note" }, `remaining life in ${plural(fleet.step)}, first due first`),
     ),
     tools,
-    body,
+    list.node,
   );
   return { node, refresh: list.refresh, only };
 }

@@ -6,6 +6,7 @@ import { button, fill, h, panel, tag } from "../dom.js";
 import { moment, number } from "../format.js";
 import { lineage } from "../lineage.js";
 import { compare } from "../compare.js";
+import { pager } from "../pager.js";
 import { page } from "../shell.js";
 import { empty, failure, loading, part, settled } from "../states.js";
 import { KINDS_OF_MODEL, MODEL_STATES, findings } from "../words.js";
@@ -238,18 +239,7 @@ function drawList({ total, models }, query, shared, refresh) {
         : h("span", {}),
     ),
   );
-  const move = (by) => {
-    query.offset = Math.max(0, query.offset + by);
-    refresh();
-  };
-  const pager =
-    total > ROWS &&
-    h(
-      "div",
-      { class: "pager" },
-      h("span", {}, `${number(query.offset + 1)}–${number(query.offset + models.length)} of ${number(total)}`),
-      button("Newer", () => move(-ROWS), { disabled: query.offset === 0 }),
-      button("Older", () => move(ROWS), { disabled: query.offset + ROWS >= total }),
-    );
-  return [h("div", { class: "versions" }, lineage(models), h("ol", {}, rows)), pager];
+  const shown = { total, shown: models.length, of: number(total), again: refresh, words: ["Newer", "Older"] };
+  const place = total > query.limit && h("div", { class: "pager" }, pager(query, shown));
+  return [h("div", { class: "versions" }, lineage(models), h("ol", {}, rows)), place];
 }
