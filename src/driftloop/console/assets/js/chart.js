@@ -1,6 +1,6 @@
 // Line charts with axes, units, a legend and the numbers behind them, in the page's colours.
 
-import { fill, h } from "./dom.js";
+import { fill, h, table } from "./dom.js";
 import { number } from "./format.js";
 
 /* global uPlot */
@@ -193,7 +193,7 @@ export function chart({
     hint.hidden = false;
     fill(
       hint,
-      h("strong", {}, `${x.label ?? x.name} ${x.show ? x.show(x.values[idx]) : number(x.values[idx], x.digits ?? 0)}`),
+      h("strong", {}, `${x.label ?? x.name} ${abscissa(x, idx)}`),
       lines.map(
         (line, index) =>
           typeof line.values[idx] === "number" &&
@@ -246,45 +246,22 @@ function legendOf(lines, band, limits) {
 /** The numbers of a chart as a table, made when somebody opens it. */
 function numbers(x, y, lines, band) {
   const body = h("div", {});
-  const open = (event) =>
-    event.target.open &&
-    fill(
-      body,
-      h(
-        "div",
-        { class: "scroll short", tabindex: "0", role: "region", "aria-label": "Numbers of the chart" },
-        h(
-          "table",
-          {},
-          h(
-            "thead",
-            {},
-            h(
-              "tr",
-              {},
-              [x.name, ...lines.map((line) => line.name), ...(band ? ["low", "high"] : [])].map((name) =>
-                h("th", { scope: "col", class: "num" }, name),
-              ),
-            ),
-          ),
-          h(
-            "tbody",
-            {},
-            x.values.map((at, index) =>
-              h(
-                "tr",
-                {},
-                [
-                  x.show ? x.show(at) : number(at, x.digits ?? 0),
-                  ...[...lines.map((line) => line.values), ...(band ? [band.low, band.high] : [])].map((values) =>
-                    number(values[index], y.digits ?? 1),
-                  ),
-                ].map((text) => h("td", { class: "num" }, text)),
-              ),
-            ),
-          ),
-        ),
-      ),
-    );
+  const edges = band ? [{ name: "low", values: band.low }, { name: "high", values: band.high }] : [];
+  const columns = [
+    { name: x.name, class: "num", cell: (index) => abscissa(x, index) },
+    ...[...lines, ...edges].map(({ name, values }) => ({
+      name,
+      class: "num",
+      cell: (index) => number(values[index], y.digits ?? 1),
+    })),
+  ];
+  const open = (event) => {
+    if (!event.target.open) return;
+    const made = table("Numbers of the chart", columns, [...x.values.keys()]);
+    made.classList.add("short");
+    fill(body, made);
+  };
   return h("details", { class: "numbers", ontoggle: open }, h("summary", {}, "Numbers"), body);
 }
+
+const abscissa = (x, index) => number(x.values[index], x.digits ?? 0);
