@@ -218,10 +218,17 @@ export function chart({
     hint.style.right = far ? `${plotted.over.clientWidth - left + 10}px` : "";
   }
 
-  new ResizeObserver(draw).observe(plot);
-  const recolour = () => (node.isConnected ? draw() : removeEventListener("themechange", recolour));
-  addEventListener("themechange", recolour);
+  const observer = new ResizeObserver(() => (node.isConnected ? draw() : leave()));
+  observer.observe(plot);
+  addEventListener("themechange", draw);
   return node;
+
+  /** Taken out of the page, as by newer answers: nothing of it stays behind in the window's listeners. */
+  function leave() {
+    observer.disconnect();
+    removeEventListener("themechange", draw);
+    drawn?.destroy();
+  }
 }
 
 const swatch = (name) => h("i", { class: "swatch", style: { "background-color": `var(${name})` } });
