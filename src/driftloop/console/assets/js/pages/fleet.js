@@ -27,7 +27,12 @@ page(({ fleet, main, live }) => {
     units.node,
   );
   const again = settled(() => [summary.refresh(), units.refresh(), quality.refresh()], 500);
-  live({ event: (event) => event.event !== "verdict" && again(), state: again, resumed: (anew) => anew && again() });
+  live({
+    event: (event) => event.event !== "verdict" && again(),
+    // Comes with each step of a training too; only the summary tells of it.
+    state: settled(summary.refresh, 500),
+    resumed: (anew) => anew && again(),
+  });
 });
 
 function top(fleet) {

@@ -37,7 +37,8 @@ page(({ fleet, main, live }) => {
     shown.node,
     h("p", { class: "explain" }, RUL(fleet)),
   );
-  live({ state: settled(shown.refresh, 1000), resumed: (anew) => anew && shown.refresh() });
+  const anew = settled(shown.refresh, 1000);
+  live({ event: (event) => event.event !== "verdict" && anew(), resumed: (cut) => cut && anew() });
 });
 
 function form(asked, fleet, again) {

@@ -25,7 +25,8 @@ page(({ fleet, unit, main, live }) => {
     { every: 30_000 },
   );
   main.append(h("div", { class: "title" }, h("p", { class: "crumb" }, back), h("h1", {}, unit)), shown.node, why.node);
-  live({ state: settled(shown.refresh), resumed: (anew) => anew && shown.refresh() });
+  const again = settled(shown.refresh);
+  live({ event: (event) => event.event !== "verdict" && again(), resumed: (anew) => anew && again() });
 });
 
 /** Rows that no server remembers any more are explained by nobody. */
