@@ -32,9 +32,7 @@ export async function page(draw) {
   const main = document.getElementById("main");
   const { fleet: name, unit } = place();
   try {
-    const me = await whoAmI();
-    const fleets = (await get("/fleets")).fleets;
-    const fleet = name === null ? null : await get(of(name));
+    const [me, { fleets }, fleet] = await Promise.all([whoAmI(), get("/fleets"), name === null ? null : get(of(name))]);
     frame(me, fleets, fleet?.name ?? null);
     const live = (on, from = null) => connect(name, on, from, me);
     main.replaceChildren();
