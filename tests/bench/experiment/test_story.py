@@ -25,9 +25,7 @@ async def carried_out(folder: Path) -> Outcome:
     platform = FakePlatform()
     async with platform.running(folder) as configured:
         recording = await run_experiment(PLAN, configured, Diary())
-    recording.events.append(
-        {**recording.events[-1], "kind": "promoted", "reason": "</script><script>alert(1)</script>"}
-    )
+    recording.events.append({**recording.events[-1], "kind": "promoted", "reason": MARKUP})
     answers = answers_after(recording.records, "2")
     return assess(recording, np.array([one.rul for one in answers], dtype=float))
 
