@@ -3,8 +3,8 @@
 import gzip
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Self
 
 FOLDER = Path(__file__).with_name("assets")
 MEDIA_TYPES = {
@@ -21,15 +21,17 @@ class Asset:
     """One file as it is answered."""
 
     content: bytes
-    compressed: bytes
     media_type: str
-    digest: str
 
-    @classmethod
-    def of(cls, content: bytes, media_type: str) -> Self:
-        """The asset with this content."""
-        compressed = gzip.compress(content, compresslevel=9, mtime=0)
-        return cls(content, compressed, media_type, hashlib.sha256(content).hexdigest()[:32])
+    @cached_property
+    def compressed(self) -> bytes:
+        """Made when it is first wanted: start-up does not wait for what nobody asks for."""
+        return gzip.compress(self.content, compresslevel=9, mtime=0)
+
+    @cached_property
+    def digest(self) -> str:
+        """Of its content, for its tags."""
+        return hashlib.sha256(self.content).hexdigest()[:32]
 
     def etag(self, *, compressed: bool) -> str:
         """Its tag, another one for its compressed form."""
@@ -39,6 +41,4 @@ class Asset:
 def load_all(folder: Path = FOLDER) -> dict[str, Asset]:
     """All files that may be served, by their path below the folder."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix in MEDIA_TYPES)
-    return {
-        path.relative_to(folder).as_posix(): Asset.of(path.read_bytes(), MEDIA_TYPES[path.suffix]) for path in files
-    }
+    return {path.relative_to(folder).as_posix(): Asset(path.read_bytes(), MEDIA_TYPES[path.suffix]) for path in files}

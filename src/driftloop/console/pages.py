@@ -24,7 +24,7 @@ def router() -> APIRouter:
         return answer(known, request)
 
     for page in PAGES:
-        document = Asset.of(shell(page).encode(), "text/html; charset=utf-8")
+        document = Asset(shell(page).encode(), "text/html; charset=utf-8")
 
         def show(request: Request, document: Asset = document) -> Response:
             return answer(document, request)
