@@ -28,7 +28,8 @@ from driftloop.protocol.events import Event
 
 SHADOW, PROMOTING = "shadow", "promote"
 """What status and events call the steps that follow the pipeline."""
-SHADOW_POLL_S = 0.05
+SHADOW_POLL_S = 1.0
+"""How often it is looked whether a shadow takes too long; its end wakes the worker. Each look asks the registry."""
 
 
 def ask(tools: Tools, move: Ask) -> None:

@@ -46,9 +46,19 @@ class _Answer(NamedTuple):
 class Shadow:
     """The shadow of one challenger at a time; `report` begins it where `begin` has not."""
 
-    def __init__(self, registry: Registry, folder: Path, read: Read, *, answers: int, seconds: float) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        folder: Path,
+        read: Read,
+        *,
+        answers: int,
+        seconds: float,
+        ended: Callable[[], object] = lambda: None,
+    ) -> None:
+        """`ended` is called, on a thread of the shadow's own, when there is something to report."""
         self._bundles = Bundles(registry, folder, keep=2)
-        self._read, self._answers, self._seconds = read, answers, seconds
+        self._read, self._answers, self._seconds, self._ended = read, answers, seconds, ended
         self._current: _Run | None = None
 
     @property
@@ -60,7 +70,9 @@ class Shadow:
         """Begin in the background, unless this one has begun already."""
         if self.on and (self._current is None or self._current.of != (champion, challenger)):
             self.end()
-            self._current = _Run(self._bundles, self._read, champion, challenger, self._answers, self._seconds)
+            self._current = _Run(
+                self._bundles, self._read, champion, challenger, self._answers, self._seconds, self._ended
+            )
             self._current.start()
 
     def report(self, champion: str, challenger: str) -> Report | None:
@@ -86,11 +98,18 @@ class _Run(threading.Thread):
     """One challenger's shadow."""
 
     def __init__(
-        self, bundles: Bundles, read: Read, champion: str, challenger: str, answers: int, seconds: float
+        self,
+        bundles: Bundles,
+        read: Read,
+        champion: str,
+        challenger: str,
+        answers: int,
+        seconds: float,
+        ended: Callable[[], object],
     ) -> None:
         super().__init__(name="shadow", daemon=True)
         self.of, self.stopping = (champion, challenger), threading.Event()
-        self._bundles, self._read, self._most, self._seconds = bundles, read, answers, seconds
+        self._bundles, self._read, self._most, self._seconds, self._ended = bundles, read, answers, seconds, ended
         self._began = time.monotonic()
         self._found: Report | DriftloopError | None = None
 
@@ -114,6 +133,7 @@ class _Run(threading.Thread):
             # A challenger that cannot even be asked must not be promoted.
             log.exception("the shadow failed")
             self._found = Report(0, round(self._passed(), 3), False, [f"{type(error).__name__}: {error}"])
+        self._ended()
 
     def _passed(self) -> float:
         return time.monotonic() - self._began

@@ -81,7 +81,12 @@ class Worker:
         self._windows = read = windows or windows_of(settings)
         self._aider = Aider(self.tools, read)
         self._shadow = Shadow(
-            registry, folder / "shadow", read, answers=settings.shadow_answers, seconds=settings.shadow_s
+            registry,
+            folder / "shadow",
+            read,
+            answers=settings.shadow_answers,
+            seconds=settings.shadow_s,
+            ended=self.poke,
         )
         self.work_lock = threading.RLock()
         """One move at a time, of the worker or by hand."""
