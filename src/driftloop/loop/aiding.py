@@ -66,7 +66,7 @@ class Aider:
         return settings.promotion == "approve" and settings.approve_first_aid
 
     def _ask(self, move: TryFirstAid, found: "Outcome") -> None:
-        attempt, version = self._tools.pending(move.cause), found.model_version or ""
+        attempt, version = self._tools.store.state.attempt_for(move.cause), found.model_version or ""
         digest = self._tools.look.digest_of(version)
         if attempt is not None and digest is not None:
             asked = promoting.question(self._tools, "first_aid", attempt, version, digest, found.reason)

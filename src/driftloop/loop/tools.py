@@ -9,7 +9,6 @@ from driftloop.loop.changes import With
 from driftloop.loop.facts import Archive, Look
 from driftloop.loop.judge import promotion
 from driftloop.loop.moves import Move
-from driftloop.loop.state import Attempt
 from driftloop.loop.store import Store
 from driftloop.loop.waits import Now
 from driftloop.model.registry import PRODUCTION, Registry
@@ -39,12 +38,6 @@ class Tools:
         """Apply a move to the state; returns whether it fitted."""
         with self.store.change() as change:
             return changes.apply(change, move, self.how(*told))
-
-    def pending(self, cause: str) -> Attempt | None:
-        """The attempt for a cause; None where its alert has ended since it was decided on."""
-        state = self.store.state
-        found = (each for each in (state.attempt, *state.queue) if each is not None and each.cause == cause)
-        return next(found, None)
 
     def abandon(self) -> None:
         """Tag what the run at hand registered and nobody decided: it will never be."""

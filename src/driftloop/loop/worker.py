@@ -226,7 +226,7 @@ class Worker:
 
     def _start(self, move: Start) -> None:
         self.tools.abandon()
-        attempt = self.tools.pending(move.cause)
+        attempt = self.store.state.attempt_for(move.cause)
         if attempt is None:
             return
         runs = self.look.runs_for(attempt).packed()
@@ -236,7 +236,7 @@ class Worker:
             self.start(started, runs)
 
     def _announce(self, move: Announce) -> None:
-        attempt = self.tools.pending(move.cause)
+        attempt = self.store.state.attempt_for(move.cause)
         if attempt is None:
             return
         evidence = self.look.runs_for(attempt).new
