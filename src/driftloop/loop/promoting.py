@@ -6,7 +6,7 @@ import msgspec
 
 from driftloop.errors import DriftloopError, RegistryUnavailable
 from driftloop.loop import asking, changes, questions
-from driftloop.loop.asking import Question
+from driftloop.loop.asking import Answer, Question
 from driftloop.loop.judge import gate, promotion
 from driftloop.loop.moves import (
     Aided,
@@ -59,9 +59,7 @@ def look_in_shadow(tools: Tools, shadow: Shadow, move: InShadow) -> float:
     return 0.0
 
 
-def question(
-    tools: Tools, kind: asking.Kind, attempt: Attempt, version: str, digest: str, reason: str
-) -> asking.Question:
+def question(tools: Tools, kind: asking.Kind, attempt: Attempt, version: str, digest: str, reason: str) -> Question:
     """The question about a version, as the settings say."""
     return asking.ask(
         kind,
@@ -87,17 +85,16 @@ def promote(tools: Tools, move: Promote) -> None:
     """Move the alias `production` to a challenger, or write down why that failed."""
     attempt, challenger = tools.store.state.attempt, move.challenger
     assert attempt is not None
-    told: list[Event] = []
     # Somebody may have promoted another model by hand while this one was trained.
-    error = _move_alias(tools, challenger.version, challenger.reason, attempt.cause, attempt.champion, told)
-    if error is None:
-        tools.apply(Promoted(move.run, challenger), *_by_whom(tools, told))
+    told = _move_alias(tools, challenger.version, challenger.reason, attempt.cause, attempt.champion)
+    if not isinstance(told, DriftloopError):
+        tools.apply(Promoted(move.run, challenger), *told)
         return
     tools.abandon()
     with tools.store.change() as change:
         if change.state.attempt is not None:
             change.state.attempt.step = PROMOTING
-        changes.apply(change, Fail(move.run, str(error), archived=tools.archive.total()), tools.how())
+        changes.apply(change, Fail(move.run, str(told), archived=tools.archive.total()), tools.how())
 
 
 def promote_aid(tools: Tools, move: PromoteAid) -> None:
@@ -105,12 +102,11 @@ def promote_aid(tools: Tools, move: PromoteAid) -> None:
     asked = tools.store.state.question
     if asked is None:
         return
-    told: list[Event] = []
-    error = _move_alias(tools, move.version, "; ".join(asked.reasons), move.cause, asked.champion, told)
-    if error is None:
-        tools.apply(Aided(move.cause, move.run, move.version), *_by_whom(tools, told))
+    told = _move_alias(tools, move.version, "; ".join(asked.reasons), move.cause, asked.champion)
+    if isinstance(told, DriftloopError):
+        tools.apply(NotAided(move.cause, move.run, str(told)))
     else:
-        tools.apply(NotAided(move.cause, move.run, str(error)))
+        tools.apply(Aided(move.cause, move.run, move.version), *told)
 
 
 def roll_back(tools: Tools, move: RollBack) -> None:
@@ -138,11 +134,12 @@ def tag_rejected(tools: Tools, move: Settle) -> None:
         promotion.decide(tools.registry, move.version, promotion.REJECTED, move.reason, move.cause)
 
 
-def _move_alias(
-    tools: Tools, version: str, reason: str, cause: str, champion: str, told: list[Event]
-) -> DriftloopError | None:
-    """Move the alias; returns what speaks against it. Raises RegistryUnavailable, and whatever comes once it moved."""
-    _tag_answer(tools)
+def _move_alias(tools: Tools, version: str, reason: str, cause: str, champion: str) -> list[Event] | DriftloopError:
+    """Move the alias; returns the events of that, with who approved it, or what speaks against it.
+
+    Raises RegistryUnavailable, and whatever comes once it moved.
+    """
+    given, told = _tag_answer(tools), list[Event]()
     try:
         promotion.promote(tools.registry, version, reason=reason, cause=cause, report=told.append, champion=champion)
     except RegistryUnavailable:
@@ -151,21 +148,16 @@ def _move_alias(
         if told:
             raise  # the alias has moved, and that is found again
         return error
-    return None
+    return [{**event, "who": given.who} for event in told] if given is not None else told
 
 
-def _by_whom(tools: Tools, told: list[Event]) -> list[Event]:
-    """The events of a promotion, with who approved it."""
+def _tag_answer(tools: Tools) -> Answer | None:
+    """Write what a person answered into the tags of the version that it is about; returns the answer."""
     asked = tools.store.state.question
-    who = {"who": asked.answer.who} if asked is not None and asked.answer is not None else {}
-    return [{**event, **who} for event in told]
-
-
-def _tag_answer(tools: Tools) -> None:
-    """Write what a person answered into the tags of the version that it is about."""
-    asked = tools.store.state.question
-    if asked is not None and asked.answer is not None:
-        promotion.tag_answer(tools.registry, asked.version, asked.answer)
+    if asked is None or asked.answer is None:
+        return None
+    promotion.tag_answer(tools.registry, asked.version, asked.answer)
+    return asked.answer
 
 
 def _gate_figures(tools: Tools, run: str, version: str) -> dict[str, gate.Figures]:
