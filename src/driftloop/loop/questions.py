@@ -1,7 +1,7 @@
 """What asking a person, or telling one beforehand, makes of the state, and the events that tell of it."""
 
 from driftloop.loop import asking, waits
-from driftloop.loop.asking import Answer, Question
+from driftloop.loop.asking import Answer, Closed, Question
 from driftloop.loop.state import Change, Phase
 from driftloop.loop.waits import Now
 
@@ -75,14 +75,16 @@ def answer(change: Change, question: str, given: Answer) -> bool:
 
 def close(change: Change, why: str, at: str) -> None:
     """Close the open question, if there is one: by its answer, or as void for the reason `why`."""
-    asked = change.state.question
+    state, asked = change.state, change.state.question
     if asked is None:
         return
     if asked.answer is not None:
-        change.state.close(asking.what_became(asked.answer), at)
-        return
-    change.state.close(f"is void since {at}: {why}", at)
-    change.tell("approval_void", model_version=asked.version, cause=asked.cause, approval=asked.id, reason=why)
+        what = asking.what_became(asked.answer)
+    else:
+        what = f"is void since {at}: {why}"
+        change.tell("approval_void", model_version=asked.version, cause=asked.cause, approval=asked.id, reason=why)
+    state.question = None
+    state.closed = [*state.closed, Closed(asked.id, asked.version, at, what)][-asking.REMEMBERED :]
 
 
 def overdue(change: Change, question: str, at: str) -> bool:

@@ -8,7 +8,6 @@ import msgspec
 
 from driftloop import durable
 from driftloop.errors import DriftloopError
-from driftloop.loop import asking
 from driftloop.loop.asking import Closed, Question
 from driftloop.loop.judge.shadow import Report
 from driftloop.loop.schedules import Muted, Schedule
@@ -235,13 +234,6 @@ class State(msgspec.Struct):
                 self.settled[cause] = msgspec.structs.replace(
                     self.settled[cause], decision="superseded", reason=reason, archived=archived
                 )
-
-    def close(self, what: str, at: str) -> Question | None:
-        """Close the question, if there is one, and remember what became of it; returns it."""
-        asked, self.question = self.question, None
-        if asked is not None:
-            self.closed = [*self.closed, Closed(asked.id, asked.version, at, what)][-asking.REMEMBERED :]
-        return asked
 
 
 @dataclass
