@@ -5,12 +5,10 @@ first aid that is not to be automatic. A question is about one bundle (its diges
 either changes, it is void. What became of earlier ones is remembered, so that who answers late is told.
 """
 
-from datetime import timedelta
 from typing import Any, Literal
 
 import msgspec
 
-from driftloop import durable
 from driftloop.loop import waits
 from driftloop.loop.judge.gate import Figures
 from driftloop.loop.judge.shadow import Report
@@ -81,7 +79,7 @@ class Question(msgspec.Struct):
         """After a restart: a wait that nothing has measured meanwhile begins anew."""
         wait = self.wait.carried_over(now) if self.wait is not None else None
         if wait is not None and wait is not self.wait:
-            self.wait, self.deadline = wait, _later(now, wait.length_s)
+            self.wait, self.deadline = wait, waits.later(now, wait.length_s)
 
     def shown(self) -> dict[str, Any]:
         """It as people see it."""
@@ -106,7 +104,7 @@ def ask(
     asked = Question(f"{version}-{digest[:8]}", kind, version, digest, champion, cause, now.time, **about)
     asked.after_deadline = after_deadline
     if deadline_s is not None:
-        asked.wait, asked.deadline = waits.begin(deadline_s, now), _later(now, deadline_s)
+        asked.wait, asked.deadline = waits.begin(deadline_s, now), waits.later(now, deadline_s)
     return asked
 
 
@@ -141,7 +139,3 @@ def what_became(answer: Answer) -> str:
     """An answer in words that follow the question's name."""
     word = "approved" if answer.answer == "approve" else "rejected"
     return f"was {word} by {answer.who} at {answer.at}" + (f": {answer.reason}" if answer.reason else "")
-
-
-def _later(now: Now, seconds: float) -> str:
-    return durable.format_time(durable.parse_time(now.time) + timedelta(seconds=seconds))

@@ -3,7 +3,6 @@
 import logging
 import threading
 from collections.abc import Callable
-from datetime import timedelta
 from typing import NamedTuple
 
 from driftloop import durable
@@ -175,7 +174,7 @@ class Calendar:
     def mute(self, cause: str, for_s: float, reason: str, who: str) -> Muted:
         """Tell nobody of a cause for so many seconds."""
         now = self._worker.clock()
-        until = durable.format_time(durable.parse_time(now.time) + timedelta(seconds=for_s))
+        until = waits.later(now, for_s)
         muted = Muted(cause, now.time, until, reason, who, waits.begin(for_s, now))
         with self._store.change() as change:
             others = [each for each in change.state.muted if each.cause != cause]

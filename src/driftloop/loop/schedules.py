@@ -7,7 +7,6 @@ about the wall clock: where that is set back, the next time is the next one that
 """
 
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Any, Literal
 
 import msgspec
@@ -73,7 +72,7 @@ class Schedule(msgspec.Struct):
     def begin(self, now: Now) -> None:
         """When it is due first, or next."""
         if self.every_s is not None:
-            self.wait, self.next = waits.begin(self.every_s, now), _later(now.time, self.every_s)
+            self.wait, self.next = waits.begin(self.every_s, now), waits.later(now, self.every_s)
         else:
             self.wait, self.next = None, _times(self.cron or "", now.time, 1)[0]
 
@@ -84,7 +83,7 @@ class Schedule(msgspec.Struct):
             left = min(max(0.0, left), self.wait.length_s)
             # The wait keeps its length; it began so long ago that this is left.
             since = waits.Moment(now.boot, now.seconds - (self.wait.length_s - left))
-            self.wait, self.next = Wait(self.wait.length_s, since), _later(now.time, left)
+            self.wait, self.next = Wait(self.wait.length_s, since), waits.later(now, left)
         if self.wait is None:
             soon = _times(self.cron or "", now.time, 2)
             if self.next > soon[1]:
@@ -139,10 +138,6 @@ def is_muted(muted: Sequence[Muted], cause: str, now: Now) -> bool:
 
 def _rest(cause: str) -> str:
     return cause.partition(":")[2]
-
-
-def _later(time: str, seconds: float) -> str:
-    return durable.format_time(durable.parse_time(time) + timedelta(seconds=seconds))
 
 
 def _times(cron: str, after: str, count: int) -> list[str]:

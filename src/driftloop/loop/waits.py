@@ -8,6 +8,7 @@ lasts at most its own length from then. Times of the wall clock are for people.
 import functools
 import time
 import uuid
+from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,6 +61,11 @@ class Wait(msgspec.Struct, frozen=True):
 def begin(length_s: float, now: Now) -> Wait:
     """A wait that begins now."""
     return Wait(length_s, moment(now))
+
+
+def later(now: Now, seconds: float) -> str:
+    """The time of the wall clock so many seconds from now, for people: RFC 3339, UTC."""
+    return durable.format_time(durable.parse_time(now.time) + timedelta(seconds=seconds))
 
 
 def moment(now: Now) -> Moment:
