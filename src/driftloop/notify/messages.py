@@ -81,9 +81,14 @@ def quiet_s(kept: Kept, key: str, now: str, cool_down_s: float) -> float:
     return max(0.0, cool_down_s - passed) if passed >= 0 else 0.0
 
 
+def drop(kept: Kept, notice: Notice) -> None:
+    """A message waits no longer."""
+    kept.waiting = [each for each in kept.waiting if each is not notice]
+
+
 def told(kept: Kept, notice: Notice, now: str) -> None:
     """A message has been delivered."""
-    kept.waiting = [each for each in kept.waiting if each is not notice]
+    drop(kept, notice)
     kept.sent.pop(notice.key, None)
     kept.sent[notice.key] = now
     while len(kept.sent) > MOST_SENT:

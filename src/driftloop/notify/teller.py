@@ -122,14 +122,15 @@ class Teller:
     def _deliver(self, notice: Notice) -> None:
         self._due.pop(notice.seq, None)
         if self._muted(notice.cause) or self._muted(notice.section):
-            self.state.waiting = [each for each in self.state.waiting if each is not notice]
+            messages.drop(self.state, notice)
             self._keep()
             return
         notice.tries += 1  # from now on it gathers no more lines
         missing = self._send(notice)
+        about = {"model_version": notice.model_version, "cause": notice.cause or None, "about": notice.key}
         if not missing:
             messages.told(self.state, notice, self._now())
-            self._keep("notified", model_version=notice.model_version, cause=notice.cause or None, about=notice.key)
+            self._keep("notified", **about)
             return
         self.state.last_error = f"{notice.key}: {missing}"
         if notice.tries < MOST_TRIES:
@@ -137,9 +138,8 @@ class Teller:
             self._due[notice.seq] = self._clock() + pause
             self._keep()
             return
-        self.state.waiting = [each for each in self.state.waiting if each is not notice]
+        messages.drop(self.state, notice)
         self.state.given_up += 1
-        about = {"model_version": notice.model_version, "cause": notice.cause or None, "about": notice.key}
         self._keep("notification_failed", **about, tries=notice.tries, reason=missing)
 
     def _send(self, notice: Notice) -> str | None:
