@@ -107,6 +107,13 @@ class Look:
             assert attempt is not None
             return self._of_run(attempt, facts)
         if state.phase == "awaiting_approval":
+            facts = replace(
+                facts,
+                production=self._registry.alias(PRODUCTION),
+                settling_s=self.arrivals.settling_s(now),
+                archived=self._archive.total(),
+                next_run=next_run(),
+            )
             return self._of_question(state, facts, now)
         if state.phase == "verifying":
             assert attempt is not None
@@ -122,22 +129,13 @@ class Look:
             attempt = state.queue[0] if state.queue else None
         if attempt is None or (state.phase == "waiting_for_labels" and _is_over(attempt, state, facts)):
             return facts
-        if state.question is not None:
-            facts = self._of_question(state, facts, now)
-        return self._before_a_start(attempt, facts, now)
+        return self._of_question(state, self._before_a_start(attempt, facts, now), now)
 
     def _of_question(self, state: State, facts: Facts, now: Now) -> Facts:
         asked = state.question
-        assert asked is not None
-        return replace(
-            facts,
-            production=self._registry.alias(PRODUCTION),
-            digest=self.digest_of(asked.version),
-            deadline_s=asked.left_s(now),
-            settling_s=self.arrivals.settling_s(now),
-            archived=self._archive.total(),
-            next_run=next_run(),
-        )
+        if asked is None:
+            return facts
+        return replace(facts, digest=self.digest_of(asked.version), deadline_s=asked.left_s(now))
 
     def digest_of(self, version: str) -> str | None:
         """The digest of a version's bundle as the registry has it; None where there is no such version."""
