@@ -26,23 +26,14 @@ def test_a_killed_process_loses_nothing(
     with Story(platform, [run for run in changed_fleet if run.role == "live"]) as story:
         story.post([run for run in changed_fleet if run.role != "live"])
         story.until(phase)
-        if process == "up":
-            with story.outage():
-                platform.kill_up()
-                platform.start()
-        elif process == "server":
-            with story.outage():
-                kill(platform.pid("server"))
-                platform.wait(lambda: restarts(platform, "server"), "the restart")
-        elif process == "step":
+        if process == "step":
             # Where the step was quicker than this test, it is the next one; after the last there is none.
             platform.wait(lambda: steps_of(platform) or platform.of_kind("step_finished", step="evaluate"), "a step")
             for pid in steps_of(platform):
                 print(f"killed: {pid}")
                 kill(pid)
         else:
-            kill(platform.pid(process))
-            platform.wait(lambda: restarts(platform, process), "the restart")
+            hurt(platform, story, process)
         decision = story.settled()
         assert decision["decision"] == "promoted"
         story.check(moved=True)
@@ -77,6 +68,21 @@ def test_runs_acknowledged_before_a_kill_are_archived(prepared: Prepare, changed
         assert len(story.acknowledged) == len(completed)
         assert story.settled()["decision"] == "promoted"
         story.check(moved=True)
+
+
+def hurt(platform: Platform, story: Story, process: str) -> None:
+    """Kill a process, and wait until it is back."""
+    if process == "up":
+        with story.outage():
+            platform.kill_up()
+            platform.start()
+    elif process == "server":
+        with story.outage():
+            kill(platform.pid("server"))
+            platform.wait(lambda: restarts(platform, "server"), "the restart")
+    else:
+        kill(platform.pid(process))
+        platform.wait(lambda: restarts(platform, process), "the restart")
 
 
 def kill(pid: int) -> None:

@@ -14,7 +14,7 @@ from live_platform import LONG_S, Platform
 
 from .conftest import Prepare
 from .story import Story
-from .test_kill import kill, restarts
+from .test_kill import hurt
 
 ASKING = {"DRIFTLOOP_PROMOTION": "approve"}
 DURING = ("shadow", "awaiting_approval", "approved")
@@ -42,21 +42,6 @@ def test_a_kill_around_an_approval_loses_nothing_and_asks_once(
     assert (answered["approval"], answered["who"]) == (asked["approval"], "ann")
     assert len(platform.of_kind("shadow_ended")) == 1
     assert platform.registry.tags(asked["model_version"])["approval_by"] == "ann"
-
-
-def hurt(platform: Platform, story: Story, process: str) -> None:
-    """Kill a process, and wait until it is back."""
-    if process == "up":
-        with story.outage():
-            platform.kill_up()
-            platform.start()
-    elif process == "server":
-        with story.outage():
-            kill(platform.pid("server"))
-            platform.wait(lambda: restarts(platform, "server"), "the restart")
-    else:
-        kill(platform.pid(process))
-        platform.wait(lambda: restarts(platform, process), "the restart")
 
 
 def approve(platform: Platform) -> str:
