@@ -39,9 +39,6 @@ class Calendar:
         """`error` says how wrong the model in production is, as far as anybody knows."""
         self._worker, self._store, self._error = worker, worker.store, error
         self._wake, self._stopping = threading.Event(), False
-        with self._store.change() as change:
-            for entry in change.state.schedules:
-                entry.carry_over(worker.clock())
 
     # The thread.
 
