@@ -109,7 +109,7 @@ class Calendar:
         """Note what a watch says: an event where it begins and where it ends; None is that it cannot tell."""
         now = self._worker.clock()
         with self._store.change() as change:
-            kept = next((one for one in change.state.schedules if one.name == entry.name), None)
+            kept = schedules.named(change.state.schedules, entry.name)
             if kept is None:
                 return
             kept.advance(now)
@@ -161,7 +161,7 @@ class Calendar:
     def cancel(self, name: str, who: str) -> Schedule:
         """Take an entry away; raises Unknown."""
         with self._store.change() as change:
-            found = next((entry for entry in change.state.schedules if entry.name == name), None)
+            found = schedules.named(change.state.schedules, name)
             if found is None:
                 raise Unknown(f"there is no schedule {name!r}", remedy="driftloop schedules list")
             change.state.schedules.remove(found)

@@ -120,6 +120,11 @@ def make(posted: Schedule, now: Now) -> Schedule:
     return posted
 
 
+def named(entries: Sequence[Schedule], name: str) -> Schedule | None:
+    """The entry of a name; None where there is none (any more)."""
+    return next((entry for entry in entries if entry.name == name), None)
+
+
 def due(entries: Sequence[Schedule], now: Now) -> list[Schedule]:
     """The entries that are due, in their order."""
     return [entry for entry in entries if entry.left_s(now) <= 0]
