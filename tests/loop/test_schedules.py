@@ -76,6 +76,7 @@ def test_a_retraining_is_started_every_so_often_and_once_each_time(days: Days) -
     assert [job.mode for job in days.world.backend.jobs] == ["full"]
     (due,) = days.of_kind("schedule_due")
     assert (due["schedule"], due["result"]) == ("weekly", "started")
+    assert due["next"] == days.world.status["schedules"][0]["next"] > days.world.clock().time
     assert days.of_kind("retraining_started")[0]["who"] == "schedule weekly"
     days.turn()
     days.finish()

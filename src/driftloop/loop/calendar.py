@@ -100,10 +100,11 @@ class Calendar:
 
     def _done(self, change: Change, entry: Schedule, result: str) -> None:
         """In the transaction of what was done, so that it is done once."""
-        for kept in change.state.schedules:
-            if kept.name == entry.name:
-                kept.advance(self._worker.clock())
-        change.tell("schedule_due", schedule=entry.name, act=entry.act, result=result, next=entry.next)
+        kept = schedules.named(change.state.schedules, entry.name)
+        if kept is not None:
+            kept.advance(self._worker.clock())
+        coming = kept.next if kept is not None else None
+        change.tell("schedule_due", schedule=entry.name, act=entry.act, result=result, next=coming)
 
     def _watch(self, entry: Schedule, fires: bool | None, version: str | None, reason: str) -> None:
         """Note what a watch says: an event where it begins and where it ends; None is that it cannot tell."""
