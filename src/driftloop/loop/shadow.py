@@ -6,7 +6,6 @@ challenger is registered, while the gate still judges, and ends after so many an
 """
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from driftloop.errors import BundleError, DriftloopError
+from driftloop.loop import background
 from driftloop.loop.judge import shadow as judge
 from driftloop.loop.judge.shadow import Report, Said
 from driftloop.model.answers import Model, open_model
@@ -28,7 +28,6 @@ LOOK_S = 0.2
 """Pause between two looks at what has arrived."""
 GRACE_S = 3.0
 """How long a shadow may take beyond its time: servers or registry may answer slowly."""
-NICENESS = 10
 
 log = logging.getLogger(__name__)
 
@@ -119,9 +118,7 @@ class _Run(threading.Thread):
         return self._found
 
     def run(self) -> None:
-        if hasattr(os, "setpriority"):
-            # Of this thread alone: the server goes first.
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        background.give_way()
         try:
             champion, challenger = self._open()
             self._found = self._compare(champion, challenger)

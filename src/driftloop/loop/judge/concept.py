@@ -11,7 +11,6 @@ first, and nothing is said while an alert about the inputs fires.
 """
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -32,6 +31,7 @@ from driftloop.errors import DriftloopError
 from driftloop.fleet.archive import Archive
 from driftloop.fleet.runs import Run
 from driftloop.fleet.schema import Schema
+from driftloop.loop import background
 from driftloop.loop.feedback import FeedbackLog
 from driftloop.loop.judge import evaluation
 from driftloop.loop.store import Store
@@ -53,7 +53,6 @@ LOOK_S = 2.0
 """Pause between two looks: the runs of a fleet arrive in many calls."""
 FOLLOW_S = 10.0
 """How often it is asked what is in production while nothing else is new: each time costs the registry's CPU."""
-NICENESS = 10
 BUSY = ("running",)
 """States of the loop in which the next model is already decided on; completed engines can wait for it."""
 
@@ -134,9 +133,7 @@ class ConceptWatch:
 
     def work(self, loop: Loop) -> None:
         """Look every LOOK_S seconds until `stop`; survives whatever a look raises."""
-        if hasattr(os, "setpriority"):
-            # Of this thread alone: the loop and the server go first.
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        background.give_way()
         while not self._stopping.wait(LOOK_S):
             if not self._is_due(loop):
                 continue
