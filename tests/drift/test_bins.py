@@ -19,6 +19,7 @@ def test_a_value_on_an_edge_belongs_to_the_bin_below_it():
     made = binner(prediction=[10.0, 20.0, 30.0])
     index = made.indices([10.0, 10.5, 30.0, 31.0], np.zeros((4, 3)), np.zeros((4, 21)), np.zeros(4, int))
     assert index[:, 0].tolist() == [0, 1, 2, 3]
+    assert made.of_predictions([10.0, 10.5, 30.0, 31.0]).tolist() == index[:, 0].tolist()
     assert (index[:, 1:] == 0).all()
 
 

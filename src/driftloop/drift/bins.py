@@ -87,6 +87,11 @@ class Binner:
         index[:, -1] = np.where((category >= 0) & (category < self._categories), category, self._categories)
         return index
 
+    def of_predictions(self, prediction: ArrayLike) -> NDArray[np.int64]:
+        """The bin of each prediction `[n]` alone, as `indices` finds it."""
+        values = np.asarray(prediction, dtype=np.float32)
+        return np.asarray((values[:, None] > self._edges[0]).sum(axis=1), dtype=np.int64)
+
     def counts(
         self, prediction: ArrayLike, settings: ArrayLike, newest: ArrayLike, regime: ArrayLike
     ) -> NDArray[np.int64]:

@@ -107,10 +107,7 @@ def evaluate(model: Model, runs: Sequence[Run], *, stride: int = 1, threads: int
 
 def error_table(found: Answers, binner: Binner, seed: int) -> ErrorTable:
     """How wrong answers are, by their bins of a baseline."""
-    n, features = len(found.rul), len(binner.names)
-    settings = np.zeros((n, binner.settings), dtype=np.float32)
-    newest = np.zeros((n, features - binner.settings - 2), dtype=np.float32)
-    bins = binner.indices(found.rul, settings, newest, found.regime)[:, 0]
+    bins = binner.of_predictions(found.rul)
     inside = (found.lower <= found.true) & (found.true <= found.upper)
     unit = np.unique(found.engine, return_inverse=True)[1]
     error = found.rul.astype(np.float64) - found.true
