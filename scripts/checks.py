@@ -1,4 +1,4 @@
-"""Which checks a change needs, by a map from paths.
+"""Which checks a change needs, by a map from paths. A check is a target of the Makefile.
 
     scripts/checks.py needed [CHECK...]     the checks that HEAD needs, as JSON; of these, or of all
     scripts/checks.py passed CHECK          remember that HEAD has passed a check
@@ -13,16 +13,8 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-class Check(NamedTuple):
-    """What is run, and for which paths; `*` stands for any part of a path."""
-
-    command: str
-    paths: tuple[str, ...]
 
 
 PYTHON = ("pyproject.toml", "requirements.lock", "scripts/setup.sh", "scripts/python.sh", "src/driftloop/*.py")
@@ -39,56 +31,43 @@ PLATFORM = (
     "scripts/python.sh",
     "scripts/shell.sh",
 )
+# For which paths; `*` stands for any part of a path.
 CHECKS = {
-    "lint": Check(
-        "make lint", ("*.py", "pyproject.toml", "requirements.lock", "scripts/*", ".ci/*", "Makefile", ".github/*")
+    "lint": ("*.py", "pyproject.toml", "requirements.lock", "scripts/*", ".ci/*", "Makefile", ".github/*"),
+    "lint-platform": (*PLATFORM, "*.sh", "*.yml", "*.yaml", "scripts/*", "tests/*.sh", "tests/lab/*", ".github/*"),
+    "unit": (
+        *PYTHON,
+        *PLATFORM,
+        "src/*",
+        "tests/*",
+        "data/*",
+        "examples/*",
+        "notebooks/*",
+        "docs/*",
+        "*.md",
+        "scripts/*",
+        "Makefile",
+        ".ci/*",
+        ".github/*",
+        "LICENSE",
+        ".gitignore",
+        ".dvc*",
     ),
-    "lint-platform": Check(
-        "make lint-platform",
-        (*PLATFORM, "*.sh", "*.yml", "*.yaml", "scripts/*", "tests/*.sh", "tests/lab/*", ".github/*"),
+    "test-e2e-short": (*PYTHON, "src/*", "tests/e2e/*", "tests/conftest.py", "tests/live_platform.py", "examples/*"),
+    "test-lab": (
+        *PYTHON,
+        *PLATFORM,
+        "tests/lab/*",
+        "tests/0*",
+        "tests/99*",
+        "tests/_lib.sh",
+        "tests/run-all.sh",
+        "scripts/vault-password.sh",
+        "scripts/generate_secrets.py",
+        "scripts/age_key.py",
+        "scripts/kfp_manifests.py",
     ),
-    "unit": Check(
-        "make unit",
-        (
-            *PYTHON,
-            *PLATFORM,
-            "src/*",
-            "tests/*",
-            "data/*",
-            "examples/*",
-            "notebooks/*",
-            "docs/*",
-            "*.md",
-            "scripts/*",
-            "Makefile",
-            ".ci/*",
-            ".github/*",
-            "LICENSE",
-            ".gitignore",
-            ".dvc*",
-        ),
-    ),
-    "e2e": Check(
-        "make test-e2e-short",
-        (*PYTHON, "src/*", "tests/e2e/*", "tests/conftest.py", "tests/live_platform.py", "examples/*"),
-    ),
-    "lab": Check(
-        "make test-lab",
-        (
-            *PYTHON,
-            *PLATFORM,
-            "tests/lab/*",
-            "tests/0*",
-            "tests/99*",
-            "tests/_lib.sh",
-            "tests/run-all.sh",
-            "scripts/vault-password.sh",
-            "scripts/generate_secrets.py",
-            "scripts/age_key.py",
-            "scripts/kfp_manifests.py",
-        ),
-    ),
-    "host": Check("make test-host", (*PLATFORM, "tests/host/*", "scripts/bundle*", "scripts/generate_secrets.py")),
+    "test-host": (*PLATFORM, "tests/host/*", "scripts/bundle*", "scripts/generate_secrets.py"),
 }
 
 
@@ -97,8 +76,8 @@ def checks_of(paths: Iterable[str]) -> set[str]:
     changed = list(paths)
     return {
         name
-        for name, check in CHECKS.items()
-        if any(fnmatch.fnmatchcase(path, pattern) for path in changed for pattern in check.paths)
+        for name, patterns in CHECKS.items()
+        if any(fnmatch.fnmatchcase(path, pattern) for path in changed for pattern in patterns)
     }
 
 
