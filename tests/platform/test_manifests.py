@@ -1,5 +1,6 @@
 """What the rendered manifests promise, checked without a cluster: confinement, sizes, and who may speak to whom."""
 
+import json
 import re
 from pathlib import Path
 
@@ -52,25 +53,50 @@ def test_only_pods_with_an_account_of_their_own_hold_a_token(manifests: list[Man
         assert account["automountServiceAccountToken"] is False, account["metadata"]
 
 
+def memory(name: str, pod: Manifest) -> tuple[int, int]:
+    """Bytes that a pod requests and may use; refuses a container that does not say so, nor what it computes with."""
+    requests = limits = 0
+    for container in pod["containers"]:
+        resources = container["resources"]
+        assert resources["requests"]["cpu"], name
+        requests += size(resources["requests"]["memory"])
+        limits += size(resources["limits"]["memory"])
+    return requests, limits
+
+
 def test_every_container_says_what_it_needs_and_all_fit_the_machine(manifests: list[Manifest]) -> None:
     requests = limits = 0
     for name, _, _, pod in pods(manifests):
+        asked, most = memory(name, pod)
         if name.startswith("driftloop-tuner"):
             continue  # a search is started by hand, where there is room for it
         if name.startswith("platform-backup"):
-            continue  # while a backup runs, others rest that may use more; the list after the installation ends at once
-        for container in pod["containers"]:
-            resources = container["resources"]
-            assert resources["requests"]["cpu"], name
-            times = 4 if name == "driftloop-server" else 1
-            requests += times * size(resources["requests"]["memory"])
-            limits += times * size(resources["limits"]["memory"])
+            continue  # a list ends at once; a backup has the room of those who rest meanwhile, as the next test shows
+        times = 4 if name == "driftloop-server" else 1
+        requests += times * asked
+        limits += times * most
     for each in manifests:
         if each["kind"] in ("Prometheus", "Alertmanager"):
             requests += size(each["spec"]["resources"]["requests"]["memory"])
             limits += size(each["spec"]["resources"]["limits"]["memory"])
     assert requests < MEMORY_REQUESTS, f"{requests / 2**30:.2f} GiB are requested"
     assert limits < MEMORY_LIMITS, f"{limits / 2**30:.2f} GiB are allowed"
+
+
+def test_a_backup_has_the_room_of_those_who_rest_meanwhile(manifests: list[Manifest]) -> None:
+    [config] = [json.loads(each["data"]["config.json"]) for each in manifests if "config.json" in each.get("data", {})]
+    rest = {(namespace, name) for namespace, _, name in config["scaled"]}
+    resting, backup = [], []
+    for name, namespace, _, pod in pods(manifests):
+        if (namespace, name) in rest:
+            resting.append(memory(name, pod))
+        elif name.startswith("platform-backup"):
+            backup.append(memory(name, pod))
+    assert len(resting) == len(rest)
+    assert backup
+    for asked, most in backup:
+        assert asked <= sum(each for each, _ in resting)
+        assert most <= sum(each for _, each in resting)
 
 
 def test_images_are_pinned_by_their_content(manifests: list[Manifest]) -> None:
