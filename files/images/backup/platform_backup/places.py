@@ -4,6 +4,8 @@ import shutil
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
+from platform_backup.manifest import NAME
+
 HALF = ".half"
 
 
@@ -51,7 +53,7 @@ class Folder:
 
     def remove(self, backup: str) -> None:
         # The manifest first: what is left of an interrupted removal is no backup.
-        (self.root / backup / "manifest.json").unlink(missing_ok=True)
+        (self.root / backup / NAME).unlink(missing_ok=True)
         shutil.rmtree(self.root / backup)
 
 
@@ -79,7 +81,7 @@ class Bucket:
         return body
 
     def remove(self, backup: str) -> None:
-        self._s3.delete_object(Bucket=self._bucket, Key=self._key(backup, "manifest.json"))
+        self._s3.delete_object(Bucket=self._bucket, Key=self._key(backup, NAME))
         pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._key(backup, ""))
         for page in pages:
             for each in page.get("Contents", []):
