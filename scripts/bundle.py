@@ -299,7 +299,7 @@ def pack_kfp(target: Target) -> None:
         part.write_text("\n---\n".join(parts))
         kfp_manifests.adapt(kfp_manifests.read(part), kfp_manifests.Store("check", "9000", "check", "check"), 1, 1)
         part.rename(rendered)
-    names = sorted(set(map(kfp_manifests.known_as, kfp_manifests.images(kfp_manifests.read(rendered)))))
+    names = kfp_manifests.image_names(kfp_manifests.read(rendered))
     listing = rendered.parent / "images.txt"
     listing.write_text("".join(f"{name}\n" for name in names))
     say(f"Kubeflow Pipelines {version}, {len(names)} images listed in {listing}")

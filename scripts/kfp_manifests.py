@@ -2,7 +2,6 @@
 """Turns KFP's own rendered manifests into the platform's: our object store, a password for MySQL, limits for workflows.
 
 Usage: kfp_manifests.py RENDERED.yaml ENDPOINT BUCKET PREFIX DEADLINE_S KEPT_S > manifests.yaml   (ENDPOINT: HOST:PORT)
-       kfp_manifests.py --images RENDERED.yaml       the images that it runs, by the names that containerd knows
 
 The object store must agree in four places: the API server's OBJECTSTORECONFIG_* variables, the ConfigMap kfp-launcher,
 Argo's workflow-controller-configmap and the variables of the page, ml-pipeline-ui. A rendered file without one of them,
@@ -108,6 +107,11 @@ def images(manifests: list[Manifest]) -> list[str]:
     if untagged:
         raise Refused(f"image without a tag: {', '.join(untagged)}")
     return sorted(found)
+
+
+def image_names(manifests: list[Manifest]) -> list[str]:
+    """The images that run, each once, by the names that containerd knows."""
+    return sorted(set(map(known_as, images(manifests))))
 
 
 def _set_variables(manifest: Manifest, variables: dict[str, str]) -> None:
@@ -220,9 +224,7 @@ def adapt(manifests: list[Manifest], store: Store, deadline_s: int, kept_s: int)
 
 def main(arguments: list[str]) -> None:
     try:
-        if arguments[:1] == ["--images"] and len(arguments) == 2:
-            print("\n".join(sorted(set(map(known_as, images(read(Path(arguments[1]))))))))
-        elif len(arguments) == 6 and all(map(str.isdecimal, arguments[4:])):
+        if len(arguments) == 6 and all(map(str.isdecimal, arguments[4:])):
             path, endpoint, bucket, prefix = arguments[:4]
             host, _, port = endpoint.partition(":")
             manifests = read(Path(path))
@@ -232,7 +234,7 @@ def main(arguments: list[str]) -> None:
         else:
             sys.exit(__doc__)
     except (OSError, yaml.YAMLError, KeyError, Refused) as error:
-        sys.exit(f"kfp_manifests: {arguments[-1] if len(arguments) == 2 else arguments[0]}: {error}")
+        sys.exit(f"kfp_manifests: {arguments[0]}: {error}")
 
 
 if __name__ == "__main__":
