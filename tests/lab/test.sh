@@ -250,19 +250,19 @@ stage_repair() {
 # studies and reports. The newest events are the restart's own.
 shown() { # EVENTS: how many of the first events are compared
     echo "production $(production)"
-    of_registry "SELECT version, alias FROM registered_model_aliases ORDER BY 2" | sed 's/^/alias /'
-    of_registry "SELECT version, storage_location FROM model_versions ORDER BY 1" | sed 's/^/version /'
+    sql mlflow "SELECT version, alias FROM registered_model_aliases ORDER BY 2" | sed 's/^/alias /'
+    sql mlflow "SELECT version, storage_location FROM model_versions ORDER BY 1" | sed 's/^/version /'
     on_node curl --silent --fail --max-time 20 "$DRIFTLOOP_SERVER_URL/model" | jq -r '"served \(.model_version) \(.digest)"'
     driftloop archive list --json | jq -cS '.' | sha256sum | sed 's/^/archive /'
     driftloop events --json | jq -cS "select(.seq <= $1)" | sha256sum | sed 's/^/events /'
     objects | sed 's/^/objects /'
 }
 
-# Rows of MLflow's database: STATEMENT
-of_registry() {
+# A statement for PostgreSQL, as its administrator; one row a line: DATABASE STATEMENT
+sql() {
     # shellcheck disable=SC2016  # for the shell in the pod
     k -n storage exec statefulset/postgres -- bash -c \
-        'PGPASSWORD=$(</secrets/admin/password) psql -XAt -h 127.0.0.1 -U postgres -d mlflow -c "$0"' "$1"
+        'PGPASSWORD=$(</secrets/admin/password) psql -XAtq -v ON_ERROR_STOP=1 -h 127.0.0.1 -U postgres -d "$0" -c "$1"' "$1" "$2"
 }
 
 # Every object of the buckets that is backed up, with its digest.
@@ -286,7 +286,7 @@ stage_restore() {
     local kept=$results/backup before folder name events
     platform_variables
     forward start || die "the tunnels do not open: $(<"$results/port-forward.log")"
-    (($(of_registry 'SELECT count(*) FROM model_versions') >= 2)) || die "run the stage loop first: two versions must have been promoted"
+    (($(sql mlflow 'SELECT count(*) FROM model_versions') >= 2)) || die "run the stage loop first: two versions must have been promoted"
     play backup playbooks/backup.yml
     folder=$(k get persistentvolumes -o json | jq -r '.items[] | select(.spec.claimRef.name == "backups").spec | .hostPath.path // .local.path')
     name=$(find "$folder" -mindepth 2 -maxdepth 2 -name manifest.json -printf '%T@ %h\n' | sort | tail -n 1 | sed 's|.*/||')
@@ -405,20 +405,13 @@ stage_faults() {
 clients_get_errors() {
     k -n monitoring create quota nothing-starts --hard=pods=0 >/dev/null
     k -n monitoring delete pods -l app.kubernetes.io/name=pushgateway --wait=false >/dev/null
-    database "ALTER DATABASE mlflow CONNECTION LIMIT 0"
-    database "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'mlflow'"
+    sql postgres "ALTER DATABASE mlflow CONNECTION LIMIT 0" >/dev/null
+    sql postgres "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'mlflow'" >/dev/null
     soon 10 refused || die "MLflow answers although PostgreSQL lets nobody in"
     k -n serving create job report-in-errors --from=cronjob/drift-report >/dev/null
     sleep "$1"
-    database "ALTER DATABASE mlflow CONNECTION LIMIT -1"
+    sql postgres "ALTER DATABASE mlflow CONNECTION LIMIT -1" >/dev/null
     k -n monitoring delete quota nothing-starts >/dev/null
-}
-
-# A statement for PostgreSQL, as its administrator.
-database() {
-    # shellcheck disable=SC2016  # for the shell in the pod
-    k -n storage exec statefulset/postgres -- bash -c \
-        'PGPASSWORD=$(</secrets/admin/password) psql -Xqt -v ON_ERROR_STOP=1 -h 127.0.0.1 -U postgres -c "$0"' "$1" >/dev/null
 }
 
 # MLflow has no answer from its database.
