@@ -81,7 +81,6 @@ def identity(tmp_path: Path) -> tuple[Path, str]:
     """The file with a key, and whom age encrypts for."""
     import age_key
 
-    pytest.importorskip("cryptography")
     path = tmp_path / "keys" / "backup-key"
     done = subprocess.run(
         [sys.executable, str(ROOT / "scripts" / "age_key.py"), str(path)], capture_output=True, text=True, check=True
