@@ -97,11 +97,8 @@ class KfpBackend:
 
     def poll(self) -> Ended | None:
         """None while the run goes on and keeps its limits; looks at most once a second."""
-        if self._run is None and self._unsure:
-            refused = self._refused
-            if not self.adopt(self._unsure):
-                self._unsure = ""
-            self._refused = refused
+        if self._run is None and self._unsure and not self.adopt(self._unsure):
+            self._unsure = ""
         if self._run is None:
             return Ended(False, self._refused or "the pipeline is not running")
         if self._clock() < self._next_look:
