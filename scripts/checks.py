@@ -67,7 +67,13 @@ CHECKS = {
         "scripts/age_key.py",
         "scripts/kfp_manifests.py",
     ),
-    "test-host": (*PLATFORM, "tests/host/*", "scripts/bundle*", "scripts/generate_secrets.py"),
+    "test-host": (
+        *PLATFORM,
+        "tests/host/*",
+        "scripts/bundle*",
+        "scripts/vault-password.sh",
+        "scripts/generate_secrets.py",
+    ),
 }
 
 
