@@ -3,7 +3,6 @@
 import functools
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,6 +10,7 @@ import msgspec
 
 from driftloop import durable, places
 from driftloop import settings as settings_
+from driftloop.access.files import Stamp, stamp
 from driftloop.api.problems import Problem
 from driftloop.api.tail import Tail
 from driftloop.errors import DriftloopError, JsonError, RegistryUnavailable
@@ -135,16 +135,16 @@ class Fleets:
     def __init__(self, base: Settings) -> None:
         self.base = base
         self._guard = threading.Lock()
-        self._read: tuple[int, int] | None = None
+        self._read: Stamp = None
         self._known: dict[str, Fleet] = {}
 
     def all(self) -> dict[str, Fleet]:
         """Every fleet that is up, by name."""
         with self._guard:
-            stamp = _stamp(self.base.state_dir / places.FILE)
-            if not self._known or stamp != self._read:
+            now = stamp(self.base.state_dir / places.FILE)
+            if not self._known or now != self._read:
                 self._update(self._wanted())
-                self._read = stamp
+                self._read = now
             return dict(self._known)
 
     def get(self, name: str) -> Fleet:
@@ -199,11 +199,3 @@ def _answer(ask: Callable[[], httpx.Response], whom: str) -> dict[str, Any]:
         return durable.decode_json(_content(ask, whom), dict[str, Any])
     except JsonError as error:
         raise Problem(503, whom, f"answers with something else: {error.what}") from error
-
-
-def _stamp(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_ino
