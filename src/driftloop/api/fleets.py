@@ -54,11 +54,9 @@ class Fleet:
         """What the retrainer answers to GET `path`; raises Problem where it does not."""
         return _answer(lambda: self._retrainer.get(path, params=parameters), "retrainer")
 
-    def act(
-        self, method: str, path: str, body: bytes, actor: str, content_type: str = "application/json"
-    ) -> dict[str, Any]:
+    def act(self, method: str, path: str, body: bytes, actor: str) -> dict[str, Any]:
         """Have the retrainer do something for `actor`; its answer. Raises Problem where it refuses."""
-        headers = {ACTOR.encode(): actor.encode(), b"Content-Type": content_type.encode()}
+        headers = {ACTOR.encode(): actor.encode(), b"Content-Type": b"application/json"}
         return _answer(
             lambda: self._retrainer.request(method, path, content=body, headers=headers, timeout=ACTING.timeout),
             "retrainer",
