@@ -1,5 +1,7 @@
 """What one may look at: GET, for everybody with the role `view`."""
 
+import itertools
+from collections import Counter
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Path, Query, Request
@@ -144,10 +146,8 @@ def verdict(request: Request, fleet: Name) -> Any:
     """The newest verdict, the worst features against their thresholds, and who is blamed."""
     found = fleets_of(request).get(fleet)
     said: list[Event] = found.ask("/events/search", kind="verdict", limit=_RECENT_VERDICTS)["events"]
-    newest = next(iter(said), None)
-    same = [e for e in said if newest and e.get("verdict") == newest.get("verdict")]
-    other = next((at for at, e in enumerate(said) if newest and e.get("verdict") != newest.get("verdict")), len(same))
-    began = said[other - 1]["time"] if said else None
+    same = list(itertools.takewhile(lambda event: event.get("verdict") == said[0].get("verdict"), said))
+    newest, began = (said[0], same[-1]["time"]) if said else (None, None)
     return loop_view.verdict(newest, began, found.ask("/status").get("promise"))
 
 
@@ -223,16 +223,14 @@ def runs(
     known: list[dict[str, Any]] = found.ask("/archive/runs")["runs"]
     gone = {one["run_id"]: one for one in found.ask("/archive/withdrawn")["runs"]}
     turned_away: list[Event] = found.ask("/events/search", kind="runs_refused", limit=50)["events"]
-    roles: dict[str, int] = {}
-    for one in known:
-        roles[one["role"]] = roles.get(one["role"], 0) + 1
-    everything = [*known, *({"run_id": name, "role": ""} for name in gone if name not in {r["run_id"] for r in known})]
+    names = {one["run_id"] for one in known}
+    everything = [*known, *({"run_id": name, "role": ""} for name in gone if name not in names)]
     wanted = [
         one for one in everything if (not role or one["role"] == role) and q.casefold() in one["run_id"].casefold()
     ]
     return {
         "total": len(wanted),
-        "roles": roles,
+        "roles": Counter(one["role"] for one in known),
         "runs": [_run(one, gone.get(one["run_id"])) for one in wanted[offset : offset + limit]],
         "refused": [{"time": e["time"], "count": e["count"], "runs": e.get("runs", [])} for e in turned_away],
     }
