@@ -4,8 +4,7 @@ The retrainer is told for whom, and writes it into its events as `who`; what it 
 `reason` that it does not take stands in the audit log.
 """
 
-from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -32,33 +31,33 @@ Entry = Annotated[str, Path(min_length=1, max_length=64, examples=["monthly"])]
 MODES = {"warm": "warm_start", "full": "full"}
 
 
-class Reasoned(msgspec.Struct, forbid_unknown_fields=True):
+class Reasoned(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Why, for whoever reads it later."""
 
     reason: Reason = ""
 
 
-class Retrain(msgspec.Struct, forbid_unknown_fields=True):
+R = TypeVar("R", bound=Reasoned)
+
+
+class Retrain(Reasoned):
     """From the champion's weights (`warm`), or from nothing (`full`)."""
 
     mode: Literal["warm", "full"] = "warm"
-    reason: Reason = ""
 
 
-class Mute(msgspec.Struct, forbid_unknown_fields=True):
+class Mute(Reasoned):
     """For how many seconds, or until when."""
 
     for_s: Annotated[float, Meta(gt=0)] | None = None
     until: Annotated[str, Meta(max_length=40)] | None = None
-    reason: Reason = ""
 
 
-class Withdraw(msgspec.Struct, forbid_unknown_fields=True):
+class Withdraw(Reasoned):
     """Runs by id, or by the SHA-256 of their rows, and why."""
 
     runs: list[str] = []
     sha256: list[str] = []
-    reason: Reason = ""
 
 
 class Runs(msgspec.Struct):
@@ -85,12 +84,18 @@ def _fleet(request: Request, name: str) -> Fleet:
     return fleets_of(request).get(name)
 
 
+async def _given(request: Request, kind: type[R]) -> R:
+    """The body of an act, whose reason stands in the audit log."""
+    found = await body_of(request, kind)
+    reason_of_act(request, found.reason)
+    return found
+
+
 async def _hand_on(request: Request, fleet: str, method: str, path: str, body: Any) -> dict[str, Any]:
     """Have the retrainer do it, for whoever asks."""
     content = body if isinstance(body, bytes) else msgspec.json.encode(body)
     who = asker(request).name
-    act: Callable[[], dict[str, Any]] = lambda: _fleet(request, fleet).act(method, path, content, who)  # noqa: E731
-    return await run_in_threadpool(act)
+    return await run_in_threadpool(lambda: _fleet(request, fleet).act(method, path, content, who))
 
 
 @router.post(
@@ -102,8 +107,7 @@ async def _hand_on(request: Request, fleet: str, method: str, path: str, body: A
 )
 async def retrain(request: Request, fleet: Name) -> Any:
     """Start a retraining of the version in production on the completed runs that it does not know."""
-    wanted = await body_of(request, Retrain)
-    reason_of_act(request, wanted.reason)
+    wanted = await _given(request, Retrain)
     return await _hand_on(request, fleet, "POST", "/retrain", {"mode": MODES[wanted.mode]})
 
 
@@ -116,7 +120,7 @@ async def retrain(request: Request, fleet: Name) -> Any:
 )
 async def first_aid(request: Request, fleet: Name) -> Any:
     """Grow the served model's regimes from traffic, without labels."""
-    reason_of_act(request, (await body_of(request, Reasoned)).reason)
+    await _given(request, Reasoned)
     return await _hand_on(request, fleet, "POST", "/first-aid", {})
 
 
@@ -129,7 +133,7 @@ async def first_aid(request: Request, fleet: Name) -> Any:
 )
 async def promote(request: Request, fleet: Name, version: Version) -> Any:
     """Move the alias `production` to a version; the servers follow within a second."""
-    reason_of_act(request, (await body_of(request, Reasoned)).reason)
+    await _given(request, Reasoned)
     return await _hand_on(request, fleet, "POST", "/promote", {"version": version})
 
 
@@ -142,7 +146,7 @@ async def promote(request: Request, fleet: Name, version: Version) -> Any:
 )
 async def rollback(request: Request, fleet: Name) -> Any:
     """Put the version before production back."""
-    reason_of_act(request, (await body_of(request, Reasoned)).reason)
+    await _given(request, Reasoned)
     return await _hand_on(request, fleet, "POST", "/rollback", {})
 
 
@@ -155,8 +159,7 @@ async def rollback(request: Request, fleet: Name) -> Any:
 )
 async def answer(request: Request, fleet: Name, id: Question, answer: Answer) -> Any:
     """Answer the question that GET /loop shows as `approval`; 409 says what became of it where somebody was first."""
-    given = await body_of(request, Reasoned)
-    reason_of_act(request, given.reason)
+    given = await _given(request, Reasoned)
     body = {"answer": answer, "reason": given.reason}
     return await _hand_on(request, fleet, "POST", f"/approvals/{quote(id, safe='')}", body)
 
@@ -170,8 +173,7 @@ async def answer(request: Request, fleet: Name, id: Question, answer: Answer) ->
 )
 async def mute(request: Request, fleet: Name, cause: Cause) -> Any:
     """Mute a cause, such as `fleet_change:3`, or a kind of causes, such as `sensor_fault`."""
-    given = await body_of(request, Mute)
-    reason_of_act(request, given.reason)
+    given = await _given(request, Mute)
     asked = {"cause": cause, "for_s": given.for_s, "until": given.until, "reason": given.reason}
     body = {name: value for name, value in asked.items() if value is not None}
     return await _hand_on(request, fleet, "POST", "/mute", body)
@@ -238,6 +240,5 @@ async def archive(request: Request, fleet: Name) -> Any:
 )
 async def withdraw(request: Request, fleet: Name) -> Any:
     """Take runs back, and say which versions have learnt from them."""
-    given = await body_of(request, Withdraw)
-    reason_of_act(request, given.reason)
+    given = await _given(request, Withdraw)
     return await _hand_on(request, fleet, "POST", "/archive/withdraw", given)
