@@ -110,14 +110,15 @@ def since(status: Mapping[str, Any]) -> str | None:
 
 def loop(status: Mapping[str, Any], events: Iterable[Event]) -> dict[str, Any]:
     """The answer to GET /loop."""
-    muted = status.get("muted") or {}
+    muted = status.get("muted") or []
+    until = {one["cause"]: one["until"] for one in muted}
     return {
         "state": status.get("state") or UNKNOWN,
-        "since": status.get("since") or since(status),
+        "since": since(status),
         "waits_for": waits_for(status),
         "attempt": status.get("attempt"),
         "causes": [
-            {"cause": cause, "since": at, "muted_until": _until(muted, cause)}
+            {"cause": cause, "since": at, "muted_until": until.get(cause)}
             for cause, at in (status.get("firing") or {}).items()
         ],
         "marks": marks(events),
@@ -132,14 +133,6 @@ def loop(status: Mapping[str, Any], events: Iterable[Event]) -> dict[str, Any]:
         "muted": muted,
         "schedules": status.get("schedules") or [],
     }
-
-
-def _until(muted: Any, cause: str) -> str | None:
-    """Until when a cause is muted: `muted` is a map of causes, or a list of objects with `cause` and `until`."""
-    if isinstance(muted, Mapping):
-        found = muted.get(cause)
-        return str(found.get("until")) if isinstance(found, Mapping) else None if found is None else str(found)
-    return next((str(one.get("until")) for one in muted if one.get("cause") == cause), None)
 
 
 def _error(concept: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -177,8 +170,7 @@ def verdict(found: Event | None, began: str | None, promise: Any) -> dict[str, A
             for name, one in worst.items()
         ],
         "sensor_faults": [
-            {"sensor": str(one.get("feature")), "what": str(one.get("kind") or one.get("what") or one)}
-            for one in said.get("faults") or []
+            {"sensor": str(one.get("feature")), "what": str(one.get("kind"))} for one in said.get("faults") or []
         ],
         "false_alarms": promise,
     }

@@ -9,7 +9,8 @@ from driftloop.model.registry import CHALLENGER, PREVIOUS, PRODUCTION, Version
 from driftloop.protocol.events import Event
 
 KINDS = {"full": "full", "warm_start": "warm", "first_aid": "first aid"}
-_STATES = {"rejected": "rejected", "rolled_back": "rejected", "abandoned": "rejected"}
+_REJECTED = frozenset({"rejected", "rolled_back", "abandoned"})
+"""Decisions against a version."""
 
 
 def model(version: Version, aliases: Mapping[str, str], figures: Mapping[str, float]) -> dict[str, Any]:
@@ -36,7 +37,7 @@ def model(version: Version, aliases: Mapping[str, str], figures: Mapping[str, fl
 def _state(decision: str, alias: Sequence[str]) -> str:
     if PRODUCTION in alias:
         return "champion"
-    if decision in _STATES:
+    if decision in _REJECTED:
         return "rejected"
     if CHALLENGER in alias or decision in ("undecided", "approved", "pending"):
         return "challenger"
