@@ -1,12 +1,9 @@
-"""The console's application: the public API, and the pages where they are installed."""
+"""The console's application: the public API and the pages."""
 
-import importlib
-import importlib.util
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -18,10 +15,10 @@ from driftloop.access.guard import Guard
 from driftloop.access.roles import Role
 from driftloop.api import acts, admin, entry, planning, problems, reads
 from driftloop.api.fleets import Fleets
+from driftloop.console import pages
 from driftloop.settings import Settings, from_environment
 
 PREFIX = "/api/v1"
-PAGES = "driftloop.console.pages"
 _OF_ADMINS = frozenset({f"{PREFIX}/tokens", f"{PREFIX}/audit"})
 
 HEADERS = {
@@ -66,7 +63,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         return {"status": "ok"}
 
     app.router.routes += documentation.routes("/api/docs")
-    app.include_router(pages())
+    app.include_router(pages.router())
     app.add_middleware(Guard, door=app.state.door, audit=app.state.audit, needs=needs, refuse=problems.refuse)
     app.add_middleware(Headers)
     return app
@@ -79,20 +76,6 @@ def needs(method: str, path: str) -> Role | None:
     if path in _OF_ADMINS or path.startswith(f"{PREFIX}/tokens/"):
         return "admin"
     return "view" if method in LOOKING or path == f"{PREFIX}/logout" else "operate"
-
-
-def pages() -> APIRouter:
-    """The pages, or where they are not installed a word about that."""
-    if importlib.util.find_spec("driftloop.console") is not None and importlib.util.find_spec(PAGES) is not None:
-        found: Any = importlib.import_module(PAGES).router()
-        return found if isinstance(found, APIRouter) else APIRouter(routes=[found])
-    router = APIRouter()
-
-    @router.get("/", include_in_schema=False)
-    def nothing() -> dict[str, str]:
-        return {"driftloop": __version__, "api": PREFIX, "documentation": "/api/docs", "pages": "not installed"}
-
-    return router
 
 
 class Headers:
