@@ -22,9 +22,7 @@ PREFIX = "/api/v1"
 _OF_ADMINS = frozenset({f"{PREFIX}/tokens", f"{PREFIX}/audit"})
 
 HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; style-src 'self'; script-src 'self'; img-src 'self' data:; "
-    "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
-    "X-Content-Type-Options": "nosniff",
+    **documentation.NOTHING_FROM_ELSEWHERE,
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",

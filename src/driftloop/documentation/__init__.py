@@ -18,12 +18,16 @@ _FILES = {
     "swagger-ui.css": (VENDOR / "swagger-ui.css", "text/css; charset=utf-8"),
     "swagger-ui-bundle.js": (VENDOR / "swagger-ui-bundle.js", "text/javascript; charset=utf-8"),
 }
-_HEADERS = {
-    "Cache-Control": "no-cache",
-    "Content-Encoding": "gzip",
+NOTHING_FROM_ELSEWHERE = {
     "Content-Security-Policy": "default-src 'self'; style-src 'self'; script-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
     "X-Content-Type-Options": "nosniff",
+}
+"""Headers that tell browsers to load and run nothing from elsewhere."""
+_HEADERS = {
+    "Cache-Control": "no-cache",
+    "Content-Encoding": "gzip",
+    **NOTHING_FROM_ELSEWHERE,
 }
 
 
