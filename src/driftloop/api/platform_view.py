@@ -1,5 +1,6 @@
 """The processes of the platform: as the supervisor writes them down where there is one, else as they answer."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from driftloop import durable
 from driftloop.api.fleets import Fleet
 from driftloop.durable import format_time
 from driftloop.errors import JsonError
-from driftloop.memory import memory_bytes
+from driftloop.memory import memory_now
 from driftloop.protocol.http import GLANCE, client
 from driftloop.settings import Settings
 
@@ -21,14 +22,15 @@ def components(base: Settings, fleets: dict[str, Fleet]) -> tuple[str | None, li
     """Since when the platform is up, where that is known, and its processes."""
     written = _written(base.state_dir / STATUS)
     if written:
-        found = [_supervised(name, one) for name, one in (written.get("components") or {}).items()]
+        memory_of = memory_now()
+        found = [_supervised(name, one, memory_of) for name, one in (written.get("components") or {}).items()]
         return written.get("started"), found
     return None, _asked(base, fleets)
 
 
-def _supervised(name: str, one: dict[str, Any]) -> dict[str, Any]:
+def _supervised(name: str, one: dict[str, Any], memory_of: Callable[[int], int]) -> dict[str, Any]:
     pid = one.get("pid")
-    memory = memory_bytes(int(pid)) if pid else None
+    memory = memory_of(int(pid)) if pid else None
     state = "down" if pid and not memory else str(one.get("state"))
     ended = one.get("last_exit")
     return {

@@ -11,7 +11,7 @@ from rich.table import Table
 from driftloop import durable
 from driftloop.embedded.supervisor import STATUS
 from driftloop.errors import JsonError
-from driftloop.memory import memory_bytes
+from driftloop.memory import memory_now
 from driftloop.protocol.http import GLANCE, client
 from driftloop.settings import Settings
 
@@ -31,17 +31,17 @@ def collect(state_dir: Path, fleets: Mapping[str, Settings]) -> dict[str, Any]:
         written = durable.read_json(state_dir / STATUS, dict[str, Any])
     except (FileNotFoundError, JsonError):
         written = {}
+    memory_of = memory_now()
     for name, component in written.get("components", {}).items():
         if component.get("fleet") and component["fleet"] not in fleets:
             continue
         pid = component.get("pid")
-        memory = memory_bytes(pid) if pid else 0
+        memory = memory_of(pid) if pid else 0
         state = component["state"] if memory or not pid else "down"
         found["components"][name] = {**component, "state": state, "memory_mib": round(memory / 2**20, 1)}
-    if written and memory_bytes(int(written["pid"])):
+    if written and (whole := memory_of(int(written["pid"]))):
         found["up"] = True
-        whole = memory_bytes(int(written["pid"])) / 2**20
-        found["memory_mib"] = round(whole, 1)
+        found["memory_mib"] = round(whole / 2**20, 1)
         found["started"] = written.get("started")
     found["fleets"] = {name: _of_fleet(settings) for name, settings in fleets.items()}
     return {**found, **(next(iter(found["fleets"].values())) if len(fleets) == 1 else {})}

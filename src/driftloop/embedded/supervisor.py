@@ -23,7 +23,7 @@ from driftloop.embedded import guard
 from driftloop.embedded.processes import STOP_S, Component, Process, rotate, tail
 from driftloop.environment import chosen
 from driftloop.errors import DriftloopError
-from driftloop.memory import memory_bytes
+from driftloop.memory import memory_now
 from driftloop.settings import OWN_TOKEN
 
 STATUS, LOCK, LOGS = "platform.json", "platform.lock", "logs"
@@ -182,8 +182,9 @@ class Supervisor:
 
     def memory(self) -> dict[str, int]:
         """Resident bytes of each component with its children, and of the supervisor with its guard."""
-        found = {slot.component.name: memory_bytes(slot.process.pid) if slot.process else 0 for slot in self.slots}
-        return {**found, "supervisor": memory_bytes(os.getpid()) - sum(found.values())}
+        memory_of = memory_now()
+        found = {slot.component.name: memory_of(slot.process.pid) if slot.process else 0 for slot in self.slots}
+        return {**found, "supervisor": memory_of(os.getpid()) - sum(found.values())}
 
     def _start(self, slot: Slot) -> None:
         name = slot.component.name
