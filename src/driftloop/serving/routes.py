@@ -240,11 +240,7 @@ async def model(request: Request) -> Response:
     metadata: Metadata | None = engine.metadata
     shown = None
     if metadata is not None:
-        shown = {
-            k: v
-            for k, v in msgspec.to_builtins(metadata).items()
-            if k not in {"manifest", "example", "fleet", "rehearsal"}
-        }
+        shown = {k: v for k, v in msgspec.to_builtins(metadata).items() if k not in _NOT_SHOWN}
     return _json(
         ModelInfo(
             model_version=engine.version,
