@@ -13,7 +13,7 @@ import msgspec
 
 from driftloop.errors import DriftloopError
 from driftloop.protocol.client import Question, detail
-from driftloop.protocol.http import ONCE, PATIENT, Patience
+from driftloop.protocol.http import ONCE, PATIENT
 
 T = TypeVar("T")
 
@@ -263,11 +263,11 @@ def event(content: Mapping[str, Any], place: str = "") -> Event:
     return msgspec.convert({**known, "place": place, "detail": rest}, Event)
 
 
-def _get(path: str, kind: type[T], part: str = "", patience: Patience = PATIENT) -> Question[T]:
+def _get(path: str, kind: type[T], part: str = "") -> Question[T]:
     def read(content: dict[str, Any]) -> T:
         return msgspec.convert(content[part] if part else content, kind)
 
-    return Question("GET", PREFIX + path, read, None, patience, _unreachable, _refused)
+    return Question("GET", PREFIX + path, read, None, PATIENT, _unreachable, _refused)
 
 
 def _act(fleet: str, path: str, body: Mapping[str, Any], kind: type[T]) -> Question[T]:
