@@ -23,10 +23,10 @@ FILE = "audit.jsonl"
 
 
 class Audit:
-    """The log at `path`, written by `service`."""
+    """The log in a folder, written by `service`."""
 
-    def __init__(self, path: Path, service: str) -> None:
-        self.path, self._service = path, service
+    def __init__(self, folder: Path, service: str) -> None:
+        self.path, self._service = folder / FILE, service
 
     def check(self) -> None:
         """Raise DriftloopError where it cannot be written: what cannot be told must not be done."""

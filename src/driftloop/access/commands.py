@@ -128,7 +128,7 @@ def _people() -> People:
 
 def _told(act: str, do: Any) -> Any:
     """Do it and tell the audit log, with what became of it."""
-    log = Audit(settings.from_environment().access_folder / audit_log.FILE, "command")
+    log = Audit(settings.from_environment().access_folder, "command")
     log.check()
     outcome = "failed"
     try:

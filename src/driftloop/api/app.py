@@ -8,7 +8,6 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from driftloop import __version__, documentation
-from driftloop.access.audit import FILE as AUDIT
 from driftloop.access.audit import Audit
 from driftloop.access.doors import LOOKING, Door
 from driftloop.access.guard import Guard
@@ -51,7 +50,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.fleets = fleets
-    app.state.door, app.state.audit = Door(base), Audit(base.access_folder / AUDIT, "console")
+    app.state.door, app.state.audit = Door(base), Audit(base.access_folder, "console")
     problems.install(app)
     for router in (entry.router, reads.router, acts.router, planning.router, admin.router):
         app.include_router(router, prefix=PREFIX)

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from driftloop import __version__, documentation
-from driftloop.access.audit import FILE, Audit
+from driftloop.access.audit import Audit
 from driftloop.access.doors import Door
 from driftloop.access.guard import Guard, plainly
 from driftloop.model.follower import Source
@@ -110,7 +110,7 @@ def create_app(settings: Settings | None = None, source: Source | None = None) -
     app.add_middleware(
         Guard,
         door=Door(settings),
-        audit=Audit(settings.access_folder / FILE, "server"),
+        audit=Audit(settings.access_folder, "server"),
         needs=needs(settings.predict_openly),
         refuse=plainly,
     )

@@ -10,7 +10,6 @@ from fastapi import FastAPI, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from driftloop import __version__, durable, exposition
-from driftloop.access.audit import FILE as AUDIT
 from driftloop.access.audit import Audit
 from driftloop.access.doors import LOOKING, Door
 from driftloop.access.guard import Guard, asker, behind
@@ -62,7 +61,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     _add_changes(app, service)
     _add_status(app, service)
     config = service.settings
-    audit = Audit(config.access_folder / AUDIT, "units")
+    audit = Audit(config.access_folder, "units")
     app.add_middleware(Guard, door=Door(config), audit=audit, needs=_needs, refuse=_refuse)
     return app
 

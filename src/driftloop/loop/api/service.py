@@ -18,7 +18,6 @@ from fastapi import FastAPI, Response
 from fastapi.concurrency import run_in_threadpool
 
 from driftloop import __version__, documentation
-from driftloop.access.audit import FILE as AUDIT
 from driftloop.access.audit import Audit
 from driftloop.access.doors import LOOKING, Door
 from driftloop.access.guard import Guard, plainly
@@ -279,7 +278,7 @@ def create_app(settings: Settings | None = None, *, backend: Backend | None = No
     app.add_middleware(
         Guard,
         door=Door(config),
-        audit=Audit(config.access_folder / AUDIT, "retrainer"),
+        audit=Audit(config.access_folder, "retrainer"),
         needs=_needs,
         refuse=plainly,
         quiet=("/alerts", "/events"),
