@@ -19,12 +19,11 @@ from driftloop.access.people import People
 from driftloop.access.proxy import Proxies
 from driftloop.access.roles import Role, may
 from driftloop.access.sessions import COOKIE, Sessions
-from driftloop.access.tokens import OWN, Tokens
+from driftloop.access.tokens import LOCAL, OWN, Tokens
 from driftloop.errors import DriftloopError
 from driftloop.settings import Settings
 
 How = Literal["loopback", "token", "session", "proxy"]
-LOCAL = "local"
 CSRF_HEADER = "x-csrf-token"
 LOOKING = frozenset({"GET", "HEAD", "OPTIONS"})
 _FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")

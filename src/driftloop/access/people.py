@@ -13,8 +13,8 @@ import msgspec
 
 from driftloop import durable
 from driftloop.access.files import Kept
-from driftloop.access.roles import ROLES, Role
-from driftloop.access.tokens import NAME, OWN
+from driftloop.access.roles import Role
+from driftloop.access.tokens import LOCAL, OWN, check
 from driftloop.errors import DriftloopError
 
 FILE = "people.json"
@@ -73,14 +73,7 @@ class People:
 
     def add(self, name: str, role: Role, password: str) -> None:
         """Let a person log in; raises DriftloopError for a name or a password that cannot be used."""
-        if not NAME.fullmatch(name) or name in (OWN, "local"):
-            raise DriftloopError(
-                f"{name!r} cannot be the name of a person",
-                where="people",
-                remedy="use letters, digits and . _ @ -, at most 64 of them",
-            )
-        if role not in ROLES:
-            raise DriftloopError(f"there is no role {role!r}", where="people", remedy=f"choose of {', '.join(ROLES)}")
+        check(name, role, of="person", where="people", kept=(OWN, LOCAL))
         made = _person(name, role, password)
         with self._kept.change() as book:
             if any(one.name == name for one in book.people):

@@ -10,6 +10,7 @@ import hmac
 import re
 import secrets
 import time
+from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +27,8 @@ PREFIX = "driftloop_"
 """By which scanners for secrets know one."""
 OWN = "platform"
 """Name of the platform's own token, which its processes bring to each other."""
+LOCAL = "local"
+"""Name of whom nothing but being on this machine vouches for."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 DAY_S = 86_400.0
 RATE = 100.0
@@ -104,7 +107,7 @@ class Tokens:
     def add(self, name: str, role: Role, *, days: float | None = None, rate: float = RATE) -> str:
         """A new token, which is not kept and so can be told this once; raises DriftloopError for a name that is taken
         or cannot be used."""
-        _check(name, role)
+        check(name, role, of="token", where="tokens")
         with self._kept.change() as book:
             if any(entry.name == name for entry in book.tokens):
                 raise DriftloopError(f"there is a token {name!r}", where="tokens", remedy="rotate it, or revoke it")
@@ -134,15 +137,16 @@ def _of(book: Book, name: str) -> Entry:
     raise DriftloopError(f"there is no token {name!r}", where="tokens", remedy="driftloop tokens list")
 
 
-def _check(name: str, role: str) -> None:
-    if not NAME.fullmatch(name) or name == OWN:
+def check(name: str, role: str, *, of: str, where: str, kept: Collection[str] = (OWN,)) -> None:
+    """Raise DriftloopError for a name that cannot be used or is `kept` for others, or a role that there is not."""
+    if not NAME.fullmatch(name) or name in kept:
         raise DriftloopError(
-            f"{name!r} cannot be the name of a token",
-            where="tokens",
+            f"{name!r} cannot be the name of a {of}",
+            where=where,
             remedy="use letters, digits and . _ @ -, at most 64 of them",
         )
     if role not in ROLES:
-        raise DriftloopError(f"there is no role {role!r}", where="tokens", remedy=f"choose of {', '.join(ROLES)}")
+        raise DriftloopError(f"there is no role {role!r}", where=where, remedy=f"choose of {', '.join(ROLES)}")
 
 
 def _new() -> str:
