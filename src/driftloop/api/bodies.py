@@ -7,6 +7,7 @@ from fastapi import Request
 
 from driftloop import durable
 from driftloop.api.problems import Problem
+from driftloop.protocol import bodies
 
 MOST_BYTES = 256 * 1024
 """Of every body but an archive's."""
@@ -19,12 +20,10 @@ async def bytes_of(request: Request, most: int = MOST_BYTES) -> bytes:
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise Problem(415, "Content-Type", f"is {kind[:80]}; send JSON with Content-Type: application/json")
-    content = bytearray()
-    async for piece in request.stream():
-        content += piece
-        if len(content) > most:
-            raise Problem(413, "body", f"has more than {most} bytes")
-    return bytes(content)
+    content = await bodies.read(request, most)
+    if content is None:
+        raise Problem(413, "body", f"has more than {most} bytes")
+    return content
 
 
 async def body_of(request: Request, kind: type[T]) -> T:

@@ -15,6 +15,7 @@ from driftloop.access.doors import LOOKING, Door
 from driftloop.access.guard import Guard, asker, behind
 from driftloop.access.roles import Role, may
 from driftloop.errors import JsonError
+from driftloop.protocol import bodies
 from driftloop.protocol import problems as forms
 from driftloop.protocol.problems import Problem, refusal
 from driftloop.settings import Settings, load
@@ -102,12 +103,10 @@ def _check_sender(request: Request) -> None:
 
 
 async def _body(request: Request, limit: int) -> bytes:
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > limit:
-            raise refusal(413, "body", f"has more than {limit} bytes")
-    return bytes(body)
+    body = await bodies.read(request, limit)
+    if body is None:
+        raise refusal(413, "body", f"has more than {limit} bytes")
+    return body
 
 
 async def _posted(request: Request, kind: Any) -> Any:

@@ -19,7 +19,7 @@ from driftloop.loop.asking import Word
 from driftloop.loop.by_hand import Busy, Late, Unknown
 from driftloop.loop.schedules import Act
 from driftloop.loop.store import StoreUnavailable
-from driftloop.protocol import problems
+from driftloop.protocol import bodies, problems
 from driftloop.protocol.problems import Problem, RequestRefused, refusal
 from driftloop.training.modes import Mode
 
@@ -192,12 +192,10 @@ async def read(request: Request, limit: int) -> bytes:
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > limit:
         raise refusal(413, "body", f"has {announced} bytes, {limit} are allowed")
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > limit:
-            raise refusal(413, "body", f"has more than {limit} bytes")
-    return bytes(body)
+    body = await bodies.read(request, limit)
+    if body is None:
+        raise refusal(413, "body", f"has more than {limit} bytes")
+    return body
 
 
 def decode(body: bytes, kind: type[T]) -> T:
