@@ -63,8 +63,8 @@ class Settings(BaseSettings):
     )
     predict_openly: bool = Field(
         False,
-        description="answer POST /predict and GET /model to whoever reaches the server, as where the network decides "
-        "who does",
+        description="answer POST /predict, POST /explain and GET /model to whoever reaches the server, as where the "
+        "network decides who does",
     )
     trusted_proxies: str = Field(
         "", description="addresses or networks, by commas, whose headers say who is asking; empty: nobody's do"
