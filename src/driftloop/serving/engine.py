@@ -143,7 +143,7 @@ class OnnxEngine:
         return Outputs(*(np.concatenate(column)[order] for column in zip(*(out for _, out in pieces), strict=True)))
 
     def explain(self, rows: Rows) -> Drivers:
-        """What drives the answer to one window: some hundred to some thousand runs of the graph."""
+        """What drives the answer to one window: the graph is asked about some hundred to some thousand others."""
         seen = rows[-self.window :]
         window = self._rows.array([seen], len(seen))[0]
 

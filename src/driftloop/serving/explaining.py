@@ -8,7 +8,8 @@ from driftloop.serving.engine import Engine
 from driftloop.serving.requests import Rows
 
 _ONE_AT_A_TIME = threading.Lock()
-"""An explanation asks the model some thousand times: it takes one thread at most from the predictions."""
+"""An explanation asks the model about some hundred to some thousand windows: it takes one thread at most from the
+predictions."""
 
 
 def explanation(engine: Engine, rows: Rows) -> Explanation:
