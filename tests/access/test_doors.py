@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftloop.access import people as people_
 from driftloop.access.doors import Asking, Door, TurnedAway, check_start, is_loopback
 from driftloop.access.proxy import Proxies
 from driftloop.access.sessions import COOKIE
@@ -16,11 +15,6 @@ from driftloop.settings import Settings
 
 OWN = "the-platforms-own-token"
 PASSWORD = "correct horse battery"
-
-
-@pytest.fixture(autouse=True)
-def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(people_, "_N", 2**4)
 
 
 def settings(folder: Path, own: bool = True, **more: Any) -> Settings:

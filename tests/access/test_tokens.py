@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftloop.access import people as people_
 from driftloop.access import tokens as tokens_
 from driftloop.access.people import People
 from driftloop.access.roles import ROLES, highest, may
@@ -17,12 +16,6 @@ from driftloop.access.tokens import OWN, Tokens
 from driftloop.errors import DriftloopError, JsonError
 
 PASSWORD = "correct horse battery"
-
-
-@pytest.fixture(autouse=True)
-def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Passwords cost next to nothing here."""
-    monkeypatch.setattr(people_, "_N", 2**4)
 
 
 def test_roles_may_what_they_may_and_no_more() -> None:

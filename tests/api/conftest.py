@@ -1,6 +1,7 @@
 """The API in front of a real retrainer and a real prediction server in this process, with a registry in memory."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -9,6 +10,7 @@ import httpx
 import pytest
 from fastapi.testclient import TestClient
 
+from driftloop.access import people
 from driftloop.api import app as api_app
 from driftloop.api import fleets as api_fleets
 from driftloop.api.fleets import Fleet
@@ -21,6 +23,21 @@ from serving_bundles import FakeRegistry as ServedRegistry
 from serving_bundles import row
 
 TOKEN = "a-token-of-enough-length"
+
+
+@pytest.fixture(autouse=True)
+def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Passwords cost next to nothing here."""
+    monkeypatch.setattr(people, "_N", 2**4)
+
+
+def wait(condition: Callable[[], Any], limit_s: float = 30) -> Any:
+    """What the condition gives once it holds."""
+    deadline = time.monotonic() + limit_s
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "did not come true"
+        time.sleep(0.02)
+    return found
 
 
 class Versions(FakeRegistry):

@@ -6,16 +6,9 @@ import httpx
 import numpy as np
 import pytest
 
-from driftloop.access import people as people_
-
 from .conftest import Platform
 
 PASSWORD = "correct horse battery"
-
-
-@pytest.fixture(autouse=True)
-def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(people_, "_N", 2**4)
 
 
 @pytest.fixture

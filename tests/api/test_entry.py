@@ -6,7 +6,6 @@ from typing import Any
 import httpx
 import pytest
 
-from driftloop.access import people as people_
 from driftloop.access.sessions import COOKIE
 from driftloop.api.app import create_app
 from driftloop.settings import Settings
@@ -15,11 +14,6 @@ from live_server import local
 from .conftest import TOKEN, Platform
 
 PASSWORD = "correct horse battery"
-
-
-@pytest.fixture(autouse=True)
-def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(people_, "_N", 2**4)
 
 
 def log_in(platform: Platform, name: str, password: str = PASSWORD) -> httpx.Response:

@@ -1,7 +1,5 @@
 """What one may look at, of a platform whose processes are real."""
 
-import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,15 +8,7 @@ from fastapi import FastAPI, HTTPException
 from driftloop.api.app import create_app
 from live_server import local, running
 
-from .conftest import Platform
-
-
-def wait(condition: Callable[[], Any], limit_s: float = 30) -> Any:
-    deadline = time.monotonic() + limit_s
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "did not come true"
-        time.sleep(0.02)
-    return found
+from .conftest import Platform, wait
 
 
 def served(platform: Platform) -> None:

@@ -3,8 +3,7 @@
 import itertools
 import json
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,7 +16,7 @@ from driftloop.api.problems import Problem
 from driftloop.api.tail import HELD, Tail
 from live_server import running
 
-from .conftest import Platform
+from .conftest import Platform, wait
 
 
 @pytest.fixture
@@ -55,13 +54,6 @@ def messages(answer: httpx.Response) -> Iterator[dict[str, Any]]:
 def take(told: Iterator[dict[str, Any]], kind: str, count: int) -> list[dict[str, Any]]:
     """The next messages of this kind."""
     return list(itertools.islice((one for one in told if one["event"] == kind), count))
-
-
-def wait(condition: Callable[[], Any], limit_s: float = 30) -> None:
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_a_cut_stream_goes_on_behind_its_last_id(platform: Platform, console: httpx.Client) -> None:
