@@ -283,15 +283,14 @@ async def answers_(request: Request) -> Response:
 async def bands_(request: Request) -> Response:
     """The sensors of rows of one unit, each reading with the band of its row's regime; nothing is counted or kept."""
     parts: Parts = request.app.state.parts
-    engine = parts.slot.engine
     try:
-        windows, _ = engine.reader.decode(await bodies.read(request, parts.limits.max_body_bytes), parts.limits)
+        windows, _ = await _windows(request, parts)
     except RequestRefused as error:
         return refusal(error.status, error.problems)
     except ClientDisconnect:
         return Response(status_code=400)
     rows = np.array(windows[0].rows, dtype=np.float32)
-    return _json(sent_answers.Bands(await run_in_threadpool(bands, engine, rows)))
+    return _json(sent_answers.Bands(await run_in_threadpool(bands, parts.slot.engine, rows)))
 
 
 def _of_unit(parts: Parts, unit: str, *, explained: bool) -> sent_answers.OfUnit:
