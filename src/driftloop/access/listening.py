@@ -9,6 +9,7 @@ import logging
 import socket
 import ssl
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,17 @@ def options(settings: Settings, url: str, host: str) -> dict[str, Any]:
         "ssl_keyfile": settings.tls_key,
         "ssl_context_factory": renewed,
     }
+
+
+def serve(settings: Settings, url: str, host: str, port: int, make: Callable[[Settings], Any], **more: Any) -> None:
+    """Run the application that `make` makes as the process whose own address is `url`, until it is told to end; `more`
+    goes to uvicorn. Raises DriftloopError where it may not or cannot listen."""
+    import uvicorn
+
+    how = options(settings, url, host)
+    # Only to say it in time and for people: uvicorn tells of a taken port after everything else has started.
+    listen(host, port).close()
+    uvicorn.run(make(settings), host=host, port=port, log_level="warning", access_log=False, **how, **more)
 
 
 class Renewed:

@@ -13,16 +13,8 @@ def console(
 ) -> None:
     """Serve the console: its pages and the public API, for all fleets of the platform."""
     config = settings.from_environment()
-    import uvicorn
-
-    from driftloop.access.listening import listen, options
+    from driftloop.access.listening import serve
     from driftloop.api.app import create_app
 
-    how = options(config, config.console_url, host)
-    # Only to say it in time and for people: uvicorn tells of a taken port after everything else has started.
-    listen(host, port).close()
-    uvicorn.run(
-        create_app(config), host=host, port=port, workers=1, log_level="warning", access_log=False,
-        # Streams never end by themselves.
-        timeout_graceful_shutdown=2, **how,
-    )  # fmt: skip
+    # Streams never end by themselves.
+    serve(config, config.console_url, host, port, create_app, timeout_graceful_shutdown=2)

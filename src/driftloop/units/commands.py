@@ -27,15 +27,10 @@ def serve(
 ) -> None:
     """Run the service of one fleet: rows and life events in, predictions and completed runs out."""
     config = settings.load()
-    import uvicorn
-
-    from driftloop.access.listening import listen, options
+    from driftloop.access import listening
     from driftloop.units.app import create_app
 
-    how = options(config, config.units_url, host)
-    # Only to say it in time and for people: uvicorn tells of a taken port after everything else has started.
-    listen(host, port).close()
-    uvicorn.run(create_app(config), host=host, port=port, ws="none", log_level="warning", access_log=False, **how)
+    listening.serve(config, config.units_url, host, port, create_app, ws="none")
 
 
 @app.command("list")

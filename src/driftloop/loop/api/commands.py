@@ -17,15 +17,10 @@ def retrainer(
 ) -> None:
     """Serve the retrainer: alerts and completed runs in, better models out."""
     config = settings.load()
-    import uvicorn
-
-    from driftloop.access.listening import listen, options
+    from driftloop.access.listening import serve
     from driftloop.loop.api.service import create_app
 
-    how = options(config, config.retrainer_url, host)
-    # Only to say it in time and for people: uvicorn tells of a taken port after everything else has started.
-    listen(host, port).close()
-    uvicorn.run(create_app(config), host=host, port=port, workers=1, log_level="warning", access_log=False, **how)
+    serve(config, config.retrainer_url, host, port, create_app)
 
 
 def retrain(
