@@ -15,7 +15,7 @@ nobody answers, with a growing pause; acts are sent once. All methods raise Drif
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, TypeVar
 
 import httpx
 
@@ -23,7 +23,7 @@ from driftloop.errors import DriftloopError
 from driftloop.protocol import platform as api
 from driftloop.protocol.client import Question, put, put_async
 from driftloop.protocol.following import PATH, TIMEOUT, Place
-from driftloop.protocol.http import async_client, client
+from driftloop.protocol.http import AsyncConnected, Connected
 from driftloop.protocol.platform import (
     Answered,
     Event,
@@ -50,22 +50,12 @@ CONSOLE, SERVER = "http://127.0.0.1:8400", "http://127.0.0.1:8500"
 T = TypeVar("T")
 
 
-class Platform:
+class Platform(Connected):
     """The platform whose console is at `url`; one object may be used by several threads."""
 
     def __init__(self, url: str = CONSOLE, token: str = "", **more: Any) -> None:
         """`more` goes to httpx: a transport for tests."""
-        self._http = client(url, token, **more)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._http.close()
+        super().__init__(url, token, **more)
 
     def fleets(self) -> list[Fleet]:
         """All fleets at a glance."""
@@ -142,21 +132,11 @@ class Platform:
         return put(self._http, question, "the platform")
 
 
-class AsyncPlatform:
+class AsyncPlatform(AsyncConnected):
     """The same from asyncio."""
 
     def __init__(self, url: str = CONSOLE, token: str = "", **more: Any) -> None:
-        self._http = async_client(url, token, **more)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._http.aclose()
+        super().__init__(url, token, **more)
 
     async def fleets(self) -> list[Fleet]:
         """All fleets at a glance."""
@@ -233,21 +213,11 @@ class AsyncPlatform:
         return await put_async(self._http, question, "the platform")
 
 
-class Predictor:
+class Predictor(Connected):
     """The prediction server at `url`."""
 
     def __init__(self, url: str = SERVER, token: str = "", **more: Any) -> None:
-        self._http = client(url, token, **more)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._http.close()
+        super().__init__(url, token, **more)
 
     def predict(self, rows: Sequence[Row], unit: str | None = None, step: int | None = None) -> Prediction:
         """Remaining useful life after the newest of these rows of one unit, oldest first."""
@@ -258,21 +228,11 @@ class Predictor:
         return put(self._http, api.predict(windows), "the server")
 
 
-class AsyncPredictor:
+class AsyncPredictor(AsyncConnected):
     """The same from asyncio."""
 
     def __init__(self, url: str = SERVER, token: str = "", **more: Any) -> None:
-        self._http = async_client(url, token, **more)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._http.aclose()
+        super().__init__(url, token, **more)
 
     async def predict(self, rows: Sequence[Row], unit: str | None = None, step: int | None = None) -> Prediction:
         """Remaining useful life after the newest of these rows of one unit, oldest first."""

@@ -9,7 +9,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Generic, NamedTuple, Self, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import httpx
 import msgspec
@@ -25,10 +25,11 @@ from driftloop.protocol.http import (
     PATIENT,
     REPORTING,
     Answer,
+    AsyncConnected,
+    Connected,
     Patience,
     async_client,
     attempts,
-    client,
 )
 
 T = TypeVar("T")
@@ -143,22 +144,8 @@ def _model() -> Question[dict[str, Any]]:
 # Who puts them.
 
 
-class Client:
+class Client(Connected):
     """The retrainer at `url`. Its methods raise DriftloopError where it cannot be reached or refuses."""
-
-    def __init__(self, url: str, token: str = "", **more: Any) -> None:
-        """`more` goes to httpx: a transport for tests."""
-        self._http = client(url, token, **more)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._http.close()
 
     def status(self) -> dict[str, Any]:
         """Where the loop is, what it works on and what it decided last."""
@@ -239,15 +226,8 @@ class Client:
         return put(self._http, question)
 
 
-class AsyncClient:
+class AsyncClient(AsyncConnected):
     """The same from asyncio, as far as traffic generators ask."""
-
-    def __init__(self, url: str, token: str = "", **more: Any) -> None:
-        self._http = async_client(url, token, **more)
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._http.aclose()
 
     async def status(self) -> dict[str, Any]:
         """Where the loop is, what it works on and what it decided last."""
@@ -274,17 +254,12 @@ class AsyncClient:
         return await put_async(self._http, question)
 
 
-class Server:
+class Server(Connected):
     """The prediction server at `url`, as far as the rest of the platform asks it."""
 
     def __init__(self, url: str, token: str = "", patience: Patience = GLANCE) -> None:
-        self._http, self._patience = client(url, token), patience
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._http.close()
+        super().__init__(url, token)
+        self._patience = patience
 
     def model(self) -> dict[str, Any]:
         """What it says that it serves; raises DriftloopError."""

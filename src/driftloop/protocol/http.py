@@ -6,7 +6,7 @@ Proxies named in the environment are for the world outside; what belongs to the 
 import functools
 import ssl
 from collections.abc import Generator
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import httpx
 
@@ -88,3 +88,38 @@ def _options(url: str, token: str, patience: Patience) -> dict[str, Any]:
 def _trusted() -> ssl.SSLContext:
     """Whom this machine trusts, with SSL_CERT_FILE: a platform may have an authority of its own."""
     return ssl.create_default_context()
+
+
+class Connected:
+    """Whatever asks one address and is closed at the end."""
+
+    def __init__(self, url: str, token: str = "", **more: Any) -> None:
+        """`more` goes to httpx: a transport for tests."""
+        self._http = client(url, token, **more)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+
+class AsyncConnected:
+    """The same from asyncio."""
+
+    def __init__(self, url: str, token: str = "", **more: Any) -> None:
+        self._http = async_client(url, token, **more)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
