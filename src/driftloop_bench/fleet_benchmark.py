@@ -89,6 +89,20 @@ def without(runs: Sequence[Run], schema: Schema, names: Sequence[str]) -> tuple[
     return [replace(run, rows=run.rows[:, kept]) for run in runs], msgspec.structs.replace(schema, sensors=sensors)
 
 
+def deal(runs: Sequence[Run], folds: int, seed: int) -> list[list[Run]]:
+    """The failed units of `runs` in so many parts; raises DataError for fewer than two for each."""
+    failed = sorted((run for run in runs if not run.censored), key=lambda run: run.run_id)
+    if len(failed) < 2 * folds:
+        raise DataError(f"{len(failed)} failed units are too few for {folds} folds", remedy="ask for fewer --folds")
+    order = np.random.default_rng(seed).permutation(len(failed))
+    return [[failed[at] for at in order[fold::folds]] for fold in range(folds)]
+
+
+def others(dealt: Sequence[Sequence[Run]], fold: int) -> list[Run]:
+    """The units of all parts but one, by name."""
+    return sorted((run for at, units in enumerate(dealt) if at != fold for run in units), key=lambda run: run.run_id)
+
+
 def cross_validate(
     runs: Sequence[Run],
     schema: Schema,
@@ -104,17 +118,13 @@ def cross_validate(
     Beside them the processor seconds of a network's training. `tell` is told of every fold that is done. Raises
     DataError for fewer units than two for each fold.
     """
-    failed = sorted((run for run in runs if not run.censored), key=lambda run: run.run_id)
-    if len(failed) < 2 * folds:
-        raise DataError(f"{len(failed)} failed units are too few for {folds} folds", remedy="ask for fewer --folds")
-    order = np.random.default_rng(seed).permutation(len(failed))
+    dealt = deal(runs, folds, seed)
     config = replace(configuration.default(schema), seed=seed)
-    cap = training.cap_of(schema, failed)
+    cap = training.cap_of(schema, [run for units in dealt for run in units])
     found: dict[str, list[Asked]] = {damage.name: [] for damage in harm}
     seconds = []
-    for fold in range(folds):
-        held = [failed[at] for at in order[fold::folds]]
-        learn = [run for run in failed if run not in held]
+    for fold, held in enumerate(dealt):
+        learn = others(dealt, fold)
         began = time.process_time()
         fitted = training.fit(learn, [], [], schema, cap, config)
         seconds.append(time.process_time() - began)

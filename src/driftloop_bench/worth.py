@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from driftloop.errors import DataError
 from driftloop.fleet.runs import Run
 from driftloop.fleet.schema import Schema
 from driftloop.fleets.cmapss.files import SUBSETS
@@ -31,6 +30,7 @@ from driftloop.training import train as training
 from driftloop.training.network import RulNetwork
 from driftloop.units.plan.costs import Costs, best_steps, checked, rate
 from driftloop.units.plan.remaining import survival
+from driftloop_bench.fleet_benchmark import deal, others
 from driftloop_bench.rul import benchmark
 
 if TYPE_CHECKING:
@@ -101,22 +101,17 @@ def cmapss_parts(seed: int, settings: "Settings", tell: Tell) -> list[Part]:
 
 def fleet_parts(runs: Sequence[Run], schema: Schema, folds: int, seed: int, tell: Tell) -> list[Part]:
     """Any fleet by cross-validation over units, a part for each fold; raises DataError for too few units."""
-    failed = sorted((run for run in runs if not run.censored), key=lambda run: run.run_id)
-    if len(failed) < 2 * folds:
-        raise DataError(f"{len(failed)} failed units are too few for {folds} folds", remedy="ask for fewer --folds")
-    order = np.random.default_rng(seed).permutation(len(failed))
-    held = [[failed[at] for at in order[fold::folds]] for fold in range(folds)]
-    cap = training.cap_of(schema, failed)
+    dealt = deal(runs, folds, seed)
+    cap = training.cap_of(schema, [run for units in dealt for run in units])
     config = replace(configuration.default(schema), seed=seed)
     told: list[list[Life]] = []
-    for fold, units in enumerate(held):
+    for fold, units in enumerate(dealt):
         tell(f"seed {seed}: fold {fold + 1} of {folds}")
-        learn = [run for run in failed if run not in units]
-        told.append(_lives(training.fit(learn, [], [], schema, cap, config).network, units))
+        told.append(_lives(training.fit(others(dealt, fold), [], [], schema, cap, config).network, units))
     parts = []
     for fold in range(folds):
-        others = [life for at, lives in enumerate(told) if at != fold for life in lives]
-        parts.append(Part(schema.name, told[fold], others, np.array([life.life for life in others]), cap))
+        choose = [life for at, lives in enumerate(told) if at != fold for life in lives]
+        parts.append(Part(schema.name, told[fold], choose, np.array([life.life for life in choose]), cap))
     return parts
 
 
@@ -205,8 +200,8 @@ def figures(parts: Sequence[Sequence[Part]], costs: Costs, seed: int = 0) -> dic
             "failed_share": failed[policy],
             "way_from_age_to_foresight": _with_range(way),
         }
-    others = ("failure", "age", "point")
-    shown["plan"]["cheaper_than"] = {other: float((rates["plan"] < rates[other])[1:].mean()) for other in others}
+    rivals = ("failure", "age", "point")
+    shown["plan"]["cheaper_than"] = {rival: float((rates["plan"] < rates[rival])[1:].mean()) for rival in rivals}
     return shown
 
 

@@ -218,6 +218,16 @@ def events(fleet: str, before: int, limit: int, q: str, kinds: Sequence[str]) ->
     )
 
 
+def plan(fleet: str, asked: Mapping[str, Any]) -> Question[dict[str, Any]]:
+    """Which unit in which slot; `asked` are the parameters of the request."""
+    return _get(f"/fleets/{_in_path(fleet)}/plan?{urlencode(asked, doseq=True)}", dict[str, Any])
+
+
+def drivers(fleet: str, name: str) -> Question[dict[str, Any]]:
+    """What drives the prediction of one unit."""
+    return _get(f"/fleets/{_in_path(fleet)}/drivers/{_in_path(name)}", dict[str, Any])
+
+
 def retrain(fleet: str, mode: Literal["warm", "full"], reason: str) -> Question[dict[str, Any]]:
     """Start a retraining."""
     return _act(fleet, "loop/retrain", {"mode": mode, "reason": reason}, dict[str, Any])

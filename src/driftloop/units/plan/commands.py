@@ -4,20 +4,18 @@ import csv
 import json
 import sys
 from typing import Annotated, Any
-from urllib.parse import quote
 
-import httpx
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from driftloop import durable, settings
-from driftloop.errors import DriftloopError, JsonError
-from driftloop.protocol.client import detail
-from driftloop.protocol.http import Patience, client
+from driftloop import settings
+from driftloop.errors import DriftloopError
+from driftloop.protocol import platform
+from driftloop.protocol.client import Question, put
+from driftloop.protocol.http import client
 from driftloop.settings import Settings
 
-_PATIENCE = Patience(30.0, 2.0)
 _FIELDS = ("what", "period", "unit", "rul", "lower", "upper", "risk_before", "risk_if_left", "saves", "why")
 
 
@@ -53,7 +51,7 @@ def plan(
         "run_on": run_on,
         **({} if mean_life is None else {"mean_life": mean_life}),
     }
-    found = _ask(configured, "plan", asked)
+    found = _ask(configured, platform.plan(configured.schema.name, asked))
     if as_json:
         typer.echo(json.dumps(found))
     elif as_csv:
@@ -72,7 +70,7 @@ def why(
 ) -> None:
     """What drives the prediction of one unit: by how many steps each sensor moves its RUL."""
     configured = settings.load()
-    found = _ask(configured, f"drivers/{quote(unit)}", {})
+    found = _ask(configured, platform.drivers(configured.schema.name, unit))
     if as_json:
         typer.echo(json.dumps(found))
         return
@@ -89,24 +87,10 @@ def why(
     console.print(f"{found['unexplained']:+.2f} {steps} are not explained ({found['method']})")
 
 
-def _ask(configured: Settings, path: str, asked: dict[str, Any]) -> dict[str, Any]:
-    """What the console's API answers of this fleet; raises DriftloopError in words for people."""
-    url = f"{configured.console_url}/api/v1/fleets/{configured.schema.name}/{path}"
-    try:
-        with client(configured.console_url, configured.token, _PATIENCE) as asking:
-            answer = asking.get(url, params=asked)
-    except httpx.HTTPError as error:
-        raise DriftloopError(
-            f"does not answer ({type(error).__name__})",
-            where=configured.console_url,
-            remedy="start it with `driftloop up`, or set DRIFTLOOP_CONSOLE_URL",
-        ) from error
-    if not answer.is_success:
-        raise DriftloopError(detail(answer), where=path.partition("/")[0])
-    try:
-        return durable.decode_json(answer.content, dict[str, Any])
-    except JsonError as error:
-        raise DriftloopError(f"is no console: {error.what}", where=configured.console_url) from error
+def _ask(configured: Settings, question: Question[dict[str, Any]]) -> dict[str, Any]:
+    """What the console answers; raises DriftloopError in words for people."""
+    with client(configured.console_url, configured.token) as asking:
+        return put(asking, question, "the console")
 
 
 def _show(found: dict[str, Any], configured: Settings) -> None:
