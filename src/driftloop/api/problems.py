@@ -15,10 +15,9 @@ from starlette.exceptions import HTTPException
 
 from driftloop.errors import DriftloopError, JsonError, RegistryUnavailable
 from driftloop.protocol.client import detail
-from driftloop.protocol.problems import RequestRefused
+from driftloop.protocol.problems import DETAILS, DETAILS_SCHEMA, RequestRefused, details
 
 _FIELD = re.compile(r"[A-Za-z_][\w.\[\]-]*")
-MEDIA_TYPE = "application/problem+json"
 
 
 class Problem(DriftloopError):
@@ -44,14 +43,7 @@ def response(
     status: int, what: str, field: str = "", headers: dict[str, str] | None = None, **more: Any
 ) -> JSONResponse:
     """The answer."""
-    try:
-        title = HTTPStatus(status).phrase
-    except ValueError:
-        title = "Error"
-    body = {"type": "about:blank", "title": title, "status": status, "detail": what}
-    if field:
-        body["field"] = field
-    return JSONResponse({**body, **more}, status_code=status, media_type=MEDIA_TYPE, headers=headers)
+    return JSONResponse(details(status, what, field, **more), status_code=status, media_type=DETAILS, headers=headers)
 
 
 def refuse(status: int, field: str, what: str, headers: dict[str, str]) -> JSONResponse:
@@ -101,22 +93,9 @@ def install(app: FastAPI) -> None:
         return response(500, "the console failed; its log says how")
 
 
-SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "required": ["type", "title", "status", "detail"],
-    "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "field": {"type": "string"},
-    },
-}
-
-
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """How the OpenAPI document describes these answers."""
     return {
-        status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {"schema": SCHEMA}}}
+        status: {"description": HTTPStatus(status).phrase, "content": {DETAILS: {"schema": DETAILS_SCHEMA}}}
         for status in statuses
     }

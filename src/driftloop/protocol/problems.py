@@ -1,6 +1,10 @@
-"""The one form of an error's body: `{"detail": [{"field": ..., "message": ...}, ...]}`, as every process answers it."""
+"""What is wrong with a request, and the two forms in which processes say so.
+
+The forms: a list of fields with messages, as `Refusal` has it; for public interfaces the problem details of RFC 9457.
+"""
 
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -48,6 +52,32 @@ def content(problems: Sequence[Problem]) -> dict[str, Any]:
     return found
 
 
+DETAILS = "application/problem+json"
+"""The media type of problem details."""
+
+
+def details(status: int, what: str, field: str = "", **more: Any) -> dict[str, Any]:
+    """Problem details as plain JSON; `field` names what is to blame, and `more` stands beside."""
+    try:
+        title = HTTPStatus(status).phrase
+    except ValueError:
+        title = "Error"
+    body = {"type": "about:blank", "title": title, "status": status, "detail": what}
+    return {**body, **({"field": field} if field else {}), **more}
+
+
+DETAILS_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "field": {"type": "string"},
+    },
+}
+"""How an OpenAPI document describes them."""
 RESPONSE: dict[str, Any] = {
     "description": "What is wrong, and with which field",
     "content": {
@@ -69,4 +99,4 @@ RESPONSE: dict[str, Any] = {
         }
     },
 }
-"""How an OpenAPI document describes it."""
+"""How an OpenAPI document describes the other form."""

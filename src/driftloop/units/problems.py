@@ -1,7 +1,6 @@
 """Errors as problem details (RFC 9457), with the fields that are to blame beside."""
 
 from collections.abc import Mapping, Sequence
-from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -9,24 +8,16 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from driftloop.protocol.problems import Problem, RequestRefused
+from driftloop.protocol.problems import DETAILS, DETAILS_SCHEMA, Problem, RequestRefused, details
 from driftloop.units.committing import StoreUnavailable
-
-CONTENT_TYPE = "application/problem+json"
 
 
 def content(status: int, problems: Sequence[Problem], more: Mapping[str, Any] | None = None) -> Response:
     """The answer that says what is wrong; `more` stands beside it."""
-    body = {
-        "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "detail": "; ".join(f"{problem.field}: {problem.message}" for problem in problems),
-        "field": problems[0].field,
-        "errors": [msgspec.to_builtins(problem) for problem in problems],
-        **(more or {}),
-    }
-    return Response(msgspec.json.encode(body), status, media_type=CONTENT_TYPE)
+    said = "; ".join(f"{problem.field}: {problem.message}" for problem in problems)
+    errors = [msgspec.to_builtins(problem) for problem in problems]
+    body = details(status, said, problems[0].field, errors=errors, **(more or {}))
+    return Response(msgspec.json.encode(body), status, media_type=DETAILS)
 
 
 def handle(app: FastAPI) -> None:
@@ -53,23 +44,11 @@ def handle(app: FastAPI) -> None:
         return answer
 
 
+_ERRORS = {"errors": {"type": "array", "items": {"type": "object"}}}
 RESPONSE: dict[str, Any] = {
     "description": "What is wrong, and with which field",
     "content": {
-        CONTENT_TYPE: {
-            "schema": {
-                "type": "object",
-                "required": ["type", "title", "status", "detail"],
-                "properties": {
-                    "type": {"type": "string"},
-                    "title": {"type": "string"},
-                    "status": {"type": "integer"},
-                    "detail": {"type": "string"},
-                    "field": {"type": "string"},
-                    "errors": {"type": "array", "items": {"type": "object"}},
-                },
-            }
-        }
+        DETAILS: {"schema": {**DETAILS_SCHEMA, "properties": {**DETAILS_SCHEMA["properties"], **_ERRORS}}},
     },
 }
 """How an OpenAPI document describes it."""
