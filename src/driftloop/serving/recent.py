@@ -18,14 +18,15 @@ PAUSE_S = 0.2
 UNITS = 20_000
 ANSWERS = 200_000
 OF_ONE_UNIT = 500
-MOST_WAITING = 2048
-"""Batches that wait for the thread; beyond that the oldest is passed over."""
+MOST_WAITING = 131_072
+"""Answers that wait for the thread; beyond that the oldest is passed over."""
 
 
-class _Batch(NamedTuple):
+class _Said(NamedTuple):
     time: float
-    windows: Sequence[Window]
-    predictions: Sequence[Prediction]
+    unit: str
+    cycle: float | None
+    prediction: Prediction
 
 
 class Recent:
@@ -37,7 +38,7 @@ class Recent:
         self._order: deque[str] = deque()
         """The unit of each held answer, oldest first; one that has left it meanwhile is passed over."""
         self._count = 0
-        self._waiting: deque[_Batch] = deque(maxlen=MOST_WAITING)
+        self._waiting: deque[_Said] = deque(maxlen=MOST_WAITING)
         self._guard = threading.Lock()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="recent", daemon=True)
@@ -52,8 +53,16 @@ class Recent:
         self._thread.join()
 
     def put(self, windows: Sequence[Window], predictions: Sequence[Prediction]) -> None:
-        """Leave one batch; never waits."""
-        self._waiting.append(_Batch(time.time(), windows, predictions))
+        """Leave what units are named in one batch; never waits.
+
+        Not the windows: their rows are thousands of objects, which would fill the memory until the thread comes.
+        """
+        now = time.time()
+        self._waiting.extend(
+            _Said(now, window.engine_id, window.cycle, said)
+            for window, said in zip(windows, predictions, strict=True)
+            if window.engine_id is not None
+        )
 
     def newest(self) -> list[Answer]:
         """The newest answer of each unit."""
@@ -73,22 +82,17 @@ class Recent:
             while self._waiting:
                 self._take(self._waiting.popleft())
 
-    def _take(self, batch: _Batch) -> None:
-        for window, said in zip(batch.windows, batch.predictions, strict=True):
-            unit = window.engine_id
-            if unit is None:
-                continue
-            step = None if window.cycle is None else int(window.cycle)
-            held = self._held.setdefault(unit, deque())
-            held.append(
-                Answer(unit, batch.time, step, said.rul, said.lower, said.upper, said.flags, said.model_version)
-            )
-            self._order.append(unit)
-            self._count += 1
-            self._held.move_to_end(unit)
-            if len(held) > self._of_one:
-                held.popleft()
-                self._count -= 1
+    def _take(self, one: _Said) -> None:
+        unit, said = one.unit, one.prediction
+        step = None if one.cycle is None else int(one.cycle)
+        held = self._held.setdefault(unit, deque())
+        held.append(Answer(unit, one.time, step, said.rul, said.lower, said.upper, said.flags, said.model_version))
+        self._order.append(unit)
+        self._count += 1
+        self._held.move_to_end(unit)
+        if len(held) > self._of_one:
+            held.popleft()
+            self._count -= 1
         self._shrink()
 
     def _shrink(self) -> None:
