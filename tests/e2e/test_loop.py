@@ -133,8 +133,10 @@ def test_the_results_are_a_picture_a_page_and_the_raw_records(demonstration: Dem
     picture = (results / "recovery_timeline.png").read_bytes()
     assert picture.startswith(b"\x89PNG\r\n\x1a\n")
     assert len(picture) > 20_000
+    summary = (results / "recovery_summary.md").read_text()
     for name in ("T0", "T1", "T2", "T_RT", "T4", "T5"):
-        assert f"| {name} |" in (results / "recovery_summary.md").read_text()
+        assert f"| {name} |" in summary
+    assert "{" not in summary, "a name in braces was printed instead of its value"
     assert (results / "recovery_traffic.jsonl.gz").stat().st_size > 0
     # --fast leaves the Evidently report out.
     assert sorted(path.name for path in results.iterdir() if path.suffix == ".html") == ["recovery.html"]

@@ -221,7 +221,7 @@ def summary(outcome: Outcome) -> str:
         "where a 25 % admixture would be caught with power of 95 % or more) and, over at least "
         f"{MIN_ANSWERS} answers after T4, an upper 95 % bound of the paired ratio to the reference of at most "
         f"{RATIO_LIMIT}, bootstrapped over {metrics['engines_after_t4']} {schema.unit}s. The reference has the same "
-        "architecture and was trained from scratch on the challenger's training {schema.unit}s, after the traffic.",
+        f"architecture and was trained from scratch on the challenger's training {schema.unit}s, after the traffic.",
         "",
     ]
     return "\n".join(lines)
