@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from driftloop.fleet import lives as life_rules
 from driftloop.fleet.schema import Schema
 from driftloop.units import tables
-from driftloop.units.memory import MOST_PENDING, RUNNING, Latest, Life, Memory, Unit
+from driftloop.units.memory import MOST_PENDING, Latest, Life, Memory, Unit
 from driftloop.units.tables import BACKFILLED, NOTHING, USED
 
 _encode = msgspec.json.Encoder().encode
@@ -156,11 +156,6 @@ def latest(one: Any) -> Latest:
     """An answer as memory keeps it."""
     flags = msgspec.json.decode(one.flags, type=list[str])
     return Latest(one.place, one.step, one.time, one.rul, one.low, one.high, flags, one.version)
-
-
-def is_running(life: Life) -> bool:
-    """Whether the life goes on."""
-    return life.state == RUNNING
 
 
 def _rows_of(

@@ -62,11 +62,6 @@ class Answer(msgspec.Struct):
     flags: list[str]
     model_version: str
 
-    @property
-    def figures(self) -> tuple[float | None, float | None, float | None]:
-        """Remaining life, and the ends of its interval."""
-        return self.rul, self.lower, self.upper
-
 
 class _Answers(msgspec.Struct):
     predictions: list[Answer]
