@@ -30,6 +30,7 @@ from driftloop.protocol.http import (
     Patience,
     async_client,
     attempts,
+    tried,
 )
 
 T = TypeVar("T")
@@ -277,18 +278,8 @@ async def served_model(server_url: str, token: str = "") -> dict[str, Any]:
 
 def put(http: httpx.Client, question: Question[T], whom: str = "the retrainer") -> T:
     """The answer to a question; raises DriftloopError."""
-    tries = attempts(question.patience)
-    pause = next(tries)
-    while True:
-        time.sleep(pause)
-        try:
-            answer: Answer = http.request(**_request(question))
-        except httpx.RequestError as error:
-            answer = error
-        try:
-            pause = tries.send(answer)
-        except StopIteration as last:
-            return _read(last.value, question, _where(http.base_url, question), whom)
+    answer = tried(http, question.patience, **_request(question))
+    return _read(answer, question, _where(http.base_url, question), whom)
 
 
 async def put_async(http: httpx.AsyncClient, question: Question[T], whom: str = "the retrainer") -> T:

@@ -5,6 +5,7 @@ Proxies named in the environment are for the world outside; what belongs to the 
 
 import functools
 import ssl
+import time
 from collections.abc import Generator
 from typing import Any, NamedTuple, Self, TypeVar
 
@@ -56,6 +57,23 @@ def attempts(patience: Patience) -> Attempts[Answer]:
             break
         answer = yield patience.first_pause_s * 2 ** (attempt - 1)
     return answer
+
+
+def tried(http: httpx.Client, patience: Patience, **request: Any) -> Answer:
+    """What became of a request, which is sent again as `attempts` says."""
+    tries = attempts(patience)
+    pause = next(tries)
+    while True:
+        time.sleep(pause)
+        try:
+            answer: Answer = http.request(**request)
+        except httpx.RequestError as error:
+            answer = error
+        try:
+            pause = tries.send(answer)
+        except StopIteration as last:
+            found: Answer = last.value
+            return found
 
 
 def may_change(answer: httpx.Response) -> bool:

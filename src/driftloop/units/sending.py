@@ -20,7 +20,7 @@ from driftloop.fleet.schema import Schema
 from driftloop.fleet.sheets import open_sheet
 from driftloop.fleet.times import Clock
 from driftloop.protocol.client import detail
-from driftloop.protocol.http import JSON, PATIENT, attempts
+from driftloop.protocol.http import JSON, PATIENT, tried
 from driftloop.units.sinks import Sink
 
 ROWS = 5000
@@ -44,22 +44,8 @@ def ask(
 
 def post_rows(http: httpx.Client, table: dict[str, Any], *, backfill: bool = False) -> dict[str, Any]:
     """Keep a table of rows; sent again where there is no answer, which is safe, since a row is kept once."""
-    content = msgspec.json.encode(table)
-    tries = attempts(PATIENT)
-    pause = next(tries)
-    while True:
-        time.sleep(pause)
-        try:
-            answer: httpx.Response | httpx.RequestError = http.post(
-                "/telemetry", params={"backfill": backfill}, content=content, headers=JSON
-            )
-        except httpx.RequestError as error:
-            answer = error
-        try:
-            pause = tries.send(answer)
-        except StopIteration as last:
-            found = last.value
-            break
+    content, query = msgspec.json.encode(table), {"backfill": backfill}
+    found = tried(http, PATIENT, method="POST", url="/telemetry", params=query, content=content, headers=JSON)
     if isinstance(found, httpx.RequestError):
         what = f"units does not answer: {found or type(found).__name__}"
         raise DriftloopError(what, where=str(http.base_url), remedy=START_IT) from found
