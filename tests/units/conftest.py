@@ -75,6 +75,8 @@ class Retrainer:
         self.outcomes: dict[tuple[str, int], dict[str, Any]] = {}
         self.withdrawn: dict[str, str] = {}
         self.refuses = ""
+        self.labels = 200
+        """What it answers to labels."""
         self.away = False
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
@@ -84,6 +86,8 @@ class Retrainer:
         if request.url.path == "/archive/withdraw":
             self.withdrawn |= dict.fromkeys(body["runs"], body["reason"])
             return httpx.Response(200, json={"withdrawn": body["runs"], "versions": ["7"]})
+        if request.url.path == "/feedback" and self.labels != 200:
+            return httpx.Response(self.labels, json={"detail": [{"field": "outcomes", "message": "not now"}]})
         if request.url.path == "/feedback":
             for one in body["outcomes"]:
                 self.outcomes[(one["engine_id"], one["cycle"])] = one

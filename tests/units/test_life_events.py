@@ -97,6 +97,27 @@ def test_what_the_retrainer_refuses_says_why(fleet: Fleet) -> None:
     assert "no such life" in life["note"]
 
 
+@pytest.mark.parametrize("status", [403, 503])
+def test_labels_wait_for_a_retrainer_that_may_answer_otherwise_later(fleet: Fleet, status: int) -> None:
+    fleet.retrainer.labels = status
+    lived(fleet, "a", 3)
+    fleet.tell("a", kind="failed")
+    fleet.until(lambda: "not now" in fleet.http.get("/status").json()["archiving"])
+    assert fleet.unit("a")["lives"][0]["archive"] == "labels"
+    fleet.retrainer.labels = 200
+    assert archived(fleet, "a")["note"] is None
+    assert len(fleet.retrainer.outcomes) == 3
+
+
+def test_labels_that_the_retrainer_refuses_are_told_no_more(fleet: Fleet) -> None:
+    fleet.retrainer.labels = 422
+    lived(fleet, "a", 3)
+    fleet.tell("a", kind="failed")
+    life = archived(fleet, "a")
+    assert life["archive"] == "archived"
+    assert "refuses the labels" in life["note"]
+
+
 def test_a_run_whose_id_is_taken_by_other_rows_gets_another(fleet: Fleet) -> None:
     fleet.retrainer.runs["a"] = {"run_id": "a", "rows": [[0.0, 0.0, 0.0]]}
     lived(fleet, "a", 3)

@@ -30,6 +30,7 @@ from driftloop.protocol.http import (
     Patience,
     async_client,
     attempts,
+    may_change,
     tried,
 )
 
@@ -61,6 +62,10 @@ class Question(NamedTuple, Generic[T]):
     """What is raised where nobody answers, of (what was said, where, by whom); by default words for people."""
     refused: Callable[[httpx.Response, str], DriftloopError] | None = None
     """The same for a refusal, of (the answer, where)."""
+
+
+class Refused(DriftloopError):
+    """Somebody has answered, and will not answer the same question otherwise."""
 
 
 # The questions.
@@ -336,7 +341,9 @@ def _server_unreachable(said: str, where: str, whom: str) -> DriftloopError:
 
 def _refused(answer: httpx.Response, where: str) -> DriftloopError:
     remedy = "set DRIFTLOOP_TOKEN_FILE to the platform's token" if answer.status_code == 401 else None
-    return DriftloopError(detail(answer), where=where, remedy=remedy)
+    # Whom a token lets in is put right elsewhere.
+    kind = DriftloopError if answer.status_code in (401, 403) or may_change(answer) else Refused
+    return kind(detail(answer), where=where, remedy=remedy)
 
 
 def detail(answer: httpx.Response) -> str:

@@ -23,7 +23,7 @@ from driftloop.fleet.findings import Findings
 from driftloop.fleet.runs import Run
 from driftloop.fleet.schema import End, Schema, Time
 from driftloop.protocol.archive_client import post_runs, withdraw_runs
-from driftloop.protocol.client import Client
+from driftloop.protocol.client import Client, Refused
 from driftloop.settings import Settings
 from driftloop.units import loading, tables
 from driftloop.units.committing import Committer
@@ -190,9 +190,7 @@ class Archiver:
             with Client(self._settings.retrainer_url, self._settings.token) as retrainer:
                 for start in range(0, len(outcomes), _OUTCOMES):
                     retrainer.add_feedback(outcomes[start : start + _OUTCOMES])
-        except DriftloopError as error:
-            if not _is_refusal(error):
-                raise
+        except Refused as error:
             note = f"the retrainer refuses the labels: {error}"
         self._settle(life, archive=ARCHIVED, note=note)
 
@@ -253,8 +251,3 @@ def _outcome(one: Any, run_id: str) -> dict[str, Any]:
     answer = {"model_version": one.version, "rul": one.rul, "lower": one.low, "upper": one.high}
     answer["request_id"] = one.request_id
     return {"engine_id": run_id, "cycle": one.step, "true_rul": one.true_rul, "prediction": answer}
-
-
-def _is_refusal(error: DriftloopError) -> bool:
-    """Whether the retrainer has answered, and will not answer otherwise."""
-    return not error.what.startswith("no usable answer") and error.remedy is None
