@@ -1,5 +1,6 @@
 """Rows in: what becomes of each, and what is answered."""
 
+import re
 from typing import Any
 
 import pytest
@@ -171,6 +172,22 @@ def test_more_steps_than_memory_holds_are_read_from_the_store(make: Make, monkey
     fleet.server.away = False
     fleet.until(lambda: fleet.steps("a") == list(range(1, 40)))
     assert [window["rows"][-1][1] for window in fleet.server.windows] == [float(hour) for hour in range(1, 40)]
+
+
+def test_steps_that_only_the_store_holds_are_not_overdue_since_1970(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("driftloop.units.memory.MOST_PENDING", 5)
+    monkeypatch.setattr("driftloop.units.predicting.MOST_WINDOWS", 5)
+    fleet = make()
+    fleet.send(row("a", 1))
+    fleet.until(lambda: fleet.steps("a") == [1])
+    fleet.server.away = True
+    fleet.send(*(row("a", hour) for hour in range(2, 40)))
+    fleet.until(lambda: "does not answer" in fleet.http.get("/status").json()["predicting"])
+    assert fleet.http.get("/status").json()["units_behind"] == 1
+    [overdue] = re.findall(r"^driftloop_units_overdue_seconds\S* (\S+)$", fleet.http.get("/metrics").text, re.MULTILINE)
+    assert float(overdue) < 1e6
 
 
 def test_a_server_of_another_fleet_file_is_not_asked(fleet: Fleet) -> None:

@@ -1,5 +1,6 @@
 """What the service shows to Prometheus, read from its state at each scrape."""
 
+import math
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -44,13 +45,14 @@ class Metrics(Collector):
         with memory.lock:
             states = Counter(unit.life.state for unit in memory.units.values() if unit.lives)
             waiting = memory.pending
-            oldest = min((due for due, life in memory.due if memory.lives.get(life)), default=None)
+            # Lives of which the store alone has more are due at 0, which is no time.
+            oldest = min((life.due for life in memory.lives.values() if life.due > 0.0), default=math.inf)
         units = GaugeMetricFamily("driftloop_units", "Units, by the state of their newest life.", labels=["state"])
         for state, count in sorted(states.items()):
             units.add_metric([state], count)
         yield units
         yield GaugeMetricFamily("driftloop_units_steps_waiting", "Steps that wait for their answer.", value=waiting)
-        late = max(0.0, time.time() - oldest) if oldest is not None else 0.0
+        late = max(0.0, time.time() - oldest)
         yield GaugeMetricFamily("driftloop_units_overdue_seconds", "How long the oldest of them is due.", value=late)
         yield GaugeMetricFamily(
             "driftloop_units_predicting", "1: steps are predicted.", value=float(service.predictor.problem is None)
