@@ -1,8 +1,6 @@
 """`driftloop units ...`: run the service, and ask it."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -169,10 +167,11 @@ def backfill(
 
     Send them before the units' own rows come. Units that ended in the past belong into `driftloop archive add`.
     """
+    from driftloop.protocol.http import client
     from driftloop.units import sending
 
     config = settings.load()
-    with _asking() as http:
+    with client(config.units_url, config.token) as http:
         found = sending.backfill(http, files, config.schema, None if as_json else _OUT.print)
     _show(
         found,
@@ -228,18 +227,11 @@ def _show(value: dict[str, Any], text: str, as_json: bool) -> None:
         _print([text])
 
 
-@contextmanager
-def _asking() -> Iterator[Any]:
-    """The running service of the settings."""
+def _ask(method: str, path: str, query: dict[str, Any] | None = None, body: Any = None) -> dict[str, Any]:
+    """What the running service of the settings answers."""
     from driftloop.protocol.http import client
+    from driftloop.units import sending
 
     config = settings.load()
     with client(config.units_url, config.token) as http:
-        yield http
-
-
-def _ask(method: str, path: str, query: dict[str, Any] | None = None, body: Any = None) -> dict[str, Any]:
-    from driftloop.units import sending
-
-    with _asking() as http:
         return sending.ask(http, method, path, query=query, body=body)
