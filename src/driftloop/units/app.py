@@ -212,7 +212,7 @@ def _add_changes(app: FastAPI, service: Service) -> None:
                 )
             )
             service.deliver_now()
-            found = views.unit(service.keeper, unit, life_number=None, steps=1)["life_events"]
+            found = views.life_events_of(service.keeper, unit)
             return next((one for one in found if one["id"] == number), done)
 
         return _json(await run_in_threadpool(act))

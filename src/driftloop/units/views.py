@@ -110,6 +110,13 @@ def unit(keeper: Keeper, name: str, *, life_number: int | None, steps: int) -> d
         }
 
 
+def life_events_of(keeper: Keeper, name: str) -> list[dict[str, Any]]:
+    """The life events of a unit, oldest first; RequestRefused where there is no such unit."""
+    found = find(keeper, name)
+    with keeper.store.read() as connection:
+        return _events(connection, keeper, found)
+
+
 def find(keeper: Keeper, name: str) -> Unit:
     """A unit by its name; RequestRefused where there is none."""
     found = keeper.memory.units.get(name)
