@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -197,17 +198,22 @@ def _shown(time: float, schema: Schema) -> str:
 # End
 
 
+def beyond(compared: Any, end: End) -> Any:
+    """Whether a reading, or each of an array, lies beyond the end's threshold; a missing one does not."""
+    with np.errstate(invalid="ignore"):
+        return compared < end.below if end.below is not None else compared > (end.above or 0.0)
+
+
 def end_of(rows: Rows, end: End) -> tuple[int, bool]:
     """How many of the rows, which are in the order of time, the life has, and whether it ended by the rule."""
     if rows.ended is not None:
         at = np.flatnonzero(rows.ended)
     elif rows.compared is not None:
-        with np.errstate(invalid="ignore"):
-            beyond = rows.compared < end.below if end.below is not None else rows.compared > (end.above or 0.0)
+        crossed = beyond(rows.compared, end)
         needed, of = end.needed
-        total = np.concatenate([[0], np.cumsum(beyond)])
-        last = np.minimum(np.arange(len(beyond)) + of, len(beyond))
-        at = np.flatnonzero(beyond & (total[last] - total[:-1] >= needed))
+        total = np.concatenate([[0], np.cumsum(crossed)])
+        last = np.minimum(np.arange(len(crossed)) + of, len(crossed))
+        at = np.flatnonzero(crossed & (total[last] - total[:-1] >= needed))
     else:
         return len(rows.place), True
     return (int(at[0]) + 1, True) if len(at) else (len(rows.place), False)

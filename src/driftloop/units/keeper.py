@@ -117,14 +117,13 @@ class Keeper:
             life.recent = self._recent(connection, life)
         else:
             life.recent.append((row.time, row.compared))
-        end = self._end
-        if not (row.compared < end.below if end.below is not None else row.compared > (end.above or 0.0)):
+        if not life_rules.beyond(row.compared, self._end):
             return None
         newest = sorted(life.recent)
         time, compared = np.array([one[0] for one in newest]), np.array([one[1] for one in newest])
         nothing = np.zeros(len(newest), dtype=np.int64)
         rows = life_rules.Rows(np.empty((len(newest), 0)), nothing, nothing, time, compared, None)
-        kept, ended = life_rules.end_of(rows, end)
+        kept, ended = life_rules.end_of(rows, self._end)
         return End(float(time[kept - 1]), FAILED) if ended else None
 
     def _recent(self, connection: Connection, life: Life) -> deque[tuple[float, float]]:
