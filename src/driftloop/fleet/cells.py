@@ -24,7 +24,8 @@ FALSE = MISSING | {"0", "0.0", "no", "n", "false", "f", "off"}
 _SPACES = "\u00a0\u2009\u202f\u2019 '"
 _POINT = re.compile(rf"[+-]?\d{{1,3}}([,{_SPACES}])\d{{3}}(?:\1\d{{3}})*(?:\.\d*)?")
 _COMMA = re.compile(rf"[+-]?(?:\d*|\d{{1,3}}([.{_SPACES}])\d{{3}}(?:\1\d{{3}})*)(?:,\d*)?(?:[eE][+-]?\d+)?")
-_LARGEST = float(np.finfo(np.float32).max)
+LARGEST = float(np.finfo(np.float32).max)
+"""What float32 can hold; anything beyond is no number."""
 
 
 def numbers(cells: Sequence[str], decimal: Decimal) -> tuple[NDArray[np.float64], list[int]]:
@@ -48,7 +49,7 @@ def numbers(cells: Sequence[str], decimal: Decimal) -> tuple[NDArray[np.float64]
             if value is None:
                 bad.append(at)
     found[np.isinf(found)] = math.nan
-    beyond = np.flatnonzero(np.abs(found) > _LARGEST)
+    beyond = np.flatnonzero(np.abs(found) > LARGEST)
     found[beyond] = math.nan
     return found, sorted({*bad, *beyond.tolist()})
 

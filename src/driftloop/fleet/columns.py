@@ -160,7 +160,7 @@ class Columns:
         absent = [value for value in self._schema.missing_values if not isinstance(value, str)]
         words = {value.strip().lower() for value in self._schema.missing_values if isinstance(value, str)}
         if isinstance(found, np.ndarray):
-            numbers = np.where(np.abs(found) <= float(np.finfo(np.float32).max), found, np.nan)
+            numbers = np.where(np.abs(found) <= cells.LARGEST, found, np.nan)
             numbers[np.isin(numbers, absent)] = np.nan
             return numbers
         if words:

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
-import numpy as np
 
 from driftloop import durable
 from driftloop.errors import JsonError
@@ -25,7 +24,6 @@ from driftloop.protocol.problems import refusal
 LONGEST_NAME = 128
 JSON, LINES, CSV = "application/json", "application/x-ndjson", "text/csv"
 _LINES = (LINES, "application/ndjson", "application/jsonl", "application/x-jsonlines")
-_LARGEST = float(np.finfo(np.float32).max)
 _UNIT, _TIME, _COMPARED, _ENDED, _OUT = -1, -2, -3, -4, -5
 
 
@@ -149,7 +147,7 @@ class Reader:
                 return BadRow(key[:80], f"is no column of {self.schema.name}{hint}", _named(unit))
             if at >= 0:
                 number = value if type(value) is float else self._number(value)
-                if number is None or abs(number) > _LARGEST:
+                if number is None or abs(number) > cells.LARGEST:
                     return BadRow(key, f"is {_shown(value)}, no number that can be kept", _named(unit))
                 values[at] = math.nan if number in self._absent else number + 0.0
             elif at == _UNIT:
