@@ -10,6 +10,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from driftloop.errors import DriftloopError
 from driftloop.settings import Settings
+from driftloop.units import passwords
 
 _BATCH = 500
 """Messages that are taken together, in one transaction."""
@@ -52,7 +53,8 @@ class Broker(Protocol):
 
 def broker(settings: Settings) -> Broker:
     """The broker that the settings name; raises DriftloopError where the address is none."""
-    return connect(settings.units_stream, settings.schema.name, _password(settings))
+    password = passwords.password(settings.units_stream_password_file, "DRIFTLOOP_UNITS_STREAM_PASSWORD_FILE")
+    return connect(settings.units_stream, settings.schema.name, password)
 
 
 def connect(url: str, fleet: str, password: str = "") -> Broker:
@@ -204,15 +206,3 @@ def _with(parts: SplitResult, password: str) -> str:
     if not password or not parts.username:
         return parts.geturl()
     return parts._replace(netloc=f"{parts.username}:{password}@{parts.netloc.rpartition('@')[2]}").geturl()
-
-
-def _password(settings: Settings) -> str:
-    if settings.units_stream_password_file is None:
-        return ""
-    try:
-        return settings.units_stream_password_file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        where = str(settings.units_stream_password_file)
-        raise DriftloopError(
-            "the broker's password cannot be read", where=where, remedy="name a readable file"
-        ) from error

@@ -198,11 +198,12 @@ def replay(
     import asyncio
 
     from driftloop.units import sending
+    from driftloop.units.passwords import password
     from driftloop.units.sinks import sink
 
     config = settings.load()
-    password = password_file.read_text(encoding="utf-8").strip() if password_file is not None else ""
-    address = sink(to or config.units_url, config.schema.name, config.token, password)
+    secret = password(password_file, "--password-file")
+    address = sink(to or config.units_url, config.schema.name, config.token, secret)
     tell = None if as_json else _OUT.print
     found = asyncio.run(sending.replay(files, config.schema, address, rate, tell))
     _show(

@@ -24,6 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from driftloop.errors import DriftloopError
 from driftloop.settings import Settings
 from driftloop.units import tables
+from driftloop.units.passwords import password
 
 NAME = "units.db"
 _BUSY_S = 30.0
@@ -137,14 +138,7 @@ def address(settings: Settings) -> sa.URL:
         remedy = "write it as postgresql+psycopg2://user@host:5432/units"
         raise DriftloopError("is no database URL", where="DRIFTLOOP_UNITS_DATABASE", remedy=remedy) from error
     if settings.units_password_file is not None:
-        try:
-            url = url.set(password=settings.units_password_file.read_text(encoding="utf-8").strip())
-        except (OSError, UnicodeDecodeError) as error:
-            raise DriftloopError(
-                "the password cannot be read",
-                where=str(settings.units_password_file),
-                remedy="set DRIFTLOOP_UNITS_PASSWORD_FILE to a readable file",
-            ) from error
+        url = url.set(password=password(settings.units_password_file, "DRIFTLOOP_UNITS_PASSWORD_FILE"))
     return url
 
 
