@@ -39,7 +39,7 @@ def own_settings(base: Settings, folder: Path, extra: dict[str, str]) -> Setting
         "state_dir": folder,
         "archive": "",
         "token_file": make_token(folder),
-        **{name: _free(getattr(base, name)) for name in _ADDRESSES},
+        **{name: free_url(getattr(base, name)) for name in _ADDRESSES},
     }
     if extra:
         overrides |= {
@@ -88,7 +88,7 @@ def running(configured: Settings, extra: dict[str, str], console: Console) -> It
         )  # fmt: skip
     try:
         with console.status("waiting until every component is ready"):
-            _wait(lambda: _up(folder), READY_S + 10, lambda: process.poll() is not None, "driftloop up", log)
+            wait(lambda: _up(folder), READY_S + 10, lambda: process.poll() is not None, "driftloop up", log)
         console.print(f"[bold]The platform is up[/] after {time.monotonic() - started:.1f} s")
         for name in ("console", "mlflow", "server", "retrainer"):
             console.print(f"  {name:<10}{getattr(configured, f'{name}_url')}")
@@ -128,7 +128,7 @@ def train_champion(
 
 def wait_for_model(configured: Settings) -> str:
     """Wait until the server answers with a trained model; returns its version."""
-    _wait(
+    wait(
         lambda: _served(configured) is not None,
         SWAP_S,
         lambda: False,
@@ -178,7 +178,7 @@ def _up(folder: Path) -> bool:
         return False
 
 
-def _wait(condition: Callable[[], bool], limit_s: float, failed: Callable[[], bool], where: str, log: Path) -> None:
+def wait(condition: Callable[[], bool], limit_s: float, failed: Callable[[], bool], where: str, log: Path) -> None:
     """Wait until `condition()`; raises DriftloopError with the log's end where `failed()`, or after `limit_s`."""
     deadline = time.monotonic() + limit_s
     while not condition():
@@ -187,7 +187,7 @@ def _wait(condition: Callable[[], bool], limit_s: float, failed: Callable[[], bo
         time.sleep(0.1)
 
 
-def _free(url: str) -> str:
+def free_url(url: str) -> str:
     """The URL, on a port that the system chooses where its own is taken."""
     parts = urlsplit(url)
     if parts.port and port_is_free("127.0.0.1", parts.port):

@@ -9,7 +9,6 @@ import contextlib
 import os
 import random
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,12 +20,14 @@ import msgspec
 import numpy as np
 
 from driftloop.durable import now
+from driftloop.embedded.components import DRIFTLOOP
+from driftloop.embedded.status import answers
 from driftloop.errors import DriftloopError
 from driftloop.fleet.schema import Schema
 from driftloop.memory import memory_bytes
 from driftloop.settings import Settings
 from driftloop_bench.machine import processor
-from driftloop_bench.own import _free
+from driftloop_bench.own import free_url, wait
 
 BATCH, SENDERS, SINGLE_SENDERS = 100, 4, 16
 HISTORY = 40
@@ -225,7 +226,7 @@ def _processes(configured: Settings, folder: Path, database: str, server: str) -
     # A server that runs already knows its own platform's token.
     token = (configured.token if server else "") or "benchmark-of-the-units"
     (folder / "token").write_text(token)
-    units, own = _free("http://127.0.0.1:18700"), server or _free("http://127.0.0.1:18500")
+    units, own = free_url("http://127.0.0.1:18700"), server or free_url("http://127.0.0.1:18500")
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("DRIFTLOOP_")},
         "DRIFTLOOP_FLEET": configured.fleet,
@@ -241,30 +242,20 @@ def _processes(configured: Settings, folder: Path, database: str, server: str) -
 
         def start(core: int, url: str, *command: str) -> int:
             process = subprocess.Popen(
-                [sys.executable, "-m", "driftloop.cli", *command, "--port", url.rpartition(":")[2]],
+                [*DRIFTLOOP, *command, "--port", url.rpartition(":")[2]],
                 env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
             )  # fmt: skip
             stack.callback(process.wait)
             stack.callback(process.terminate)
             if (os.cpu_count() or 1) > 1:
                 os.sched_setaffinity(process.pid, {core})
-            _wait(url, process, folder / "log")
+            wait(lambda: answers(f"{url}/healthz"), START_S, lambda: process.poll() is not None, url, folder / "log")
             return process.pid
 
         if not server:
             start(1, own, "serve")
         pid = start(0, units, "units", "serve")
         yield Place(units, token, pid, configured.schema)
-
-
-def _wait(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline and process.poll() is None:
-        with contextlib.suppress(httpx.HTTPError):
-            if httpx.get(f"{url}/healthz", trust_env=False, timeout=1.0).is_success:
-                return
-        time.sleep(0.1)
-    raise DriftloopError(f"did not start: {log.read_text()[-800:]}", where=url)
 
 
 def _kind(database: str) -> str:

@@ -34,9 +34,9 @@ def test_a_port_that_is_taken_is_replaced_by_a_free_one() -> None:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
         taken = f"http://127.0.0.1:{holder.getsockname()[1]}"
-        other = own._free(taken)
+        other = own.free_url(taken)
     assert other != taken
-    assert own._free(other) == other
+    assert own.free_url(other) == other
 
 
 def test_a_simulated_demonstration_does_not_see_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
