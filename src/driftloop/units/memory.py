@@ -1,6 +1,7 @@
 """What is known of every unit, held in memory so that a row costs the same whatever the fleet's size.
 
-It is a function of the store: `load` builds it, the committer's thread keeps it up, and whatever fails throws it away.
+It is a function of the store: `load` builds it, the committer's thread keeps it up, the predictor's takes what is due
+from it, and whatever fails throws it away.
 A life's newest rows (its tail) are kept as JSON, ready to be sent; what does not fit in memory is read again.
 """
 
@@ -100,7 +101,8 @@ class Unit:
 
 
 class Memory:
-    """Every unit; `lock` is held for whatever looks at more than one field, never while a disk is waited for."""
+    """Every unit; `lock` is held for whatever looks at more than one field, statements of the store among it, but never
+    while a commit is waited for."""
 
     def __init__(self, schema: Schema, tail_bytes: int) -> None:
         self.schema, self._most_bytes = schema, tail_bytes
