@@ -38,6 +38,11 @@ def format_time(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def format_seconds(seconds: float) -> str:
+    """Seconds since 1970 in the same form."""
+    return format_time(datetime.fromtimestamp(seconds, UTC))
+
+
 def parse_time(text: str) -> datetime:
     """An RFC 3339 time as an aware datetime; raises ValueError for anything else."""
     moment = datetime.fromisoformat(text)

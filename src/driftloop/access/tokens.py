@@ -11,7 +11,6 @@ import re
 import secrets
 import time
 from collections.abc import Collection
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -165,7 +164,7 @@ def _after(days: float | None) -> str | None:
     """The time so many days from now; None for ever."""
     if days is None:
         return None
-    return durable.format_time(datetime.fromtimestamp(time.time() + days * DAY_S, UTC))
+    return durable.format_seconds(time.time() + days * DAY_S)
 
 
 def _earlier(one: str | None, other: str | None) -> str | None:

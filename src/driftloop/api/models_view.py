@@ -1,10 +1,9 @@
 """The versions of a model as people see them: from the registry's tags and the events that tell how each was judged."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
-from driftloop.durable import format_time
+from driftloop.durable import format_seconds
 from driftloop.model.registry import CHALLENGER, PREVIOUS, PRODUCTION, Version
 from driftloop.protocol.events import Event
 
@@ -20,7 +19,7 @@ def model(version: Version, aliases: Mapping[str, str], figures: Mapping[str, fl
     return {
         "version": version.version,
         "alias": alias,
-        "created": format_time(datetime.fromtimestamp(version.created, UTC)),
+        "created": format_seconds(version.created),
         "kind": KINDS.get(tags.get("training", ""), tags.get("training") or "full"),
         "parent": tags.get("parent_version"),
         "state": _state(tags.get("decision", ""), alias),

@@ -1,7 +1,6 @@
 """The processes of the platform: as the supervisor writes them down where there is one, else as they answer."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import httpx
 
 from driftloop import durable
 from driftloop.api.fleets import Fleet
-from driftloop.durable import format_time
+from driftloop.durable import format_seconds
 from driftloop.errors import JsonError
 from driftloop.memory import memory_now
 from driftloop.protocol.http import GLANCE, client
@@ -48,7 +47,7 @@ def _supervised(name: str, one: dict[str, Any], memory_of: Callable[[int], int])
 def _started(pid: int) -> str | None:
     """When a process was started, from the folder that the kernel made for it then."""
     try:
-        return format_time(datetime.fromtimestamp(Path(f"/proc/{pid}").stat().st_ctime, UTC))
+        return format_seconds(Path(f"/proc/{pid}").stat().st_ctime)
     except OSError:
         return None
 

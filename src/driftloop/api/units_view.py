@@ -1,10 +1,9 @@
 """Units in service as far as their traffic tells: sorted, searched and in pages."""
 
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
 from typing import Any, Literal
 
-from driftloop.durable import format_time
+from driftloop.durable import format_seconds
 from driftloop.protocol.answers import Answer, OfUnit
 
 Sort = Literal["low", "rul", "unit", "last_seen"]
@@ -32,7 +31,7 @@ def chosen(answers: Iterable[Answer], *, text: str, flag: str, sort: Sort, desce
 
 def unit(answer: Answer) -> dict[str, Any]:
     """A unit's row in the list."""
-    return {"unit": answer.unit, "last_seen": _time(answer.time), **_said(answer)}
+    return {"unit": answer.unit, "last_seen": format_seconds(answer.time), **_said(answer)}
 
 
 def in_whole(found: OfUnit) -> dict[str, Any]:
@@ -42,10 +41,10 @@ def in_whole(found: OfUnit) -> dict[str, Any]:
     last = found.step if found.step is not None else rows
     return {
         "unit": found.unit,
-        "last_seen": _time(newest.time),
+        "last_seen": format_seconds(newest.time),
         "flags": newest.flags,
         "version": newest.version,
-        "predictions": [{"time": _time(answer.time), **_said(answer)} for answer in found.answers],
+        "predictions": [{"time": format_seconds(answer.time), **_said(answer)} for answer in found.answers],
         "sensors": [
             {
                 "name": one.name,
@@ -81,7 +80,3 @@ def _by_number(name: str) -> tuple[str, int, str]:
     stem = name.rstrip("0123456789")
     digits = name[len(stem) :]
     return stem, int(digits[:18]) if digits else -1, name
-
-
-def _time(seconds: float) -> str:
-    return format_time(datetime.fromtimestamp(seconds, UTC))

@@ -1,6 +1,5 @@
 """Life events: installed, failed, removed while healthy, overhauled; who says so, when, and how one is taken back."""
 
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -48,7 +47,7 @@ def post(connection: Connection, keeper: Keeper, name: str, event: PostedEvent, 
         said = {
             "kind": event.kind,
             "time": moment,
-            "happened": happened or durable.format_time(datetime.fromtimestamp(now, UTC)),
+            "happened": happened or durable.format_seconds(now),
             "note": event.note,
             "who": who or event.who or "somebody",
             "recorded": now,
@@ -106,12 +105,12 @@ def shown(event: Any, life: Life | None, withdrawal: Any = None) -> dict[str, An
         "life": life.number if life is not None else None,
         "note": event.note,
         "who": event.who,
-        "recorded": _time(event.recorded),
+        "recorded": durable.format_seconds(event.recorded),
         "withdrawn": None,
     }
     if event.withdrawn is not None:
         found["withdrawn"] = {
-            "time": _time(event.withdrawn),
+            "time": durable.format_seconds(event.withdrawn),
             "who": event.withdrawn_by,
             "reason": event.withdrawn_why,
             "run": withdrawal.run_id if withdrawal is not None else None,
@@ -120,10 +119,6 @@ def shown(event: Any, life: Life | None, withdrawal: Any = None) -> dict[str, An
             else None,
         }
     return found
-
-
-def _time(moment: float) -> str:
-    return durable.format_time(datetime.fromtimestamp(moment, UTC))
 
 
 def _moment(keeper: Keeper, event: PostedEvent) -> tuple[str | None, float | None]:

@@ -1,7 +1,6 @@
 """What is shown of units: the list from memory, one unit with its history from the store."""
 
 import math
-from datetime import UTC, datetime
 from typing import Any, Literal
 
 import msgspec
@@ -207,4 +206,4 @@ def _lives(connection: Connection, unit: Unit) -> list[dict[str, Any]]:
 
 
 def _time(moment: float | None) -> str | None:
-    return None if moment is None else durable.format_time(datetime.fromtimestamp(moment, UTC))
+    return None if moment is None else durable.format_seconds(moment)

@@ -4,7 +4,6 @@ import os
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -259,7 +258,7 @@ def _span(marks: Marks, first: str, last: str) -> float | None:
 
 
 def _text(seconds: float | None) -> str | None:
-    return None if seconds is None else durable.format_time(datetime.fromtimestamp(seconds, UTC))
+    return None if seconds is None else durable.format_seconds(seconds)
 
 
 def _round(value: float | None) -> float | None:
