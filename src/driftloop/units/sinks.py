@@ -5,7 +5,7 @@ from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
 
 from driftloop.errors import DriftloopError
-from driftloop.protocol.http import JSON, async_client
+from driftloop.protocol.http import JSON, async_client, may_change
 from driftloop.units.brokers import Broker, connect, name_of
 
 _TRIES = 20
@@ -60,7 +60,7 @@ class Http:
                 if answer.is_success or answer.status_code in (409, 422):
                     return answer.is_success
                 said = answer.text[:300]
-                if answer.status_code < 500 and answer.status_code != 429:
+                if not may_change(answer):
                     break
             await asyncio.sleep(_PAUSE_S)
         raise DriftloopError(f"the row is not taken: {said}", where=str(self._http.base_url))
