@@ -68,6 +68,7 @@ class Streams:
 
     def __init__(self, service: Service) -> None:
         self._service, self._settings = service, service.settings
+        self._retrainer = Client(self._settings.retrainer_url, self._settings.token)
         self._thread = threading.Thread(target=self._work, name="streams", daemon=True)
         self._stopping = threading.Event()
         self.problem: str | None = f"{brokers.shown(self._settings)}: was not reached yet"
@@ -81,6 +82,7 @@ class Streams:
         """End the streams; what was not acknowledged comes again."""
         self._stopping.set()
         self._thread.join(2 * _PATIENCE_S)
+        self._retrainer.close()
 
     def _work(self) -> None:
         while not self._stopping.is_set():
@@ -206,8 +208,8 @@ class Streams:
         return now
 
     def _last_event(self) -> int:
-        with contextlib.suppress(DriftloopError, KeyError), self._retrainer() as retrainer:
-            return int(retrainer.status()["last_event"])
+        with contextlib.suppress(DriftloopError, KeyError):
+            return int(self._retrainer.status()["last_event"])
         return 0
 
     async def _predictions(self, after: int) -> list[Told]:
@@ -243,8 +245,7 @@ class Streams:
 
         def read() -> list[Told]:
             try:
-                with self._retrainer() as retrainer:
-                    page = retrainer.events(after)
+                page = self._retrainer.events(after)
             except DriftloopError:
                 return []
             fleet = self._settings.schema.name
@@ -254,9 +255,6 @@ class Streams:
             ]
 
         return await run_in_threadpool(read)
-
-    def _retrainer(self) -> Client:
-        return Client(self._settings.retrainer_url, self._settings.token)
 
 
 def _keep_cursor(connection: Connection, name: str, place: int) -> None:
