@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from driftloop.model.accuracy import (
     coverage,
     engine_bootstrap,
+    interval_scores,
     paired_engine_bootstrap,
     phm08_costs,
     phm08_score,
@@ -129,3 +130,18 @@ def test_a_model_that_errs_more_on_every_engine_is_surely_worse() -> None:
 
 def test_the_parts_of_the_phm08_score() -> None:
     assert phm08_costs([0.0, 13.0, 20.0], [13.0, 3.0, 20.0]) == pytest.approx([np.e - 1, np.e - 1, 0.0])
+
+
+def test_an_interval_costs_its_width_and_what_it_misses_by():
+    found = interval_scores([0.0, 0.0, 5.0, 2.0], [10.0, 10.0, 5.0, 3.0], [10.0, 12.0, 5.0, 1.0])
+    assert found == pytest.approx([10.0, 10.0 + 20.0 * 2.0, 0.0, 1.0 + 20.0 * 1.0])
+    assert interval_scores([0.0], [1.0], [3.0], nominal=0.5) == pytest.approx([1.0 + 4.0 * 2.0])
+
+
+@given(st.floats(1.0, 100.0), st.floats(0.05, 0.95))
+def test_the_best_interval_has_the_nominal_coverage(width: float, nominal: float):
+    labels = np.linspace(0.0, width, 2001)
+    tail = (1.0 - nominal) / 2.0 * width
+    best = interval_scores(tail, width - tail, labels, nominal=nominal).mean()
+    for other in (tail * 0.5, tail + 0.25 * (width - 2.0 * tail)):
+        assert interval_scores(other, width - other, labels, nominal=nominal).mean() > best

@@ -159,6 +159,19 @@ def coverage(
     return float(np.mean(hits / counts))
 
 
+def interval_scores(
+    lower: ArrayLike, upper: ArrayLike, true: ArrayLike, *, nominal: float = 0.9
+) -> NDArray[np.float64]:
+    """What each interval of nominal coverage `nominal` costs, in the labels' unit and shape; less is better.
+
+    Its width, and 2 / (1 - nominal) for each unit by which the label lies outside. Source: Gneiting & Raftery,
+    "Strictly proper scoring rules, prediction, and estimation", JASA 2007, section 6.2.
+    """
+    low, high, label = (np.asarray(values, dtype=np.float64) for values in (lower, upper, true))
+    outside = np.maximum(low - label, 0.0) + np.maximum(label - high, 0.0)
+    return np.asarray(high - low + 2.0 / (1.0 - nominal) * outside)
+
+
 def _errors(predicted: ArrayLike, true: ArrayLike) -> NDArray[np.float64]:
     a, b = np.asarray(predicted, dtype=np.float64), np.asarray(true, dtype=np.float64)
     if a.shape != b.shape or a.ndim != 1:

@@ -16,7 +16,13 @@ from driftloop import durable
 from driftloop.fleet.labels import bands
 from driftloop.fleets.cmapss.files import SUBSETS
 from driftloop.fleets.cmapss.schema import RUL_CAP
-from driftloop.model.accuracy import Estimate, phm08_costs, training_bootstrap, training_difference
+from driftloop.model.accuracy import (
+    Estimate,
+    interval_scores,
+    phm08_costs,
+    training_bootstrap,
+    training_difference,
+)
 from driftloop.training.intervals import NOMINAL
 from driftloop_bench.rul import benchmark
 from driftloop_bench.rul import figures as benchmark_figures
@@ -41,6 +47,8 @@ MODELS = {
     "rolling_ensemble": "gradient boosting on rolling features alone, ensemble",
 }
 LABELS = ("capped", "raw")
+NEAR = (30, 50)
+"""Cycles left, for the errors near the end of life alone."""
 
 
 @contextmanager
@@ -99,17 +107,28 @@ def write(summary: dict[str, Any], results: Sequence[SeedResult], output: Path) 
 
 def rows(summary: dict[str, Any], label: str, figure: str) -> list[list[str]]:
     """One row per model: its name, then the figure of each subset."""
-    found = []
-    for model, name in MODELS.items():
-        cells = []
-        for content in summary["subsets"].values():
-            value = content[label][model][figure]
-            spread = f" ± {value['sd']:.2f}" if "sd" in value and len(value["of_seeds"]) > 1 else ""
-            low, high = value["interval"]
-            digits = 0 if figure == "score" else 2
-            cells.append(f"{value['value']:.{digits}f}{spread} ({low:.{digits}f} to {high:.{digits}f})")
-        found.append([name, *cells])
-    return found
+    digits = 0 if figure == "score" else 2
+    subsets = summary["subsets"].values()
+    return [
+        [name, *(_spread_cell(content[label][model][figure], digits) for content in subsets)]
+        for model, name in MODELS.items()
+    ]
+
+
+def _spread_cell(found: dict[str, Any], digits: int) -> str:
+    spread = f" ± {found['sd']:.2f}" if "sd" in found and len(found["of_seeds"]) > 1 else ""
+    low, high = found["interval"]
+    return f"{found['value']:.{digits}f}{spread} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def _near(summary: dict[str, Any], most: int) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the errors near the end of life."""
+    near = {subset: content["near"][str(most)] for subset, content in summary["subsets"].items()}
+    header = ["model", *(f"{subset} ({found['engines']} engines)" for subset, found in near.items())]
+    return header, [
+        [name, *(_spread_cell(found["rmse"][model], 2) if found["engines"] else "-" for found in near.values())]
+        for model, name in MODELS.items()
+    ]
 
 
 def tables(summary: dict[str, Any]) -> list[Table]:
@@ -162,6 +181,7 @@ def _sections(summary: dict[str, Any]) -> list[tuple[str, list[str], list[list[s
                     ", ".join(f"{value:.0%}" for value in found["of_seeds"]),
                     f"{min(found['p_values']):.3f}",
                     f"{found['width']:.1f}",
+                    f"{found['score']:.1f}",
                 ]
             )
     bands = []
@@ -175,14 +195,15 @@ def _sections(summary: dict[str, Any]) -> list[tuple[str, list[str], list[list[s
                     f"{band['width']:.1f}",
                 ]
             )
-    cost = summary["cost"]
+    cost, cap = summary["cost"], summary["cap"]
     return [
         (
-            f"RMSE in cycles, labels capped at {summary['cap']}: {bracket}",
+            f"RMSE in cycles, labels capped at {cap}: {bracket}",
             ["model", *engines],
             [*rows(summary, "capped", "rmse"), *published],
         ),
         ("Difference of RMSE on capped labels, paired over engines (95 %)", ["", *subsets], difference),
+        *((f"RMSE in cycles, engines with at most {most} cycles left", *_near(summary, most)) for most in NEAR),
         ("PHM08 score, capped labels", ["model", *subsets], rows(summary, "capped", "score")),
         ("PHM08 score per engine, capped labels", ["model", *subsets], rows(summary, "capped", "score_per_engine")),
         ("RMSE in cycles, raw labels", ["model", *subsets], rows(summary, "raw", "rmse")),
@@ -190,7 +211,7 @@ def _sections(summary: dict[str, Any]) -> list[tuple[str, list[str], list[list[s
         ("PHM08 score per engine, raw labels", ["model", *subsets], rows(summary, "raw", "score_per_engine")),
         (
             f"Intervals, nominal {NOMINAL:.0%}, capped labels",
-            ["", "coverage", "of seeds", "smallest p (exact binomial)", "mean width"],
+            ["", "coverage", "of seeds", "smallest p (exact binomial)", "mean width", "interval score"],
             coverage,
         ),
         ("Intervals by RUL", ["", "predictions", "coverage", "mean width"], bands),
@@ -225,7 +246,19 @@ def _of_subset(found: Sequence[SeedResult]) -> dict[str, Any]:
     content["bands"] = {
         model: [_band_rmse(square, capped(raw), band) for band in bands(RUL_CAP)] for model, square in squares.items()
     }
+    content["near"] = {str(most): _near_the_end(squares, raw <= most) for most in NEAR}
     return content
+
+
+def _near_the_end(squares: dict[str, Array], chosen: NDArray[np.bool_]) -> dict[str, Any]:
+    """RMSE of every model over the chosen engines; without any, no figures."""
+    errors = {model: square[:, chosen] for model, square in squares.items()} if chosen.any() else {}
+    return {"engines": int(chosen.sum()), "rmse": {model: _rmse(square) for model, square in errors.items()}}
+
+
+def _rmse(squares: Array) -> dict[str, Any]:
+    """`squares` `[trainings, engines]`."""
+    return _figure(training_bootstrap(squares, root=True), np.sqrt(squares.mean(axis=1)))
 
 
 def _answers(found: Sequence[SeedResult]) -> dict[str, Array]:
@@ -240,9 +273,7 @@ def _answers(found: Sequence[SeedResult]) -> dict[str, Array]:
 def _figures(predicted: Array, true: Array) -> dict[str, Any]:
     costs = np.array([phm08_costs(one, true) for one in predicted])
     return {
-        "rmse": _figure(
-            training_bootstrap((predicted - true) ** 2, root=True), np.sqrt(((predicted - true) ** 2).mean(1))
-        ),
+        "rmse": _rmse((predicted - true) ** 2),
         "score": _figure(training_bootstrap(costs, total=True), costs.sum(axis=1)),
         "score_per_engine": _figure(training_bootstrap(costs), costs.mean(axis=1)),
     }
@@ -302,6 +333,7 @@ def _coverage(lower: Array, upper: Array, true: Array) -> dict[str, Any]:
         "of_seeds": [_rounded(value) for value in inside.mean(axis=1)],
         "p_values": [_rounded(binomtest(int(hit), inside.shape[1], NOMINAL).pvalue) for hit in hits],
         "width": _rounded((upper - lower).mean()),
+        "score": _rounded(interval_scores(lower, upper, true, nominal=NOMINAL).mean()),
     }
 
 

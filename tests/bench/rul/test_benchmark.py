@@ -143,6 +143,16 @@ def test_the_summary_agrees_with_figures_computed_by_hand(plan: Plan, data: Data
         assert found["boosting"]["score_per_engine"]["value"] == pytest.approx(np.mean(scores) / len(true), abs=1e-4)
         low, high = found["network"]["rmse"]["interval"]
         assert low < found["network"]["rmse"]["value"] < high
+    near = true <= 50
+    found = summary["subsets"]["FD002"]["near"]["50"]
+    assert found["engines"] == near.sum() > 0
+    errors = [rmse(result.rul[near], true[near]) for result in mine]
+    assert found["rmse"]["network"]["of_seeds"] == pytest.approx(errors, abs=1e-4)
+    assert f"| {np.mean(errors):.2f} ± " in benchmark_report.markdown(summary)
+
+
+def test_no_engine_near_the_end_is_no_figure() -> None:
+    assert benchmark_report._near_the_end({"network": np.ones((2, 3))}, np.zeros(3, bool)) == {"engines": 0, "rmse": {}}
 
 
 def test_coverage_width_and_bands_are_counted_as_by_hand() -> None:
@@ -152,6 +162,8 @@ def test_coverage_width_and_bands_are_counted_as_by_hand() -> None:
     found = benchmark_report._intervals([one])["network"]
     assert found["FD001"]["coverage"] == 0.8
     assert found["FD001"]["width"] == pytest.approx((10 + 9 + 10 + 25 + 25) / 5)
+    # One label of five is missed, by one cycle, which costs 2 / 0.1.
+    assert found["FD001"]["score"] == pytest.approx((10 + 9 + 10 + 25 + 25 + 20) / 5)
     # Exact two-sided binomial test of 4 in 5 at 0.9: P(at most 4) = 1 - 0.9**5, both tails' outcomes not likelier.
     assert found["FD001"]["p_values"] == [pytest.approx(1 - 0.9**5, abs=1e-4)]
     bands = {(band["from"], band["to"]): (band["predictions"], band["coverage"]) for band in found["bands"]}
