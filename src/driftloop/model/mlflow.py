@@ -6,12 +6,12 @@ Source of the endpoints: https://mlflow.org/docs/latest/api_reference/rest-api.h
 """
 
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import quote
 
 import httpx
 
+from driftloop.closing import Closing
 from driftloop.durable import decode_json
 from driftloop.errors import JsonError, RegistryUnavailable
 
@@ -22,7 +22,7 @@ ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
 _API = "/api/2.0/mlflow/"
 
 
-class Mlflow:
+class Mlflow(Closing):
     """An MLflow server at `url`; where it serves below a path (its static prefix), that is part of the URL.
 
     `what` is named in errors beside the URL. Every method raises RegistryUnavailable where MLflow cannot be reached,
@@ -35,14 +35,6 @@ class Mlflow:
         self._download_s = download_s
         # Proxies named in the environment are for the world outside; the registry is part of the platform.
         self._http = httpx.Client(base_url=self.url, timeout=timeout_s, trust_env=False)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the connections."""

@@ -9,10 +9,10 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import urlsplit
 
+from driftloop.closing import Closing
 from driftloop.errors import BundleError, DriftloopError
 from driftloop.model import bundle
 from driftloop.model.mlflow import ARTIFACTS, EXISTS, MISSING, Mlflow
@@ -37,7 +37,7 @@ class Version:
     aliases: tuple[str, ...] = ()
 
 
-class Registry:
+class Registry(Closing):
     """The versions of one registered model.
 
     Every method raises RegistryUnavailable where MLflow cannot be reached, is too slow or answers with an
@@ -48,14 +48,6 @@ class Registry:
         self.model_name = model_name
         self._mlflow = Mlflow(mlflow_url, f"model {model_name}", timeout_s=timeout_s, download_s=download_s)
         self.url, self._where = self._mlflow.url, self._mlflow.where
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the connections."""

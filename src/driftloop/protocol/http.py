@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 
 import httpx
 
+from driftloop.closing import Closing
 from driftloop.errors import DriftloopError
 
 JSON = {"Content-Type": "application/json"}
@@ -108,18 +109,12 @@ def _trusted() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
-class Connected:
+class Connected(Closing):
     """Whatever asks one address and is closed at the end."""
 
     def __init__(self, url: str, token: str = "", **more: Any) -> None:
         """`more` goes to httpx: a transport for tests."""
         self._http = client(url, token, **more)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the connections."""

@@ -2,16 +2,15 @@
 
 import time
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Self
 
+from driftloop.closing import Closing
 from driftloop.errors import RegistryUnavailable
 from driftloop.model.mlflow import EXISTS, MISSING, Mlflow
 
 RUNNING, FINISHED, FAILED, KILLED = "RUNNING", "FINISHED", "FAILED", "KILLED"
 
 
-class TrialRuns:
+class TrialRuns(Closing):
     """The MLflow experiment `name`; every method raises RegistryUnavailable where MLflow cannot be asked."""
 
     def __init__(self, mlflow_url: str, name: str, *, timeout_s: float = 20.0) -> None:
@@ -19,12 +18,8 @@ class TrialRuns:
         self._mlflow = Mlflow(mlflow_url, timeout_s=timeout_s)
         self._experiment: str | None = None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Close the connections."""
         self._mlflow.close()
 
     def experiment(self) -> str:
