@@ -52,6 +52,8 @@ CHECKS = {
         "LICENSE",
         ".gitignore",
         ".dvc*",
+        "requirements-audit.*",
+        ".secrets.baseline",
     ),
     "test-e2e-short": (*PYTHON, "src/*", "tests/e2e/*", "tests/conftest.py", "tests/live_platform.py", "examples/*"),
     "test-lab": (
