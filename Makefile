@@ -4,7 +4,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 SCRIPTS := .ci/run $(wildcard scripts/*.sh)
 
-.PHONY: urls help setup setup-ansible setup-browser demo up test lint lint-platform unit test-e2e test-e2e-short test-faults test-lab test-lab-full test-host bench notebooks outdated audit vendor-check screenshots lock clean
+.PHONY: urls help setup setup-ansible setup-browser demo up test lint lint-platform unit test-e2e test-e2e-short test-faults test-lab test-lab-full test-host bench notebooks references outdated audit vendor-check screenshots lock clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ outdated: setup ## everything pinned beside the newest version, and until when i
 audit: setup ## known holes, licences that bind us, secrets; exit code 3 where a part could not look
 	@scripts/setup-audit.sh
 	@$(BIN)/python scripts/audit.py
+
+references: setup ## write docs/reference anew from the code
+	@$(BIN)/python scripts/references.py
 
 vendor-check: setup ## compare the pages' assets from others with npm's, byte for byte
 	@$(BIN)/python scripts/vendor_check.py

@@ -15,7 +15,7 @@ from typing import Annotated, NamedTuple
 import typer
 from rich.console import Console
 
-from driftloop import __version__
+from driftloop import __version__, completion
 from driftloop.environment import forget_others
 from driftloop.errors import DriftloopError
 
@@ -39,6 +39,9 @@ COMMANDS = {
         "driftloop.embedded.commands",
         "status",
         "Show the components of the embedded platform, the loop and the last verdict.",
+    ),
+    "doctor": _Entry(
+        "driftloop.embedded.doctor.commands", "doctor", "Find what is wrong here, and say how to mend it."
     ),
     "console": _Entry("driftloop.api.commands", "console", "Run the console: its pages and the public API."),
     "serve": _Entry("driftloop.serving.commands", "serve", "Run the prediction server."),
@@ -90,7 +93,6 @@ def build(arguments: Sequence[str]) -> typer.Typer:
     top = typer.Typer(
         name="driftloop",
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_show_locals=False,
     )
     top.callback(help="A predictive-maintenance platform that heals itself when its fleet changes.")(_options)
@@ -104,15 +106,15 @@ def build(arguments: Sequence[str]) -> typer.Typer:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code, 2 for an error that a person can put right."""
+    """Run one command; returns the exit code (driftloop.errors.ExitCode)."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        given, fleet = _take_fleet(given)
+        given, fleet = completion.typed() or _take_fleet(given)
         with _chosen(fleet):
             result = build(given)(args=given, prog_name="driftloop", standalone_mode=True)
     except DriftloopError as error:
         Console(stderr=True, highlight=False, soft_wrap=True).print(str(error), style="bold red", markup=False)
-        return 2
+        return error.exit_code
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     return result if isinstance(result, int) else 0
@@ -210,7 +212,12 @@ def _options(
         bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
     ] = False,
     fleet: Annotated[
-        str, typer.Option(metavar="NAME", help="The fleet that is meant, where several share a platform.")
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="The fleet that is meant, where several share a platform.",
+            autocompletion=completion.fleets,
+        ),
     ] = "",
 ) -> None:
     """Declares the options that stand before a command."""

@@ -1,21 +1,58 @@
-"""The errors that driftloop shows to people."""
+"""The errors that driftloop shows to people, and the exit codes of its commands."""
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """With which code a command ends: for scripts, which must not read words."""
+
+    def __new__(cls, code: int, meaning: str) -> "ExitCode":
+        """`meaning` is what docs/reference says of it."""
+        made = int.__new__(cls, code)
+        made._value_, made.meaning = code, meaning
+        return made
+
+    meaning: str
+
+    DONE = 0, "it did what it was asked to do, and the answer is yes"
+    NO = 1, "it did what it was asked to do, and the answer is no: not up, drift, a problem found, a part refused"
+    ERROR = 2, "it was called wrongly, or something on this machine must be put right: an option, a setting, a file"
+    UNDECIDED = 3, "it cannot tell yet: too little data"
+    MISSING = 4, "what was named is not there: a version, a unit, a run, a token"
+    REFUSED = 5, "the platform answered and refused: a right is missing, or it cannot be done in the present state"
+    UNREACHABLE = 6, "nobody answered, or only with an error of their own: the platform is down or on its way up"
+    INTERRUPTED = 130, "somebody ended it with Ctrl-C"
 
 
 class DriftloopError(Exception):
     """Something a person can put right: says what was wrong, where, and what to do."""
 
-    def __init__(self, what: str, *, where: str | None = None, remedy: str | None = None) -> None:
+    exit_code = ExitCode.ERROR
+
+    def __init__(
+        self, what: str, *, where: str | None = None, remedy: str | None = None, exit_code: ExitCode | None = None
+    ) -> None:
         self.what, self.where, self.remedy = what, where, remedy
+        if exit_code is not None:
+            self.exit_code = exit_code
         super().__init__("".join([f"{where}: " if where else "", what, f" ({remedy})" if remedy else ""]))
 
 
 class DataError(DriftloopError):
     """Sensor data (a file, a run, an archive) that cannot be used as it is."""
 
-    def __init__(self, what: str, *, where: str | None = None, remedy: str | None = None, field: str = "") -> None:
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str | None = None,
+        remedy: str | None = None,
+        field: str = "",
+        exit_code: ExitCode | None = None,
+    ) -> None:
         self.field = field
         """The part of a run that is to blame, where one is: `run_id`, `rows`, `rows[3][7]`."""
-        super().__init__(what, where=where, remedy=remedy)
+        super().__init__(what, where=where, remedy=remedy, exit_code=exit_code)
 
 
 class BundleError(DriftloopError):
@@ -24,6 +61,8 @@ class BundleError(DriftloopError):
 
 class RegistryUnavailable(DriftloopError):
     """The model registry cannot be reached or answers with an error; what is served goes on being served."""
+
+    exit_code = ExitCode.UNREACHABLE
 
 
 class JsonError(DriftloopError):

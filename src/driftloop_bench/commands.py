@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from driftloop import durable, settings
-from driftloop.errors import DriftloopError
+from driftloop.errors import DriftloopError, ExitCode
 from driftloop.fleets.cmapss.files import SPLITS, SUBSETS
 
 app = typer.Typer(no_args_is_help=True, help="Measure the model and the drift detector by a fixed protocol.")
@@ -331,7 +331,7 @@ def demo(
         plan, results, state=state, champion_state=champion_state, with_reference=reference,
         with_report=report and not fast, simulated=simulated,
     )  # fmt: skip
-    raise typer.Exit(0 if succeeded else 1)
+    raise typer.Exit(ExitCode.DONE if succeeded else ExitCode.NO)
 
 
 @app.command()

@@ -7,7 +7,7 @@ import pytest
 
 from driftloop.access.roles import ROLES, may
 from driftloop.api.app import needs as of_console
-from driftloop.loop.api.service import _needs as of_retrainer
+from driftloop.loop.api.service import needs as of_retrainer
 from driftloop.serving.routes import needs as of_server
 
 from .conftest import Platform

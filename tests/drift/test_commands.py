@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 from driftloop import durable
 from driftloop.drift.baseline import Baseline, baseline_bytes
 from driftloop.drift.commands import app
+from driftloop.errors import ExitCode
 from driftloop.model.bundle import digest
 
 from .conftest import Loopback
@@ -48,9 +49,9 @@ def test_the_exit_code_is_the_verdict(
     assert (answer["verdict"], answer["model_version"], answer["n"]) == (said, "1", n)
 
 
-def test_a_server_that_is_down_is_exit_code_2(environment: Loopback):
+def test_a_server_that_is_down_is_told_from_other_errors(environment: Loopback):
     result = check("--server", "http://127.0.0.1:1")
-    assert result.exit_code == 2
+    assert result.exit_code == ExitCode.UNREACHABLE
     assert "127.0.0.1:1" in result.stderr
     assert environment.received == []
 

@@ -21,6 +21,7 @@ def test_the_help_lists_every_command_and_imports_no_room() -> None:
     assert all(name in done.stdout for name in cli.COMMANDS)
     assert not {name for name in loaded_by(["--help"]) if name.startswith("driftloop.")} - {
         "driftloop.cli",
+        "driftloop.completion",
         "driftloop.environment",
         "driftloop.errors",
     }

@@ -355,19 +355,6 @@ def test_no_other_fleet_takes_a_built_in_name(tmp_path: Path) -> None:
 # The documentation
 
 
-def test_the_documentation_has_every_key_in_order() -> None:
-    text = DOCS.read_text(encoding="utf-8")
-    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", text, re.MULTILINE)
-    sections = ("", "settings", "time", "end", "censored", "least")
-    wanted = [
-        (key.rpartition(".")[2], meaning)
-        for section in sections
-        for key, meaning in KEYS.items()
-        if key.rpartition(".")[0] == section
-    ]
-    assert rows == wanted
-
-
 def test_the_documentations_examples_are_understood() -> None:
     blocks = re.findall(r"```toml\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
     assert len(blocks) == 3

@@ -3,6 +3,7 @@
 import getpass
 import json
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -16,12 +17,16 @@ from driftloop.access.people import LONGEST, People
 from driftloop.access.roles import Role
 from driftloop.access.tokens import RATE, Tokens
 from driftloop.errors import DriftloopError
+from driftloop.terminal import fitted
 
 tokens_app = typer.Typer(no_args_is_help=True, help="Named tokens of programs: make, list, rotate, take back.")
 people_app = typer.Typer(no_args_is_help=True, help="People who log in to the console by name and password.")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Name = Annotated[str, typer.Argument(help="Its name: letters, digits and . _ @ -, at most 64 of them.")]
+_NAME = "Its name: letters, digits and . _ @ -, at most 64 of them."
+Name = Annotated[str, typer.Argument(help=_NAME)]
+KnownToken = Annotated[str, typer.Argument(help=_NAME, autocompletion=lambda incomplete: _named(_tokens, incomplete))]
+KnownPerson = Annotated[str, typer.Argument(help=_NAME, autocompletion=lambda incomplete: _named(_people, incomplete))]
 WithRole = Annotated[
     Role, typer.Option("--role", help="view: look; predict: and ask for predictions; operate: look and change; admin.")
 ]
@@ -44,7 +49,7 @@ def add_token(
 
 @tokens_app.command("rotate")
 def rotate_token(
-    name: Name,
+    name: KnownToken,
     days: Days = 90.0,
     overlap_s: Annotated[float, typer.Option(min=0, help="Seconds for which the one before still counts.")] = 0.0,
     as_json: AsJson = False,
@@ -55,7 +60,7 @@ def rotate_token(
 
 
 @tokens_app.command("revoke")
-def revoke_token(name: Name) -> None:
+def revoke_token(name: KnownToken) -> None:
     """Take a token back; it is refused with its next request."""
     _told(f"tokens revoke {name}", lambda: _tokens().revoke(name))
     _OUT.print(f"token {name} is taken back", markup=False)
@@ -76,7 +81,7 @@ def add_person(name: Name, role: WithRole) -> None:
 
 
 @people_app.command("passwd")
-def set_password(name: Name) -> None:
+def set_password(name: KnownPerson) -> None:
     """Give a person another password, asked for like the first; all sessions end."""
     password = _password()
     _told(f"people passwd {name}", lambda: _people().set_password(name, password))
@@ -84,7 +89,7 @@ def set_password(name: Name) -> None:
 
 
 @people_app.command("remove")
-def remove_person(name: Name) -> None:
+def remove_person(name: KnownPerson) -> None:
     """Let a person log in no more; all sessions end."""
     _told(f"people remove {name}", lambda: _people().remove(name))
     _OUT.print(f"{name} may not log in any more; every session has ended", markup=False)
@@ -124,6 +129,14 @@ def _tokens() -> Tokens:
 
 def _people() -> People:
     return People(settings.from_environment().access_folder)
+
+
+def _named(kept: Callable[[], Tokens | People], typed: str) -> list[str]:
+    """The names that begin with what is typed, for completion: none where they cannot be read."""
+    try:
+        return [name for one in kept().list() if (name := str(one["name"])).startswith(typed)]
+    except DriftloopError:
+        return []
 
 
 def _told(act: str, do: Any) -> Any:
@@ -176,4 +189,4 @@ def _table(rows: list[dict[str, object]], columns: tuple[str, ...], as_json: boo
     for row in rows:
         said = {**row, "expires": f"{row['expires']} (over)" if row.get("expired") else row.get("expires") or "never"}
         table.add_row(*(str(said[name]) for name in columns))
-    _OUT.print(table)
+    _OUT.print(fitted(table, _OUT))

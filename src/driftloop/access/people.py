@@ -15,7 +15,7 @@ from driftloop import durable
 from driftloop.access.files import Kept
 from driftloop.access.roles import Role
 from driftloop.access.tokens import LOCAL, OWN, check
-from driftloop.errors import DriftloopError
+from driftloop.errors import DriftloopError, ExitCode
 
 FILE = "people.json"
 SHORTEST, LONGEST = 12, 1024
@@ -77,7 +77,8 @@ class People:
         made = _person(name, role, password)
         with self._kept.change() as book:
             if any(one.name == name for one in book.people):
-                raise DriftloopError(f"there is a person {name!r}", where="people", remedy="driftloop people passwd")
+                what, remedy = f"there is a person {name!r}", "driftloop people passwd"
+                raise DriftloopError(what, where="people", remedy=remedy, exit_code=ExitCode.REFUSED)
             book.people.append(made)
 
     def set_password(self, name: str, password: str) -> None:
@@ -97,7 +98,8 @@ def _place(book: Book, name: str) -> int:
     for at, one in enumerate(book.people):
         if one.name == name:
             return at
-    raise DriftloopError(f"there is no person {name!r}", where="people", remedy="driftloop people list")
+    what = f"there is no person {name!r}"
+    raise DriftloopError(what, where="people", remedy="driftloop people list", exit_code=ExitCode.MISSING)
 
 
 def _person(name: str, role: Role, password: str, created: str | None = None) -> Person:

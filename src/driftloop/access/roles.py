@@ -13,6 +13,10 @@ _MAY: dict[Role, frozenset[Role]] = {
 }
 
 
+PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
+"""Paths of every process that nobody is asked for who they are: what probes and Prometheus read."""
+
+
 def may(role: Role, needed: Role) -> bool:
     """Whether who has `role` may do what needs `needed`: look (view), ask for predictions (predict), change what the
     loop does (operate), give access to others (admin)."""

@@ -19,7 +19,7 @@ import msgspec
 from driftloop import durable
 from driftloop.access.files import Kept
 from driftloop.access.roles import ROLES, Role
-from driftloop.errors import DriftloopError
+from driftloop.errors import DriftloopError, ExitCode
 
 FILE = "tokens.json"
 PREFIX = "driftloop_"
@@ -109,7 +109,8 @@ class Tokens:
         check(name, role, of="token", where="tokens")
         with self._kept.change() as book:
             if any(entry.name == name for entry in book.tokens):
-                raise DriftloopError(f"there is a token {name!r}", where="tokens", remedy="rotate it, or revoke it")
+                what, remedy = f"there is a token {name!r}", "rotate it, or revoke it"
+                raise DriftloopError(what, where="tokens", remedy=remedy, exit_code=ExitCode.REFUSED)
             token = _new()
             book.tokens.append(Entry(name, role, durable.now(), [Hash(_sha256(token), _after(days))], rate))
         return token
@@ -133,7 +134,8 @@ def _of(book: Book, name: str) -> Entry:
     for entry in book.tokens:
         if entry.name == name:
             return entry
-    raise DriftloopError(f"there is no token {name!r}", where="tokens", remedy="driftloop tokens list")
+    what = f"there is no token {name!r}"
+    raise DriftloopError(what, where="tokens", remedy="driftloop tokens list", exit_code=ExitCode.MISSING)
 
 
 def check(name: str, role: str, *, of: str, where: str, kept: Collection[str] = (OWN,)) -> None:

@@ -14,21 +14,21 @@ from rich.table import Column, Table
 from driftloop import settings
 from driftloop.drift.baseline import read_baseline
 from driftloop.drift.exporter import Exporter
-from driftloop.drift.production import Production, follow
+from driftloop.drift.production import Production, WatchedModel, follow
 from driftloop.drift.source import PrometheusSource, ScrapeSource, Source
 from driftloop.drift.verdict import DRIFT, FLEET_AGE, NO_DRIFT, Verdict
 from driftloop.drift.watch import Watch, check_once
-from driftloop.errors import DriftloopError
+from driftloop.errors import DriftloopError, ExitCode
 from driftloop.model.bundle import read_metadata
 from driftloop.model.registry import Registry
 from driftloop.protocol.outbox import Outbox
 from driftloop.settings import Settings
+from driftloop.terminal import fitted
 
 app = typer.Typer(no_args_is_help=True, help="Drift: watch the traffic, check it once, report on it.")
 
 _out, _err = Console(), Console(stderr=True)
-_CODES = {NO_DRIFT: 0, FLEET_AGE: 0, DRIFT: 1}
-_ERROR, _NOT_ENOUGH = 2, 3
+_CODES = {NO_DRIFT: ExitCode.DONE, FLEET_AGE: ExitCode.DONE, DRIFT: ExitCode.NO}
 
 Servers = Annotated[
     list[str] | None,
@@ -78,14 +78,10 @@ def check(
     server: Servers = None,
     as_json: Json = False,
 ) -> None:
-    """Judge the traffic once. Exit code 0: no drift (of a fleet of whatever age), 1: drift, 2: error, 3: too little."""
+    """Judge the traffic once. Exit code 0: no drift (of a fleet of whatever age), 1: drift, 3: too little data."""
     configured = settings.load()
     try:
-        model = _production(configured).look()
-        if model is None:
-            raise DriftloopError(
-                "no model is in production", where=configured.mlflow_url, remedy="register one with `driftloop train`"
-            )
+        model = _in_production(configured)
         source = _source(configured, server)
         try:
             verdict = check_once(
@@ -99,12 +95,12 @@ def check(
             source.close()
     except DriftloopError as error:
         _err.print(str(error), style="red", markup=False, highlight=False)
-        raise typer.Exit(_ERROR) from error
+        raise typer.Exit(error.exit_code) from error
     if as_json:
         _out.print_json(data={"model_version": model.version, **msgspec.to_builtins(verdict)})
     else:
         _show(model.version, verdict)
-    raise typer.Exit(_CODES.get(verdict.verdict, _NOT_ENOUGH))
+    raise typer.Exit(_CODES.get(verdict.verdict, ExitCode.UNDECIDED))
 
 
 @app.command()
@@ -121,9 +117,7 @@ def report(
     from driftloop.fleet.archive import open_archive
 
     configured = settings.load()
-    model = _production(configured).look()
-    if model is None:
-        raise DriftloopError("no model is in production", remedy="register one with `driftloop train`")
+    model = _in_production(configured)
     baseline = read_baseline(model.folder)
     weights = dict(zip((domain.domain for domain in baseline.domains), baseline.weights, strict=True))
     schema = read_metadata(model.folder).schema
@@ -176,14 +170,29 @@ def _show(version: str, verdict: Verdict) -> None:
             f"{feature.threshold_shift:.2f}",
             f"{feature.score:.2f}",
         )
-    _out.print(table)
+    _out.print(fitted(table, _out))
     shares = ", ".join(f"domain {name} {share:.0%}" for name, share in verdict.mixture.items())
     _out.print(f"mixture of known domains: {shares}")
 
 
 def _production(configured: Settings) -> Production:
-    registry = Registry(configured.mlflow_url, configured.model, timeout_s=1.0)
-    return follow(registry, _folder(configured), configured.schema)
+    return follow(_registry(configured), _folder(configured), configured.schema)
+
+
+def _in_production(configured: Settings) -> WatchedModel:
+    """The model in production; raises RegistryUnavailable where nobody can say, DriftloopError where there is none."""
+    found = _production(configured).look()
+    if found is None:
+        with _registry(configured) as registry:
+            registry.aliases()
+        raise DriftloopError(
+            "no model is in production", where=configured.mlflow_url, remedy="register one with `driftloop train`"
+        )
+    return found
+
+
+def _registry(configured: Settings) -> Registry:
+    return Registry(configured.mlflow_url, configured.model, timeout_s=1.0)
 
 
 def _source(configured: Settings, servers: list[str] | None) -> Source:

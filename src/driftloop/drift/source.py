@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from driftloop.drift.bins import Binner
 from driftloop.drift.sensors import COUNTED
 from driftloop.durable import decode_json
-from driftloop.errors import BundleError, DriftloopError, JsonError
+from driftloop.errors import BundleError, DriftloopError, ExitCode, JsonError
 from driftloop.exposition import FLEET
 from driftloop.protocol.http import Patience, client
 
@@ -33,6 +33,8 @@ Counts = NDArray[np.int64]
 
 class SourceUnavailable(DriftloopError):
     """Traffic cannot be read now; it may come back."""
+
+    exit_code = ExitCode.UNREACHABLE
 
 
 class Source(Protocol):

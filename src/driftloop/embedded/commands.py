@@ -10,11 +10,13 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
-from driftloop import places, settings
+from driftloop import completion, places, settings
 from driftloop.embedded import fleets
 from driftloop.embedded import status as statuses
 from driftloop.embedded.components import components
 from driftloop.embedded.supervisor import Supervisor, check_packages, check_space, lock, make_token
+from driftloop.errors import ExitCode
+from driftloop.terminal import fitted
 
 SCREEN_S = 2.0
 
@@ -22,7 +24,10 @@ SCREEN_S = 2.0
 def up(
     fleet: Annotated[
         list[str] | None,
-        typer.Option(help="A built-in fleet or a fleet.toml; may be given again. By default DRIFTLOOP_FLEET."),
+        typer.Option(
+            help="A built-in fleet or a fleet.toml; may be given again. By default DRIFTLOOP_FLEET.",
+            autocompletion=completion.fleets,
+        ),
     ] = None,
     plain: Annotated[
         bool, typer.Option(help="Print lines instead of a screen, as where there is no terminal.")
@@ -82,8 +87,9 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
         if not found["up"]:
             said = f"The embedded platform is not up (state in {found['state_dir']}); start it: driftloop up"
             console.print(said, markup=False, soft_wrap=True)
-        console.print(statuses.table(found) if found["components"] else statuses.caption(found))
-    raise typer.Exit(0 if found["up"] else 1)
+        shown = statuses.table(found)
+        console.print(fitted(shown, console) if found["components"] else statuses.caption(found))
+    raise typer.Exit(ExitCode.DONE if found["up"] else ExitCode.NO)
 
 
 class _Lines:
@@ -117,5 +123,6 @@ class _Screen:
     def __call__(self, _: Supervisor) -> None:
         if time.monotonic() < self._next:
             return
-        self._live.update(statuses.table(statuses.collect(self._state_dir, self._running)), refresh=True)
+        shown = statuses.table(statuses.collect(self._state_dir, self._running))
+        self._live.update(fitted(shown, self._live.console), refresh=True)
         self._next = time.monotonic() + SCREEN_S

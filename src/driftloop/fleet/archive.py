@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from driftloop import durable
-from driftloop.errors import DataError, FleetError, JsonError
+from driftloop.errors import DataError, ExitCode, FleetError, JsonError
 from driftloop.fleet import roles
 from driftloop.fleet.objects import (
     FIRST_FLEET,
@@ -42,6 +42,8 @@ _SUFFIX = ".npy"
 
 class RunConflict(DataError):
     """A run whose id is in the archive already, with other rows, or whose rows were withdrawn."""
+
+    exit_code = ExitCode.REFUSED
 
 
 class Kept(NamedTuple):
@@ -217,7 +219,7 @@ class Archive:
             names = self._look()
             unknown = sorted(set(run_ids) - set(_runs(names)))
             if unknown:
-                raise DataError("there is no such run in the archive", where=self._store.where(unknown[0] + _SUFFIX))
+                raise self._missing(unknown[0] + _SUFFIX)
             new = sorted(set(run_ids) - self._withdrawn.keys())
             if not new:
                 return []
@@ -278,9 +280,13 @@ class Archive:
         name = run_id + _SUFFIX
         content = self._store.get(name) if is_run_id(run_id) else None
         if content is None:
-            raise DataError("there is no such run in the archive", where=self._store.where(name))
+            raise self._missing(name)
         run = decode(run_id, content, self._store.where(name), self.schema, self._fleets)
         return roles.assign([run], self._roles)[0]
+
+    def _missing(self, name: str) -> DataError:
+        what = "there is no such run in the archive"
+        return DataError(what, where=self._store.where(name), exit_code=ExitCode.MISSING)
 
     def _read_labels(self) -> dict[str, Label | None]:
         """The labels of all archived runs, None for a damaged one; raises DataError for a run of another fleet."""

@@ -18,6 +18,7 @@ from driftloop.fleet.archive import open_archive
 from driftloop.fleet.roles import ROLES
 from driftloop.fleet.runs import Run
 from driftloop.protocol import archive_client
+from driftloop.terminal import fitted
 
 archive_app = typer.Typer(no_args_is_help=True, help="The archive of completed runs, which retraining learns from.")
 
@@ -140,4 +141,4 @@ def list_runs(
     table.add_column("runs", justify="right")
     for role, count in roles.items():
         table.add_row(role, str(count))
-    _out.print(table)
+    _out.print(fitted(table, _out))

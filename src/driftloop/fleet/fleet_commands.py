@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from driftloop import durable, fleets, places, settings
-from driftloop.errors import DriftloopError
+from driftloop.errors import DriftloopError, ExitCode
 from driftloop.fleet import fleet_file, guess, suspicion, tables
 from driftloop.fleet import migrate as migration
 from driftloop.fleet.archive import open_archive
@@ -21,6 +21,7 @@ from driftloop.fleet.findings import Findings
 from driftloop.fleet.fleet_writer import toml_text
 from driftloop.fleet.schema import Schema
 from driftloop.fleet.tables import Reading
+from driftloop.terminal import fitted
 
 fleet_app = typer.Typer(no_args_is_help=True, help="The fleet file: guess one from data, check data by it, show both.")
 
@@ -94,9 +95,9 @@ def check(
         verdict = f"{_count(len(problems), 'problem')}: these data cannot be used" if problems else "can be used"
         typer.echo(f"{schema.name}: {said}; {verdict}.")
     if problems:
-        raise typer.Exit(2)
+        raise typer.Exit(ExitCode.ERROR)
     if strict and any(finding.level == "warning" for finding in found):
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.NO)
 
 
 @fleet_app.command()
@@ -113,7 +114,7 @@ def show(
     if as_json:
         typer.echo(json.dumps(_facts(schema, reading or Reading([], Findings(), ()))))
         return
-    _out.print(_column_table(schema, reading), markup=False)
+    _out.print(fitted(_column_table(schema, reading), _out), markup=False)
     if reading is None:
         return
     typer.echo(f"{_summary(reading, schema)}.")

@@ -1,6 +1,6 @@
 """`fleet.toml`: reading one strictly, with the line of whatever is wrong; `fleet_writer` writes one.
 
-docs/fleet-file.md describes the file for people; its table of keys is `KEYS`.
+docs/fleet-file.md describes the file for people; docs/reference/fleet-file.md is made from `KEYS`.
 """
 
 import difflib

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from driftloop.closing import Closing
-from driftloop.errors import BundleError, DriftloopError
+from driftloop.errors import BundleError, DriftloopError, ExitCode
 from driftloop.model import bundle
 from driftloop.model.mlflow import ARTIFACTS, EXISTS, MISSING, Mlflow
 
@@ -233,6 +233,7 @@ class Registry(Closing):
                 f"there is no version {version}",
                 where=self._where,
                 remedy="MLflow's page of the model lists those there are",
+                exit_code=ExitCode.MISSING,
             )
         return answer
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from driftloop import settings
+from driftloop.errors import ExitCode
 from driftloop.notify import teller
 
 app = typer.Typer(no_args_is_help=True, help="Being told by e-mail or chat.")
@@ -27,4 +28,4 @@ def try_out(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
         for each in found:
             typer.echo(f"address {each['address']}: {'sent' if each['taken'] else 'NOT taken'}")
     if not all(each["taken"] for each in found):
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.NO)

@@ -7,11 +7,11 @@ from typing import Any
 import httpx
 import msgspec
 
-from driftloop.errors import DataError, DriftloopError
+from driftloop.errors import DataError, DriftloopError, ExitCode
 from driftloop.fleet.archive import RunConflict
 from driftloop.fleet.runs import Run
 from driftloop.protocol.client import START_IT, Question, detail, put
-from driftloop.protocol.http import PATIENT, client
+from driftloop.protocol.http import PATIENT, client, exit_code
 
 _BATCH_BYTES = 2 * 2**20
 _FIRST_PAUSE_S = PATIENT.first_pause_s
@@ -132,15 +132,22 @@ def _question(method: str, path: str, body: bytes | None, first_pause_s: float) 
 
 
 def _unreachable(said: str, where: str, whom: str) -> DriftloopError:
-    return DriftloopError(f"{whom} cannot be reached: {said}", where=where, remedy=_REMEDY)
+    what = f"{whom} cannot be reached: {said}"
+    return DriftloopError(what, where=where, remedy=_REMEDY, exit_code=ExitCode.UNREACHABLE)
 
 
 def _refused(answer: httpx.Response, where: str) -> DriftloopError:
     if answer.status_code in (401, 403):
-        return DriftloopError("the token is missing or wrong", where=where, remedy="set DRIFTLOOP_TOKEN_FILE")
+        return DriftloopError(
+            "the token is missing or wrong",
+            where=where,
+            remedy="set DRIFTLOOP_TOKEN_FILE",
+            exit_code=ExitCode.REFUSED,
+        )
     if answer.status_code == 409:
         return RunConflict(detail(answer), where=where)
     if answer.status_code >= 500:
         what = f"the retrainer answered {answer.status_code} {answer.text[:200]}"
-        return DriftloopError(what, where=where, remedy=_REMEDY)
-    return DataError(f"refused the runs ({answer.status_code}): {detail(answer)}", where=where)
+        return DriftloopError(what, where=where, remedy=_REMEDY, exit_code=ExitCode.UNREACHABLE)
+    what = f"refused the runs ({answer.status_code}): {detail(answer)}"
+    return DataError(what, where=where, exit_code=exit_code(answer))

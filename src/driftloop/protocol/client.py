@@ -15,7 +15,7 @@ import httpx
 import msgspec
 
 from driftloop import durable
-from driftloop.errors import DriftloopError, JsonError
+from driftloop.errors import DriftloopError, ExitCode, JsonError
 from driftloop.protocol.alerts import Alert, webhook
 from driftloop.protocol.events import Event
 from driftloop.protocol.http import (
@@ -30,6 +30,7 @@ from driftloop.protocol.http import (
     Patience,
     async_client,
     attempts,
+    exit_code,
     may_change,
     tried,
 )
@@ -331,19 +332,21 @@ def _read(answer: Answer, question: Question[T], where: str, whom: str) -> T:
 
 
 def _unreachable(said: str, where: str, whom: str) -> DriftloopError:
-    return DriftloopError(f"no usable answer from {whom}: {said}", where=where, remedy=START_IT)
+    what = f"no usable answer from {whom}: {said}"
+    return DriftloopError(what, where=where, remedy=START_IT, exit_code=ExitCode.UNREACHABLE)
 
 
 def _server_unreachable(said: str, where: str, whom: str) -> DriftloopError:
     what = f"no usable answer from {whom}: {said}"
-    return DriftloopError(what, where=where, remedy="is the platform up? See `driftloop status`")
+    remedy = "is the platform up? See `driftloop status`"
+    return DriftloopError(what, where=where, remedy=remedy, exit_code=ExitCode.UNREACHABLE)
 
 
 def _refused(answer: httpx.Response, where: str) -> DriftloopError:
     remedy = "set DRIFTLOOP_TOKEN_FILE to the platform's token" if answer.status_code == 401 else None
     # Whom a token lets in is put right elsewhere.
     kind = DriftloopError if answer.status_code in (401, 403) or may_change(answer) else Refused
-    return kind(detail(answer), where=where, remedy=remedy)
+    return kind(detail(answer), where=where, remedy=remedy, exit_code=exit_code(answer))
 
 
 def detail(answer: httpx.Response) -> str:

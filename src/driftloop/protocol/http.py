@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 import httpx
 
 from driftloop.closing import Closing
-from driftloop.errors import DriftloopError
+from driftloop.errors import DriftloopError, ExitCode
 
 JSON = {"Content-Type": "application/json"}
 _REPEATED = frozenset({408, 425, 429})
@@ -80,6 +80,13 @@ def tried(http: httpx.Client, patience: Patience, **request: Any) -> Answer:
 def may_change(answer: httpx.Response) -> bool:
     """Whether the same request may be answered otherwise a little later."""
     return answer.status_code >= 500 or answer.status_code in _REPEATED
+
+
+def exit_code(answer: httpx.Response) -> ExitCode:
+    """With which code a command ends that was answered so."""
+    if may_change(answer):
+        return ExitCode.UNREACHABLE
+    return ExitCode.MISSING if answer.status_code == httpx.codes.NOT_FOUND else ExitCode.REFUSED
 
 
 def client(url: str = "", token: str = "", patience: Patience = ONCE, **more: Any) -> httpx.Client:

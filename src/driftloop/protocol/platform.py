@@ -11,9 +11,9 @@ from urllib.parse import quote, urlencode
 import httpx
 import msgspec
 
-from driftloop.errors import DriftloopError
+from driftloop.errors import DriftloopError, ExitCode
 from driftloop.protocol.client import Question, detail
-from driftloop.protocol.http import ONCE, PATIENT
+from driftloop.protocol.http import ONCE, PATIENT, exit_code
 
 T = TypeVar("T")
 
@@ -294,10 +294,14 @@ def _in_path(name: str) -> str:
 
 def _unreachable(said: str, where: str, whom: str) -> DriftloopError:
     return DriftloopError(
-        f"no usable answer from {whom}: {said}", where=where, remedy="is the platform up? See `driftloop status`"
+        f"no usable answer from {whom}: {said}",
+        where=where,
+        remedy="is the platform up? See `driftloop status`",
+        exit_code=ExitCode.UNREACHABLE,
     )
 
 
 def _refused(answered: httpx.Response, where: str) -> DriftloopError:
     remedies = {401: "give a token: `driftloop tokens add NAME --role ROLE`", 403: "ask for a role that may do this"}
-    return DriftloopError(detail(answered), where=where, remedy=remedies.get(answered.status_code))
+    remedy = remedies.get(answered.status_code)
+    return DriftloopError(detail(answered), where=where, remedy=remedy, exit_code=exit_code(answered))

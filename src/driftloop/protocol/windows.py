@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from driftloop.errors import DriftloopError
+from driftloop.errors import DriftloopError, ExitCode
 from driftloop.protocol.http import Patience, client
 
 PATH = "/windows"
@@ -56,6 +56,8 @@ class UnitWindow:
 
 class WindowsUnavailable(DriftloopError):
     """No replica gives its windows now."""
+
+    exit_code = ExitCode.UNREACHABLE
 
 
 encode = msgspec.msgpack.Encoder().encode

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from driftloop.errors import DriftloopError
+from driftloop.errors import DriftloopError, ExitCode
 
 if TYPE_CHECKING:
     import socket
@@ -89,7 +89,7 @@ def _run(config: uvicorn.Config, listening: socket.socket) -> None:
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listening])
     if not server.started:
-        raise typer.Exit(3)
+        raise typer.Exit(ExitCode.ERROR)
 
 
 def _empty(folder: Path) -> None:

@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect
 
 from driftloop import exposition
 from driftloop.access.guard import Needs
-from driftloop.access.roles import Role
+from driftloop.access.roles import PROBES, Role
 from driftloop.fleet.schema import Schema
 from driftloop.model.bundle import Metadata
 from driftloop.model.follower import RefusedVersion
@@ -131,7 +131,6 @@ class PlainRoute(APIRoute):
 
 
 router = APIRouter(route_class=PlainRoute)
-_FOR_EVERYBODY = frozenset({"/healthz", "/readyz", "/metrics"})
 _OPENLY = frozenset({"/predict", "/explain", "/model"})
 
 
@@ -139,7 +138,7 @@ def needs(openly: bool) -> Needs:
     """The role that each request needs; `openly` predictions are for everybody who reaches the server."""
 
     def role(_: str, path: str) -> Role | None:
-        if path in _FOR_EVERYBODY or (openly and path in _OPENLY):
+        if path in PROBES or (openly and path in _OPENLY):
             return None
         return "predict" if path in {"/predict", "/explain"} else "view"
 

@@ -17,6 +17,7 @@ from driftloop import settings
 from driftloop.environment import chosen
 from driftloop.errors import DriftloopError
 from driftloop.fleet.archive import open_archive
+from driftloop.terminal import fitted
 from driftloop.training import bars
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ def _show(found: dict[str, Any], output: Path, drawn: Sequence[Path]) -> None:
     for name, value in best["parameters"].items():
         share = found["importance"].get(name)
         table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value), f"{share:.0%}" if share else "")
-    _OUT.print(table)
+    _OUT.print(fitted(table, _OUT))
     _OUT.print(f"driftloop train --config {output / 'best_config.json'}", soft_wrap=True)
     for path in drawn:
         _OUT.print(str(path), soft_wrap=True)

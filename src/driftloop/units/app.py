@@ -13,7 +13,7 @@ from driftloop import __version__, durable, exposition
 from driftloop.access.audit import Audit
 from driftloop.access.doors import LOOKING, Door
 from driftloop.access.guard import Guard, asker, behind
-from driftloop.access.roles import Role, may
+from driftloop.access.roles import PROBES, Role, may
 from driftloop.errors import JsonError
 from driftloop.protocol import bodies
 from driftloop.protocol import problems as forms
@@ -63,7 +63,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     _add_status(app, service)
     config = service.settings
     audit = Audit(config.access_folder, "units")
-    app.add_middleware(Guard, door=Door(config), audit=audit, needs=_needs, refuse=_refuse)
+    app.add_middleware(Guard, door=Door(config), audit=audit, needs=needs, refuse=_refuse)
     return app
 
 
@@ -77,10 +77,10 @@ def _streams(service: Service) -> "Streams | None":
     return streams
 
 
-def _needs(method: str, path: str) -> Role | None:
+def needs(method: str, path: str) -> Role | None:
     """The role that each request needs: nothing for what probes and Prometheus ask. A gateway that sends rows needs to
     be no more than one who predicts."""
-    if path in ("/healthz", "/readyz", "/metrics"):
+    if path in PROBES:
         return None
     if path == "/telemetry":
         return "predict"

@@ -9,11 +9,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from driftloop import settings
+from driftloop import completion, settings
+from driftloop.errors import ExitCode
+from driftloop.terminal import fitted
 
 app = typer.Typer(no_args_is_help=True)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-UnitName = Annotated[str, typer.Argument(help="The unit's name.")]
+UnitName = Annotated[str, typer.Argument(help="The unit's name.", autocompletion=completion.units)]
 Reason = Annotated[str, typer.Option(help="Why, for whoever reads it later.")]
 _OUT = Console(highlight=False)
 
@@ -56,7 +58,7 @@ def list_(
         table.add_row(
             one["unit"], one["state"], *figures, one["last_seen"] or "-", one["version"] or "-", ", ".join(one["flags"])
         )
-    _OUT.print(table)
+    _OUT.print(fitted(table, _OUT))
 
 
 @app.command()
@@ -181,7 +183,7 @@ def backfill(
     )
     for problem in found["problems"] if not as_json else ():
         _OUT.print(f"  {problem['unit']}: {problem['field']} {problem['message']}", markup=False)
-    raise typer.Exit(int(found["refused"] > 0))
+    raise typer.Exit(ExitCode.NO if found["refused"] else ExitCode.DONE)
 
 
 @app.command()

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from driftloop import durable
-from driftloop.errors import DataError, DriftloopError, JsonError
+from driftloop.errors import DataError, DriftloopError, ExitCode, JsonError
 from driftloop.fleet import tables as fleet_tables
 from driftloop.fleet.columns import Columns, locate
 from driftloop.fleet.findings import Findings
@@ -20,7 +20,7 @@ from driftloop.fleet.schema import Schema
 from driftloop.fleet.sheets import open_sheet
 from driftloop.fleet.times import Clock
 from driftloop.protocol.client import detail
-from driftloop.protocol.http import JSON, PATIENT, tried
+from driftloop.protocol.http import JSON, PATIENT, exit_code, tried
 from driftloop.units.sinks import Sink
 
 ROWS = 5000
@@ -37,8 +37,7 @@ def ask(
     try:
         answer = http.request(method, path, params=query, content=content, headers=JSON if content else None)
     except httpx.RequestError as error:
-        said = str(error) or type(error).__name__
-        raise DriftloopError(f"units does not answer: {said}", where=str(http.base_url), remedy=START_IT) from error
+        raise _silent(http, error) from error
     return _read(answer, path)
 
 
@@ -47,8 +46,7 @@ def post_rows(http: httpx.Client, table: dict[str, Any], *, backfill: bool = Fal
     content, query = msgspec.json.encode(table), {"backfill": backfill}
     found = tried(http, PATIENT, method="POST", url="/telemetry", params=query, content=content, headers=JSON)
     if isinstance(found, httpx.RequestError):
-        what = f"units does not answer: {found or type(found).__name__}"
-        raise DriftloopError(what, where=str(http.base_url), remedy=START_IT) from found
+        raise _silent(http, found) from found
     if found.status_code in (409, 422):
         refused = durable.decode_json(found.content, dict[str, Any])
         if "results" in refused:
@@ -136,16 +134,23 @@ def _missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
+def _silent(http: httpx.Client, error: httpx.RequestError) -> DriftloopError:
+    what = f"units does not answer: {str(error) or type(error).__name__}"
+    return DriftloopError(what, where=str(http.base_url), remedy=START_IT, exit_code=ExitCode.UNREACHABLE)
+
+
 def _read(answer: httpx.Response, path: str) -> dict[str, Any]:
     where = f"{answer.request.url.scheme}://{answer.request.url.netloc.decode()}{path}"
     if answer.status_code == 401:
-        raise DriftloopError("the token is missing or wrong", where=where, remedy="set DRIFTLOOP_TOKEN_FILE")
+        what, remedy = "the token is missing or wrong", "set DRIFTLOOP_TOKEN_FILE"
+        raise DriftloopError(what, where=where, remedy=remedy, exit_code=ExitCode.REFUSED)
     if not answer.is_success:
-        raise DriftloopError(detail(answer), where=where)
+        raise DriftloopError(detail(answer), where=where, exit_code=exit_code(answer))
     try:
         return durable.decode_json(answer.content, dict[str, Any])
     except JsonError as error:
-        raise DriftloopError(f"answers with something else: {error}", where=where, remedy=START_IT) from error
+        what = f"answers with something else: {error}"
+        raise DriftloopError(what, where=where, remedy=START_IT, exit_code=ExitCode.UNREACHABLE) from error
 
 
 async def replay(

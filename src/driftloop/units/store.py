@@ -17,6 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import SQLAlchemyError
@@ -86,8 +87,7 @@ class Store:
         return {row.id: json.loads(row.columns) for row in found}
 
     def _migrate(self) -> None:
-        config = Config()
-        config.set_main_option("script_location", str(resources.files("driftloop.units").joinpath("migrations")))
+        config = _migrations()
         logging.getLogger("alembic").setLevel(logging.WARNING)
         with self.writes.connect() as connection, connection.begin():
             config.attributes["connection"] = connection
@@ -140,6 +140,17 @@ def address(settings: Settings) -> sa.URL:
     if settings.units_password_file is not None:
         url = url.set(password=password(settings.units_password_file, "DRIFTLOOP_UNITS_PASSWORD_FILE"))
     return url
+
+
+def newest_migration() -> str:
+    """The migration that a store of this version has."""
+    return ScriptDirectory.from_config(_migrations()).get_current_head() or ""
+
+
+def _migrations() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(resources.files("driftloop.units").joinpath("migrations")))
+    return config
 
 
 def insert(connection: Connection, table: sa.Table) -> Any:

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from driftloop import settings
-from driftloop.errors import DriftloopError
+from driftloop.errors import DriftloopError, ExitCode
 from driftloop.settings import Settings
 from driftloop_bench.experiment import campaign as campaigns
 from driftloop_bench.experiment.marks import NAMES, Marks, answers_after
@@ -89,7 +89,7 @@ def experiment(
         labels_after_s=_labels_after(labels),
     )  # fmt: skip
     outcome = conduct(plan, settings.load(), results, console, with_reference=reference)
-    raise typer.Exit(0 if succeeded(outcome, with_reference=reference) else 1)
+    raise typer.Exit(ExitCode.DONE if succeeded(outcome, with_reference=reference) else ExitCode.NO)
 
 
 def _labels_after(text: str) -> float | None:

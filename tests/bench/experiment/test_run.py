@@ -10,6 +10,7 @@ import pytest
 from driftloop.errors import DriftloopError
 from driftloop_bench.experiment import recovery
 from driftloop_bench.experiment.commands import result_table, succeeded
+from driftloop_bench.experiment.fields import FIELDS
 from driftloop_bench.experiment.marks import Marks, answers_after
 from driftloop_bench.experiment.recovery import SIMULATED, assess
 from driftloop_bench.experiment.reference import windows_of
@@ -20,7 +21,7 @@ from driftloop_bench.experiment.traffic import Change, read_records
 from .conftest import FakePlatform
 
 PLAN = Plan(rate=400, healthy_s=0.2, healthy_timeout_s=20, timeout_s=30, answers=550)
-FIELDS = (
+KNOWN = (
     "t0", "t1", "t2", "t_rt", "t4", "t5", "detection_s", "trigger_s", "retrain_s", "rollout_s", "verification_s",
     "core_recovery_s", "total_s", "requests_total", "requests_failed", "psi_before", "psi_after", "rmse_healthy",
     "rmse_drifted", "rmse_recovered", "rmse_reference", "champion_version", "challenger_version", "decision",
@@ -74,7 +75,7 @@ async def test_a_recovery_is_driven_observed_and_written_down(platform: FakePlat
 
     write_results(outcome, tmp_path / "results")
     metrics = json.loads((tmp_path / "results" / METRICS).read_text())
-    assert [name for name in FIELDS if metrics[name] is None] == []
+    assert [name for name in KNOWN if metrics[name] is None] == []
     assert (metrics["champion_version"], metrics["challenger_version"], metrics["decision"]) == ("1", "2", "promoted")
     assert (metrics["psi_before"], metrics["psi_after"]) == (5.0, 0.5)
     assert metrics["requests_failed"] == 0
@@ -92,6 +93,7 @@ async def test_without_a_reference_there_is_no_t5_but_everything_else(platform: 
     assert not outcome.recovered
     assert succeeded(outcome, with_reference=False)
     assert outcome.metrics["missing"] == {"t5": "no reference model was trained"}
+    assert set(outcome.metrics) == set(FIELDS), "docs/reference tells of others"
     write_results(outcome, tmp_path / "results")
 
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from driftloop import settings
 from driftloop.errors import DataError
 from driftloop.fleets.cmapss import download, files, simulator, source
+from driftloop.terminal import fitted
 
 data_app = typer.Typer(no_args_is_help=True, help="The C-MAPSS data: fetch, check, show, simulate.")
 
@@ -90,7 +91,7 @@ def info(as_json: Json = False) -> None:
         lives = "{min} to {max}".format(**facts["lives"])
         numbers = (str(facts[key]) for key in ("train_engines", "test_engines", "train_cycles", "test_cycles"))
         table.add_row(facts["subset"], *numbers, lives, str(facts["lives"]["mean"]), str(facts["regimes"]))
-    _out.print(table)
+    _out.print(fitted(table, _out))
 
 
 @data_app.command()

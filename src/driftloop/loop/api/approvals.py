@@ -4,10 +4,16 @@ from typing import Annotated, Any
 
 import typer
 
-from driftloop.errors import DriftloopError
+from driftloop import completion
+from driftloop.errors import DriftloopError, ExitCode
 from driftloop.loop.api.terminal import AsJson, asking, show
 
-Which = Annotated[str, typer.Argument(help="What `driftloop status` says; by default the version that waits.")]
+Which = Annotated[
+    str,
+    typer.Argument(
+        help="What `driftloop status` says; by default the version that waits.", autocompletion=completion.questions
+    ),
+]
 Reason = Annotated[str, typer.Option(help="Why; it stands in the event and in the version's tags.")]
 
 
@@ -32,5 +38,6 @@ def _answer(question: str, word: str, reason: str, as_json: bool) -> None:
 def _waiting(status: dict[str, Any]) -> str:
     waiting = status.get("approval")
     if not waiting:
-        raise DriftloopError("no version waits for a person", remedy="driftloop status says what the loop does")
+        what, remedy = "no version waits for a person", "driftloop status says what the loop does"
+        raise DriftloopError(what, remedy=remedy, exit_code=ExitCode.MISSING)
     return str(waiting["id"])

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from driftloop import settings
+from driftloop import completion, settings
+from driftloop.errors import ExitCode
 from driftloop.loop.api.terminal import AsJson, asking, show
 from driftloop.training.modes import Mode
 
@@ -42,11 +43,11 @@ def retrain(
     text = f"version {decided[-1]['model_version']}: {decided[-1]['decision']} ({decided[-1]['reason']})"
     show(decided[-1], text, as_json)
     if decided[-1]["decision"] == "failed":
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.NO)
 
 
 def promote(
-    version: Annotated[str, typer.Argument(help="The version to serve.")],
+    version: Annotated[str, typer.Argument(help="The version to serve.", autocompletion=completion.versions)],
     as_json: AsJson = False,
 ) -> None:
     """Move the alias `production` to a version."""

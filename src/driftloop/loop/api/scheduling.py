@@ -7,8 +7,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from driftloop import completion
 from driftloop.errors import DriftloopError
 from driftloop.loop.api.terminal import AsJson, asking, show
+from driftloop.terminal import fitted
 from driftloop.training.modes import Mode
 
 app = typer.Typer(no_args_is_help=True, help="What is done by the clock: periodic retrainings and watches.")
@@ -42,7 +44,8 @@ def list_(as_json: AsJson = False) -> None:
         table.add_row(
             entry["name"], _what(entry), when, *map(_time, (entry["next"], entry["last"])), "FIRING" * entry["firing"]
         )
-    Console().print(table if entries else "nothing is done by the clock")
+    console = Console()
+    console.print(fitted(table, console) if entries else "nothing is done by the clock")
     for muted in status["muted"]:
         show(muted, f"{muted['cause']} is muted until {muted['until']} by {muted['who']}: {muted['reason']}", False)
 
@@ -70,7 +73,9 @@ def add(
 
 
 @app.command()
-def cancel(name: Annotated[str, typer.Argument(help="Its name.")], as_json: AsJson = False) -> None:
+def cancel(
+    name: Annotated[str, typer.Argument(help="Its name.", autocompletion=completion.schedules)], as_json: AsJson = False
+) -> None:
     """Take a schedule or a watch away."""
     with asking() as retrainer:
         gone = retrainer.cancel(name)
@@ -89,7 +94,10 @@ def mute(
     show(muted, f"{muted['cause']} is muted until {muted['until']}", as_json)
 
 
-def unmute(cause: Annotated[str, typer.Argument(help="As it was muted.")], as_json: AsJson = False) -> None:
+def unmute(
+    cause: Annotated[str, typer.Argument(help="As it was muted.", autocompletion=completion.muted)],
+    as_json: AsJson = False,
+) -> None:
     """Tell of a cause again."""
     with asking() as retrainer:
         gone = retrainer.unmute(cause)

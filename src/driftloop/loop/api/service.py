@@ -21,7 +21,7 @@ from driftloop import __version__, documentation
 from driftloop.access.audit import Audit
 from driftloop.access.doors import LOOKING, Door
 from driftloop.access.guard import Guard, plainly
-from driftloop.access.roles import Role
+from driftloop.access.roles import PROBES, Role
 from driftloop.errors import DataError, DriftloopError
 from driftloop.fleet.archive import Archive, RunConflict, open_archive
 from driftloop.fleet.roles import ROLES
@@ -279,16 +279,16 @@ def create_app(settings: Settings | None = None, *, backend: Backend | None = No
         Guard,
         door=Door(config),
         audit=Audit(config.access_folder, "retrainer"),
-        needs=_needs,
+        needs=needs,
         refuse=plainly,
         quiet=("/alerts", "/events"),
     )
     return app
 
 
-def _needs(method: str, path: str) -> Role | None:
+def needs(method: str, path: str) -> Role | None:
     """The role that each request needs: nothing for what probes and Prometheus ask."""
-    if path in ("/healthz", "/readyz", "/metrics"):
+    if path in PROBES:
         return None
     return "view" if method in LOOKING else "operate"
 

@@ -9,12 +9,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from driftloop import settings
+from driftloop import completion, settings
 from driftloop.errors import DriftloopError
 from driftloop.protocol import platform
 from driftloop.protocol.client import Question, put
 from driftloop.protocol.http import client
 from driftloop.settings import Settings
+from driftloop.terminal import fitted
 
 _FIELDS = ("what", "period", "unit", "rul", "lower", "upper", "risk_before", "risk_if_left", "saves", "why")
 
@@ -65,7 +66,7 @@ def plan(
 
 
 def why(
-    unit: Annotated[str, typer.Argument(help="Name of a unit in service.")],
+    unit: Annotated[str, typer.Argument(help="Name of a unit in service.", autocompletion=completion.units)],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """What drives the prediction of one unit: by how many steps each sensor moves its RUL."""
@@ -83,7 +84,7 @@ def why(
         name = f"{part['sensor']} ({part['unit']})" if part["unit"] else part["sensor"]
         table.add_row(name, f"{part['steps']:+.1f}")
     console = Console(highlight=False)
-    console.print(table)
+    console.print(fitted(table, console))
     console.print(f"{found['unexplained']:+.2f} {steps} are not explained ({found['method']})")
 
 
@@ -103,7 +104,7 @@ def _show(found: dict[str, Any], configured: Settings) -> None:
         _add(table, "no slot left", one)
     for one in found["run_on"]:
         _add(table, "runs on, to learn", one)
-    console.print(table)
+    console.print(fitted(table, console))
     planned, without, learning = found["expected"], found["without"], found["learning"]
     console.print(f"{found['running']} {schema.units} are best left alone.")
     if found["unknown"]:

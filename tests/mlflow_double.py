@@ -20,6 +20,8 @@ class Mlflow(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.folder = folder
         self.production: str | None = None
+        self.digest: str | None = None
+        """What versions are tagged with, where it is not their digest."""
         self.prefix = ""
         """The path below which it serves, such as `/mlflow`."""
 
@@ -45,7 +47,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(json.dumps({"registered_model": {"name": "rul-lstm", "aliases": aliases}}).encode())
         elif parts.path.endswith("/model-versions/get"):
             version = parse_qs(parts.query)["version"][0]
-            tags = [{"key": "bundle_digest", "value": bundle.digest(self.server.folder / version)}]
+            tags = [
+                {"key": "bundle_digest", "value": self.server.digest or bundle.digest(self.server.folder / version)}
+            ]
             found = {"version": version, "source": f"mlflow-artifacts:/{version}", "tags": tags}
             self._answer(json.dumps({"model_version": found}).encode())
         else:

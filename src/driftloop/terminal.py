@@ -1,0 +1,44 @@
+"""Tables in a terminal: as a table where there is room, else one entry under the other."""
+
+from rich.console import Console, Group, RenderableType
+from rich.measure import Measurement
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+WIDE = 80
+"""Columns of a terminal in which every table is shown as one, folded where it must be."""
+
+
+def fitted(table: Table, console: Console) -> RenderableType:
+    """The table itself, or in a narrow terminal in which it would be cut, its rows as text that wraps between words:
+    the first cell, and below it each other one behind its heading.
+    """
+    if console.width >= WIDE or _width(table, console) <= console.width:
+        return table
+    headings = [str(column.header) for column in table.columns]
+    parts: list[RenderableType] = [] if table.title is None else [_text(table.title, "bold")]
+    for first, *others in zip(*(list(column.cells) for column in table.columns), strict=True):
+        parts.append(_text(first, "bold"))
+        said = [
+            Text.assemble((f"{heading} " if heading else "", "dim"), _text(cell))
+            for heading, cell in zip(headings[1:], others, strict=True)
+            if str(cell).strip() not in ("", "-")
+        ]
+        parts.append(Padding(Text(" · ").join(said), (0, 0, 0, 2)))
+    if table.caption is not None:
+        parts.append(_text(table.caption))
+    return Group(*parts)
+
+
+def _width(table: Table, console: Console) -> int:
+    """Columns that it takes where nothing is folded."""
+    return Measurement.get(console, console.options.update(max_width=10_000), table).maximum
+
+
+def _text(cell: RenderableType, style: str = "") -> Text:
+    """A cell as text, its markup read as in a table."""
+    found = cell.copy() if isinstance(cell, Text) else Text.from_markup(str(cell))
+    if style:
+        found.stylize(style)
+    return found
