@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from driftloop.access import sessions
 from driftloop.access import tokens as tokens_
 from driftloop.access.people import People
 from driftloop.access.roles import ROLES, highest, may
@@ -148,13 +149,18 @@ def test_a_session_ends_when_idle_when_old_and_with_the_person(tmp_path: Path) -
     people.add("anna", "view", PASSWORD)
     anna = people.find("anna")
     assert anna is not None
-    sessions = Sessions(people, idle_s=100, longest_s=250, clock=clock)
+    sessions = Sessions(tmp_path, people, idle_s=100, longest_s=250, clock=clock)
 
     value = sessions.begin(anna)
     for clock.now in (90.0, 180.0, 250.0):
         assert sessions.find(value) is not None
     clock.now = 251.0
     assert sessions.find(value) is None
+
+    value = sessions.begin(anna)
+    clock.now -= 10  # set back
+    assert sessions.find(value) is None
+    clock.now += 10
 
     value = sessions.begin(anna)
     clock.now += 101
@@ -177,9 +183,61 @@ def test_a_session_ends_by_logging_out(tmp_path: Path) -> None:
     people.add("anna", "view", PASSWORD)
     anna = people.find("anna")
     assert anna is not None
-    sessions = Sessions(people, idle_s=100, longest_s=100)
+    sessions = Sessions(tmp_path, people, idle_s=100, longest_s=100)
     one, other = sessions.begin(anna), sessions.begin(anna)
     sessions.end(one)
     assert sessions.find(one) is None
     assert sessions.find(other) is not None
     assert sessions.find("") is None
+
+
+def test_a_session_outlives_a_restart_and_its_file_lets_nobody_in(tmp_path: Path) -> None:
+    people = People(tmp_path)
+    people.add("anna", "view", PASSWORD)
+    anna = people.find("anna")
+    assert anna is not None
+    value = Sessions(tmp_path, people, idle_s=100, longest_s=100).begin(anna)
+    found = Sessions(tmp_path, People(tmp_path), idle_s=100, longest_s=100).find(value)
+    assert found is not None
+    again = Sessions(tmp_path, People(tmp_path), idle_s=100, longest_s=100).find(value)
+    assert again is not None
+    assert (found[0].name, found[1]) == ("anna", again[1])
+    path = tmp_path / sessions.FILE
+    content = path.read_text()
+    assert path.stat().st_mode & 0o077 == 0
+    assert value not in content
+    assert found[1] not in content
+    [key] = json.loads(content)["sessions"]
+    assert Sessions(tmp_path, people, idle_s=100, longest_s=100).find(key) is None
+
+
+def test_sessions_are_bounded_and_the_idlest_go_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    people, clock = People(tmp_path), Clock()
+    people.add("anna", "view", PASSWORD)
+    anna = people.find("anna")
+    assert anna is not None
+    monkeypatch.setattr(sessions, "MOST", 3)
+    kept = Sessions(tmp_path, people, idle_s=1000, longest_s=1000, clock=clock)
+    values = []
+    for clock.now in (0.0, 1.0, 2.0):
+        values.append(kept.begin(anna))
+    clock.now = 200.0
+    assert kept.find(values[0]) is not None
+    values.append(kept.begin(anna))
+    assert [kept.find(value) is not None for value in values] == [True, False, True, True]
+
+
+def test_that_a_session_is_used_is_written_down_now_and_then(tmp_path: Path) -> None:
+    people, clock = People(tmp_path), Clock()
+    people.add("anna", "view", PASSWORD)
+    anna = people.find("anna")
+    assert anna is not None
+    kept = Sessions(tmp_path, people, idle_s=3600, longest_s=36_000, clock=clock)
+    value = kept.begin(anna)
+    before = (tmp_path / sessions.FILE).stat().st_mtime_ns
+    for clock.now in (10.0, 30.0, 59.0):
+        assert kept.find(value) is not None
+    assert (tmp_path / sessions.FILE).stat().st_mtime_ns == before
+    clock.now = 61.0
+    assert kept.find(value) is not None
+    assert (tmp_path / sessions.FILE).stat().st_mtime_ns > before

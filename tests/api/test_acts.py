@@ -35,10 +35,13 @@ def test_a_person_moves_the_alias_and_the_log_says_who(platform: Platform, anna:
     assert done.status_code == 200, done.text
     assert done.json() == {"model_version": "2", "from_version": "1"}
     assert registry.pointers["production"] == "2"
-    back = act(platform, "./models/rollback", None, anna)
+    back = act(platform, "./models/rollback", {"reason": "worse on the older engines"}, anna)
     assert back.json() == {"model_version": "1", "from_version": "2"}
     told = platform.get("./events", event=["promoted", "rolled_back"])["events"]
-    assert [(one["event"], one["who"]) for one in told] == [("rolled_back", "anna"), ("promoted", "anna")]
+    assert [(one["event"], one["who"], one["reason"]) for one in told] == [
+        ("rolled_back", "anna", "worse on the older engines"),
+        ("promoted", "anna", "looked at it"),
+    ]
     entries = platform.http.get("/api/v1/audit", headers=platform.token).json()["entries"]
     said = [(one["service"], one["who"], one.get("actor"), one["act"]) for one in entries if "log in" not in one["act"]]
     assert said == [

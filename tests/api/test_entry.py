@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from driftloop.access.sessions import COOKIE
-from driftloop.api.app import create_app
+from driftloop.api.app import COMPRESSED_FROM, create_app
 from driftloop.settings import Settings
 from live_server import local
 
@@ -146,3 +146,31 @@ def test_what_cannot_be_told_is_not_done(platform: Platform, tmp_path: Path) -> 
     made = platform.http.post("/api/v1/tokens", json={"name": "a", "role": "view"}, headers=platform.token)
     assert made.status_code == 503
     assert platform.http.get("/api/v1/tokens", headers=platform.token).json()["tokens"] == []
+
+
+def test_long_answers_are_compressed_for_who_takes_that_and_short_ones_are_not(platform: Platform) -> None:
+    long = platform.http.get("/api/openapi.json")
+    assert long.headers["content-encoding"] == "gzip"
+    assert "accept-encoding" in long.headers["vary"].lower()
+    assert int(long.headers["content-length"]) < len(long.content) / 3
+    plain = platform.http.get("/api/openapi.json", headers={"Accept-Encoding": "identity"})
+    assert "content-encoding" not in plain.headers
+    assert plain.json() == long.json()
+    short = platform.http.get("/api/v1/me")
+    assert len(short.content) < COMPRESSED_FROM
+    assert "content-encoding" not in short.headers
+
+
+def test_a_session_outlives_a_restart_of_the_console_and_ends_with_its_person(platform: Platform) -> None:
+    platform.http.app.state.door.people.add("anna", "operate", "correct horse battery")  # type: ignore[attr-defined]
+    platform.http.post("/api/v1/login", json={"name": "anna", "password": "correct horse battery"})
+    cookies, csrf = dict(platform.http.cookies), platform.get("/me")["csrf"]
+    with local(create_app(platform.settings), cookies=cookies) as restarted:
+        me = restarted.get("/api/v1/me").json()
+        assert (me["name"], me["how"], me["csrf"]) == ("anna", "session", csrf)
+        restarted.app.state.door.people.remove("anna")  # type: ignore[attr-defined]
+        assert restarted.get("/api/v1/me").json()["how"] == "loopback"
+    # The cookie is the console's alone.
+    headers = {"Cookie": f"{COOKIE}={cookies[COOKIE]}", "X-CSRF-Token": csrf}
+    answer = platform.retrainer.post("/rollback", json={}, headers=headers)
+    assert answer.status_code == 401

@@ -33,6 +33,8 @@ def listening(http: httpx.Client, last: str = "", **headers: str) -> Iterator[It
     with http.stream("GET", "/api/v1/events/stream", headers=sent, timeout=30) as answer:
         assert answer.status_code == 200, answer.read()
         assert answer.headers["content-type"].startswith("text/event-stream")
+        assert "gzip" in http.headers["accept-encoding"]
+        assert "content-encoding" not in answer.headers, "it would be held back to be compressed"
         yield messages(answer)
 
 

@@ -1,7 +1,8 @@
 """The audit log: every act that needs `operate` or `admin`, one JSON line each, appended and never changed.
 
 It holds who, what, from where and the outcome; no bodies, no queries, no secrets. Every process appends to the same
-file, and its own log has each line too, for who collects those.
+file, and its own log has each line too, for who collects those. A file that has grown is put aside whole, under the
+number of its first entry; of these pieces the oldest go when there are more than PIECES.
 """
 
 import contextlib
@@ -11,6 +12,7 @@ import logging
 import os
 from collections import deque
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,10 @@ from driftloop.errors import DriftloopError
 log = logging.getLogger(__name__)
 
 FILE = "audit.jsonl"
+PIECE_BYTES = 8 * 2**20
+PIECES = 64
+"""That are kept beside the newest file: 512 MiB, some two million acts."""
+_TRIES = 5
 
 
 class Audit:
@@ -59,6 +65,8 @@ class Audit:
         try:
             self.check()
             with _alone(self.path):
+                _put_aside(self.path)
+                self.check()  # It makes the next piece, for its owner alone.
                 durable.append_json_line(self.path, entry)
         except (OSError, DriftloopError) as error:
             log.error("%s; not written: %s", error, json.dumps(entry))
@@ -75,12 +83,69 @@ def _alone(path: Path) -> Iterator[None]:
         os.close(handle)
 
 
+def pieces(path: Path) -> list[tuple[int, Path]]:
+    """All files of the log, oldest first, each with the number of its first entry; the newest is `path` itself."""
+    found = []
+    for one in path.parent.glob(f"{path.stem}-*{path.suffix}"):
+        number = one.stem.removeprefix(f"{path.stem}-")
+        if number.isdigit():
+            found.append((int(number), one))
+    found.sort()
+    # The newest says nothing of its number: it follows those of the piece before.
+    first = found[-1][0] + _count(found[-1][1]) if found else 1
+    return [*found, (first, path)]
+
+
+def _count(path: Path) -> int:
+    return sum(1 for _ in durable.read_json_lines(path))
+
+
+def _put_aside(path: Path) -> None:
+    """Give the file another name where it is full, and delete the oldest pieces; needs to be alone with it."""
+    try:
+        if path.stat().st_size < PIECE_BYTES:
+            return
+    except FileNotFoundError:
+        return
+    *before, (first, _) = pieces(path)
+    path.rename(path.with_name(f"{path.stem}-{first:012d}{path.suffix}"))
+    for _, one in before[: max(0, len(before) + 1 - PIECES)]:
+        one.unlink()
+
+
 def read(path: Path, *, after: int = 0, limit: int = 100) -> list[dict[str, Any]]:
-    """The first `limit` entries behind number `after`, or where that is 0 the newest; each with its number `seq`."""
-    newest: deque[dict[str, Any]] = deque(maxlen=limit)
-    for seq, entry in enumerate(durable.read_json_lines(path), 1):
-        if after and seq > after + limit:
+    """The first `limit` entries behind number `after`, or where that is 0 the newest; each with its number `seq`.
+
+    A piece that is put aside meanwhile is read under either name, and nothing of it is missed.
+    """
+    for _ in range(_TRIES):
+        known = pieces(path)
+        found = _behind(known, after, limit) if after else _newest(known, limit)
+        if pieces(path) == known:
             break
-        if seq > after:
-            newest.append({"seq": seq, **entry})
-    return list(newest)
+    return found
+
+
+def _behind(known: list[tuple[int, Path]], after: int, limit: int) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for at, (first, one) in enumerate(known):
+        if at + 1 < len(known) and known[at + 1][0] <= after + 1:
+            continue
+        behind = (entry for entry in _entries(first, one) if entry["seq"] > after)
+        found += islice(behind, limit - len(found))
+        if len(found) == limit:
+            break
+    return found
+
+
+def _newest(known: list[tuple[int, Path]], limit: int) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for first, one in reversed(known):
+        found = [*deque(_entries(first, one), maxlen=limit - len(found)), *found]
+        if len(found) == limit:
+            break
+    return found
+
+
+def _entries(first: int, path: Path) -> Iterator[dict[str, Any]]:
+    return ({"seq": seq, **entry} for seq, entry in enumerate(durable.read_json_lines(path), first))

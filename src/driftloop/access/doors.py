@@ -74,10 +74,13 @@ class Who:
 class Door:
     """The door of one process; any number of threads may use it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, sessions: bool = False) -> None:
+        """With `sessions`, people may log in here: at the console, and nowhere else."""
         folder = settings.access_folder
         self.tokens, self.people = Tokens(folder, settings.token), People(folder)
-        self.sessions = Sessions(self.people, idle_s=settings.session_idle_s, longest_s=settings.session_longest_s)
+        idle_s, longest_s = settings.session_idle_s, settings.session_longest_s
+        kept = Sessions(folder, self.people, idle_s=idle_s, longest_s=longest_s)
+        self.sessions: Sessions | None = kept if sessions else None
         self.proxies = Proxies.of(
             settings.trusted_proxies, settings.proxy_user_header, settings.proxy_groups_header, settings.proxy_roles
         )
@@ -163,7 +166,7 @@ class Door:
 
     def _by_session(self, headers: Mapping[str, str], address: str) -> Who | None:
         value = cookie(headers)
-        found = self.sessions.find(value) if value else None
+        found = self.sessions.find(value) if value and self.sessions is not None else None
         if found is None:
             return None
         person, csrf = found

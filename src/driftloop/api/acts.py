@@ -133,8 +133,8 @@ async def first_aid(request: Request, fleet: Name) -> Any:
 )
 async def promote(request: Request, fleet: Name, version: Version) -> Any:
     """Move the alias `production` to a version; the servers follow within a second."""
-    await _given(request, Reasoned)
-    return await _hand_on(request, fleet, "POST", "/promote", {"version": version})
+    given = await _given(request, Reasoned)
+    return await _hand_on(request, fleet, "POST", "/promote", {"version": version, "reason": given.reason})
 
 
 @router.post(
@@ -146,8 +146,8 @@ async def promote(request: Request, fleet: Name, version: Version) -> Any:
 )
 async def rollback(request: Request, fleet: Name) -> Any:
     """Put the version before production back."""
-    await _given(request, Reasoned)
-    return await _hand_on(request, fleet, "POST", "/rollback", {})
+    given = await _given(request, Reasoned)
+    return await _hand_on(request, fleet, "POST", "/rollback", {"reason": given.reason})
 
 
 @router.post(

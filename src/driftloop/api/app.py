@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from driftloop import __version__, documentation
@@ -18,6 +19,8 @@ from driftloop.console import pages
 from driftloop.settings import Settings, from_environment
 
 PREFIX = "/api/v1"
+COMPRESSED_FROM = 1024
+"""Bytes of an answer from which on it is compressed, for who takes that."""
 _OF_ADMINS = frozenset({f"{PREFIX}/tokens", f"{PREFIX}/audit"})
 
 HEADERS = {
@@ -50,7 +53,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.fleets = fleets
-    app.state.door, app.state.audit = Door(base), Audit(base.access_folder, "console")
+    app.state.door, app.state.audit = Door(base, sessions=True), Audit(base.access_folder, "console")
     problems.install(app)
     for router in (entry.router, reads.router, acts.router, planning.router, admin.router):
         app.include_router(router, prefix=PREFIX)
@@ -61,6 +64,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     app.router.routes += documentation.routes("/api/docs")
     app.include_router(pages.router())
+    # Events that are streamed are never held back for it.
+    app.add_middleware(GZipMiddleware, minimum_size=COMPRESSED_FROM, compresslevel=5)
     app.add_middleware(Guard, door=app.state.door, audit=app.state.audit, needs=needs, refuse=problems.refuse)
     app.add_middleware(Headers)
     return app

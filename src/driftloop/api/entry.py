@@ -14,6 +14,7 @@ from driftloop.access.sessions import COOKIE
 from driftloop.api import shapes
 from driftloop.api.bodies import body_of, documented
 from driftloop.api.problems import Problem, responses
+from driftloop.errors import DriftloopError
 
 router = APIRouter(responses=responses(401, 403, 429), tags=["access"])
 
@@ -55,7 +56,9 @@ async def login(request: Request) -> Response:
 @router.post("/logout", status_code=204, summary="Log out")
 def logout(request: Request) -> Response:
     """End the session of this browser."""
-    request.app.state.door.sessions.end(cookie(of_scope(request.scope).headers))
+    door: Door = request.app.state.door
+    assert door.sessions is not None
+    door.sessions.end(cookie(of_scope(request.scope).headers))
     answer = Response(status_code=204)
     answer.delete_cookie(COOKIE, path="/")
     return answer
@@ -78,7 +81,11 @@ def _begin(door: Door, audit: Audit, asking: Asking, given: Login) -> str:
         door.failures.failed(address)
         raise Problem(401, "password", "name or password are not right")
     door.failures.succeeded(address)
-    return door.sessions.begin(person)
+    assert door.sessions is not None
+    try:
+        return door.sessions.begin(person)
+    except DriftloopError as error:
+        raise Problem(503, "access", str(error)) from error
 
 
 def _secure(request: Request, door: Door) -> bool:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from driftloop.errors import DriftloopError, RegistryUnavailable
 from driftloop.loop import promoting
+from driftloop.loop.judge.promotion import Tell
 from driftloop.loop.moves import Aided, NotAided, TryFirstAid
 from driftloop.loop.tools import Tools
 from driftloop.protocol.events import Event
@@ -28,19 +29,22 @@ class Aider:
         """`windows` reads what the servers remember of units in service."""
         self._tools, self._windows, self._pause = tools, windows, POLL_S
 
+    def give(self, champion: str, cause: str, report: Tell, *, asks: bool = False) -> "Outcome":
+        """Give the champion first aid, if the windows allow it, and say what came of it; raises DriftloopError where
+        this retrainer cannot, and as `first_aid.give` does."""
+        try:
+            # Only where it is due: onnx is not in every image that a retrainer runs in.
+            from driftloop.loop import first_aid
+        except ImportError as error:
+            raise DriftloopError(f"this retrainer cannot give first aid: {error}") from error
+        tools = self._tools
+        return first_aid.give(tools.registry, champion, self._windows, tools.folder, cause, report, asks=asks)
+
     def attempt(self, move: TryFirstAid) -> float:
         """Try once; seconds after which to look again."""
         tools, told = self._tools, list[Event]()
         try:
-            # Only where it is due: onnx is not in every image that a retrainer runs in.
-            from driftloop.loop import first_aid
-
-            found = first_aid.give(
-                tools.registry, move.champion, self._windows, tools.folder, move.cause, told.append, asks=self._asks
-            )
-        except ImportError as error:
-            tools.apply(NotAided(move.cause, move.run, f"this retrainer cannot give it: {error}"))
-            return 0.0
+            found = self.give(move.champion, move.cause, told.append, asks=self._asks)
         except RegistryUnavailable:
             raise
         except WindowsUnavailable as error:

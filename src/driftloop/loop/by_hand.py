@@ -23,6 +23,8 @@ from driftloop.training.modes import Mode
 WAIT_FOR_IT = "wait for it: driftloop status"
 
 
+BY_HAND = "by hand"
+"""Why, where nobody says."""
 TOKEN = "token"
 """Who asks where nobody is named: whoever has the platform's token."""
 
@@ -74,7 +76,7 @@ def retrain(
     return attempt
 
 
-def promote(worker: Worker, version: str, who: str = TOKEN) -> str | None:
+def promote(worker: Worker, version: str, who: str = TOKEN, reason: str = "") -> str | None:
     """Promote a version; returns the one it replaced. Raises Busy while a pipeline runs.
 
     A version that waits for approval is approved by that; one that is in production and not verified yet is verified.
@@ -83,10 +85,10 @@ def promote(worker: Worker, version: str, who: str = TOKEN) -> str | None:
         _not_while_running(worker)
         asked = worker.store.state.question
         if asked is not None and asked.version == version:
-            return _promote_what_waits(worker, asked, who)
+            return _promote_what_waits(worker, asked, who, reason)
         before, cause = worker.registry.alias(PRODUCTION), _cause_of(worker, version)
         report = _reporting(worker, who)
-        replaced = promotion.promote(worker.registry, version, reason="by hand", cause=cause, report=report)
+        replaced = promotion.promote(worker.registry, version, reason=reason or BY_HAND, cause=cause, report=report)
         archived = worker.archive.total()
         attempt = worker.store.state.attempt
         with worker.store.change() as change:
@@ -99,30 +101,31 @@ def promote(worker: Worker, version: str, who: str = TOKEN) -> str | None:
     return replaced
 
 
-def _promote_what_waits(worker: Worker, asked: Question, who: str) -> str:
-    _answer(worker, asked, Answer("approve", who, "promoted by hand", worker.clock().time))
+def _promote_what_waits(worker: Worker, asked: Question, who: str, reason: str) -> str:
+    _answer(worker, asked, Answer("approve", who, reason or "promoted by hand", worker.clock().time))
     worker.tick()
     if worker.registry.alias(PRODUCTION) != asked.version:
         raise Busy(f"version {asked.version} could not be promoted", remedy="driftloop events says why")
     return asked.champion
 
 
-def rollback(worker: Worker, who: str = TOKEN) -> tuple[str, str]:
+def rollback(worker: Worker, who: str = TOKEN, reason: str = "") -> tuple[str, str]:
     """Go back; returns (version rolled back, version in production). Raises Busy while a pipeline runs."""
     with worker.work_lock:
         _not_while_running(worker)
         production = worker.registry.alias(PRODUCTION)
         cause = _cause_of(worker, production) if production is not None else str(causes.by_hand(None))
         report = _reporting(worker, who)
-        gone, now = promotion.rollback(worker.registry, reason="by hand", cause=cause, report=report)
+        why = reason or BY_HAND
+        gone, now = promotion.rollback(worker.registry, reason=why, cause=cause, report=report)
         archived = worker.archive.total()
         attempt = worker.store.state.attempt
         with worker.store.change() as change:
             if attempt is not None and attempt.challenger == gone:
-                settled = Settle(attempt.cause, attempt.run, promotion.ROLLED_BACK, "by hand", gone, archived=archived)
+                settled = Settle(attempt.cause, attempt.run, promotion.ROLLED_BACK, why, gone, archived=archived)
                 changes.apply(change, settled, worker.tools.how())
             else:
-                changes.settle_by_hand(change, cause, gone, archived, worker.clock())
+                changes.settle_by_hand(change, cause, gone, archived, worker.clock(), why)
     worker.poke()
     return gone, now
 

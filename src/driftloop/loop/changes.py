@@ -99,9 +99,9 @@ def aid_by_hand(change: Change, attempt: Attempt) -> None:
         state.attempt.aid_refused = None
 
 
-def settle_by_hand(change: Change, cause: str, version: str, archived: int, now: Now) -> None:
+def settle_by_hand(change: Change, cause: str, version: str, archived: int, now: Now, why: str) -> None:
     """A person went back from a version that no attempt is about."""
-    change.state.settle(Decision(cause, promotion.ROLLED_BACK, "by hand", now.time, archived, version))
+    change.state.settle(Decision(cause, promotion.ROLLED_BACK, why, now.time, archived, version))
 
 
 # The moves.

@@ -78,7 +78,7 @@ class Worker:
         self.look = Look(settings, folder, registry, archive, backend, changed_runs, served)
         self.clock = clock
         self.tools = Tools(settings, folder, store, registry, archive, self.look, clock)
-        self._windows = read = windows or windows_of(settings)
+        read = windows or windows_of(settings)
         self._aider = Aider(self.tools, read)
         self._shadow = Shadow(
             registry,
@@ -153,11 +153,7 @@ class Worker:
 
     def aid_now(self, attempt: Attempt, report: Tell) -> "Outcome":
         """Give the champion of an attempt first aid, if the windows allow it, and say what came of it."""
-        try:
-            from driftloop.loop import first_aid
-        except ImportError as error:
-            raise DriftloopError(f"this retrainer cannot give first aid: {error}") from error
-        return first_aid.give(self.registry, attempt.champion, self._windows, self._folder, attempt.cause, report)
+        return self._aider.give(attempt.champion, attempt.cause, report)
 
     # Moves.
 

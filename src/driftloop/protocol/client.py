@@ -102,12 +102,12 @@ def _retrain(mode: str) -> Question[dict[str, Any]]:
     return _post("/retrain", {"mode": mode}, lambda content: dict(content["attempt"]))
 
 
-def _promote(version: str) -> Question[dict[str, Any]]:
-    return _post("/promote", {"version": version}, _whole)
+def _promote(version: str, reason: str) -> Question[dict[str, Any]]:
+    return _post("/promote", {"version": version, "reason": reason}, _whole)
 
 
-def _rollback() -> Question[dict[str, Any]]:
-    return _post("/rollback", {}, _whole)
+def _rollback(reason: str) -> Question[dict[str, Any]]:
+    return _post("/rollback", {"reason": reason}, _whole)
 
 
 def _answer(question: str, word: str, reason: str) -> Question[dict[str, Any]]:
@@ -200,13 +200,13 @@ class Client(Connected):
         """Start a retraining; the attempt."""
         return self.ask(_retrain(mode))
 
-    def promote(self, version: str) -> dict[str, Any]:
+    def promote(self, version: str, reason: str = "") -> dict[str, Any]:
         """Put a version into production; `model_version` and `from_version`."""
-        return self.ask(_promote(version))
+        return self.ask(_promote(version, reason))
 
-    def rollback(self) -> dict[str, Any]:
+    def rollback(self, reason: str = "") -> dict[str, Any]:
         """Put the version before production back; `model_version` and `from_version`."""
-        return self.ask(_rollback())
+        return self.ask(_rollback(reason))
 
     def answer(self, question: str, word: str, reason: str = "") -> dict[str, Any]:
         """Answer the retrainer's question about a version, `approve` or `reject`; what was written down."""

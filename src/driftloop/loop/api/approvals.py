@@ -6,7 +6,7 @@ import typer
 
 from driftloop import completion
 from driftloop.errors import DriftloopError, ExitCode
-from driftloop.loop.api.terminal import AsJson, asking, show
+from driftloop.loop.api.terminal import AsJson, Reason, asking, show
 
 Which = Annotated[
     str,
@@ -14,7 +14,6 @@ Which = Annotated[
         help="What `driftloop status` says; by default the version that waits.", autocompletion=completion.questions
     ),
 ]
-Reason = Annotated[str, typer.Option(help="Why; it stands in the event and in the version's tags.")]
 
 
 def approve(question: Which = "", reason: Reason = "", as_json: AsJson = False) -> None:

@@ -33,6 +33,7 @@ MAX_OUTCOMES = 1000
 _KIND = re.compile(r"[a-z][a-z_]{0,63}")
 _TEXTS = ("cause", "id", "run", "model_version")
 _LONGEST = 500
+_Reason = Annotated[str, msgspec.Meta(max_length=_LONGEST)]
 
 T = TypeVar("T")
 
@@ -135,13 +136,14 @@ class PromoteRequest(msgspec.Struct, forbid_unknown_fields=True):
     """The body of POST /promote."""
 
     version: _Version
+    reason: _Reason = ""
 
 
 class PostedAnswer(msgspec.Struct, forbid_unknown_fields=True):
     """The body of POST /approvals/{question}."""
 
     answer: Word
-    reason: Annotated[str, msgspec.Meta(max_length=_LONGEST)] = ""
+    reason: _Reason = ""
 
 
 class PostedSchedule(msgspec.Struct, forbid_unknown_fields=True):
@@ -162,7 +164,7 @@ class PostedMute(msgspec.Struct, forbid_unknown_fields=True):
     cause: Annotated[str, msgspec.Meta(pattern="^[a-z_]{1,40}(:[0-9A-Za-z_.:-]{1,100})?$")]
     for_s: Annotated[float, msgspec.Meta(gt=0, le=366 * 86_400)] | None = None
     until: Annotated[str, msgspec.Meta(max_length=40)] | None = None
-    reason: Annotated[str, msgspec.Meta(max_length=_LONGEST)] = ""
+    reason: _Reason = ""
 
     def seconds(self, now: str) -> float:
         """For how long from now; raises RequestRefused."""
@@ -184,7 +186,9 @@ class FirstAidRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class RollbackRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of POST /rollback: an empty object."""
+    """The body of POST /rollback."""
+
+    reason: _Reason = ""
 
 
 async def read(request: Request, limit: int) -> bytes:

@@ -8,7 +8,7 @@ import typer
 
 from driftloop import completion, settings
 from driftloop.errors import ExitCode
-from driftloop.loop.api.terminal import AsJson, asking, show
+from driftloop.loop.api.terminal import AsJson, Reason, asking, show
 from driftloop.training.modes import Mode
 
 
@@ -48,18 +48,19 @@ def retrain(
 
 def promote(
     version: Annotated[str, typer.Argument(help="The version to serve.", autocompletion=completion.versions)],
+    reason: Reason = "",
     as_json: AsJson = False,
 ) -> None:
     """Move the alias `production` to a version."""
     with asking() as retrainer:
-        answer = retrainer.promote(version)
+        answer = retrainer.promote(version, reason)
     show(answer, f"version {version} is in production (before: {answer['from_version'] or 'none'})", as_json)
 
 
-def rollback(as_json: AsJson = False) -> None:
+def rollback(reason: Reason = "", as_json: AsJson = False) -> None:
     """Put the version before production back."""
     with asking() as retrainer:
-        answer = retrainer.rollback()
+        answer = retrainer.rollback(reason)
     show(answer, f"version {answer['model_version']} is in production again, not {answer['from_version']}", as_json)
 
 

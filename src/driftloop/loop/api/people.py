@@ -30,12 +30,13 @@ def add(app: FastAPI, worker: Worker, calendar: Calendar) -> None:
         return {"attempt": by_hand.retrain(worker, mode, asked.who).shown()}
 
     def promote(asked: Asked) -> Any:
-        version = bodies.decode(asked.body, bodies.PromoteRequest).version
-        return {"model_version": version, "from_version": by_hand.promote(worker, version, asked.who)}
+        given = bodies.decode(asked.body, bodies.PromoteRequest)
+        before = by_hand.promote(worker, given.version, asked.who, given.reason)
+        return {"model_version": given.version, "from_version": before}
 
     def rollback(asked: Asked) -> Any:
-        bodies.decode(asked.body, bodies.RollbackRequest)
-        gone, now = by_hand.rollback(worker, asked.who)
+        given = bodies.decode(asked.body, bodies.RollbackRequest)
+        gone, now = by_hand.rollback(worker, asked.who, given.reason)
         return {"model_version": now, "from_version": gone}
 
     def answer(asked: Asked) -> Any:

@@ -12,6 +12,7 @@ from driftloop import settings
 from driftloop.protocol.client import Client
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Reason = Annotated[str, typer.Option(help="Why; it stands in the event and in the version's tags.")]
 _OUT = Console(highlight=False)
 
 
