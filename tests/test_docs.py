@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from typer.core import TyperGroup
 from typer.main import get_command
 
@@ -130,3 +131,13 @@ def test_every_page_is_in_the_index() -> None:
 
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
+def test_every_alert_names_a_section_of_the_runbooks() -> None:
+    groups = yaml.safe_load((ROOT / "files" / "monitoring" / "rules.yml").read_text(encoding="utf-8"))["groups"]
+    named = {
+        rule["alert"]: rule["annotations"]["runbook"].partition("#") for group in groups for rule in group["rules"]
+    }
+    assert len(named) > 5
+    assert {page for page, _, _ in named.values()} == {"docs/runbooks.md"}
+    assert {part for _, _, part in named.values()} <= anchors(ROOT / "docs" / "runbooks.md")

@@ -1,3 +1,3 @@
 """driftloop: a predictive-maintenance platform that heals itself when its fleet changes."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

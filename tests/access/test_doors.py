@@ -115,10 +115,11 @@ def test_tries_that_fail_are_slowed_and_a_right_token_is_not(tmp_path: Path) -> 
 
 
 def test_a_session_changes_nothing_without_its_csrf_token(tmp_path: Path) -> None:
-    door = Door(settings(tmp_path))
+    door = Door(settings(tmp_path), sessions=True)
     door.people.add("anna", "operate", PASSWORD)
     anna = door.people.find("anna")
     assert anna is not None
+    assert door.sessions is not None
     cookie = {"cookie": f"other=1; {COOKIE}={door.sessions.begin(anna)}"}
     who = door.admit(asking(**cookie), "operate")
     assert (who.name, who.how) == ("anna", "session")

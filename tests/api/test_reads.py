@@ -6,6 +6,7 @@ import pytest
 from fastapi import FastAPI, HTTPException
 
 from driftloop.api.app import create_app
+from driftloop.protocol import platform as asked
 from live_server import local, running
 
 from .conftest import Platform, wait
@@ -175,3 +176,21 @@ def test_units_whose_rows_are_kept_come_from_there(platform: Platform) -> None:
             assert found["sensors"][0]["low"] is None
             assert found["sensors"][3]["high"] == pytest.approx([2.0, 2.0], abs=1e-3)
             assert get("/units/seen")["predictions"][0]["step"] == 7
+
+
+ODD = (
+    "pump 7", "Pümpe-Ä7", "泵", "50%", "x?y#z", "north/7", "<script>alert(1)</script>", "a'b\"c&d", "back\\slash",
+    "+1", "a;b=c", ".hidden",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("unit", ODD)
+def test_a_unit_of_an_odd_name_is_listed_found_and_shown(platform: Platform, unit: str) -> None:
+    served(platform)
+    platform.predict(unit, 6)
+    wait(lambda: unit in [one["unit"] for one in platform.get("./units")["units"]])
+    assert [one["unit"] for one in platform.get("./units", q=unit)["units"]] == [unit]
+    question = asked.unit("cmapss", unit)
+    answer = platform.http.get(question.path)
+    assert answer.status_code == 200, answer.text
+    assert question.read(answer.json()).unit == unit
