@@ -11,8 +11,10 @@ from rich.console import Console
 from driftloop import durable, settings
 from driftloop.errors import DriftloopError, ExitCode
 from driftloop.fleets.cmapss.files import SPLITS, SUBSETS
+from driftloop_bench.first_aid.command import first_aid
 
 app = typer.Typer(no_args_is_help=True, help="Measure the model and the drift detector by a fixed protocol.")
+app.command("first-aid")(first_aid)
 
 
 @app.callback()

@@ -9,10 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import numpy as np
-
 from driftloop.errors import BundleError
-from driftloop.fleet.runs import Run
 from driftloop.loop.judge import first_aid as judge
 from driftloop.loop.judge import promotion
 from driftloop.loop.judge.promotion import Tell
@@ -53,29 +50,18 @@ def give(
     known = _known(registry, champion, folder / f"first-aid-of-{champion}")
     if isinstance(known, Outcome):
         return known
-    seen = [one for one in read() if len(one.rows)]
-    runs = first_aid.newest([Run(one.unit, one.rows.astype(np.float64)) for one in seen])
-    lacking = first_aid.lacking(known.regimes, runs)
-    if lacking is not None:
-        return Outcome("waiting", lacking)
-    begins = {one.unit: max(0, one.step - len(one.rows)) for one in seen if one.step is not None}
-    aided = first_aid.give(known, runs, begins)
-    if aided is None:
-        return Outcome("waiting", "no new regime has rows enough")
-    assert known.metadata.rehearsal is not None
-    evidence = judge.gather(known, aided)
-    refusal = judge.refusal(evidence, known.metadata.rehearsal)
-    if refusal is not None:
-        few = len(evidence.slopes) < judge.LEAST_UNITS and evidence.finite and evidence.familiar_equal
-        return Outcome("waiting" if few else "refused", refusal)
-    made = first_aid.write(known, aided, folder / f"first-aid-for-{champion}", parent_version=champion, cause=cause)
-    reason = f"{aided.added} new regimes from {len(aided.strange)} units, without labels"
+    tried = judge.attempt(known, read())
+    if tried.kind != "given" or tried.aided is None:
+        return Outcome("refused" if tried.kind == "refused" else "waiting", tried.reason)
+    made = first_aid.write(
+        known, tried.aided, folder / f"first-aid-for-{champion}", parent_version=champion, cause=cause
+    )
     tags = {"training": FIRST_AID, "provisional": "true", promotion.PARENT_TAG: champion, "decision": "pending"}
     version = registry.register_beside(champion, made, {**tags, **({"cause": cause} if cause else {})})
     if asks:
-        return Outcome("made", reason, version)
-    promotion.promote(registry, version, reason=reason, cause=cause, report=report, champion=champion)
-    return Outcome("promoted", reason, version)
+        return Outcome("made", tried.reason, version)
+    promotion.promote(registry, version, reason=tried.reason, cause=cause, report=report, champion=champion)
+    return Outcome("promoted", tried.reason, version)
 
 
 @functools.lru_cache(maxsize=1)

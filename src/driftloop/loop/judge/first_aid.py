@@ -6,16 +6,18 @@ bias that all units of a regime share, and a new way to fail. Limits are fixed w
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from driftloop.drift.baseline import Baseline
 from driftloop.drift.baseline_build import Trace
 from driftloop.drift.verdict import measure
+from driftloop.fleet.runs import Run
 from driftloop.model import first_aid
 from driftloop.model.bundle import Rehearsal
 from driftloop.model.first_aid import Aided, Known
+from driftloop.protocol.windows import UnitWindow
 
 LEAST_UNITS = 5
 """Units that must have first_aid.LEAST_ANSWERS answers below the cap."""
@@ -44,6 +46,37 @@ class Evidence(NamedTuple):
     at_cap: float
     """Share of answers at the cap."""
     units: int
+
+
+class Attempt(NamedTuple):
+    """What became of trying first aid."""
+
+    kind: Literal["given", "waiting", "refused"]
+    """`waiting`: nothing speaks against it but that too few windows are there yet."""
+    reason: str
+    aided: Aided | None = None
+    """What was made, whatever the judge says of it."""
+
+
+def attempt(known: Known, seen: Sequence[UnitWindow]) -> Attempt:
+    """Make first aid for `known` from the windows `seen` of units in service, and judge it."""
+    seen = [one for one in seen if len(one.rows)]
+    runs = first_aid.newest([Run(one.unit, one.rows.astype(np.float64)) for one in seen])
+    lacking = first_aid.lacking(known.regimes, runs)
+    if lacking is not None:
+        return Attempt("waiting", lacking)
+    begins = {one.unit: max(0, one.step - len(one.rows)) for one in seen if one.step is not None}
+    aided = first_aid.give(known, runs, begins)
+    if aided is None:
+        return Attempt("waiting", "no new regime has rows enough")
+    assert known.metadata.rehearsal is not None
+    evidence = gather(known, aided)
+    against = refusal(evidence, known.metadata.rehearsal)
+    if against is not None:
+        few = len(evidence.slopes) < LEAST_UNITS and evidence.finite and evidence.familiar_equal
+        return Attempt("waiting" if few else "refused", against, aided)
+    reason = f"{aided.added} new regimes from {len(aided.strange)} units, without labels"
+    return Attempt("given", reason, aided)
 
 
 def refusal(evidence: Evidence, healthy: Rehearsal) -> str | None:
