@@ -36,7 +36,7 @@ MIB = 2**20
 def recovery(folder: Path, champion: Path, seed: int) -> dict[str, Any]:
     """One demonstration from a prepared champion; figures of its recovery_metrics.json, and peak memory by phase."""
     results = folder / f"recovery-{seed}"
-    command = [DRIFTLOOP, "demo", "--seed", str(seed), "--results", str(results)]
+    command = [DRIFTLOOP, "demo", "--labels", "at-once", "--seed", str(seed), "--results", str(results)]
     command += ["--state", str(folder / f"state-{seed}"), "--champion-state", str(champion)]
     memory, code, seconds = watched(command, folder / f"state-{seed}")
     metrics = json.loads((results / "recovery_metrics.json").read_text()) if code in (0, 1) else {}

@@ -292,6 +292,10 @@ def demo(
     sigmas: Annotated[float, typer.Option(help="Bias in standard deviations within an operating regime.")] = 2.0,
     rate: Annotated[float, typer.Option(min=1, help="Requests a second.")] = 100.0,
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    labels: Annotated[
+        str,
+        typer.Option(help="When the changed units' completed runs arrive: at-once, never, or after:SECONDS from T0."),
+    ] = "after:60",
     timeout_s: Annotated[float, typer.Option(min=1, help="Longest time after T0, in seconds.")] = 180.0,
     results: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("data/drift"),
     state: Annotated[
@@ -313,7 +317,7 @@ def demo(
     Exit code 0: recovered (or, for a sensor fault, detected and not trained on); 1: not.
     """
     from driftloop_bench.demo import run_demo
-    from driftloop_bench.experiment.run import Plan
+    from driftloop_bench.experiment.run import Plan, labels_after
     from driftloop_bench.experiment.source import Source
     from driftloop_bench.experiment.traffic import Change
 
@@ -328,6 +332,7 @@ def demo(
         healthy_subset=healthy,
         answers=1000 if fast else 3000,
         source=Source(tuple(data or ()), groups),
+        labels_after_s=labels_after(labels),
     )
     succeeded = run_demo(
         plan, results, state=state, champion_state=champion_state, with_reference=reference,

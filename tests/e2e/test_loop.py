@@ -52,7 +52,7 @@ class Demonstration:
     def __init__(self, platform: Platform, results: Path) -> None:
         self.platform, self.results = platform, results
         done = platform.run(
-            "demo", "--fast", "--rate", RATE, "--timeout-s", "600",
+            "demo", "--fast", "--labels", "at-once", "--rate", RATE, "--timeout-s", "600",
             "--results", str(results), "--state", str(platform.state),
         )  # fmt: skip
         self.code, self.printed = done.returncode, done.stdout

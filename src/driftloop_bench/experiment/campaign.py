@@ -72,7 +72,7 @@ def demo_command(folder: Path) -> list[str]:
     """What runs a case unless another command is given: a demonstration on a copy of one prepared champion."""
     here = (folder / "campaign").resolve()
     return [
-        sys.executable, "-m", "driftloop.cli", "demo", "--no-report",
+        sys.executable, "-m", "driftloop.cli", "demo", "--no-report", "--labels", "at-once",
         "--champion-state", str(here / "champion"), "--state", str(here / "platform"),
     ]  # fmt: skip
 

@@ -18,11 +18,11 @@ from driftloop import settings
 from driftloop.errors import DriftloopError, ExitCode
 from driftloop.settings import Settings
 from driftloop_bench.experiment import campaign as campaigns
-from driftloop_bench.experiment.marks import NAMES, Marks, answers_after
+from driftloop_bench.experiment.marks import Marks, answers_after
 from driftloop_bench.experiment.recovery import MEANINGS, SPANS, Outcome, assess
 from driftloop_bench.experiment.reference import fetch_metadata, predict, train_reference, windows_of
 from driftloop_bench.experiment.results import write_results
-from driftloop_bench.experiment.run import Observer, Plan, Recording, rolling_rmse, run_experiment
+from driftloop_bench.experiment.run import Observer, Plan, Recording, labels_after, rolling_rmse, run_experiment
 from driftloop_bench.experiment.source import Source
 from driftloop_bench.experiment.traffic import Change, Kind, failed
 
@@ -46,8 +46,12 @@ def experiment(
     timeout_s: Annotated[float, typer.Option(min=1, help="Longest time after T0, in seconds.")] = 300.0,
     answers: Annotated[int, typer.Option(min=500, help="Answers of the new version to wait for.")] = 3000,
     labels: Annotated[
-        str, typer.Option(help="When the changed units' completed runs arrive: at-once, never, or seconds after T0.")
+        str,
+        typer.Option(help="When the changed units' completed runs arrive: at-once, never, or after:SECONDS from T0."),
     ] = "at-once",
+    person: Annotated[
+        bool, typer.Option("--person", help="Go on where the loop asks: somebody calls `driftloop approve` meanwhile.")
+    ] = False,
     results: Annotated[Path, typer.Option(help="Folder for the results.")] = RESULTS,
     reference: Annotated[bool, typer.Option(help="Train the reference model that T5 needs.")] = True,
     campaign: Annotated[
@@ -86,23 +90,10 @@ def experiment(
     change = Change(kind, subset, share, sensor, sigmas)
     plan = Plan(
         change, healthy, rate, seed, healthy_s=healthy_s, timeout_s=timeout_s, answers=answers, source=source,
-        labels_after_s=_labels_after(labels),
+        labels_after_s=labels_after(labels), person=person,
     )  # fmt: skip
     outcome = conduct(plan, settings.load(), results, console, with_reference=reference)
     raise typer.Exit(ExitCode.DONE if succeeded(outcome, with_reference=reference) else ExitCode.NO)
-
-
-def _labels_after(text: str) -> float | None:
-    """Seconds after T0, None for never."""
-    if text in ("at-once", "never"):
-        return 0.0 if text == "at-once" else None
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < float("inf"):
-        raise DriftloopError(f"labels cannot come {text!r}", where="--labels", remedy="give at-once, never or seconds")
-    return seconds
 
 
 def conduct(
@@ -157,25 +148,30 @@ def result_table(outcome: Outcome) -> Table:
     table.add_column("mark")
     table.add_column("s after T0", justify="right")
     table.add_column("meaning")
-    for name in NAMES:
+    for name in marks.told:
         value = getattr(marks, name)
         if value is None or marks.t0 is None:
             table.add_row(name.upper(), "-", f"[red]not reached: {marks.reasons.get(name, '')}[/]")
         else:
             table.add_row(name.upper(), f"{value - marks.t0:.1f}", MEANINGS[name])
     table.add_section()
-    for span, ends in SPANS.items():
+    spans = {**({} if marks.t_fa is None else {"first_aid_s": ("t1", "t_fa")}), **SPANS}
+    for span, ends in spans.items():
         table.add_row(span, _number(metrics[span]), " to ".join(end.upper() for end in ends))
     table.add_section()
     for name, text in (
         ("rmse_healthy", "RMSE of the champion on its fleet, steps"),
         ("rmse_drifted", "RMSE of the champion after the change"),
+        ("rmse_first_aid", "RMSE of the version that was given first aid, without labels"),
+        ("coverage_first_aid", "share of its intervals that held the truth"),
         ("rmse_recovered", "RMSE of the new version"),
         ("rmse_reference", "RMSE of the reference on the same requests"),
         ("ratio_upper_bound", f"upper 95 % bound of their ratio, at most {metrics['ratio_limit']}"),
         ("psi_before", "largest PSI in drift"),
         ("psi_after", "largest PSI after recovery"),
     ):
+        if metrics[name] is None and name.endswith("first_aid"):
+            continue
         table.add_row(name, _number(metrics[name]), text)
     table.add_section()
     table.add_row("requests", str(metrics["requests_total"]), f"{metrics['requests_failed']} failed")
@@ -197,6 +193,8 @@ class Narrator(Observer):
     def mark(self, name: str, seconds: float, marks: Marks) -> None:
         """A mark was reached."""
         version = f" (version {marks.challenger_version})" if name in ("t_rt", "t4") else ""
+        if name == "t_fa":
+            version = f" (version {marks.provisional_version})"
         self._console.print(f"  [bold cyan]{name.upper():>4}[/] {seconds:+6.1f} s  {MEANINGS[name]}{version}")
 
     def tick(self, recording: Recording) -> None:

@@ -9,12 +9,12 @@ import numpy as np
 from driftloop import drawing
 from driftloop.drawing import BLUE, GREEN, GREY, ORANGE, PALETTE, RED, picture
 from driftloop.drift.verdict import DRIFT, WITHOUT_DRIFT
-from driftloop_bench.experiment.marks import NAMES, event_time
+from driftloop_bench.experiment.marks import event_time
 from driftloop_bench.experiment.recovery import Outcome
 from driftloop_bench.experiment.run import ROLLING
 from driftloop_bench.experiment.traffic import Record
 
-LABELS = {"t0": "T0", "t1": "T1", "t2": "T2", "t_rt": "T$_{RT}$", "t4": "T4", "t5": "T5"}
+LABELS = {"t0": "T0", "t1": "T1", "t_fa": "T$_{FA}$", "t2": "T2", "t_rt": "T$_{RT}$", "t4": "T4", "t5": "T5"}
 CLOSE = 0.018
 """Marks nearer to each other than this share of the axis get their labels on another line."""
 
@@ -141,7 +141,7 @@ def _version_panel(axis: Any, records: Sequence[Record], origin: float) -> None:
 
 def _draw_marks(axes: Sequence[Any], outcome: Outcome, origin: float, width: float) -> None:
     previous, line = float("-inf"), 0
-    for name in NAMES:
+    for name in outcome.marks.told:
         value = getattr(outcome.marks, name)
         if value is None:
             continue

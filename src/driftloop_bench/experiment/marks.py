@@ -20,6 +20,7 @@ from driftloop.protocol.events import Event
 from driftloop_bench.experiment.traffic import Record
 
 NAMES = ("t0", "t1", "t2", "t_rt", "t4", "t5")
+"""T_FA is not among them: most changes need none, and none depends on it."""
 MIN_ANSWERS = 500
 """Answers after T4 that T5 needs."""
 RATIO_LIMIT = 1.1
@@ -50,6 +51,11 @@ class Marks:
     """Time of the watch's first `no_drift` for the new version, one of the two parts of T5."""
     accurate: float | None = None
     """Time of the answer from which on the error bound held, the other part."""
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """The marks that people are told of, in their order: T_FA only where it was reached."""
+        return NAMES if self.t_fa is None else (*NAMES[:2], "t_fa", *NAMES[2:])
 
     def missing(self, name: str, reason: str) -> None:
         """Leave mark `name` out, and say why."""

@@ -40,6 +40,7 @@ SPANS = {
 MEANINGS = {
     "t0": "first changed request sent",
     "t1": "alert starts firing",
+    "t_fa": "first answer from a version that was given first aid, without labels",
     "t2": "retraining started",
     "t_rt": "challenger promoted",
     "t4": "first answer from the new version",
@@ -177,9 +178,10 @@ def summary(outcome: Outcome) -> str:
     if metrics["note"]:
         lines += [f"> **{metrics['note']}**", ""]
     plan, schema = outcome.recording.plan, outcome.recording.schema
+    labels = "never" if plan.labels_after_s is None else f"{plan.labels_after_s:g} s after T0"
     lines += [
         f"Healthy traffic of {plan.healthy_subset} at {plan.rate:g} requests/s, then: "
-        f"{plan.change.describe(schema.unit)}. "
+        f"{plan.change.describe(schema.unit)}. Labels of the new {schema.unit}s: {labels}. "
         f"Data source: {metrics['data_source']}. Seed {plan.seed}. "
         f"{metrics['machine']['cores']} cores, {metrics['machine']['cpu']}.",
         "",
@@ -189,13 +191,15 @@ def summary(outcome: Outcome) -> str:
         "| Mark | Meaning | Time (UTC) | s after T0 |",
         "|---|---|---|---|",
     ]
-    for name in NAMES:
+    for name in marks.told:
         value, label = getattr(marks, name), name.upper()
         if value is None or marks.t0 is None:
             lines.append(f"| {label} | {MEANINGS[name]} | not reached: {marks.reasons.get(name, '')} | |")
         else:
             lines.append(f"| {label} | {MEANINGS[name]} | {_text(value)} | {value - marks.t0:.1f} |")
     lines += ["", "| Span | From, to | Seconds |", "|---|---|---|"]
+    if marks.t_fa is not None:
+        lines.append(f"| first_aid_s | T1 to T_FA | {_cell(metrics['first_aid_s'])} |")
     for span, (first, last) in SPANS.items():
         lines.append(f"| {span} | {first.upper()} to {last.upper()} | {_cell(metrics[span])} |")
     lines += [
@@ -205,6 +209,8 @@ def summary(outcome: Outcome) -> str:
         f"| Requests sent / failed | {metrics['requests_total']} / {metrics['requests_failed']} |",
         f"| RMSE healthy, champion {metrics['champion_version']} | {_cell(metrics['rmse_healthy'])} {schema.step}s |",
         f"| RMSE after the change, same model | {_cell(metrics['rmse_drifted'])} {schema.step}s |",
+        f"| RMSE with first aid, version {marks.provisional_version or '-'} | {_cell(metrics['rmse_first_aid'])} "
+        f"{schema.step}s, {_share(metrics['coverage_first_aid'])} within the interval |",
         f"| RMSE after T4, version {metrics['challenger_version'] or '-'} | {_cell(metrics['rmse_recovered'])} "
         f"{schema.step}s, "
         f"upper 95 % bound {_cell(metrics['rmse_upper_bound'])} |",
@@ -287,6 +293,10 @@ def _spread(values: NDArray[np.float64]) -> dict[str, float | None]:
 
 def _cell(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0%}"
 
 
 def _spread_cell(spread: dict[str, float | None]) -> str:

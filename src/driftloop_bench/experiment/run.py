@@ -20,7 +20,7 @@ from driftloop.fleet.schema import Schema
 from driftloop.protocol.archive_client import batches
 from driftloop.protocol.events import Event
 from driftloop.settings import Settings
-from driftloop_bench.experiment.marks import NAMES, Marks, event_time, find_marks, is_no_drift
+from driftloop_bench.experiment.marks import Marks, event_time, find_marks, is_no_drift
 from driftloop_bench.experiment.platform import Platform
 from driftloop_bench.experiment.source import Source, completed, needed, part
 from driftloop_bench.experiment.traffic import (
@@ -38,6 +38,8 @@ POLL_S = 0.5
 """Marks are the times that events carry, so looking more often would cost processor time and change nothing."""
 ENDS = ("rejected", "approval_needed", "retraining_failed", "retraining_refused", "rolled_back")
 """Events after which the loop will not recover by itself, unless a training in full follows."""
+ASKED = "approval_needed"
+"""The one of them that a person can answer."""
 ROLLING = 300
 """Answers that the live error is taken over."""
 
@@ -59,8 +61,24 @@ class Plan:
     answers: int = 3000
     """Answers of the new version to wait for, so that its error can be told from the reference's."""
     source: Source = field(default_factory=Source)
+    person: bool = False
+    """Whether somebody answers where the loop asks a person, so that the experiment goes on."""
     labels_after_s: float | None = 0.0
     """Seconds after T0 at which the changed fleet's completed runs arrive; None: they never do."""
+
+
+def labels_after(text: str) -> float | None:
+    """Seconds after T0 at which labels come, None for never, from the option of a command; raises DriftloopError."""
+    if text in ("at-once", "never"):
+        return 0.0 if text == "at-once" else None
+    try:
+        seconds = float(text.removeprefix("after:"))
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        remedy = "give at-once, never or after:SECONDS"
+        raise DriftloopError(f"labels cannot come {text!r}", where="--labels", remedy=remedy)
+    return seconds
 
 
 @dataclass
@@ -203,7 +221,10 @@ async def _drive(
         reached = await watch.until(_ended, plan.timeout_s, traffic)
         recording.ended_by = reached or f"timeout of {plan.timeout_s:g} s"
     finally:
-        await posting
+        # Labels that would come after the end are not waited for.
+        posting.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await posting
 
 
 async def _post(recording: Recording, platform: Platform, bodies: list[bytes]) -> None:
@@ -237,6 +258,8 @@ def _ended(recording: Recording, marks: Marks) -> str | None:
     for event in recording.events:
         if event.get("kind") in ENDS and event_time(event) >= marks.t1:
             if event["kind"] == "rejected" and event.get("model_version") in goes_on:
+                continue
+            if event["kind"] == ASKED and recording.plan.person:
                 continue
             return str(event["kind"])
     if recording.plan.labels_after_s is None:
@@ -286,7 +309,7 @@ class _Watch:
             events, self._after = await self._platform.events(self._after)
             self._recording.events += events
         marks = self._recording.marks()
-        for name in NAMES:
+        for name in marks.told:
             value = getattr(marks, name)
             if marks.t0 is not None and value is not None and name not in self._told:
                 self._told.add(name)

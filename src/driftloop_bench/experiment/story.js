@@ -34,13 +34,21 @@ function together(curves) {
   return { x: { name: "seconds after T0", label: "seconds after T0:", values: times, digits: 1, range }, lines };
 }
 
+/** What came of first aid, where it was given. */
+const firstAid =
+  metrics.first_aid_s === null
+    ? ""
+    : ` Until there were labels, first aid helped out ${duration(metrics.first_aid_s)} after the alarm: an error of ${inSteps(metrics.rmse_first_aid)} instead of ${inSteps(metrics.rmse_drifted)}.`;
+
 function told() {
+  if (metrics.recovered && firstAid)
+    return `The fleet changed, and the platform recovered by itself: it noticed after ${duration(metrics.detection_s)}.${firstAid} ${typeof metrics.labels === "number" ? `Labels came ${duration(metrics.labels)} after the change` : "Labels came"}; the retraining took ${duration(metrics.retrain_s)}, and all was well again ${duration(metrics.total_s)} after the change.`;
   if (metrics.recovered)
     return `The fleet changed, and ${duration(metrics.total_s)} later the platform had recovered by itself: it noticed after ${duration(metrics.detection_s)}, trained for ${duration(metrics.retrain_s)}, and the first answer of the new model came ${duration(metrics.core_recovery_s)} after the alarm.`;
   if (asTheWatchSees)
-    return `The fleet changed; the alarm came after ${duration(metrics.detection_s)}, and the first answer of the new model ${duration(metrics.core_recovery_s)} after that. The watch sees no drift under it. Whether its error is as good as can be (T5) was not tried: ${run.marks.at(-1).missing}.`;
+    return `The fleet changed; the alarm came after ${duration(metrics.detection_s)}, and the first answer of the new model ${duration(metrics.core_recovery_s)} after that.${firstAid} The watch sees no drift under it. Whether its error is as good as can be (T5) was not tried: ${run.marks.at(-1).missing}.`;
   const missing = run.marks.find((mark) => mark.at === null);
-  return `The fleet changed; the platform came as far as ${run.marks.filter((mark) => mark.at !== null).at(-1)?.mark ?? "nowhere"}.${missing?.missing ? ` ${missing.mark}: ${missing.missing}.` : ""}`;
+  return `The fleet changed; the platform came as far as ${run.marks.filter((mark) => mark.at !== null).at(-1)?.mark ?? "nowhere"}.${missing?.missing ? ` ${missing.mark}: ${missing.missing}.` : ""}${firstAid}`;
 }
 
 function timeline() {
@@ -101,7 +109,7 @@ function errorChart() {
     limits,
     marks,
     together: "run",
-    summary: `The error of the answers over the newest ${curves[0].newest} answers: ${inSteps(metrics.rmse_healthy)} before the change, ${inSteps(metrics.rmse_drifted)} after it, ${inSteps(metrics.rmse_recovered)} by the new model.`,
+    summary: `The error of the answers over the newest ${curves[0].newest} answers: ${inSteps(metrics.rmse_healthy)} before the change, ${inSteps(metrics.rmse_drifted)} after it, ${metrics.rmse_first_aid === null ? "" : `${inSteps(metrics.rmse_first_aid)} with first aid, `}${inSteps(metrics.rmse_recovered)} by the new model.`,
   });
 }
 
@@ -214,7 +222,9 @@ fill(
       figure("Alarm to new model", duration(metrics.core_recovery_s)),
       figure(
         "Error",
-        `${number(metrics.rmse_healthy, 1)} → ${number(metrics.rmse_drifted, 1)} → ${number(metrics.rmse_recovered, 1)}`,
+        [metrics.rmse_healthy, metrics.rmse_drifted, ...(firstAid ? [metrics.rmse_first_aid] : []), metrics.rmse_recovered]
+          .map((value) => number(value, 1))
+          .join(" → "),
         steps,
       ),
       figure("Requests failed", `${number(metrics.requests_failed)} of ${number(metrics.requests_total)}`),

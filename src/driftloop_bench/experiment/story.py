@@ -15,7 +15,7 @@ from driftloop.console.files import FOLDER
 from driftloop.drift.verdict import DRIFT, WITHOUT_DRIFT
 from driftloop.protocol.events import Event
 from driftloop_bench.experiment.figures import rolling_error
-from driftloop_bench.experiment.marks import NAMES, RATIO_LIMIT, event_time
+from driftloop_bench.experiment.marks import RATIO_LIMIT, event_time
 from driftloop_bench.experiment.recovery import MEANINGS, Outcome
 from driftloop_bench.experiment.run import ROLLING
 from driftloop_bench.experiment.traffic import Record
@@ -24,7 +24,6 @@ MOST_POINTS = 400
 """Of one curve; more cannot be told apart on a screen."""
 MODULES = ("dom", "format", "words", "chart")
 """Modules of the console that the page is made with, in the order in which they need each other."""
-FIRST_AID = "first answer from a version that was given first aid, without labels"
 _PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -106,16 +105,15 @@ def _plain(value: object) -> bool:
 
 def _marks(outcome: Outcome, origin: float) -> list[dict[str, Any]]:
     marks, metrics = outcome.marks, outcome.metrics
-    names = [*NAMES[:2], *(["t_fa"] if marks.t_fa is not None else []), *NAMES[2:]]
     return [
         {
             "mark": name.upper(),
             "at": None if (value := getattr(marks, name)) is None else round(value - origin, 3),
             "time": metrics[name],
-            "meaning": MEANINGS.get(name, FIRST_AID),
+            "meaning": MEANINGS[name],
             "missing": marks.reasons.get(name),
         }
-        for name in names
+        for name in marks.told
     ]
 
 

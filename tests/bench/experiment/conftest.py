@@ -17,12 +17,14 @@ from driftloop.settings import Settings
 class FakePlatform:
     """Watches its own traffic: healthy until completed runs arrive, then drift, retraining, version 2, no drift.
 
-    `recovers` False stops after the alert with a refusal, as for a sensor fault.
+    `recovers` False stops after the alert with a refusal, as for a sensor fault. With `aids` the alert comes with the
+    change, and a provisional version 2 before the runs, which then are learnt by version 3. With `asks`
+    a person is asked first, who approves a moment later.
     """
 
-    def __init__(self, *, recovers: bool = True, stub: bool = False) -> None:
-        self.recovers, self.stub = recovers, stub
-        self.version = "1"
+    def __init__(self, *, recovers: bool = True, stub: bool = False, aids: bool = False, asks: bool = False) -> None:
+        self.recovers, self.stub, self.aids, self.asks = recovers, stub, aids, asks
+        self.version, self.labelled = "1", "3" if aids else "2"
         self.requests = self.promote_at = 0
         self.runs: list[str] = []
         self.events: list[dict[str, Any]] = []
@@ -35,25 +37,34 @@ class FakePlatform:
         figures = {"n": 500, "score": score, "psi_max": score, "psi_plain_max": score}
         self.event("verdict", model_version=self.version, verdict=verdict, **figures)
 
-    def drift(self) -> None:
-        """The whole loop at once; called when the experiment has changed its traffic."""
+    def alert(self) -> None:
+        """The watch has seen the change."""
         self.verdict("drift", 5.0)
         self.event("alert_firing", model_version="1", starts_at=durable.now(), features=["sensor_11"])
+
+    def drift(self) -> None:
+        """The whole loop at once; called when the experiment has changed its traffic."""
+        if not self.aids:
+            self.alert()
         if not self.recovers:
             self.event("retraining_refused", model_version="1", reason="a sensor fault")
             return
         self.event("retraining_started", model_version="1")
+        if self.asks:
+            self.event("approval_needed", model_version=self.labelled)
         self.promote_at = self.requests + 40
 
     async def predict(self, request: web.Request) -> web.Response:
         body = await request.json()
         self.requests += 1
         if self.requests == self.promote_at:
-            self.event("promoted", model_version="2", from_version="1")
-            self.version = "2"
-        if self.requests % 50 == 0 and (self.version == "2" or not self.promote_at):
+            self.event("promoted", model_version=self.labelled, from_version="1")
+            self.version = self.labelled
+        if self.requests % 50 == 0 and (self.version == self.labelled or not self.promote_at):
             self.verdict("no_drift", 0.5)
-        return web.json_response({"rul": float(len(body["rows"])), "model_version": self.version, "flags": []})
+        rul = float(len(body["rows"]))
+        told = {"rul": rul, "lower": 0.0, "upper": 130.0, "model_version": self.version, "flags": []}
+        return web.json_response(told)
 
     async def archive(self, request: web.Request) -> web.Response:
         self.tokens.add(request.headers.get("Authorization"))
@@ -72,7 +83,12 @@ class FakePlatform:
 
     async def add_event(self, request: web.Request) -> web.Response:
         told = await request.json()
-        self.event(told.pop("kind"), **told)
+        kind = told.pop("kind")
+        self.event(kind, **told)
+        if self.aids and kind == "fleet_changed":
+            self.alert()
+            self.event("first_aid_promoted", model_version="2", from_version="1")
+            self.version = "2"
         return web.json_response({"seq": len(self.events)})
 
     async def status(self, _: web.Request) -> web.Response:

@@ -15,7 +15,7 @@ from driftloop_bench.experiment.marks import Marks, answers_after
 from driftloop_bench.experiment.recovery import SIMULATED, assess
 from driftloop_bench.experiment.reference import windows_of
 from driftloop_bench.experiment.results import METRICS, SUMMARY, TIMELINE, TRAFFIC, write_results
-from driftloop_bench.experiment.run import Observer, Plan, Recording, run_experiment
+from driftloop_bench.experiment.run import Observer, Plan, Recording, labels_after, run_experiment
 from driftloop_bench.experiment.traffic import Change, read_records
 
 from .conftest import FakePlatform
@@ -160,3 +160,51 @@ async def test_a_watch_that_never_judges_is_an_error(platform: FakePlatform, tmp
     platform.verdict = lambda *_: None  # type: ignore[method-assign]
     with pytest.raises(DriftloopError, match="it said nothing"):
         await record(platform, replace(PLAN, healthy_timeout_s=0.5), tmp_path)
+
+
+async def test_labels_that_come_late_leave_time_for_first_aid(tmp_path: Path) -> None:
+    """T_FA is told between T1 and T2, and its error and coverage beside those of the labelled version."""
+    recording, diary = await record(FakePlatform(aids=True), replace(PLAN, labels_after_s=0.5), tmp_path)
+    assert list(diary.marks) == ["t0", "t1", "t_fa", "t2", "t_rt", "t4"]
+    assert diary.marks["t_fa"] < 0.5 <= diary.marks["t2"]
+    answers = answers_after(recording.records, "3")
+    outcome = assess(recording, np.array([one.rul for one in answers], dtype=float))
+    assert succeeded(outcome)
+    write_results(outcome, tmp_path / "results")
+    metrics = json.loads((tmp_path / "results" / METRICS).read_text())
+    aided = [one for one in recording.records if one.version == "2"]
+    errors = [one.rul - one.true_rul for one in aided if one.rul is not None]
+    assert metrics["rmse_first_aid"] == pytest.approx(np.sqrt(np.mean(np.square(errors))), abs=1e-3)
+    assert (metrics["coverage_first_aid"], metrics["labels"]) == (1.0, 0.5)
+    assert 0 < metrics["first_aid_s"] < metrics["trigger_s"]
+    assert metrics["t_fa"] is not None
+    page = (tmp_path / "results" / SUMMARY).read_text()
+    assert "| T_FA | first answer from a version that was given first aid" in page
+    assert "Labels of the new engines: 0.5 s after T0" in page
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("at-once", 0.0), ("never", None), ("after:60", 60.0), ("60", 60.0), ("after:0.5", 0.5)]
+)
+def test_when_labels_come_is_said_in_words(text: str, seconds: float | None) -> None:
+    assert labels_after(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["soon", "after:", "after:-1", "-1", "nan", "after:inf", ""])
+def test_labels_that_come_at_no_time_are_refused(text: str) -> None:
+    with pytest.raises(DriftloopError, match="after:SECONDS"):
+        labels_after(text)
+
+
+async def test_where_a_person_is_asked_a_run_ends_unless_somebody_answers(tmp_path: Path) -> None:
+    """With `person` it goes on, and what was approved is the new version as any other."""
+    ended = await record(FakePlatform(asks=True), PLAN, _made(tmp_path / "nobody"))
+    assert ended[0].ended_by == "approval_needed"
+    went_on, diary = await record(FakePlatform(asks=True), replace(PLAN, person=True), _made(tmp_path / "somebody"))
+    assert went_on.ended_by == "recovered"
+    assert list(diary.marks)[-2:] == ["t_rt", "t4"]
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
