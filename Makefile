@@ -4,7 +4,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 SCRIPTS := .ci/run $(wildcard scripts/*.sh)
 
-.PHONY: urls help setup setup-ansible setup-browser demo up test lint lint-platform unit test-e2e test-e2e-short test-faults test-lab test-lab-full test-host bench notebooks references outdated audit vendor-check screenshots lock clean
+.PHONY: urls help setup setup-ansible setup-audit setup-browser demo up test lint lint-platform unit test-e2e test-e2e-short test-faults test-lab test-lab-full test-host bench notebooks references outdated audit vendor-check screenshots lock clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,6 +14,9 @@ setup: ## create .venv with exactly the locked packages
 
 setup-ansible: ## create .venv-ansible with Ansible and its linters
 	@scripts/setup-ansible.sh
+
+setup-audit: ## create .venv-audit with what looks for known holes and writes bills of materials
+	@scripts/setup-audit.sh
 
 setup-browser: ## install Debian's Chromium for the tests of the pages, where root may
 	@scripts/chromium.sh
@@ -36,7 +39,7 @@ lint: setup ## style, types, import rules, scripts
 lint-platform: setup ## playbooks, inventory and the scripts of the cluster
 	@scripts/lint-platform.sh
 
-unit: setup setup-ansible setup-browser ## unit, property and API tests, and one loop from end to end
+unit: setup setup-ansible setup-audit setup-browser ## unit, property and API tests, and one loop from end to end
 	@scripts/unit.sh
 
 test-e2e: setup setup-browser ## other fleets, several on one platform, changed labels: each on a platform of its own
@@ -69,8 +72,7 @@ notebooks: setup ## run the notebooks on NASA's data and keep what they show
 outdated: setup ## everything pinned beside the newest version, and until when it is supported
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/outdated.py
 
-audit: setup ## known holes, licences that bind us, secrets; exit code 3 where a part could not look
-	@scripts/setup-audit.sh
+audit: setup setup-audit ## known holes, licences that bind us, secrets; exit code 3 where a part could not look
 	@$(BIN)/python scripts/audit.py
 
 references: setup ## write docs/reference anew from the code

@@ -246,6 +246,9 @@ def pack_images(target: Target) -> None:
         by_digest = f"{image['reference'].rpartition(':')[0]}@{image['digest']}"
         archive = images / f"{name}-{image['digest'].removeprefix('sha256:')[:12]}.tar"
         pull(by_digest, image["reference"], archive, target.arch)
+    say("bills of materials of the images")
+    run(ROOT / "scripts" / "setup-audit.sh")
+    run(ROOT / ".venv-audit" / "bin" / "python", ROOT / "scripts" / "sbom.py", *sorted(images.glob("*.tar")))
     k3s = k3s_images(variables("versions"), target.arch)
     if k3s.checksum:
         fetch(k3s, images)
