@@ -4,7 +4,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 SCRIPTS := .ci/run $(wildcard scripts/*.sh)
 
-.PHONY: urls help setup setup-ansible setup-audit setup-browser demo up test lint lint-platform unit test-e2e test-e2e-short test-faults test-lab test-lab-full test-host bench notebooks references outdated audit vendor-check screenshots lock clean
+.PHONY: urls help setup setup-ansible setup-audit setup-browser demo up test lint lint-platform unit test-e2e test-e2e-short test-faults test-lab test-lab-full test-host acceptance bench notebooks references outdated audit vendor-check screenshots lock clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ test-lab-full: setup setup-ansible ## the same, with site.yml in one piece, ever
 
 urls: setup-ansible ## where every service of the platform is, and where its password lies
 	@.venv-ansible/bin/ansible-playbook playbooks/urls.yml
+
+acceptance: setup setup-ansible ## prove this checkout on an Ubuntu machine, with a report: MACHINE=user@host, or HCLOUD_TOKEN for a rented one; FROM=v0.1.0
+	@$(BIN)/python scripts/acceptance.py $(if $(MACHINE),--machine $(MACHINE),--hetzner) $(if $(FROM),--from $(FROM))
 
 test-host: setup-ansible ## prove the playbooks of the machine on one made of namespaces (root)
 	@tests/host/run.sh
