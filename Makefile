@@ -35,6 +35,7 @@ lint: setup ## style, types, import rules, scripts
 	@$(BIN)/mypy
 	@PYTHONPATH=src $(BIN)/lint-imports --no-logo
 	@$(BIN)/shellcheck $(SCRIPTS)
+	@scripts/lint-workflows.sh
 
 lint-platform: setup ## playbooks, inventory and the scripts of the cluster
 	@scripts/lint-platform.sh

@@ -1,5 +1,6 @@
 """scripts/checks.py: no file is without a check, and a check that failed is never forgotten."""
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -109,3 +110,18 @@ def test_the_workflows_run_checks_that_there_are() -> None:
     [line] = [line for line in plan.splitlines() if "checks.py needed" in line]
     names = line.partition("needed ")[2].partition(")")[0].split()
     assert set(names) == checks.CHECKS.keys() - {"test-lab", "test-host"}
+
+
+def test_a_workflow_calls_targets_and_scripts_that_are_there() -> None:
+    workflows = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+    assert {path.stem for path in workflows} == {"checks", "nightly", "images", "weekly"}
+    targets, called = (ROOT / "Makefile").read_text(), set()
+    for path in workflows:
+        steps = [step for job in yaml.safe_load(path.read_text())["jobs"].values() for step in job["steps"]]
+        said = "\n".join(step.get("run", "") for step in steps)
+        called |= set(re.findall(r"\bmake ([a-z][a-z-]*)", said))
+        for script in re.findall(r"(?:^|\s)((?:scripts|files)/[\w./-]+\.(?:py|sh))", said):
+            assert (ROOT / script).is_file(), f"{path.name}: {script}"
+    assert called >= {"audit", "outdated", "test-lab"}
+    for name in called:
+        assert f"\n{name}:" in targets, name
