@@ -5,7 +5,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from mlflow_double import mlflow
 from prometheus_client.parser import text_string_to_metric_families
 
 from driftloop.model import follower
@@ -13,6 +12,7 @@ from driftloop.model.registry import Registry
 from driftloop.serving.engine import Slot, StubEngine
 from driftloop.serving.follow import Follower
 from driftloop.serving.metrics import Metrics
+from mlflow_double import mlflow
 from serving_bundles import CMAPSS, PUMPS, FakeRegistry, write
 
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from mlflow_double import mlflow
 
 from driftloop.access.listening import listen
 from driftloop.errors import DriftloopError
+from mlflow_double import mlflow
 from ports import free_port
 from serving_bundles import row, write
 
