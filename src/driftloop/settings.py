@@ -71,7 +71,14 @@ class Settings(BaseSettings):
     )
     proxy_user_header: str = Field("X-Forwarded-User", description="header in which they name who is asking")
     proxy_groups_header: str = Field("X-Forwarded-Groups", description="header with the groups of who is asking")
-    proxy_roles: str = Field("", description="role of each group, such as planners=view,reliability=operate")
+    proxy_roles: str = Field(
+        "", description="role of each group or person, such as planners=view,reliability=operate,user:anna=admin"
+    )
+    proxy_password_file: Path | None = Field(
+        None,
+        description="file with the password, as of HTTP Basic, without which headers of a trusted proxy do not count; "
+        "unset: its address is enough",
+    )
     session_idle_s: float = Field(3600.0, gt=0, description="idle seconds after which a person must log in again")
     session_longest_s: float = Field(43_200.0, gt=0, description="seconds after which a person must log in again")
     tls_cert: Path | None = Field(

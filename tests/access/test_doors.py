@@ -1,5 +1,6 @@
 """Who is let in: by token, session, proxy, or from this machine; and who is not."""
 
+import base64
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,49 @@ def test_a_trusted_proxy_says_who_is_asking(tmp_path: Path) -> None:
     assert turned_away(door, asking(x_forwarded_groups="planners")) == 401
 
 
+def test_a_person_may_have_a_role_of_their_own_that_no_group_can_give(tmp_path: Path) -> None:
+    door = Door(settings(tmp_path, trusted_proxies="10.0.0.0/24", proxy_roles="planners=view,user:anna=admin"))
+    named = {"x_forwarded_user": "anna", "x_forwarded_groups": "planners"}
+    assert door.admit(asking(**named), "admin").role == "admin"
+    for groups in ("planners,user:anna", "planners, user:anna "):
+        assert door.admit(asking(x_forwarded_user="ben", x_forwarded_groups=groups), "view").role == "view"
+    assert turned_away(door, asking(x_forwarded_user="ben", x_forwarded_groups="user:anna")) == 403
+
+
+def _basic(words: str) -> str:
+    return "Basic " + base64.b64encode(words.encode()).decode()
+
+
+def test_a_proxy_that_must_prove_itself_is_not_believed_without_its_password(tmp_path: Path) -> None:
+    password = tmp_path / "password"
+    password.write_text("a password: of 25 letters\n")
+    door = Door(settings(tmp_path, **PROXY, proxy_password_file=password))
+    named = {"x_forwarded_user": "anna", "x_forwarded_groups": "planners"}
+    right = _basic("anna:a password: of 25 letters")
+    assert door.admit(asking(authorization=right, **named), "view").how == "proxy"
+    for wrong in (
+        "",
+        "Basic",
+        "Basic %%%",
+        _basic("anna:"),
+        _basic("a password: of 25 letters"),
+        right[:-2],
+        "Bearer " + right,
+    ):
+        assert turned_away(door, asking(authorization=wrong, **named)) in (401, 429)
+    assert turned_away(door, asking(**named)) == 401
+    # Nor is the password worth anything elsewhere, or without a name.
+    assert turned_away(door, asking(peer="10.0.1.9", authorization=right, **named)) == 401
+    assert turned_away(door, asking(authorization=right, x_forwarded_groups="planners")) == 401
+
+
+def test_a_program_behind_a_proxy_that_needs_no_password_brings_its_own_token(tmp_path: Path) -> None:
+    door = Door(settings(tmp_path, **PROXY))
+    made = door.tokens.add("planner", "view")
+    named = {"x_forwarded_user": "anna", "x_forwarded_groups": "reliability engineers"}
+    assert door.who(asking(authorization=f"Bearer {made}", **named)).name == "planner"
+
+
 @pytest.mark.parametrize("peer", ["10.0.1.9", "203.0.113.5", "127.0.0.1", "::1", ""])
 def test_nobody_else_does(tmp_path: Path, peer: str) -> None:
     door = Door(settings(tmp_path, **PROXY))
@@ -178,9 +222,11 @@ def test_the_client_is_the_last_address_that_is_not_a_trusted_proxy(way: list[st
         ({"trusted_proxies": "10.0.0.0/99"}, "is no address"),
         ({"proxy_roles": "planners=owner"}, "is no group and role"),
         ({"proxy_roles": "view"}, "is no group and role"),
+        ({"proxy_password_file": Path("/nowhere/at all")}, "cannot be read"),
+        ({"proxy_password_file": Path("/dev/null")}, "has 0 characters"),
     ],
 )
-def test_a_setting_that_is_not_understood_is_named(tmp_path: Path, more: dict[str, str], said: str) -> None:
+def test_a_setting_that_is_not_understood_is_named(tmp_path: Path, more: dict[str, Any], said: str) -> None:
     with pytest.raises(DriftloopError, match=said):
         Door(settings(tmp_path, **more))
 

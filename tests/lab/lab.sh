@@ -26,6 +26,7 @@ cache=${DRIFTLOOP_LAB_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/driftloop-lab}
 
 readonly link=driftloop-lab host_address=10.99.99.1 lab_address=10.99.99.2
 readonly pods=10.42.0.0/16 services=10.43.0.0/16 first_service=10.43.0.1 dns=10.43.0.10
+readonly policies_queue=100
 readonly node=lab first_run_gb=50 later_run_gb=15
 readonly packages=(etcd-server containerd runc containernetworking-plugins buildah debootstrap iptables iproute2
     conntrack openssl tini util-linux)
@@ -386,6 +387,26 @@ image() {
     sed -n "s/.*\"$1\": \"\([^\"]*\)\".*/\1/p" <<<"$references"
 }
 
+# --- network policies ---------------------------------------------------------------------------------------------
+
+# The first packet of every connection of a pod with another, the node or the world, with the addresses that it has behind a
+# Service, waits for the verdict of kube-network-policies; with nobody to ask it is dropped. What the node's own programs
+# send as root, such as probes, passes, as on k3s. The rules that kube-network-policies makes itself need an expression of
+# nftables that not every kernel has, and come in addition where it has.
+enforce_policies() {
+    wait_for 60 "who enforces the NetworkPolicies" kubelet inside grep -q "^ *$policies_queue " /proc/net/netfilter/nfnetlink_queue
+    # shellcheck disable=SC2016  # expanded by the inner shell
+    inside bash -euc '
+        iptables -t mangle -N NETWORK-POLICIES
+        iptables -t mangle -A NETWORK-POLICIES -m conntrack --ctstate ESTABLISHED,RELATED -j RETURN
+        for end in --source --destination; do
+            iptables -t mangle -A NETWORK-POLICIES $end "$1" -j NFQUEUE --queue-num "$2"
+        done
+        iptables -t mangle -I POSTROUTING -m owner ! --uid-owner 0 -j NETWORK-POLICIES
+        iptables -t mangle -I INPUT -j NETWORK-POLICIES
+    ' _ "$pods" "$policies_queue"
+}
+
 # --- commands -----------------------------------------------------------------------------------------------------
 
 up() {
@@ -399,7 +420,7 @@ up() {
     left >/dev/null || down
     local references name
     references=$(images refs)
-    images archive pause coredns local-path-provisioner metrics-server base >/dev/null
+    images archive pause coredns local-path-provisioner metrics-server network-policies base >/dev/null
     start_namespaces
     make_cgroups
     make_identities
@@ -409,17 +430,18 @@ up() {
     wait_for 30 etcd etcd inside bash -c 'exec 3<>/dev/tcp/127.0.0.1/2379'
     start kube-apiserver
     wait_for 30 containerd containerd ctr -a "$state/containerd.sock" version
-    images import pause coredns local-path-provisioner metrics-server base
+    images import pause coredns local-path-provisioner metrics-server network-policies base
     wait_for 60 "the API server" kube-apiserver kubectl get --raw /readyz
     for name in kube-controller-manager kube-scheduler kubelet kube-proxy; do start "$name"; done
     sed -e "s|@coredns@|$(image coredns)|; s|@local-path-provisioner@|$(image local-path-provisioner)|" \
         -e "s|@metrics-server@|$(image metrics-server)|; s|@helper@|$(image base)|; s|@dns@|$dns|" \
-        -e "s|@volumes@|$state/root/volumes|" "$here/addons/addons.yml" >"$state/etc/addons.yml"
+        -e "s|@volumes@|$state/root/volumes|; s|@network-policies@|$(image network-policies)|; s|@queue@|$policies_queue|" "$here/addons/addons.yml" >"$state/etc/addons.yml"
     wait_for 30 "the addons' objects" kube-apiserver kubectl apply --server-side -f "$state/etc/addons.yml"
     wait_for 60 "the node" kubelet kubectl wait --for=condition=Ready --timeout=1s "node/$node"
-    for name in coredns local-path-provisioner metrics-server; do
+    for name in coredns local-path-provisioner metrics-server kube-network-policies; do
         wait_for 120 "$name" kubelet kubectl -n kube-system rollout status --timeout=1s "deployment/$name"
     done
+    enforce_policies
     say "ready after $SECONDS s; kubeconfig: $state/kubeconfig"
 }
 

@@ -9,6 +9,7 @@
 #   loop       change the fleet under traffic: the platform recovers by itself, no request is refused or lost
 #   settled    after the loop, with another number of servers: nothing changes, and check mode finds nothing to do
 #   suite      tests/run-all.sh
+#   flows      every pod tries every port that listens: what the NetworkPolicies let through answers, nothing else does
 #   panels*    every panel of every dashboard has data, or is named with the part that it needs
 #   broken*    one cause after another broken on purpose: each fact of the suite is seen failing
 #   restore*   a platform with two promoted versions is backed up, taken down to nothing and restored: the same model, archive
@@ -16,6 +17,7 @@
 #   repair     one object of each component deleted or altered: exactly these are repaired
 #   faults*    PostgreSQL and the Pushgateway refuse their clients, every pod is deleted in turn and containerd killed while
 #              the fleet changes again: it recovers, nothing is lost
+#   people*    the doors for people: browsers get in by a file of passwords and by an OpenID Connect provider, and do not
 #   down       stop the lab and show that nothing is left
 #
 # Usage: test.sh [--full] [--strict] [--keep] [STAGE...]     without stages, all but those with a star; with some, on the
@@ -34,18 +36,20 @@ results=${DRIFTLOOP_LAB_RESULTS:-$(mktemp -d /tmp/driftloop-lab-results.XXXXXX)}
 state=${DRIFTLOOP_LAB_STATE:-/var/tmp/driftloop-lab}
 mkdir -p "$results"
 
-readonly stages=(up images site install again loop settled suite panels broken repair restore faults down)
-readonly long_stages=(site panels broken restore faults)
+readonly stages=(up images site install again loop settled suite flows panels broken repair restore faults people down)
+readonly long_stages=(site panels broken restore faults people)
 readonly playbooks=(playbooks/00-bootstrap-scripts.yml playbooks/04-minio.yml playbooks/05-postgres.yml
     playbooks/06-kfp-standalone.yml playbooks/07-mlflow.yml playbooks/08-monitoring.yml playbooks/09-fastapi.yml
     playbooks/12-evidently.yml playbooks/13-baseline-refresh.yml playbooks/14-kfp-retraining.yml playbooks/15-first-model.yml
-    playbooks/16-console.yml playbooks/17-units.yml playbooks/18-backup.yml)
+    playbooks/16-console.yml playbooks/17-units.yml playbooks/18-backup.yml playbooks/22-doors.yml)
 readonly core_recovery_s=60
-strict='' stage='' passed=()
+strict='' stage='' passed=() provider=''
 
 readonly program=test-lab
 # shellcheck source=../../scripts/shell.sh
 source "$repo/scripts/shell.sh"
+# shellcheck source=additions.sh
+source "$here/additions.sh"
 
 k() { "$state/kubectl" "$@"; }
 
@@ -200,6 +204,16 @@ stage_suite() {
         die "the suite fails: $(tail -n 1 "$results/suite.log"); all of it: $results/suite.log"
     }
     tail -n 1 "$results/suite.log"
+}
+
+stage_flows() {
+    local pause
+    pause=$(DRIFTLOOP_IMAGE_FOLDERS=$here/addons files/images/build.sh refs | jq -r .pause)
+    nsenter --target "$(<"$state/init.pid")" --mount --pid --net -- "$here/flows.py" "$state/kubectl" "$pause" >"$results/flows.log" || {
+        grep WRONG "$results/flows.log" >&2
+        die "connections are let through that must not be, or not those that must: $results/flows.log"
+    }
+    tail -n 1 "$results/flows.log"
 }
 
 stage_panels() {
@@ -464,6 +478,7 @@ finish() { # KEEP
     trap - EXIT INT TERM
     # Where a stage was ended by a signal, its log would take what is said from here on.
     exec >&3 2>&4
+    [[ -z $provider ]] || kill "$provider" 2>/dev/null || true
     if ((code)); then
         evidence
         [[ -n $1 ]] || "$here/lab.sh" down || true
@@ -479,7 +494,7 @@ main() {
         --full) full=yes ;;
         --strict) strict=yes ;;
         --keep) keep=yes ;;
-        --help | -h) sed -n '2,30s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        --help | -h) sed -n '2,32s/^# \{0,1\}//p' "$0"; exit 0 ;;
         *)
             [[ " ${stages[*]} " == *" $1 "* ]] || die "no stage is called '$1'; there are: ${stages[*]}"
             wanted+=("$1")

@@ -1,5 +1,6 @@
 """The objects that the playbooks apply, rendered without a cluster."""
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -18,12 +19,11 @@ Manifest = dict[str, Any]
 skip_without_ansible = pytest.mark.skipif(not ANSIBLE.exists(), reason="scripts/setup-ansible.sh has not been run")
 
 
-def render(folder: Path, **variables: str) -> list[Manifest]:
+def render(folder: Path, **variables: Any) -> list[Manifest]:
     """The objects with these variables of the inventory."""
     out = folder / "manifests.yml"
-    extra = [argument for name, value in variables.items() for argument in ("-e", f"{name}={value}")]
     done = subprocess.run(
-        [str(ANSIBLE), "tests/platform/render.yml", "-e", f"out={out}", *extra],
+        [str(ANSIBLE), "tests/platform/render.yml", "-e", json.dumps({"out": str(out), **variables})],
         cwd=ROOT,
         env={**os.environ, "DRIFTLOOP_CONFIG_DIR": str(out.parent / "config")},
         capture_output=True,

@@ -5,6 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
+from policies import End
+from policies import flows as policies_let
 from rendered import Manifest, environment, pods, render, skip_without_ansible
 
 from driftloop.settings import Settings
@@ -12,6 +14,8 @@ from driftloop.settings import Settings
 UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 # What the machine of 16 GB keeps for itself, Kubernetes and Kubeflow Pipelines.
 MEMORY_REQUESTS, MEMORY_LIMITS = 9 * 2**29, 14 * 2**30
+# Namespaces of what is off by default.
+ADDITIONS = {"doors"}
 PULLED = {"grafana", "kube-state-metrics"}
 SEES_THE_MACHINE = {"node-exporter"}
 pytestmark = skip_without_ansible
@@ -66,8 +70,10 @@ def memory(name: str, pod: Manifest) -> tuple[int, int]:
 
 def test_every_container_says_what_it_needs_and_all_fit_the_machine(manifests: list[Manifest]) -> None:
     requests = limits = 0
-    for name, _, _, pod in pods(manifests):
+    for name, namespace, _, pod in pods(manifests):
         asked, most = memory(name, pod)
+        if namespace in ADDITIONS:
+            continue  # off unless somebody wants it; the next test says what may be asked for then
         if name.startswith("driftloop-tuner"):
             continue  # a search is started by hand, where there is room for it
         if name.startswith("platform-backup"):
@@ -81,6 +87,13 @@ def test_every_container_says_what_it_needs_and_all_fit_the_machine(manifests: l
             limits += size(each["spec"]["resources"]["limits"]["memory"])
     assert requests < MEMORY_REQUESTS, f"{requests / 2**30:.2f} GiB are requested"
     assert limits < MEMORY_LIMITS, f"{limits / 2**30:.2f} GiB are allowed"
+
+
+@pytest.mark.parametrize("addition", sorted(ADDITIONS))
+def test_an_addition_asks_for_little(manifests: list[Manifest], addition: str) -> None:
+    asked = [memory(name, pod) for name, namespace, _, pod in pods(manifests) if namespace == addition]
+    assert 0 < sum(requests for requests, _ in asked) <= 2**29
+    assert sum(limits for _, limits in asked) <= 2**30
 
 
 def test_a_backup_has_the_room_of_those_who_rest_meanwhile(manifests: list[Manifest]) -> None:
@@ -181,6 +194,7 @@ NAMES = {
         "driftloop-units",
         "platform-backup",
     ],
+    "doors": ["doors"],
 }
 NAMESPACE = {name: namespace for namespace, names in NAMES.items() for name in names}
 NEEDED = [
@@ -198,6 +212,7 @@ NEEDED = [
     ("driftloop-retrainer", "mlflow", 5000),
     ("driftloop-retrainer", "minio", 9000),
     ("driftloop-retrainer", "driftloop-server", 8500),
+    ("driftloop-retrainer", "driftloop-retrainer", 8600),
     ("driftloop-pipeline", "mlflow", 5000),
     ("driftloop-pipeline", "minio", 9000),
     ("driftloop-pipeline", "prometheus", 9090),
@@ -236,6 +251,11 @@ NEEDED = [
     ("prometheus", "driftloop-watch", 8700),
     ("prometheus", "driftloop-retrainer", 8600),
     ("prometheus", "driftloop-units", 8700),
+    ("doors", "driftloop-console", 8400),
+    ("doors", "mlflow", 5000),
+    ("doors", "prometheus", 9090),
+    ("doors", "grafana", 3000),
+    ("doors", "minio", 9001),
 ]
 FORBIDDEN = [
     ("driftloop-tuner", "driftloop-retrainer", 8600),
@@ -261,44 +281,19 @@ FORBIDDEN = [
     ("pushgateway", "minio", 9000),
     ("minio", "mlflow", 5000),
     ("postgres", "minio", 9000),
+    ("doors", "driftloop-retrainer", 8600),
+    ("doors", "driftloop-server", 8500),
+    ("doors", "minio", 9000),
+    ("doors", "alertmanager", 9093),
+    ("driftloop-watch", "driftloop-console", 8400),
+    ("driftloop-server", "doors", 30840),
+    ("prometheus", "driftloop-console", 8400),
 ]
 
 
-def selects(selector: Manifest, labels: dict[str, str]) -> bool:
-    for expression in selector.get("matchExpressions", []):
-        assert expression["operator"] == "In"
-        if labels.get(expression["key"]) not in expression["values"]:
-            return False
-    return all(labels.get(key) == value for key, value in selector.get("matchLabels", {}).items())
-
-
-def lets(policies: list[Manifest], direction: str, at: str, other: str, port: int) -> bool:
-    """Whether the policies at one end let the other end's traffic through."""
-    labels = {"app.kubernetes.io/name": at}
-    other_labels = {"app.kubernetes.io/name": other}
-    kind, ends = ("Egress", "to") if direction == "egress" else ("Ingress", "from")
-    closed = False
-    for policy in policies:
-        spec = policy["spec"]
-        if policy["metadata"]["namespace"] != NAMESPACE[at] or not selects(spec["podSelector"], labels):
-            continue
-        closed = closed or kind in spec["policyTypes"]
-        for rule in spec.get(direction, []):
-            if "ports" in rule and port not in [each["port"] for each in rule["ports"]]:
-                continue
-            if ends not in rule:
-                return True
-            for peer in rule[ends]:
-                here = NAMESPACE[other] == NAMESPACE[at]
-                if "namespaceSelector" in peer:
-                    here = selects(peer["namespaceSelector"], {"kubernetes.io/metadata.name": NAMESPACE[other]})
-                if here and selects(peer.get("podSelector", {}), other_labels):
-                    return True
-    return not closed
-
-
 def flows(policies: list[Manifest], client: str, server: str, port: int) -> bool:
-    return lets(policies, "egress", client, server, port) and lets(policies, "ingress", server, client, port)
+    ends = [End(NAMESPACE[name], {"app.kubernetes.io/name": name}) for name in (client, server)]
+    return policies_let(policies, *ends, port)
 
 
 @pytest.fixture

@@ -23,8 +23,8 @@ DEFAULT = {
     "inference_log_files", "watch_interval_s", "watch_window", "min_new_engines", "old_tolerance", "cool_down_s",
     "recovery_answers", "supersede_pause_s", "step_timeout_s", "keep_versions", "keep_events", "max_archive_bytes",
     # Programs and people come in through the console, which says who they are.
-    "access_dir", "trusted_proxies", "proxy_user_header", "proxy_groups_header", "proxy_roles", "session_idle_s",
-    "session_longest_s", "tls_cert", "tls_key",
+    "access_dir", "trusted_proxies", "proxy_user_header", "proxy_groups_header", "proxy_roles",
+    "proxy_password_file", "session_idle_s", "session_longest_s", "tls_cert", "tls_key",
     "ring_units", "ring_rows", "ring_bytes", "first_aid", "approval_deadline_s", "after_deadline", "approve_first_aid",
     "shadow_answers", "shadow_s",
     # On a cluster Alertmanager tells people, or who wants it otherwise adds a Secret.

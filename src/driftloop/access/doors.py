@@ -82,7 +82,11 @@ class Door:
         kept = Sessions(folder, self.people, idle_s=idle_s, longest_s=longest_s)
         self.sessions: Sessions | None = kept if sessions else None
         self.proxies = Proxies.of(
-            settings.trusted_proxies, settings.proxy_user_header, settings.proxy_groups_header, settings.proxy_roles
+            settings.trusted_proxies,
+            settings.proxy_user_header,
+            settings.proxy_groups_header,
+            settings.proxy_roles,
+            settings.proxy_password_file,
         )
         self.rate, self.failures = Rate(), Failures()
         self._key = secrets.token_bytes(32)
@@ -96,12 +100,12 @@ class Door:
         """Who is asking; raises TurnedAway for credentials that do not count, or none where some are needed."""
         address = self.proxies.client(asking.peer, asking.headers)
         given = asking.headers.get("authorization")
-        if given is not None:
-            return self._by_token(given, address)
-        if self.proxies.trusts(asking.peer):
+        if self.proxies.speaks(asking.peer, asking.headers):
             named = self._by_proxy(asking.headers, address)
             if named is not None:
                 return named
+        elif given is not None:
+            return self._by_token(given, address)
         session = self._by_session(asking.headers, address)
         if session is not None:
             return session
@@ -161,7 +165,9 @@ class Door:
             return None
         name, role = found
         if role is None:
-            raise TurnedAway(403, "role", f"no group of {name} has a role here (DRIFTLOOP_PROXY_ROLES)")
+            raise TurnedAway(
+                403, "role", f"neither {name} nor a group of theirs has a role here (DRIFTLOOP_PROXY_ROLES)"
+            )
         return Who(name, role, "proxy", address, self.csrf_of(name))
 
     def _by_session(self, headers: Mapping[str, str], address: str) -> Who | None:

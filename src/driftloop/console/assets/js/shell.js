@@ -180,7 +180,9 @@ function who(me) {
       ? button("Sign out", leave, { class: "quiet" })
       : me.how === "loopback"
         ? h("a", { class: "quiet button", href: signInPath() }, "Sign in")
-        : null,
+        : me.how === "proxy"
+          ? h("a", { class: "quiet button", href: "/oauth2/sign_out" }, "Sign out")
+          : null,
   ];
 }
 

@@ -1,0 +1,125 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2154  # what test.sh has set
+# Stages of the additions: each switches one on, shows what it does, and takes it off without a trace. Sourced by test.sh.
+
+# Nothing is left of an addition: its namespace, what it put into others, its images. NAME IMAGE...
+gone() {
+    local name=$1 kind found
+    shift
+    ! k get namespace "$name" >/dev/null 2>&1 || die "the namespace $name is still there"
+    for kind in $(k api-resources --verbs=list -o name | grep -vE '^(events|componentstatuses|pods|nodes)(\.|$)'); do
+        found=$(k get "$kind" -A -l "driftloop/addition=$name" -o name 2>/dev/null) || continue
+        [[ -z $found ]] || die "of the addition $name is left: $found"
+    done
+    # shellcheck disable=SC2086
+    for name in "$@"; do
+        [[ -z $($DRIFTLOOP_CTR images list -q "name~=driftloop/$name:") ]] || die "the image $name is still on the node"
+    done
+    k get persistentvolumes -o json | jq -e --arg name "${1:-}" '[.items[] | select(.status.phase == "Released")] == []' >/dev/null ||
+        die "volumes are left over"
+}
+
+# --- doors ----------------------------------------------------------------------------------------------------------
+
+readonly door_playbooks=(playbooks/00-bootstrap-scripts.yml playbooks/07-mlflow.yml playbooks/16-console.yml playbooks/22-doors.yml)
+readonly provider_address=10.99.99.2 provider_port=5556
+
+# Grafana's image cannot be had here: a page with its name behind its Service.
+stand_in_for_grafana() {
+    ! k -n monitoring get deployment grafana >/dev/null 2>&1 || return 0
+    k apply -f - >/dev/null <<YAML
+apiVersion: v1
+kind: Service
+metadata: {name: grafana, namespace: monitoring, labels: {stands-in: "yes"}}
+spec: {selector: {app.kubernetes.io/name: grafana}, ports: [{port: 3000}]}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: stands-in, namespace: monitoring, labels: {stands-in: "yes"}}
+data: {index.html: "<title>stands in for Grafana</title>"}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: grafana, namespace: monitoring, labels: {stands-in: "yes"}}
+spec:
+  selector: {matchLabels: {app.kubernetes.io/name: grafana}}
+  template:
+    metadata: {labels: {app.kubernetes.io/name: grafana}}
+    spec:
+      containers:
+        - name: grafana
+          image: $(files/images/build.sh refs | jq -r .server)
+          imagePullPolicy: Never
+          command: [python3, -m, http.server, "3000", --directory, /page]
+          volumeMounts: [{name: page, mountPath: /page}]
+      volumes: [{name: page, configMap: {name: stands-in}}]
+YAML
+    k -n monitoring rollout status deployment/grafana --timeout=120s >/dev/null
+}
+
+stage_people() {
+    local secret settings=$results/doors.json
+    files/images/build.sh import oauth2-proxy
+    stand_in_for_grafana
+
+    say "with a file of passwords, on 127.0.0.1"
+    play doors "${door_playbooks[@]}" -e doors_enabled=true
+    play doors-again "${door_playbooks[@]}" -e doors_enabled=true
+    unchanged doors-again
+    forward start || die "the tunnels do not open: $(<"$results/port-forward.log")"
+    secret=$(k -n doors get secret doors -o json | jq -r '.data.proxy' | base64 -d)
+    password_of_admin | on_node .venv/bin/python "$here/people.py" password http://127.0.0.1 | tee "$results/people.log"
+    forward stop
+    nobody_else_says_who_is_asking "$secret"
+
+    say "with a provider, on ports of the node, with a certificate"
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj "/CN=$provider_address" \
+        -addext "subjectAltName=IP:$provider_address" -keyout "$state/doors.key" -out "$state/doors.crt" 2>/dev/null
+    secret=$(head -c 24 /dev/urandom | base64 -w0)
+    # The client's secret is in a file, as people have it in a vault.
+    (umask 077 && jq -n --arg secret "$secret" --arg issuer "http://$provider_address:$provider_port" --arg state "$state" \
+        --arg address "https://$provider_address" '{
+        doors_enabled: true, doors_address: $address, doors_certificate: {chain: "\($state)/doors.crt", key: "\($state)/doors.key"},
+        doors_provider: {issuer: $issuer, client_id: "driftloop", client_secret: $secret, scope: "openid email profile groups", groups_claim: "groups"},
+        doors_roles: {view: ["planners"], predict: [], operate: ["reliability"], admin: ["platform"]}}' >"$settings")
+    on_node .venv/bin/python "$here/oidc.py" "$provider_address" "$provider_port" <<<"$secret" &
+    provider=$!
+    play doors-provider "${door_playbooks[@]}" -e "@$settings"
+    play doors-provider-again "${door_playbooks[@]}" -e "@$settings"
+    unchanged doors-provider-again
+    on_node .venv/bin/python "$here/people.py" provider "https://$provider_address" | tee -a "$results/people.log"
+    kill "$provider"
+    provider=''
+    rm "$settings"
+
+    say "and off again"
+    k -n monitoring delete deployment,service,configmap -l stands-in=yes >/dev/null
+    play doors-off "${door_playbooks[@]}"
+    gone doors oauth2-proxy
+    play doors-off-again "${door_playbooks[@]}"
+    unchanged doors-off-again
+    say "$(grep -c '^in ' "$results/people.log") times let in, $(grep -c '^out ' "$results/people.log") times not"
+}
+
+password_of_admin() {
+    local file
+    for file in "$DRIFTLOOP_CONFIG_DIR"/secrets-*.yml; do
+        .venv-ansible/bin/ansible-vault view --vault-password-file scripts/vault-password.sh "$file" | sed -n 's/^secret_doors_admin: //p'
+    done
+}
+
+# The console believes no header of anybody else, on the node or in a pod, nor of the doors' pods without the password.
+nobody_else_says_who_is_asking() { # PASSWORD OF THE PROXY
+    local console status
+    console=$(k -n serving get pods -l app.kubernetes.io/name=driftloop-console -o 'jsonpath={.items[0].status.podIP}')
+    status=$(on_node curl --silent --output /dev/null --write-out '%{http_code}' --max-time 10 -H 'X-Forwarded-User: admin' \
+        -H 'X-Forwarded-Groups: platform' "http://$console:8400/api/v1/me")
+    [[ $status == 401 ]] || die "the node itself is believed to be admin: $status"
+    status=$(on_node curl --silent --output /dev/null --write-out '%{http_code}' --max-time 10 -H 'X-Forwarded-User: admin' \
+        --user "admin:$(rev <<<"$1")" "http://$console:8400/api/v1/me")
+    [[ $status == 401 ]] || die "the node with a wrong password is believed to be admin: $status"
+    if k -n serving exec deployment/driftloop-server -- python3 -c "import socket; socket.create_connection(('$console', 8400), 5)" 2>/dev/null; then
+        die "a pod that is no door reaches the console"
+    fi
+    say "nobody but the doors says who is asking"
+}
