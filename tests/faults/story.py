@@ -190,8 +190,17 @@ PHASES: dict[str, Callable[[Platform], Any]] = {
 
 
 def steps_of(platform: Platform) -> list[int]:
-    """The processes of the pipeline step that runs."""
-    return processes_with(platform, "kfp.dsl.executor_main")
+    """The process that runs the pipeline's steps; none where none runs."""
+    return processes_with(platform, "driftloop.loop.jobs.driver")
+
+
+def below(pids: Sequence[int]) -> list[int]:
+    """The processes that these have started."""
+    found = []
+    for pid in pids:
+        with contextlib.suppress(psutil.Error):
+            found += [child.pid for child in psutil.Process(pid).children(recursive=True)]
+    return found
 
 
 def processes_with(platform: Platform, text: str) -> list[int]:

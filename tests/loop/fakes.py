@@ -146,9 +146,14 @@ class FakeBackend:
     script: Callable[[Job], None] | None = None
     outlives: bool = False
     """Whether a pipeline goes on without its retrainer, as a Kubernetes Job does."""
+    expected: int = 0
+    """How often a start was announced."""
 
     def prepare(self) -> None:
         pass
+
+    def expect(self) -> None:
+        self.expected += 1
 
     def start(self, job: Job) -> None:
         assert not self.running, "two pipelines at once"

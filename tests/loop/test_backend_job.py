@@ -41,12 +41,10 @@ TEMPLATE = {
 RUNS = Runs(["eng-1"]).packed()
 RUN = Job("20261121T134612000001", "fleet_change:1", "1", "warm_start", RUNS)
 NAME = "retraining-20261121t134612000001"
-FAILED_STEP = """
-    Traceback (most recent call last):
-      File "steps.py", line 9, in train
-    driftloop.errors.DataError: archive: run eng-7 is damaged
-
-RuntimeError: Pipeline 'retraining' finished with status FAILURE. Inner task failed: 'train'.
+FAILED_STEP = """the retrainer at http://retrainer:8600 did not take the event step_started
+Traceback (most recent call last):
+  File "steps.py", line 9, in train
+driftloop.errors.DataError: archive: run eng-7 is damaged
 """
 
 
@@ -142,7 +140,7 @@ def test_a_failed_job_says_what_its_step_raised_and_leaves_the_log(
     assert lines[1] == (
         "the Job failed: Job has reached the specified backoff limit; its pod ended with Error, exit code 1"
     )
-    assert lines[-1].endswith("Inner task failed: 'train'.")
+    assert lines[2].endswith("did not take the event step_started")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ pytest.importorskip("kfp")
 
 from driftloop.errors import DriftloopError
 from driftloop.loop.jobs import kfp as backend_kfp
+from driftloop.loop.jobs import pipeline
 from driftloop.loop.jobs.kfp import KfpBackend
 from driftloop.loop.jobs.local import Ended, Job, Runs
 
@@ -116,7 +117,12 @@ def test_every_step_runs_our_image_with_its_environment_and_size(tmp_path: Path)
     tasks = spec["root"]["dag"]["tasks"]
     assert all(not task.get("cachingOptions") for task in tasks.values())
     # The last is the gate's decision: who started the pipeline promotes, wherever it ran.
-    assert sorted(tasks) == ["collect", "evaluate", "train"]
+    assert sorted(tasks) == sorted(pipeline.STEPS)
+    assert {name: sorted(task.get("dependentTasks", [])) for name, task in tasks.items()} == {
+        "collect": [],
+        "train": ["collect"],
+        "evaluate": ["collect", "train"],
+    }
 
 
 def test_a_pipeline_is_uploaded_once_for_its_content(

@@ -18,6 +18,7 @@ from driftloop.loop.api import service
 from driftloop.loop.jobs.local import Job
 from driftloop.loop.judge import promotion
 from driftloop.loop.judge.concept import Truth
+from driftloop.loop.state import Attempt
 from driftloop.settings import Settings
 from live_server import local
 
@@ -210,7 +211,18 @@ def test_a_body_over_the_limit_is_refused(up: Up):
 
 
 @pytest.mark.parametrize(
-    "path", ["/alerts", "/archive/runs", "/feedback", "/events", "/retrain", "/promote", "/rollback", "/approvals/2-ab"]
+    "path",
+    [
+        "/alerts",
+        "/archive/runs",
+        "/feedback",
+        "/events",
+        "/progress",
+        "/retrain",
+        "/promote",
+        "/rollback",
+        "/approvals/2-ab",
+    ],
 )
 @pytest.mark.parametrize("header", [None, "Bearer wrong", TOKEN, "Bearer "])
 def test_without_the_token_nothing_is_changed(up: Up, path: str, header: str | None):
@@ -353,6 +365,42 @@ def test_events_are_read_from_where_one_left_off(up: Up):
 )
 def test_bad_events_are_refused_with_the_field(up: Up, body: Any, field: str):
     assert up.problems("/events", body)[0]["field"] == field
+
+
+def test_how_far_the_step_that_runs_is_stands_in_the_status_and_in_no_event(up: Up):
+    until_ready(up)
+    told = {"run": "r1", "step": "train", "done": 340, "of": 800, "loss": 0.25, "seconds_left": 3.5}
+    attempt = Attempt("fleet_change:1", "1", "2027-01-15T09:00:00Z", run="r1", step="train")
+    before = up.events()
+    with up.parts.store.change() as change:
+        change.state.attempt, change.state.phase = attempt, "running"
+
+    def shown() -> Any:
+        return up.http.get("/status").json()["progress"]
+
+    def tell(**changes: Any) -> None:
+        assert up.http.post("/progress", json={**told, **changes}).status_code == 200
+
+    assert shown() is None
+    tell()
+    assert shown() == {"step": "train", "done": 340, "of": 800, "loss": 0.25, "seconds_left": 3.5}
+    tell(done=360, loss=None, seconds_left=None)
+    assert shown() == {"step": "train", "done": 360, "of": 800, "loss": None, "seconds_left": None}
+    tell(run="an earlier one", done=700)
+    assert shown()["done"] == 360
+    with up.parts.store.change() as change:
+        change.state.attempt.step = "evaluate"
+    assert shown() is None
+    assert up.events() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [({"of": 0}, "of"), ({"done": -1}, "done"), ({"loss": "low"}, "loss"), ({"run": ""}, "run"), ({"x": 1}, "body")],
+)
+def test_progress_that_is_none_is_refused_with_the_field(up: Up, change: dict[str, Any], field: str):
+    told = {"run": "r1", "step": "train", "done": 340, "of": 800}
+    assert up.problems("/progress", {**told, **change})[0]["field"] == field
 
 
 def test_a_deeply_nested_event_is_refused(up: Up):

@@ -13,6 +13,7 @@ from driftloop.embedded.supervisor import STATUS
 from driftloop.errors import JsonError
 from driftloop.memory import memory_now
 from driftloop.protocol.http import GLANCE, client
+from driftloop.protocol.progress import in_words
 from driftloop.settings import Settings
 
 RECENT = 200
@@ -101,6 +102,8 @@ def _in_words(status: dict[str, Any], prefix: str) -> str:
         parts.append(f"production version {turned_down['version']} is refused: {turned_down['reason']}")
     if loop:
         parts.append(f"loop {loop.get('state', '?')}")
+        if progress := loop.get("progress"):
+            parts.append(in_words(progress))
         if verdict := status.get("last_verdict"):
             score = "" if verdict.get("score") is None else f", score {verdict['score']}"
             parts.append(f"last verdict {verdict.get('verdict')} (n={verdict.get('n')}{score})")

@@ -43,7 +43,6 @@ PACKAGES = {
     "onnxruntime": "the prediction server",
     "torch": "training",
     "onnx": "exporting models",
-    "kfp": "the retraining pipeline",
 }
 
 

@@ -149,6 +149,7 @@ class Look:
     def _before_a_start(self, attempt: Attempt, facts: Facts, now: Now) -> Facts:
         facts = replace(facts, settling_s=self.arrivals.settling_s(now), archived=self._archive.total())
         if facts.settling_s > 0:
+            self._backend.expect()
             return facts
         production = self._registry.alias(PRODUCTION)
         facts = replace(facts, production=production, next_run=next_run())

@@ -11,6 +11,7 @@ from driftloop.loop.worker import Worker
 from driftloop.protocol import causes
 from driftloop.protocol.alerts import Alert
 from driftloop.protocol.events import Event
+from driftloop.protocol.progress import Progress
 
 
 class Inbox:
@@ -80,6 +81,12 @@ class Inbox:
             self._worker.look.seen, self._worker.look.estimate = seen(event), estimated(event)
             self._worker.poke()
         return logged
+
+    def on_progress(self, progress: Progress) -> None:
+        """Keep in mind how far a step of the run at hand is; another run's is let go."""
+        attempt = self._store.state.attempt
+        if attempt is not None and attempt.run == progress.run:
+            self._worker.progress = progress
 
     def on_runs(self, added: list[str], *tell: Event) -> None:
         """Take notice of new completed runs: they open settled causes whose alert still fires, and end a wait."""

@@ -14,6 +14,7 @@ def status(worker: Worker) -> dict[str, Any]:
     return {
         "state": state.phase,
         "step": attempt.step if attempt is not None and state.phase == "running" else None,
+        "progress": _progress(worker, state),
         "cause": attempt.cause if attempt is not None else None,
         "blocked": worker.blocked,
         "enable_retraining": worker.settings.enable_retraining,
@@ -48,6 +49,19 @@ def _about_to(state: State) -> dict[str, str]:
     pending = [*state.queue[:1], *([state.attempt] if state.phase == "waiting_for_labels" else [])]
     said = next((each.announcement for each in pending if each is not None and each.announced is not None), None)
     return {"about_to": said} if said is not None else {}
+
+
+def _progress(worker: Worker, state: State) -> dict[str, Any] | None:
+    """How far the step that runs is, where it has said so."""
+    attempt, told = state.attempt, worker.progress
+    if (
+        attempt is None
+        or told is None
+        or state.phase != "running"
+        or (attempt.run, attempt.step) != (told.run, told.step)
+    ):
+        return None
+    return told.shown()
 
 
 def _verification(worker: Worker, state: State) -> dict[str, dict[str, Any]]:

@@ -20,9 +20,11 @@ from driftloop.fleet import roles
 from driftloop.fleet.archive import Archive, open_archive
 from driftloop.loop.jobs.local import unpack
 from driftloop.loop.judge import promotion
+from driftloop.loop.telling import Telling
 from driftloop.model.bundle import CHECKPOINT, SERVING_FILES, read_metadata
 from driftloop.model.registry import CHALLENGER, Registry
 from driftloop.protocol.client import Client
+from driftloop.protocol.progress import Progress
 from driftloop.settings import Settings
 
 REGISTRY_PATIENCE_S = 300.0
@@ -47,6 +49,11 @@ class Step:
             taken = retrainer.report({"run": self.run, "cause": self.cause, **event})
         if not taken:
             print(f"the retrainer at {url} did not take the event {event['kind']}", flush=True)
+
+    def tell(self, progress: Progress) -> None:
+        """Tell the retrainer how far the step is; what does not arrive is told better a second later."""
+        with Client(self.settings.retrainer_url, self.settings.token) as retrainer:
+            retrainer.progress(progress)
 
     def patiently(self, call: Callable[[], T]) -> T:
         """The call's answer; while the registry is away, tries again every second for a few minutes."""
@@ -139,17 +146,19 @@ def train(run: str, cause: str, champion: str, mode: str, dataset: str, champion
         from driftloop.loop.judge import challenger
 
         plan = data.read(Path(dataset))
-        version, summary = challenger.make(
-            plan,
-            Path(champion_bundle),
-            Path(bundle),
-            step.settings,
-            parent_version=champion,
-            cause=cause,
-            full=mode == "full",
-            tags={promotion.RETRAINING_TAG: run},
-            patiently=step.patiently,
-        )
+        with Telling(step.tell, run, "train") as progress:
+            version, summary = challenger.make(
+                plan,
+                Path(champion_bundle),
+                Path(bundle),
+                step.settings,
+                parent_version=champion,
+                cause=cause,
+                full=mode == "full",
+                tags={promotion.RETRAINING_TAG: run},
+                patiently=step.patiently,
+                progress=progress,
+            )
         step.patiently(lambda: step.registry.set_alias(CHALLENGER, version))
         step.report({"kind": "challenger_registered", "model_version": version, "from_version": champion, **summary})
         return version

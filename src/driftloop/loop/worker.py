@@ -42,6 +42,7 @@ from driftloop.loop.store import Store
 from driftloop.loop.tools import Tools, windows_of
 from driftloop.loop.waits import Now
 from driftloop.model.registry import PRODUCTION, Registry
+from driftloop.protocol.progress import Progress
 from driftloop.protocol.windows import UnitWindow
 from driftloop.settings import Settings
 
@@ -95,6 +96,8 @@ class Worker:
         self._stopping = False
         self.ready = False
         """Whether the registry has been seen and what an earlier retrainer left has been put in order."""
+        self.progress: Progress | None = None
+        """How far a step of a run said that it is."""
         self.blocked: str | None = "starting"
         """What the next move waits for, in words; None where nothing is in the way."""
         verdict = store.newest("verdict")

@@ -34,6 +34,7 @@ from driftloop.protocol.http import (
     may_change,
     tried,
 )
+from driftloop.protocol.progress import Progress
 
 T = TypeVar("T")
 
@@ -144,6 +145,10 @@ def _report(event: Event, patience: Patience) -> Question[int]:
     return _post("/events", body, lambda content: int(content["seq"]), patience)
 
 
+def _progress(progress: Progress) -> Question[dict[str, Any]]:
+    return _post("/progress", progress, _whole, GLANCE)
+
+
 def _model() -> Question[dict[str, Any]]:
     return Question("GET", "/model", _whole, unreachable=_server_unreachable)
 
@@ -180,6 +185,14 @@ class Client(Connected):
         """
         try:
             self.ask(_report(event, REPORTING if patiently else REPORTING._replace(tries=1)))
+        except DriftloopError:
+            return False
+        return True
+
+    def progress(self, progress: Progress) -> bool:
+        """Tell how far a step is, once; True where the retrainer took it."""
+        try:
+            self.ask(_progress(progress))
         except DriftloopError:
             return False
         return True

@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -47,7 +48,8 @@ def recorder() -> Iterator[Callable[..., str]]:
 
     A thread would do for that if it did not hold up the training beside it.
     """
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn, initializer=_end_with_parent) as process:
         process.submit(_prepare)
         yield lambda *arguments, **named: process.submit(record, *arguments, **named).result()
 
@@ -116,6 +118,18 @@ def save_model(folder: Path, target: Path) -> None:
     )
     for name in (*SERVING_FILES, CHECKPOINT):
         shutil.copyfile(folder / name, target / name)
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that records ends, however it does: nothing else would tell it."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _prepare() -> None:

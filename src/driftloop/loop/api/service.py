@@ -41,6 +41,7 @@ from driftloop.model.registry import Registry
 from driftloop.notify.teller import Teller
 from driftloop.protocol import alerts
 from driftloop.protocol.problems import refusal
+from driftloop.protocol.progress import Progress
 from driftloop.settings import Settings, load
 
 
@@ -231,6 +232,11 @@ class Service:
         """Log what the watch or a pipeline step reports, and tell the loop."""
         return {"seq": self.inbox.on_event(bodies.event(body))["seq"]}
 
+    def take_progress(self, body: bytes) -> dict[str, Any]:
+        """Take notice of how far a step is."""
+        self.inbox.on_progress(bodies.decode(body, Progress))
+        return {}
+
     def take_alerts(self, body: bytes) -> dict[str, Any]:
         """Take a webhook; every alert of ours in it is on disk when this returns, and the others are named.
 
@@ -281,7 +287,7 @@ def create_app(settings: Settings | None = None, *, backend: Backend | None = No
         audit=Audit(config.access_folder, "retrainer"),
         needs=needs,
         refuse=plainly,
-        quiet=("/alerts", "/events"),
+        quiet=("/alerts", "/events", "/progress"),
     )
     return app
 
@@ -306,6 +312,7 @@ def _add_posts(app: FastAPI, service: Service) -> None:
     post("/archive/withdraw", bodies.PostedWithdrawal, bodies.MAX_SMALL_BODY, service.withdraw, "Take runs back")
     post("/feedback", bodies.PostedFeedback, bodies.MAX_SMALL_BODY, service.add_feedback, "Tell the true RUL")
     post("/events", None, bodies.MAX_SMALL_BODY, service.add_event, "Report an event")
+    post("/progress", Progress, bodies.MAX_SMALL_BODY, service.take_progress, "Tell how far a pipeline's step is")
     people.add(app, service.worker, service.calendar)
 
 

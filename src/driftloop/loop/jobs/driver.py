@@ -1,8 +1,9 @@
-"""The process that runs one pipeline through kfp.local: `python -m driftloop.loop.jobs.driver FOLDER [JOB]`.
+"""The process that runs one pipeline: `python -m driftloop.loop.jobs.driver FOLDER [JOB]`.
 
-Without a job it imports kfp, waits for one as a line of JSON on standard input, runs it, leaves `result.json` and
-`pipeline.log` in the run's folder and exits. See driftloop.loop.jobs.local for why it is a process of its own. With a
-job, as JSON, it runs that at once; its log is its standard output and its outcome the exit code, as a pod's are.
+Without a job it waits for one as a line of JSON on standard input, and its log is a file in the run's folder. With a
+job, as JSON, it runs that at once, and its log is its standard output, as a pod's is. Both ways it imports what the
+steps need beside whatever else it does, and its outcome is the exit code. See driftloop.loop.jobs.local for why it is a
+process of its own.
 """
 
 import os
@@ -10,48 +11,55 @@ import queue
 import signal
 import sys
 import threading
-import traceback
 from pathlib import Path
 
 from driftloop.durable import decode_json
-from driftloop.loop.jobs.local import LOG, Ended, Job, end_of_log, failure, plain, write_ended
+from driftloop.loop import dataset
+from driftloop.loop.jobs import pipeline
+from driftloop.loop.jobs.local import LOG, UNUSED, Job
 
 NICENESS = 10
 """Serving goes before training where both want the processor."""
+WAIT_S = 60.0
+"""How long it waits for a job: it holds what it has imported meanwhile."""
+
+__all__ = ["NICENESS", "WAIT_S", "dataset", "main", "run_at_once"]
 
 
 def main(folder: Path) -> int:
-    """Wait for a job, run it, leave its outcome; returns the exit code."""
+    """Wait for a job and run it; returns the exit code where it does not raise what a step raised."""
     os.nice(NICENESS)
     lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(lines,), daemon=True).start()
-    from driftloop.loop.jobs import pipeline
-
-    job = decode_json(lines.get(), Job, where="the job on standard input")
+    _import_beside()
+    try:
+        line = lines.get(timeout=WAIT_S)
+    except queue.Empty:
+        return UNUSED
+    job = decode_json(line, Job, where="the job on standard input")
     run = folder / job.run
     run.mkdir(parents=True, exist_ok=True)
     log = os.open(run / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    try:
-        pipeline.run_locally(job, run / "kfp")
-    except Exception:
-        # Whatever went wrong in the pipeline is an outcome, and its evidence is the log.
-        sys.stdout.flush()
-        trace = traceback.format_exc(limit=-1).strip().splitlines()[-1]
-        write_ended(run, failure(plain(trace), end_of_log(run)))
-        traceback.print_exc()
-        return 1
-    write_ended(run, Ended(True))
+    pipeline.run(job, run / "steps")
     return 0
 
 
 def run_at_once(folder: Path, job: Job) -> None:
-    """Run a job, its log on standard output; raises where a step fails."""
+    """Run a job, its log on standard output; raises what a step raises."""
     os.nice(NICENESS)
-    from driftloop.loop.jobs import pipeline
+    _import_beside()
+    pipeline.run(job, folder / job.run)
 
-    pipeline.run_locally(job, folder / job.run)
+
+def _import_beside() -> None:
+    """Import what takes long on a thread of its own: the first step does without it."""
+    threading.Thread(target=_import, daemon=True).start()
+
+
+def _import() -> None:
+    from driftloop.loop.judge import challenger, evaluation, gate  # noqa: F401
 
 
 def _listen(lines: "queue.SimpleQueue[bytes]") -> None:

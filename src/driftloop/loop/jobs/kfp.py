@@ -20,7 +20,7 @@ import urllib3
 from kfp import Client
 
 from driftloop.errors import DriftloopError
-from driftloop.loop.jobs import pipeline
+from driftloop.loop.jobs import components, pipeline
 from driftloop.loop.jobs.kubernetes import limits_of, read_template
 from driftloop.loop.jobs.local import Ended, Job
 
@@ -70,6 +70,9 @@ class KfpBackend:
         except DriftloopError as error:
             # The start tries again, and says so.
             log.warning("the pipeline is not uploaded yet: %s", error)
+
+    def expect(self) -> None:
+        """Nothing: a pod that waits would hold memory to save seconds."""
 
     def start(self, job: Job) -> None:
         """Start a run; a refusal is its outcome."""
@@ -281,7 +284,7 @@ def compile_for(job: dict[str, Any], path: Path) -> None:
             "imagePullPolicy": container.get("imagePullPolicy", "IfNotPresent"),
         }
 
-    pipeline.compile_to(path, fit)
+    components.compile_to(path, fit)
 
 
 def describe(run: Any) -> str:

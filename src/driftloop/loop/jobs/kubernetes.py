@@ -64,7 +64,10 @@ class JobBackend:
         self._pod_ran = False
 
     def prepare(self) -> None:
-        """Nothing: a pod that waits would hold memory all day to save seconds."""
+        """Nothing."""
+
+    def expect(self) -> None:
+        """Nothing: a pod that waits would hold memory to save seconds."""
 
     def start(self, job: Job) -> None:
         """Make the Job; a refusal is the run's outcome."""

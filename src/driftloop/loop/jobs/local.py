@@ -1,9 +1,12 @@
 """Where a pipeline runs: what the retrainer asks of any such place, and the place that is this machine.
 
-Importing kfp takes two seconds, which must not lie between an alert and the training. So a driver
-(driftloop.loop.jobs.driver) is kept ready; it has imported kfp and waits on its standard input for a job.
-It leads a process group that all steps belong to. A pipeline is ended by killing the group, and when
-the retrainer dies, however it dies, the driver sees its standard input close and kills the group itself.
+Here a process of its own runs all steps of a pipeline (driftloop.loop.jobs.driver), and gives back the memory that
+training took when it ends. Importing torch takes more than a second, which must not lie between an alert and the
+training: the driver is started when a cause is pending, imports while the last runs arrive and while the first step
+works, and goes by itself where no job comes. A driver that waits all day would hold 300 MB to save half a second.
+
+It leads a process group. A pipeline is ended by killing the group, and when the retrainer dies, however it dies, the
+driver sees its standard input close and kills the group itself.
 """
 
 import base64
@@ -21,17 +24,17 @@ import msgspec
 
 from driftloop import durable
 from driftloop.environment import chosen
-from driftloop.errors import DriftloopError, JsonError
+from driftloop.errors import DriftloopError
 from driftloop.settings import Settings
 from driftloop.training.modes import Mode
 
-RESULT = "result.json"
 LOG = "pipeline.log"
 LOG_BYTES = 65_536
 """So much of a log's end is looked at."""
 _EVIDENCE_CHARACTERS, _EVIDENCE_LINES = 3000, 25
-_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-_TRACEBACK = re.compile(r"( +)Traceback \(most recent call last\):")
+UNUSED = 75
+"""Exit code of a driver that no job came to."""
+_TRACEBACK = "Traceback (most recent call last):"
 _MODULE = re.compile(r"^(\w+\.)+(?=\w+:)")
 
 
@@ -79,7 +82,10 @@ class Backend(Protocol):
     """Runs pipelines, one at a time."""
 
     def prepare(self) -> None:
-        """Make the next start quick."""
+        """Make the next start quick, whenever it comes; nothing may be held for it."""
+
+    def expect(self) -> None:
+        """A start is about to come."""
 
     def start(self, job: Job) -> None:
         """Start a run and return."""
@@ -101,25 +107,22 @@ class Backend(Protocol):
 
 
 class LocalBackend:
-    """Runs the pipeline through kfp.local below `folder`."""
+    """Runs the pipeline in a process of its own, its files below `folder`."""
 
     def __init__(self, settings: Settings, folder: Path) -> None:
         self.folder = folder.resolve()
-        if "python3" in str(self.folder):
-            # kfp.local replaces this word by the interpreter's path anywhere in a step's command.
-            raise DriftloopError(
-                "kfp.local cannot run in a folder with `python3` in its path",
-                where=str(self.folder),
-                remedy="set DRIFTLOOP_STATE_DIR to another folder",
-            )
         self._settings = settings
         self._driver: subprocess.Popen[bytes] | None = None
-        self._run: Path | None = None
+        self._job: Job | None = None
 
     def prepare(self) -> None:
+        """Nothing."""
+
+    def expect(self) -> None:
         """Start a driver that waits for a job."""
-        if self._driver is not None:
+        if self._driver is not None and self._driver.poll() is None:
             return
+        self.stop()
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "driver.log").open("wb") as log:
             self._driver = subprocess.Popen(
@@ -132,9 +135,9 @@ class LocalBackend:
             )
 
     def start(self, job: Job) -> None:
-        """Hand the job to the waiting driver."""
+        """Hand the job to the driver."""
         for attempt in (1, 2):
-            self.prepare()
+            self.expect()
             assert self._driver is not None
             assert self._driver.stdin is not None
             try:
@@ -146,32 +149,35 @@ class LocalBackend:
                 self.stop()
                 if attempt == 2:
                     raise
-        self._run = self.folder / job.run
+        self._job = job
 
     def poll(self) -> Ended | None:
-        """None while the driver lives; then what it left, or the end of its log."""
-        if self._driver is None or self._run is None:
+        """None while the driver lives; then what its exit code says, and why, by the end of its log."""
+        if self._driver is None or self._job is None:
             return Ended(False, "the pipeline is not running")
         code = self._driver.poll()
         if code is None:
             return None
-        run = self._run
+        job = self._job
         self.stop()
-        try:
-            return durable.read_json(run / RESULT, Ended)
-        except (FileNotFoundError, JsonError):
-            how = f"was killed by signal {-code}" if code < 0 else f"exited with code {code}"
-            return failure(f"the pipeline {how}", end_of_log(run))
+        if code == UNUSED:
+            # It had given up waiting when the job was handed to it.
+            self.start(job)
+            return None
+        if code == 0:
+            return Ended(True)
+        how = f"was killed by signal {-code}" if code < 0 else f"exited with code {code}"
+        return failure(f"the pipeline {how}", end_of_log(self.folder / job.run))
 
     def stop(self) -> None:
-        """Kill the driver and its steps."""
+        """Kill the driver and what it started."""
         if self._driver is not None:
             _kill_group(self._driver.pid)
             if self._driver.stdin is not None:
                 with contextlib.suppress(OSError):
                     self._driver.stdin.close()
             self._driver.wait()
-        self._driver = self._run = None
+        self._driver = self._job = None
 
     def leave(self) -> None:
         """Kill the driver: it would end with the retrainer anyway."""
@@ -183,9 +189,9 @@ class LocalBackend:
         return False
 
     def clear(self) -> None:
-        """Kill steps that outlived both their driver and their retrainer; found by their command line."""
-        mark = str(self.folder)
-        for group in {group for group, command in _processes() if mark in command and _is_ours(command)}:
+        """Kill a driver that outlived its retrainer; found by its command line."""
+        mark = f"driftloop.loop.jobs.driver {self.folder} "
+        for group in {group for group, command in _processes() if mark in f"{command} "}:
             _kill_group(group)
 
 
@@ -194,23 +200,18 @@ def failure(how: str, log: str) -> Ended:
 
     The end of the log follows as evidence.
     """
-    lines = [line.rstrip() for line in plain(log).splitlines() if line.strip()]
+    lines = [line.rstrip() for line in log.splitlines() if line.strip()]
     own = own_error(lines)
     evidence = "\n".join(lines[-_EVIDENCE_LINES:])[-_EVIDENCE_CHARACTERS:]
     return Ended(False, "\n".join(part for part in (own, how, evidence) if part))
 
 
 def own_error(lines: list[str]) -> str | None:
-    """What the step itself raised, from the log of kfp.local: the line that ends the last indented traceback.
-
-    kfp indents what a step prints. What kfp and the driver raise thereupon stands at the margin and says less.
-    """
+    """What the step raised, from the log: the line that ends the last traceback."""
     found = None
     for number, line in enumerate(lines):
-        traceback = _TRACEBACK.match(line)
-        if traceback is not None:
-            inside = f"{traceback[1]} "
-            found = next((later.strip() for later in lines[number + 1 :] if not later.startswith(inside)), None)
+        if line == _TRACEBACK:
+            found = next((later for later in lines[number + 1 :] if not later.startswith(" ")), None)
     return None if found is None else _MODULE.sub("", found)
 
 
@@ -224,23 +225,9 @@ def end_of_log(run: Path) -> str:
         return ""
 
 
-def plain(text: str) -> str:
-    """`text` without the colours that kfp gives its messages even where there is no terminal."""
-    return _COLOURS.sub("", text)
-
-
-def write_ended(run: Path, outcome: Ended) -> None:
-    """What the driver leaves behind."""
-    durable.write_json(run / RESULT, msgspec.to_builtins(outcome))
-
-
 def _kill_group(group: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGKILL)
-
-
-def _is_ours(command: str) -> bool:
-    return "driftloop.loop.jobs.driver" in command or "kfp.dsl.executor_main" in command
 
 
 def _processes() -> list[tuple[int, str]]:

@@ -1,114 +1,70 @@
-"""The retraining pipeline: the one definition, as kfp components that each call one function of `steps`.
+"""The retraining pipeline: which steps there are, in which order, and what each hands to the next.
 
-Imported by the driver and by the backend of Kubeflow Pipelines alone, since importing kfp takes two seconds.
+The one definition. `run` carries it out in this process; driftloop.loop.jobs.components makes of it what Kubeflow
+Pipelines runs.
 """
 
-# mypy: disable-error-code="untyped-decorator"
-
-import functools
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from kfp import compiler, dsl, local
+import msgspec
 
 from driftloop.loop.jobs.local import Job
 
-component = functools.partial(dsl.component, base_image="python:3.11", install_kfp_package=False)
-"""kfp.local runs a component with this interpreter, whatever its image; nothing is installed for it. On Kubeflow
-Pipelines every task is given the trainer's image, which has all that is imported."""
 STEPS = ("collect", "train", "evaluate")
+RETURNED = "Output"
+"""What a step returns, among its outputs; Kubeflow's word for it."""
 
 
-@component
-def collect(
-    run: str, cause: str, champion: str, runs: str, dataset: dsl.Output[dsl.Dataset], bundle: dsl.Output[dsl.Model]
-) -> None:
-    """The job's runs, sorted into old and new, and the champion's bundle."""
-    from driftloop.loop import steps
+class Task(Protocol):
+    """A step that was called, or will be."""
 
-    steps.collect(run, cause, champion, runs, dataset.path, bundle.path)
+    @property
+    def outputs(self) -> Mapping[str, Any]:
+        """What it leaves: paths by name, and what it returned."""
 
 
-@component
-def train(
-    run: str,
-    cause: str,
-    champion: str,
-    mode: str,
-    dataset: dsl.Input[dsl.Dataset],
-    champion_bundle: dsl.Input[dsl.Model],
-    bundle: dsl.Output[dsl.Model],
-) -> str:
-    """The challenger, trained, built into a bundle and registered; returns its version."""
-    from driftloop.loop import steps
+class Call(Protocol):
+    """Has a step done; `leaves` names the paths that it fills, which the caller of the step chooses."""
 
-    return steps.train(run, cause, champion, mode, dataset.path, champion_bundle.path, bundle.path)
+    def __call__(self, step: str, leaves: tuple[str, ...], **given: Any) -> Task:
+        """Call the step with what it is `given`."""
 
 
-@component
-def evaluate(
-    run: str,
-    cause: str,
-    champion: str,
-    version: str,
-    dataset: dsl.Input[dsl.Dataset],
-    champion_bundle: dsl.Input[dsl.Model],
-    bundle: dsl.Input[dsl.Model],
-) -> str:
-    """Both models on the gate engines, and the gate's decision: `approved`, `rejected` or `undecided`."""
-    from driftloop.loop import steps
-
-    return steps.evaluate(run, cause, champion, version, dataset.path, champion_bundle.path, bundle.path)
-
-
-def _tasks(run: str, cause: str, champion: str, mode: str, runs: str) -> list[Any]:
-    """The tasks: collect, train and evaluate. What the gate approves, the retrainer promotes."""
-    collected = collect(run=run, cause=cause, champion=champion, runs=runs)
-    trained = train(
-        run=run,
-        cause=cause,
-        champion=champion,
-        mode=mode,
-        dataset=collected.outputs["dataset"],
-        champion_bundle=collected.outputs["bundle"],
-    )
-    judged = evaluate(
-        run=run,
-        cause=cause,
-        champion=champion,
-        version=trained.outputs["Output"],
-        dataset=collected.outputs["dataset"],
-        champion_bundle=collected.outputs["bundle"],
+def retraining(call: Call, *, run: Any, cause: Any, champion: Any, mode: Any, runs: Any) -> list[Task]:
+    """Collect, train, evaluate. What the gate approves, the retrainer promotes."""
+    job = {"run": run, "cause": cause, "champion": champion}
+    collected = call("collect", ("dataset", "bundle"), **job, runs=runs)
+    dataset, known = collected.outputs["dataset"], collected.outputs["bundle"]
+    trained = call("train", ("bundle",), **job, mode=mode, dataset=dataset, champion_bundle=known)
+    judged = call(
+        "evaluate",
+        (),
+        **job,
+        version=trained.outputs[RETURNED],
+        dataset=dataset,
+        champion_bundle=known,
         bundle=trained.outputs["bundle"],
     )
     return [collected, trained, judged]
 
 
-@dsl.pipeline(name="retraining")
-def retraining(run: str, cause: str, champion: str, mode: str, runs: str) -> None:
-    """The pipeline as kfp.local runs it."""
-    _tasks(run, cause, champion, mode, runs)
+@dataclass(frozen=True)
+class _Done:
+    outputs: Mapping[str, Any]
 
 
-def compile_to(path: Path, fit: Callable[[Any], None]) -> None:
-    """Compile the pipeline for a cluster; `fit` gives each task its image, environment and size there."""
+def run(job: Job, folder: Path) -> None:
+    """Do all steps of a job in this process, one after the other, their files below `folder`.
 
-    @dsl.pipeline(name="retraining")
-    def on_cluster(run: str, cause: str, champion: str, mode: str, runs: str) -> None:
-        for task in _tasks(run, cause, champion, mode, runs):
-            # What a step decides stands in the registry: an answer from a cache would decide nothing.
-            task.set_caching_options(False)
-            fit(task)
+    Raises what a step raises.
+    """
+    from driftloop.loop import steps
 
-    compiler.Compiler().compile(on_cluster, str(path))
+    def call(step: str, leaves: tuple[str, ...], **given: Any) -> Task:
+        paths = {name: str(folder / step / name) for name in leaves}
+        return _Done({**paths, RETURNED: getattr(steps, step)(**given, **paths)})
 
-
-def run_locally(job: Job, folder: Path) -> None:
-    """Run the pipeline in processes of this machine, its files below `folder`; raises where a step fails."""
-    local.init(
-        runner=local.SubprocessRunner(use_venv=False),
-        pipeline_root=str(folder),
-        workspace_root=str(folder / "workspace"),
-    )
-    retraining(run=job.run, cause=job.cause, champion=job.champion, mode=job.mode, runs=job.runs)
+    retraining(call, **msgspec.to_builtins(job))

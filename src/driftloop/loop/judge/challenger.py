@@ -14,7 +14,7 @@ from driftloop.loop.judge.plan import Plan
 from driftloop.model.bundle import read_metadata
 from driftloop.settings import Settings
 from driftloop.training import build, configuration, record
-from driftloop.training.train import train
+from driftloop.training.train import Report, train
 
 
 def make(
@@ -28,12 +28,13 @@ def make(
     full: bool,
     tags: dict[str, str],
     patiently: Callable[[Callable[[], str]], str],
+    progress: Report | None = None,
 ) -> tuple[str, dict[str, Any]]:
     """Train, build in `folder` and register; returns the version and what an event should tell of it.
 
     The training starts from the bundle `champion`, of version `parent_version`, unless `full`. The baseline's mixture
     is that of the traffic during the training, or the shares of the engines where there was too little.
-    `patiently` makes a call again while the registry is away.
+    `patiently` makes a call again while the registry is away; `progress` is told how far the training is.
     """
     with record.recorder() as record_model:
         started = time.monotonic()
@@ -43,7 +44,9 @@ def make(
         config = replace(
             configuration.of_model(known.parameters), seed=known.seed, old_tolerance=settings.old_tolerance
         )
-        trained = train(runs, known.schema, config, warm_start=None if full else champion, cap=known.cap)
+        trained = train(
+            runs, known.schema, config, warm_start=None if full else champion, cap=known.cap, progress=progress
+        )
         trained_at = time.monotonic()
         weights = traffic.weights(plan)
         mixture = "engines" if weights is None else "traffic"
