@@ -51,7 +51,9 @@ for step in (collect, train, evaluate):
     setattr(steps, step.__name__, step)
 sys.modules["driftloop.loop.steps"] = steps
 # What the driver imports meanwhile takes seconds, and is not asked here.
-sys.modules["driftloop.loop.judge.challenger"] = types.ModuleType("challenger")
+for name in ("torch", "torch.onnx", "torch.onnx.utils", "driftloop.training.export", "driftloop.training.rehearsal",
+             "driftloop.loop.judge.challenger", "driftloop.loop.judge.evaluation", "driftloop.loop.judge.gate"):
+    sys.modules[name] = types.ModuleType(name)
 """
 
 

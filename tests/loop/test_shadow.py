@@ -145,6 +145,7 @@ def test_both_models_answer_the_newest_requests_and_it_ends_when_there_are_enoug
 
 def test_a_request_counts_once_and_old_ones_not_at_all(world: Shadows, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shadows, "LOOK_S", 0.01)
+    monkeypatch.setattr(shadows, "EARLIER", 0)
     world.windows = [window("a"), window("old", age_s=1e6)]
     looks = iter(range(100))
 
@@ -157,10 +158,34 @@ def test_a_request_counts_once_and_old_ones_not_at_all(world: Shadows, monkeypat
     assert next(looks) == 6
 
 
+def test_what_units_had_sent_before_is_asked_behind_the_newest_of_all_and_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shadows, "LOOK_S", 0.01)
+    monkeypatch.setattr(shadows, "EARLIER", 2)
+    world = Shadows(tmp_path, monkeypatch, answers=8)
+    rows = np.repeat(np.arange(10.0, 60.0, 10.0, dtype=np.float32)[:, None], 24, axis=1)
+    asked: list[float] = []
+    run = world.models["1"].run
+
+    def ask(names: list[str], given: dict[str, Any]) -> list[Any]:
+        asked.append(float(given["rows"][0, -1, 0]))
+        return run(names, given)
+
+    world.models["1"].run = ask  # type: ignore[method-assign]
+    young = UnitWindow("young", rows[:2] + 1, 2)
+    looks = iter([[UnitWindow("a", rows[:-1], 40), young]])
+    later = [UnitWindow("a", rows, 41), young, window("b")]
+    world.shadow._read = lambda: next(looks, later)  # type: ignore[assignment]
+    report = world.report()
+    assert asked[::2] == [40.0, 21.0, 30.0, 11.0, 20.0, 50.0, 50.0, 50.0]
+    assert [each.group for each in report.differences if each.by == "age"] == ["1 to 38", "39 to 40", "40 to 41"]
+
+
 def test_time_ends_it_with_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = Shadows(tmp_path, monkeypatch, seconds=0.05)
     assert world.report().note == "no requests came"
-    world.windows = [window("a")]
+    world.windows = [UnitWindow("a", np.ones((1, 24), dtype=np.float32), 1)]
     assert world.report().answers == 1
     world.fault = WindowsUnavailable("refuses the token")
     found = world.report()

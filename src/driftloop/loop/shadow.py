@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +27,9 @@ from driftloop.protocol.windows import UnitWindow, WindowsUnavailable
 
 LOOK_S = 0.2
 """Pause between two looks at what has arrived."""
+EARLIER = 4
+"""Rows before its newest one that a unit is asked about too when it is seen for the first time: each was the newest of
+a request. Else a recovery would wait until a hundred requests have come."""
 GRACE_S = 3.0
 """How long a shadow may take beyond its time: servers or registry may answer slowly."""
 
@@ -159,14 +163,24 @@ class _Run(threading.Thread):
                 return _judge(found, challenger.cap, self._passed(), note)
 
     def _new(self, seen: set[tuple[str, int | None, bytes]]) -> list[UnitWindow]:
-        """The windows of requests of the last seconds that have not been answered here yet."""
+        """The windows of requests of the last seconds that have not been answered here yet, and behind them what their
+        units had sent before."""
+        known = {unit for unit, _, _ in seen}
         new = []
         for window in self._read():
             key = (window.unit, window.step, window.rows[-1:].tobytes())
             if len(window.rows) and window.age_s <= self._seconds + self._passed() and key not in seen:
                 seen.add(key)
                 new.append(window)
-        return new
+        first = [window for window in new if window.unit not in known]
+        return new + [
+            _before(window, back) for back in range(1, EARLIER + 1) for window in first if len(window.rows) > back
+        ]
+
+
+def _before(window: UnitWindow, back: int) -> UnitWindow:
+    """The window as it was so many rows before."""
+    return replace(window, rows=window.rows[:-back], step=None if window.step is None else window.step - back)
 
 
 def _answer(champion: Model, challenger: Model, window: UnitWindow) -> _Answer:

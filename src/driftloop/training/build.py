@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -106,7 +107,10 @@ def build_bundle(
     schema, cap = trained.schema, trained.network.form.cap
     model = Model(answers.open_session(folder / MODEL), config.architecture.window, schema, cap)
     regimes = len(arrays["centres"])
-    baseline = _baseline(model, runs, manifest, regimes, weights, config.seed)
+    with ThreadPoolExecutor(1) as beside:
+        rehearsing = beside.submit(rehearsal.rehearse, (folder / MODEL).read_bytes(), model, runs, config.seed)
+        baseline = _baseline(model, runs, manifest, regimes, weights, config.seed)
+        rehearsed = rehearsing.result()
     durable.write_atomically(folder / BASELINE, baseline_bytes(baseline))
     bundle.write_metadata(
         folder,
@@ -127,7 +131,7 @@ def build_bundle(
             metrics={name: round(value, 6) for name, value in trained.metrics.items()},
             cap=cap,
             fleet=schema,
-            rehearsal=rehearsal.rehearse((folder / MODEL).read_bytes(), model, baseline.binner, runs, config.seed),
+            rehearsal=rehearsed.on(baseline.binner) if rehearsed is not None else None,
             created=created or durable.now(),
         ),
     )

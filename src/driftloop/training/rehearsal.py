@@ -12,7 +12,9 @@ Beside it: what healthy answers look like, for the judge without labels.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,7 +23,7 @@ from driftloop.fleet.labels import bands
 from driftloop.fleet.roles import with_role
 from driftloop.fleet.runs import Run
 from driftloop.model import answers, first_aid, grafting
-from driftloop.model.answers import Model
+from driftloop.model.answers import Answers, Model
 from driftloop.model.bundle import Ages, Rehearsal
 from driftloop.model.regimes import Regimes
 from driftloop.training.intervals import band_offsets
@@ -47,11 +49,21 @@ WINDOWS = 2
 """Windows a unit: the units are fewer than those in service."""
 
 
-def rehearse(content: bytes, model: Model, binner: Binner, runs: Sequence[Run], seed: int) -> Rehearsal | None:
-    """What first aid does to the model of the graph `content`; None where settings tell no regimes, or nobody's do.
+@dataclass(frozen=True)
+class Rehearsed:
+    """A rehearsal before the bins of the baseline are known."""
 
-    `binner` is the baseline's.
-    """
+    rest: Rehearsal
+    asked: Answers
+    seed: int
+
+    def on(self, binner: Binner) -> Rehearsal:
+        """The whole, with how wrong answers were by the bins of the baseline."""
+        return msgspec.structs.replace(self.rest, errors=answers.error_table(self.asked, binner, self.seed))
+
+
+def rehearse(content: bytes, model: Model, runs: Sequence[Run], seed: int) -> Rehearsed | None:
+    """What first aid does to the model of the graph `content`; None where settings tell no regimes, or nobody's do."""
     units = [run for run in sorted(with_role(runs, *ROLES), key=lambda run: run.run_id) if not run.censored]
     if model.schema.use_settings != "regimes" or not units:
         return None
@@ -67,14 +79,14 @@ def rehearse(content: bytes, model: Model, binner: Binner, runs: Sequence[Run], 
     asked = answers.evaluate(Model(aided, model.window, model.schema, model.cap), hidden, stride=STRIDE, threads=1)
     scores = np.maximum(np.maximum(asked.lower - asked.true, asked.true - asked.upper), 0.0)
     offsets = band_offsets(scores, asked.true, asked.engine, model.cap)
-    return Rehearsal(
+    rest = Rehearsal(
         widening=[round(max(float(by), LEAST * model.cap), 3) for by in offsets],
         slope=round(float(np.median(slopes)), 4),
         at_cap=round(first_aid.at_cap(healthy, model.cap), 4),
         units=len(units),
         ages=_ages(known, with_role(runs, *LEARNT)),
-        errors=answers.error_table(asked, binner, seed),
     )
+    return Rehearsed(rest, asked, seed)
 
 
 def _ageless(known: Regimes) -> Ages:

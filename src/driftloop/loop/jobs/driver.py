@@ -6,6 +6,7 @@ steps need beside whatever else it does, and its outcome is the exit code. See d
 process of its own.
 """
 
+import importlib
 import os
 import queue
 import signal
@@ -14,7 +15,7 @@ import threading
 from pathlib import Path
 
 from driftloop.durable import decode_json
-from driftloop.loop import dataset
+from driftloop.loop import dataset, steps
 from driftloop.loop.jobs import pipeline
 from driftloop.loop.jobs.local import LOG, UNUSED, Job
 
@@ -22,8 +23,18 @@ NICENESS = 10
 """Serving goes before training where both want the processor."""
 WAIT_S = 60.0
 """How long it waits for a job: it holds what it has imported meanwhile."""
+SLOW = (
+    "driftloop.loop.judge.challenger",
+    "driftloop.training.export",
+    "driftloop.training.rehearsal",
+    "torch.onnx.utils",
+    "driftloop.loop.judge.evaluation",
+    "driftloop.loop.judge.gate",
+)
+"""What takes long to import, in the order in which the steps need it; the first one does without."""
 
-__all__ = ["NICENESS", "WAIT_S", "dataset", "main", "run_at_once"]
+# What the first step needs is imported before that, so that threads rarely import the same beside each other.
+__all__ = ["NICENESS", "SLOW", "WAIT_S", "dataset", "main", "run_at_once", "steps"]
 
 
 def main(folder: Path) -> int:
@@ -54,12 +65,13 @@ def run_at_once(folder: Path, job: Job) -> None:
 
 
 def _import_beside() -> None:
-    """Import what takes long on a thread of its own: the first step does without it."""
+    """Import what takes long on a thread of its own."""
     threading.Thread(target=_import, daemon=True).start()
 
 
 def _import() -> None:
-    from driftloop.loop.judge import challenger, evaluation, gate  # noqa: F401
+    for name in SLOW:
+        importlib.import_module(name)
 
 
 def _listen(lines: "queue.SimpleQueue[bytes]") -> None:

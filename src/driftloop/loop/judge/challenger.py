@@ -36,7 +36,7 @@ def make(
     is that of the traffic during the training, or the shares of the engines where there was too little.
     `patiently` makes a call again while the registry is away; `progress` is told how far the training is.
     """
-    with record.recorder() as record_model:
+    with record.recorder(champion) as record_model:
         started = time.monotonic()
         known = read_metadata(champion)
         runs = [*plan.old, *plan.new]
