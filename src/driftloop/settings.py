@@ -90,7 +90,7 @@ class Settings(BaseSettings):
     model_name: str = Field(
         "", description="name of the registered model; empty: rul-lstm for cmapss, else rul-<name of the fleet>"
     )
-    follow_interval_s: float = Field(0.5, gt=0, description="how often the server looks up the production alias")
+    follow_interval_s: float = Field(0.8, gt=0, description="how often the server looks up the production alias")
     max_batch: int = Field(256, gt=0, description="windows in one request")
     max_cycles: int = Field(1000, gt=0, description="rows in one window")
     max_body_bytes: int = Field(8 * 2**20, gt=0, description="largest body of POST /predict")

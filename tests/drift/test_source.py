@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from driftloop.drift import source as sources
 from driftloop.drift.baseline import Baseline
 from driftloop.drift.sensors import COUNTED
 from driftloop.drift.source import QUALITY, PrometheusSource, ScrapeSource, SourceUnavailable, Window, parse_metrics
@@ -218,3 +219,50 @@ def test_a_quality_that_nobody_knows_is_no_metrics_text():
     text = f'{QUALITY}{{fleet="cmapss",model_version="1",feature="sensor_2",quality="odd"}} 1.0\n'
     with pytest.raises(SourceUnavailable):
         parse_metrics(text, "1", "cmapss")
+
+
+def info(version: str, value: int = 1, fleet: str = "cmapss") -> str:
+    return f'driftloop_model_info{{digest="d",fleet="{fleet}",model_version="{version}"}} {value}\n'
+
+
+def test_what_servers_say_that_they_serve_is_known_where_all_say_the_same(baseline: Baseline, loopback: Loopback):
+    other = Loopback()
+    source = ScrapeSource([loopback.url, other.url], "cmapss")
+    counts = metrics_text("1", requests(baseline, 5))
+    try:
+        for first, second, served in [
+            (info("1"), info("1"), "1"),
+            (info("1", 0) + info("2"), info("1"), None),
+            (info("1", 0) + info("2"), info("9", fleet="pumps") + info("2"), "2"),
+            (info("2"), "", None),
+        ]:
+            loopback.answers["/metrics"], other.answers["/metrics"] = counts + first, counts + second
+            source.read("1")
+            assert source.served == served
+        loopback.answers["/metrics"] = other.answers["/metrics"] = counts + info("2")
+        source.read("1")
+        assert source.served == "2"
+        other.close()
+        source.read("1")
+        assert source.served is None
+    finally:
+        source.close()
+
+
+def test_a_scrape_that_has_not_changed_is_not_parsed_again(
+    baseline: Baseline, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
+):
+    parsed = []
+    monkeypatch.setattr(sources, "parse_metrics", lambda *given: parsed.append(given[1]) or parse_metrics(*given))
+    source = ScrapeSource([loopback.url], "cmapss")
+    counts = requests(baseline, 5)
+    for seconds in (1.5, 2.5):
+        loopback.answers["/metrics"] = metrics_text("1", counts) + info("1") + f"process_cpu_seconds_total {seconds}\n"
+        assert source.read("1") == {loopback.url: reading(counts)}
+    assert parsed == ["1"]
+    assert source.read("2") == {loopback.url: {}}
+    more = requests(baseline, 6)
+    loopback.answers["/metrics"] = metrics_text("2", more)
+    assert source.read("2") == {loopback.url: reading(more)}
+    assert parsed == ["1", "2", "2"]
+    source.close()

@@ -67,6 +67,7 @@ class FakeSource:
         self.binner = baseline.binner
         self.flat: dict[str, np.ndarray] = {}
         self.up = True
+        self.served: str | None = None
 
     def send(self, rows: np.ndarray, version: str = "1") -> None:
         more = np.bincount(rows.ravel(), minlength=self.binner.total)
@@ -467,3 +468,31 @@ def test_the_error_is_estimated_while_traffic_is_as_ever(tmp_path: Path, baselin
     assert "driftloop_drift_estimated_rmse{" not in exposition.render(platform.exporter.registry, "cmapss").decode()
     verdicts = [body for url, body in platform.posted if url.endswith("/events") and body.get("kind") == "verdict"]
     assert {body["estimate"]["known"] for body in verdicts} == {True, False}
+
+
+def test_an_idle_watch_asks_the_registry_rarely_and_follows_a_server_that_moves_on_at_once(platform: Platform) -> None:
+    platform.source.served = "1"
+    platform.turn()
+    before = platform.registry.calls
+    for _ in range(60):
+        platform.turn(seconds=1.0)
+    assert platform.registry.calls - before <= 6
+    platform.registry.version = platform.source.served = "2"
+    platform.turn()
+    assert platform.production.version == "2"
+    # What no server says, it finds by itself.
+    platform.registry.version = "3"
+    for _ in range(10):
+        platform.turn(seconds=1.0)
+    assert platform.production.version == "3"
+
+
+@pytest.mark.parametrize("served", [None, "7"])
+def test_a_watch_that_does_not_know_what_is_served_or_another_version_asks_every_time(
+    platform: Platform, served: str | None
+) -> None:
+    platform.source.served = served
+    before = platform.registry.calls
+    for _ in range(5):
+        platform.turn()
+    assert platform.registry.calls - before == 5

@@ -12,6 +12,7 @@ from driftloop.model.registry import Registry
 from driftloop.serving.engine import Slot, StubEngine
 from driftloop.serving.follow import Follower
 from driftloop.serving.metrics import Metrics
+from driftloop.settings import Settings
 from mlflow_double import mlflow
 from serving_bundles import CMAPSS, PUMPS, FakeRegistry, write
 
@@ -346,3 +347,36 @@ def test_a_registry_below_a_path_or_with_a_slash_behind_is_followed(tmp_path: Pa
         with Registry(double.url + prefix + end, "rul-lstm") as registry:
             production = follower.Follower(registry, tmp_path / "bundles", lambda _, version: version)
             assert production.look() == "1", production.problem
+
+
+class Minute(threading.Event):
+    """Sixty seconds that pass as fast as somebody waits for them."""
+
+    left = 60.0
+
+    def wait(self, timeout: float | None = None) -> bool:
+        assert timeout is not None
+        self.left -= timeout
+        return self.left <= 0
+
+    def is_set(self) -> bool:
+        return self.left <= 0
+
+
+def test_an_idle_server_asks_the_registry_eighty_times_a_minute_at_most_and_every_second_at_least(
+    registry: FakeRegistry, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interval_s = Settings().follow_interval_s
+    asked = 0
+    alias = registry.alias
+
+    def ask(name: str) -> str | None:
+        nonlocal asked
+        asked += 1
+        return alias(name)
+
+    monkeypatch.setattr(registry, "alias", ask)
+    follower = Follower(registry, server.slot, server.metrics, server.folder, interval_s, CMAPSS)
+    monkeypatch.setattr(follower, "_stopping", Minute())
+    follower._work()
+    assert 60 <= asked <= 80

@@ -7,7 +7,7 @@ begin at 0 again) neither loses nor invents requests, and it holds one model ver
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import httpx
 import numpy as np
@@ -23,12 +23,22 @@ from driftloop.protocol.http import Patience, client
 
 COUNTER = "driftloop_feature_bin_total"
 QUALITY = "driftloop_sensor_quality_total"
+INFO = "driftloop_model_info"
 _IDENTITY = frozenset({"__name__", FLEET, "model_version", "feature", "bin", "quality"})
 
 Bins = dict[tuple[str, int], int]
 Reading = dict[str, Bins]
 """Counts by (feature, bin), by server; of the quality of a column by (QUALITY:column, place in sensors.COUNTED)."""
 Counts = NDArray[np.int64]
+
+
+class _Scrape(NamedTuple):
+    """What a server said the last time, and what was read from it."""
+
+    text: str
+    version: str
+    bins: Bins
+    served: str | None
 
 
 class SourceUnavailable(DriftloopError):
@@ -39,6 +49,10 @@ class SourceUnavailable(DriftloopError):
 
 class Source(Protocol):
     """Anything that can read the counters."""
+
+    @property
+    def served(self) -> str | None:
+        """The version that all servers said that they serve when they were read last; None where that is not known."""
 
     def read(self, version: str) -> Reading:
         """The counters of every server for a model version; raises SourceUnavailable."""
@@ -53,19 +67,33 @@ class ScrapeSource:
     def __init__(self, urls: Sequence[str], fleet: str, *, timeout_s: float = 2.0) -> None:
         self.urls, self._fleet = tuple(url.rstrip("/") for url in urls), fleet
         self._http = client(patience=Patience(timeout_s, timeout_s))
+        self._last: dict[str, _Scrape] = {}
+        self.served: str | None = None
+        """As in `Source`."""
 
     def read(self, version: str) -> Reading:
         """The counters of every server that answers; raises SourceUnavailable where none does."""
         reading: Reading = {}
         error: SourceUnavailable | None = None
+        self.served = None
         for url in self.urls:
             try:
-                reading[url] = parse_metrics(_get(self._http, f"{url}/metrics").text, version, self._fleet, url)
+                reading[url] = self._scrape(url, version).bins
             except SourceUnavailable as failed:
                 error = failed
         if error is not None and not reading:
             raise error
+        said = {self._last[url].served for url in reading}
+        self.served = said.pop() if len(said) == 1 and len(reading) == len(self.urls) else None
         return reading
+
+    def _scrape(self, url: str, version: str) -> "_Scrape":
+        """What a server counts; parsed only where it has changed, since that is nearly all that a scrape costs here."""
+        text, last = _relevant(_get(self._http, f"{url}/metrics").text), self._last.get(url)
+        if last is None or (last.text, last.version) != (text, version):
+            bins = parse_metrics(text, version, self._fleet, url)
+            last = self._last[url] = _Scrape(text, version, bins, _served(text, self._fleet))
+        return last
 
     def close(self) -> None:
         """Close the connections."""
@@ -85,6 +113,8 @@ class PrometheusSource:
     ) -> None:
         self.url, self._fleet = url.rstrip("/"), fleet
         self._http = client(patience=Patience(timeout_s, timeout_s), transport=transport)
+        self.served: str | None = None
+        """Never known: asked is what one version has counted."""
 
     def read(self, version: str) -> Reading:
         """The counters of every server that Prometheus knows; raises SourceUnavailable."""
@@ -183,18 +213,34 @@ class Window:
 
 def parse_metrics(text: str, version: str, fleet: str, where: str = "metrics") -> Bins:
     """The counts of a model version of a fleet in Prometheus' text format; raises SourceUnavailable for other text."""
-    # Only the lines that matter are parsed: a scrape has several times as many.
-    lines = "\n".join(line for line in text.splitlines() if line.startswith((COUNTER + "{", QUALITY + "{")))
     bins: Bins = {}
     try:
-        for family in text_string_to_metric_families(lines + "\n"):
+        for family in text_string_to_metric_families(_relevant(text)):
             for sample in family.samples:
+                if sample.name == INFO:
+                    continue
                 if sample.labels["model_version"] == version and sample.labels.get(FLEET, fleet) == fleet:
                     key = _key(sample.labels)
                     bins[key] = bins.get(key, 0) + round(sample.value)
     except (ValueError, KeyError, IndexError) as error:
         raise SourceUnavailable(f"is not Prometheus' text format ({error})", where=where) from error
     return bins
+
+
+def _relevant(text: str) -> str:
+    """The lines of a scrape that are looked at: it has several times as many."""
+    return "".join(
+        f"{line}\n" for line in text.splitlines() if line.startswith((COUNTER + "{", QUALITY + "{", INFO + "{"))
+    )
+
+
+def _served(text: str, fleet: str) -> str | None:
+    """The version that a server says that it serves."""
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if sample.name == INFO and sample.value == 1 and sample.labels.get(FLEET, fleet) == fleet:
+                return sample.labels.get("model_version")
+    return None
 
 
 def _key(labels: dict[str, str]) -> tuple[str, int]:

@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 
 REPEAT_S = 5.0
 """An alert that fires and an unchanged verdict are reported again this often."""
+ASK_S = 10.0
+"""How long the registry is not asked what is in production while nothing says that this has changed."""
 _BLAMED_SHOWN = 8
 
 
@@ -63,7 +65,7 @@ class Watch:
         self._model: WatchedModel | None = None
         self._window: Window | None = None
         self._reported: tuple[str | None, str] | None = None
-        self._reported_at = self._sent_at = float("-inf")
+        self._reported_at = self._sent_at = self._ask_at = float("-inf")
         self._streak = Streak()
         self.estimate: Estimate | None = None
         """How wrong the model in production probably is; None where there is nothing to look at."""
@@ -101,7 +103,7 @@ class Watch:
         return verdict
 
     def _judge(self) -> tuple[Verdict | None, str | None]:
-        model = self._production.look()
+        model = self._look()
         if model is None:
             self._follow(None)
             return None, self._production.problem or "no model is in production"
@@ -123,6 +125,15 @@ class Watch:
         verdict = judge(counts, model.baseline, split(held[:total]), newest[total:], held[total:])
         self.estimate = _estimate(model, counts, drift=verdict.verdict == DRIFT)
         return verdict, None
+
+    def _look(self) -> WatchedModel | None:
+        """What is in production. A registry works for an answer longer than all else that a look costs: while the
+        servers go on serving what is watched, it is asked rarely."""
+        current = self._production.current
+        if current is not None and self._source.served == current.version and self._clock() < self._ask_at:
+            return current
+        self._ask_at = self._clock() + ASK_S
+        return self._production.look()
 
     def _follow(self, model: WatchedModel | None) -> None:
         """Begin a window for `model`: one version's counts are never mixed with another's."""

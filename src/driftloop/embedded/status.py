@@ -16,8 +16,6 @@ from driftloop.protocol.http import GLANCE, client
 from driftloop.protocol.progress import in_words
 from driftloop.settings import Settings
 
-RECENT = 200
-"""Events among which the last verdict is looked for; the watch reports one every few seconds."""
 COLOURS = {"ready": "green", "starting": "yellow", "down": "red"}
 
 
@@ -57,11 +55,9 @@ def _of_fleet(settings: Settings) -> dict[str, Any]:
 
 
 def last_verdict(retrainer_url: str) -> dict[str, Any] | None:
-    """The newest verdict that the watch reported; None where there is none among the newest events."""
-    loop = _get(f"{retrainer_url}/status") or {}
-    after = max(0, int(loop.get("last_event") or 0) - RECENT)
-    events = (_get(f"{retrainer_url}/events?after={after}") or {}).get("events", [])
-    return next((event for event in reversed(events) if event.get("kind") == "verdict"), None)
+    """The newest verdict that the watch reported; None where there is none, or the retrainer does not answer."""
+    found = (_get(f"{retrainer_url}/events/search?kind=verdict&limit=1") or {}).get("events", [])
+    return found[0] if found else None
 
 
 def table(status: dict[str, Any]) -> Table:

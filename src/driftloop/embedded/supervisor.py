@@ -29,7 +29,7 @@ from driftloop.settings import OWN_TOKEN
 STATUS, LOCK, LOGS = "platform.json", "platform.lock", "logs"
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 TICK_S = 0.25
-LOOK_S = 2.0
+LOOK_S = 5.0
 """A component that is ready is asked this often whether it still is; that it has ended is noticed at once."""
 READY_S = 300.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
