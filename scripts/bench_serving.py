@@ -302,7 +302,7 @@ def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--json", type=Path, help="write the figures here as well")
-    parser.add_argument("--bundle", type=Path, help="serve this bundle instead of a random LSTM")
+    parser.add_argument("--bundle", type=Path, help="serve this bundle instead of one that is trained for a moment")
     parser.add_argument("--connections", type=lambda text: [int(n) for n in text.split(",")], default=[1, 16, 64])
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--rounds", type=int, default=3)

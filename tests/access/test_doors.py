@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from driftloop.access import files
 from driftloop.access.doors import Asking, Door, TurnedAway, check_start, is_loopback
 from driftloop.access.proxy import Proxies
 from driftloop.access.sessions import COOKIE
@@ -46,6 +47,16 @@ def test_on_this_machine_one_may_look_and_predict_and_needs_a_token_to_change(tm
     assert turned_away(door, local("POST"), "operate") == 401
     assert turned_away(door, local(), "admin") == 401
     assert door.admit(local("POST", authorization=f"Bearer {OWN}"), "admin").is_platform
+
+
+def test_a_prediction_on_this_machine_looks_at_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    door = Door(settings(tmp_path, own=False))
+    looked: list[Path] = []
+    monkeypatch.setattr(files, "stamp", looked.append)
+    assert door.admit(local("POST"), "predict").name == "local"
+    assert looked == []
+    assert door.admit(local("POST"), "operate").name == "local"
+    assert looked
 
 
 def test_without_any_credential_this_machine_may_operate_as_it_always_could(tmp_path: Path) -> None:

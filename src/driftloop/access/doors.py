@@ -96,8 +96,9 @@ class Door:
         """Whether there is any way to prove who one is."""
         return bool(self.tokens.any or self.people.any or self.proxies.networks)
 
-    def who(self, asking: Asking) -> Who:
-        """Who is asking; raises TurnedAway for credentials that do not count, or none where some are needed."""
+    def who(self, asking: Asking, needed: Role | None = None) -> Who:
+        """Who is asking, for what needs this role; raises TurnedAway for credentials that do not count, or none where
+        some are needed."""
         address = self.proxies.client(asking.peer, asking.headers)
         given = asking.headers.get("authorization")
         if self.proxies.speaks(asking.peer, asking.headers):
@@ -110,7 +111,9 @@ class Door:
         if session is not None:
             return session
         if _is_local(asking):
-            return Who(LOCAL, "view" if self.credentials else "operate", "loopback", address)
+            # Predictions are for everybody here; whether there are credentials would be two looks at the disk for each.
+            looking = needed == "predict" or self.credentials
+            return Who(LOCAL, "view" if looking else "operate", "loopback", address)
         said = "must be `Bearer ` and a token, or log in"
         if is_loopback(asking.peer):
             said += "; without, ask this machine itself and by its name localhost or 127.0.0.1"
@@ -118,7 +121,7 @@ class Door:
 
     def admit(self, asking: Asking, needed: Role) -> Who:
         """Who is asking, if they may do what needs this role; raises TurnedAway."""
-        who = self.who(asking)
+        who = self.who(asking, needed)
         if not who.may(needed):
             if who.how == "loopback":
                 said = "must be `Bearer ` and a token, or log in: without, one may look"

@@ -86,6 +86,12 @@ def _listen(lines: "queue.SimpleQueue[bytes]") -> None:
 
 
 if __name__ == "__main__":
+    code = 0
     if len(sys.argv) == 2:
-        sys.exit(main(Path(sys.argv[1])))
-    run_at_once(Path(sys.argv[1]), decode_json(sys.argv[2], Job, where="the job"))
+        code = main(Path(sys.argv[1]))
+    else:
+        run_at_once(Path(sys.argv[1]), decode_json(sys.argv[2], Job, where="the job"))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Python would take half a second to let go of torch, and the promotion waits for the end of this process.
+    os._exit(code)
