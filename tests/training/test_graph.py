@@ -94,7 +94,7 @@ def test_the_answer_is_the_mean_of_the_perceptrons(trained: Trained, old_runs: l
     with torch.no_grad():
         each = torch.stack(network.by_members(network.statistics(inputs)))
         assert (each.std(0) > 1e-3).any()
-        np.testing.assert_allclose(network.estimate(inputs), each.mean(0), atol=1e-6)
+        np.testing.assert_allclose(network.estimated(network.statistics(inputs)), each.mean(0), atol=1e-6)
 
 
 def test_health_indices_are_sums_of_the_sensors(trained: Trained, old_runs: list[Run]) -> None:
@@ -105,7 +105,9 @@ def test_health_indices_are_sums_of_the_sensors(trained: Trained, old_runs: list
     rows = torch.from_numpy(windows(old_runs[0], WINDOW, RUL_CAP)[0])
     inputs = network.for_weights(rows, *network.normalise(rows))
     with torch.no_grad():
-        np.testing.assert_allclose(summed.estimate(inputs), network.estimate(inputs), atol=1e-5)
+        np.testing.assert_allclose(
+            summed.estimated(summed.statistics(inputs)), network.estimated(network.statistics(inputs)), atol=1e-5
+        )
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from driftloop.model import bundle
 from driftloop.model.bundle import BASELINE, CHECKPOINT, SERVING_FILES, read_metadata
 from driftloop.model.registry import PRODUCTION, Registry
 from driftloop.settings import Settings, load
-from driftloop.training import commands, record
+from driftloop.training import commands, configuration, record
 from driftloop.training import train as training
 from made_up import tiny_bundle, tiny_config
 
@@ -34,7 +34,8 @@ def settings(
     monkeypatch.setenv("DRIFTLOOP_RETRAINER_URL", "http://127.0.0.1:9")
     monkeypatch.delenv("CMAPSS_DIR", raising=False)
     small = tiny_config()
-    monkeypatch.setattr(training, "TrainConfig", lambda **changes: replace(small, **changes))
+    for module in (training, configuration):
+        monkeypatch.setattr(module, "TrainConfig", lambda **changes: replace(small, **changes))
     return load()
 
 

@@ -96,9 +96,8 @@ def optimise(
     began = time.monotonic()
     if network.architecture.standardised:
         with torch.no_grad():
-            shown = learn.each(network.statistics)
-            network.centre.copy_(shown.mean(0))
-            network.spread.copy_(shown.std(0).clamp(min=LEAST_SPREAD))
+            network.centre.copy_(learn.statistics.mean(0))
+            network.spread.copy_(learn.statistics.std(0).clamp(min=LEAST_SPREAD))
     looks = {round(steps / 2 * (1 + i / config.evaluations)) for i in range(1, config.evaluations)} | {steps}
     best, kept, average = float("inf"), None, network
     history = []
@@ -124,15 +123,10 @@ def _loss_of_next(
 
     Each learns the whole answer by itself, so that their errors differ and the mean is better than any.
     """
-    found: list[Tensor] = []
     generator = torch.Generator().manual_seed(config.seed)
 
     def statistics(chosen: Tensor) -> Tensor:
-        if not found:
-            # What is shown of a window that stays as it is, is the same at every step.
-            with torch.no_grad():
-                found.append(learn.each(network.statistics))
-        shown = found[0][chosen]
+        shown = learn.statistics[chosen]
         if config.missing:
             hit = torch.rand(len(chosen), generator=generator) < config.missing
             lacking = take_away(learn.cut(chosen[hit]), network.form.sensors, generator)

@@ -223,9 +223,13 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
 
     def answer(self, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """RUL and both ends of its interval, steps, each `[batch]`, from what the weights see."""
+        return self.answered(self.statistics(inputs))
+
+    def answered(self, statistics: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The same from `statistics`."""
         if not self.architecture.crossed:
-            return self.interval(self.estimate(inputs) * self.form.cap)
-        each = torch.stack(self.by_members(self.statistics(inputs)), dim=1) * self.form.cap
+            return self.interval(self.estimated(statistics) * self.form.cap)
+        each = torch.stack(self.by_members(statistics), dim=1) * self.form.cap
         return self.interval(each.mean(1), (self.crossed(each[..., 1]), -self.crossed(-each[..., 2])))
 
     def crossed(self, ends: Tensor) -> Tensor:
@@ -291,13 +295,13 @@ class RulNetwork(nn.Module):  # type: ignore[misc]
         is_row = nn.functional.pad(changes.to(sensors.dtype), (0, 1), value=1.0).unsqueeze(-2)
         return torch.cat([sensors * is_row, is_row], dim=-2)
 
-    def estimate(self, inputs: Tensor) -> Tensor:
-        """RUL, lower and upper quantile `[batch, 3]` in caps, from inputs `[batch, channels + 1, window]`."""
-        answers = self.by_members(self.statistics(inputs))
+    def estimated(self, statistics: Tensor) -> Tensor:
+        """RUL, lower and upper quantile `[batch, 3]` in caps, from `statistics`."""
+        answers = self.by_members(statistics)
         return answers[0] if len(answers) == 1 else torch.stack(answers).mean(0)
 
     def by_members(self, statistics: Tensor) -> list[Tensor]:
-        """What each perceptron estimates by itself, as in `estimate`, from `statistics`."""
+        """What each perceptron estimates by itself, as in `estimated`."""
         if self.architecture.standardised:
             statistics = (statistics - self.centre) / self.spread
         of_sensors = statistics[:, :-1].reshape(-1, self.form.channels, 2 * len(self.widths) + 1)

@@ -1,5 +1,6 @@
 """Windows of runs as a network sees them, and what it says of each."""
 
+import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -20,6 +21,7 @@ class Windows:
     """Every `stride`-th window of some runs, normalised; each is cut out of one flat array when it is wanted."""
 
     def __init__(self, network: RulNetwork, runs: Sequence[Run], stride: int = 1) -> None:
+        self._network = network
         self._back = torch.arange(1 - network.architecture.window, 1)
         inputs, ends, labels, self.sizes = [], [], [], []
         position = 0
@@ -45,6 +47,12 @@ class Windows:
     def __len__(self) -> int:
         return len(self._ends)
 
+    @functools.cached_property
+    def statistics(self) -> Tensor:
+        """What perceptrons are shown of every window, `[n, ...]`; no weight changes it, so it is found once."""
+        with torch.no_grad():
+            return self._each(self._network.statistics)
+
     def parts(self, count: int) -> Tensor:
         """Which of `count` parts of the units each window's unit belongs to, `[n]`."""
         units = torch.arange(len(self.sizes)) % count
@@ -59,6 +67,10 @@ class Windows:
         return self._inputs[self._ends[chosen, None] + self._back].transpose(1, 2)
 
     def each(self, ask: Callable[[Tensor], Tensor]) -> Tensor:
+        """What `ask` says of the statistics of every window, `[n, ...]`; it is given some at a time."""
+        return torch.cat([ask(part) for part in self.statistics.split(AT_ONCE)])
+
+    def _each(self, ask: Callable[[Tensor], Tensor]) -> Tensor:
         """What `ask` says of every window, `[n, ...]`; it is given some at a time, `[batch, sensors + 1, window]`."""
         return torch.cat([ask(self.cut(part)) for part in torch.arange(len(self)).split(AT_ONCE)])
 
@@ -66,14 +78,14 @@ class Windows:
 def estimates(network: RulNetwork, windows: Windows) -> NDArray[np.float64]:
     """RUL, lower and upper quantile of each window before clipping and conformal correction, cycles, `[n, 3]`."""
     with torch.no_grad():
-        found = windows.each(network.estimate)
+        found = windows.each(network.estimated)
     return np.asarray(found.numpy().astype(np.float64) * network.form.cap)
 
 
 def answers(network: RulNetwork, windows: Windows) -> NDArray[np.float64]:
     """RUL and both ends of its interval for each window, steps, `[n, 3]`."""
     with torch.no_grad():
-        found = windows.each(lambda inputs: torch.stack(network.answer(inputs), dim=1))
+        found = windows.each(lambda statistics: torch.stack(network.answered(statistics), dim=1))
     return np.asarray(found.numpy().astype(np.float64))
 
 
@@ -88,8 +100,8 @@ def unseen_estimates(network: RulNetwork, learnt: Windows) -> NDArray[np.float64
     count = network.architecture.members
     parts = learnt.parts(count)
 
-    def of_each(inputs: Tensor) -> Tensor:
-        return torch.stack(network.by_members(network.statistics(inputs)), dim=1)
+    def of_each(statistics: Tensor) -> Tensor:
+        return torch.stack(network.by_members(statistics), dim=1)
 
     with torch.no_grad():
         found = learnt.each(of_each)
