@@ -103,6 +103,8 @@ def create_app(settings: Settings | None = None, source: Source | None = None) -
         docs_url=None,
         redoc_url=None,
         exception_handlers={HTTPException: _refuse, Exception: _failed},
+        # Looked for with every request, where the package is installed; nothing here is set up for it.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.parts = parts
     app.include_router(router)
