@@ -190,7 +190,8 @@ def _parameters(command: Any) -> str:
         is_option = one.param_type_name == "option"
         shown = ", ".join([*one.opts, *one.secondary_opts]) if is_option else (one.metavar or str(one.name).upper())
         default = one.default
-        said = "" if default in (None, False, "", ()) or callable(default) else f"`{default}`"
+        nothing = default is None or default is False or default in ("", ()) or callable(default)
+        said = "" if nothing else f"`{default}`"
         rows.append((f"`{shown}`", said or ("needed" if one.required else ""), one.help or ""))
     return "\n" + table(("parameter", "default", "meaning"), rows) if rows else ""
 

@@ -291,7 +291,7 @@ def demo(
     sensor: Annotated[int, typer.Option(min=1, help="Number of the faulty sensor (kinds bias and stuck).")] = 11,
     sigmas: Annotated[float, typer.Option(help="Bias in standard deviations within an operating regime.")] = 2.0,
     rate: Annotated[float, typer.Option(min=1, help="Requests a second.")] = 100.0,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything that is drawn: the same seed gives the same.")] = 0,
     labels: Annotated[
         str,
         typer.Option(help="When the changed units' completed runs arrive: at-once, never, or after:SECONDS from T0."),

@@ -3,6 +3,7 @@
 import itertools
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
+from driftloop.access import tokens
+from driftloop.access.sessions import COOKIE
 from driftloop.api import stream
 from driftloop.api.app import create_app
 from driftloop.api.problems import Problem
@@ -100,15 +103,35 @@ def test_a_silent_stream_shows_that_it_lives(console: httpx.Client, monkeypatch:
         assert len(take(told, "comment", 3)) == 3
 
 
+class Later:
+    """The clock of tokens, two days on."""
+
+    @staticmethod
+    def time() -> float:
+        return time.time() + 2 * 86_400
+
+
+@pytest.mark.parametrize("end", ["revoked", "expired", "removed"])
 def test_who_may_no_longer_look_is_cut_off(
-    platform: Platform, console: httpx.Client, monkeypatch: pytest.MonkeyPatch
+    platform: Platform, console: httpx.Client, monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
     monkeypatch.setattr(stream, "CHECK_S", 0.05)
-    tokens = platform.http.app.state.door.tokens  # type: ignore[attr-defined]
-    brings = {"Authorization": f"Bearer {tokens.add('viewer', 'view')}"}
+    door = platform.http.app.state.door  # type: ignore[attr-defined]
+    if end == "removed":
+        door.people.add("anna", "view", "correct horse battery")
+        cookie = door.sessions.begin(door.people.find("anna"))
+        # By the name that others know the machine by: who is on it may look all the same.
+        brings = {"Cookie": f"{COOKIE}={cookie}", "Host": "console.example"}
+    else:
+        brings = {"Authorization": f"Bearer {door.tokens.add('viewer', 'view', days=1)}"}
     with listening(console, **brings) as told:
         take(told, "state", 1)
-        tokens.revoke("viewer")
+        if end == "revoked":
+            door.tokens.revoke("viewer")
+        elif end == "expired":
+            monkeypatch.setattr(tokens, "time", Later)
+        else:
+            door.people.remove("anna")
         list(told)
     assert console.get("/api/v1/events/stream", headers=brings).status_code == 401
 

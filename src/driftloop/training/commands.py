@@ -51,7 +51,7 @@ def train(
     config_file: Annotated[
         Path | None, typer.Option("--config", help="JSON with hyper-parameters, as `driftloop tune` writes it.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything that is drawn: the same seed gives the same.")] = 0,
     output: Annotated[Path | None, typer.Option(help="Keep the bundle in this folder.")] = None,
     no_register: Annotated[bool, typer.Option("--no-register", help="Leave MLflow alone; needs --output.")] = False,
     promote: Annotated[bool, typer.Option("--promote", help="Put the model into production, without a gate.")] = False,

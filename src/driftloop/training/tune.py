@@ -35,7 +35,7 @@ def tune(
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0 only shows what there is.")] = 1,
     folds: Annotated[int, typer.Option(min=1, help="Folds over engines; 1: the engines of the role early_stop.")] = 3,
     steps: Annotated[int | None, typer.Option(min=10, help="Optimiser steps of a trial; by default searched.")] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything that is drawn: the same seed gives the same.")] = 0,
     runs_dir: Annotated[str, typer.Option(help="Archive to learn from; by default the platform's.")] = "",
     output: Annotated[Path, typer.Option(help="Folder for the result and the plots.")] = Path("data/tuning"),
     worker: Annotated[

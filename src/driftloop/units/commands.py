@@ -40,8 +40,8 @@ def list_(
     state: Annotated[str, typer.Option(help="running, failed, removed, overhauled or all.")] = "running",
     q: Annotated[str, typer.Option(help="Part of a name.")] = "",
     flag: Annotated[str, typer.Option(help="Only units with this flag.")] = "",
-    offset: Annotated[int, typer.Option(min=0)] = 0,
-    limit: Annotated[int, typer.Option(min=1, max=1000)] = 50,
+    offset: Annotated[int, typer.Option(min=0, help="Leave out so many of the first.")] = 0,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 50,
     as_json: AsJson = False,
 ) -> None:
     """List units, by default those in service whose prediction ends soonest first."""

@@ -41,7 +41,7 @@ def experiment(
     ] = None,
     groups: Annotated[str, typer.Option(metavar="FILE:COLUMN", help="Table of units, its column with parts.")] = "",
     rate: Annotated[float, typer.Option(min=1, help="Requests a second.")] = 100.0,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything that is drawn: the same seed gives the same.")] = 0,
     healthy_s: Annotated[float, typer.Option(min=1, help="Least seconds of healthy traffic.")] = 20.0,
     timeout_s: Annotated[float, typer.Option(min=1, help="Longest time after T0, in seconds.")] = 300.0,
     answers: Annotated[int, typer.Option(min=500, help="Answers of the new version to wait for.")] = 3000,

@@ -97,7 +97,7 @@ def info(as_json: Json = False) -> None:
 @data_app.command()
 def simulate(
     out: Annotated[Path, typer.Option(help="Folder for the files.")],
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything that is drawn: the same seed gives the same.")] = 0,
     engines: Annotated[int | None, typer.Option(min=1, help="Engines in each split; by default as NASA's.")] = None,
 ) -> None:
     """Write a simulated fleet in NASA's file format."""
