@@ -83,6 +83,9 @@ def test_packages_that_are_missing_or_below_their_floor() -> None:
     assert only(machine.packages(["numpy>=99"])).what.endswith("and >=99 is needed")
     assert only(machine.packages(["no-such-package>=1"])).what.startswith("no-such-package is not installed")
     assert wrong(machine.packages(["no-such-package>=1; extra == 'units'"])) == []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(machine.PACKAGES, "no-such-package", "training")
+        assert only(machine.packages(["no-such-package>=1; extra == 'train'"])).level == "warning"
     assert "numpy" in only(machine.packages(["numpy>=99; extra == 'units'"])).what
     assert wrong(machine.packages(["numpy>=99; python_version < '3'"])) == []
 
@@ -464,6 +467,21 @@ def test_the_command_says_what_to_do_and_ends_with_1_for_a_problem(
     monkeypatch.setenv("DRIFTLOOP_MAX_BATCH", "many")
     assert cli.main(["doctor", "--quiet"]) == 1
     assert "DRIFTLOOP_MAX_BATCH = 'many'" in capsys.readouterr().out
+
+
+def test_files_that_are_damaged_in_any_way_end_no_other_check(
+    base: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (base.state_dir / STATUS).write_text("[]")
+    (base.state_dir / "access").mkdir(mode=0o700)
+    (base.state_dir / "access" / "tokens.json").write_text('{"tokens": 7}')
+    (base.state_dir / "access" / "tokens.json").chmod(0o600)
+    with lock(base.state_dir):
+        assert cli.main(["doctor", "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)["findings"]
+    bad = {one["check"] for one in found if one["level"] == "problem"}
+    assert {"credentials", "processes"} <= bad
+    assert "archive" in {one["check"] for one in found}
 
 
 @pytest.mark.usefixtures("base")

@@ -45,8 +45,12 @@ def of_error(check: str, error: Exception) -> Finding:
 
 
 def safely(check: str, look: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
-    """What a check finds; an error ends this check alone, and is a finding too."""
+    """What a check finds; an error ends this check alone, and is a finding too: what is looked at may be damaged in any
+    way."""
     try:
         yield from look()
     except (DriftloopError, OSError) as error:
         yield of_error(check, error)
+    except Exception as error:
+        what = f"cannot be looked at: {type(error).__name__}: {error}"
+        yield problem(check, what, "this check itself", "see what of the files that it reads is damaged")

@@ -53,9 +53,11 @@ def packages(requirements: Sequence[str] | None = None) -> Iterator[Finding]:
         try:
             found = importlib.metadata.version(wanted.name)
         except importlib.metadata.PackageNotFoundError:
-            if not extra or wanted.name in PACKAGES:
-                use = PACKAGES.get(wanted.name, "everything")
-                yield problem("packages", f"{wanted.name} is not installed; it is for {use}", sys.prefix, _INSTALL)
+            if not extra:
+                yield problem("packages", f"{wanted.name} is not installed", sys.prefix, _INSTALL)
+            elif wanted.name in PACKAGES:
+                what = f"{wanted.name} is not installed: without {PACKAGES[wanted.name]}, `driftloop up` does not start"
+                yield warning("packages", what, sys.prefix, f"{_INSTALL}; nothing, where the platform is elsewhere")
             continue
         count += 1
         if not wanted.specifier.contains(found, prereleases=True):
