@@ -3,12 +3,16 @@
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
+import threading
 import time
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -30,40 +34,69 @@ from .conftest import COUNTED, Make, row
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
 
 
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[str]:
-    """The address of a throwaway PostgreSQL, without its password."""
-    if not BINARIES or os.getuid() != 0 or shutil.which("setpriv") is None:
-        pytest.skip("needs PostgreSQL, and to be root to become its user")
-    user, port = pwd.getpwnam("postgres"), free_port()
-    folder = Path(tempfile.mkdtemp(prefix="driftloop-postgres-"))
-    (folder / "password").write_text("a-password-in-a-file\n")
-    for path in (folder, folder / "password"):
-        os.chown(path, user.pw_uid, user.pw_gid)
-    become = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
-    place = BINARIES[-1].parent
-    init = [*become, str(place / "initdb"), "-D", str(folder / "data"), "-U", "units", "-A", "scram-sha-256", "-N"]
-    subprocess.run([*init, f"--pwfile={folder}/password"], check=True, capture_output=True, cwd=folder)
-    options = ["-c", "listen_addresses=127.0.0.1", "-c", f"port={port}", "-c", f"unix_socket_directories={folder}"]
-    server = subprocess.Popen([*become, str(place / "postgres"), "-D", str(folder / "data"), *options], cwd=folder,
-                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
-    address = f"postgresql+psycopg2://units@127.0.0.1:{port}/postgres"
-    try:
-        engine = sa.create_engine(sa.make_url(address).set(password="a-password-in-a-file"))
+class Postgres:
+    """A throwaway PostgreSQL on a port of its own; it can be stopped at once and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.port, self.password = folder, free_port(), folder / "password"
+        self.address = f"postgresql+psycopg2://units@127.0.0.1:{self.port}/postgres"
+        self._become = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+        self._place = BINARIES[-1].parent
+        self.password.write_text("a-password-in-a-file\n")
+        user = pwd.getpwnam("postgres")
+        for path in (folder, self.password):
+            os.chown(path, user.pw_uid, user.pw_gid)
+        init = [*self._become, str(self._place / "initdb"), "-D", str(folder / "data"), "-U", "units"]
+        init += ["-A", "scram-sha-256", "-N", f"--pwfile={self.password}"]
+        subprocess.run(init, check=True, capture_output=True, cwd=folder)
+
+    def start(self) -> None:
+        options = ["-c", "listen_addresses=127.0.0.1", "-c", f"port={self.port}"]
+        options += ["-c", f"unix_socket_directories={self.folder}"]
+        self._server = subprocess.Popen(
+            [*self._become, str(self._place / "postgres"), "-D", str(self.folder / "data"), *options],
+            cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        engine = sa.create_engine(sa.make_url(self.address).set(password="a-password-in-a-file"))
         for _ in range(600):
             try:
                 engine.connect().close()
                 break
             except OperationalError:
-                assert server.poll() is None
+                assert self._server.poll() is None
                 time.sleep(0.1)
         engine.dispose()
-        os.environ["UNITS_TEST_PASSWORD_FILE"] = str(folder / "password")
-        yield address
+
+    def stop(self) -> None:
+        """At once: whoever is connected is cut off in the middle of whatever it does."""
+        self._server.send_signal(signal.SIGQUIT)
+        self._server.wait()
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    """A running PostgreSQL."""
+    if not BINARIES or os.getuid() != 0 or shutil.which("setpriv") is None:
+        pytest.skip("needs PostgreSQL, and to be root to become its user")
+    folder = Path(tempfile.mkdtemp(prefix="driftloop-postgres-"))
+    found = Postgres(folder)
+    found.start()
+    try:
+        yield found
     finally:
-        server.terminate()
-        server.wait()
+        found.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def emptied(postgres: Postgres) -> dict[str, Any]:
+    """Settings for a database of its own in it."""
+    name = f"units_{uuid.uuid4().hex[:8]}"
+    engine = sa.create_engine(sa.make_url(postgres.address).set(password="a-password-in-a-file"))
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    engine.dispose()
+    address = postgres.address.removesuffix("postgres") + name
+    return {"units_database": address, "units_password_file": postgres.password}
 
 
 def settings(folder: Path, **more: object) -> Settings:
@@ -142,9 +175,8 @@ def test_work_that_waits_shares_a_transaction_and_a_refusal_takes_no_other_with_
     store.close()
 
 
-def test_the_same_fleet_on_postgresql(postgres: str, make: Make) -> None:
-    password = Path(os.environ["UNITS_TEST_PASSWORD_FILE"])
-    fleet = make(units_database=postgres, units_password_file=password)
+def test_the_same_fleet_on_postgresql(postgres: Postgres, make: Make) -> None:
+    fleet = make(**emptied(postgres))
     said = fleet.send(row("a", 1), row("a", 1), row("a", 1, flow=9.0), {"unit": "a", "time": 2}, row("b", 1))
     assert said["results"] == ["stored", "known", "refused", "stored", "stored"]
     fleet.send(*(row("a", hour, pressure=float(hour)) for hour in range(3, 9)))
@@ -162,3 +194,54 @@ def test_the_same_fleet_on_postgresql(postgres: str, make: Make) -> None:
     fleet.until(lambda: fleet.steps("a")[-1] == 9)
     with fleet.app.state.service.store.read() as connection:
         assert compare_metadata(MigrationContext.configure(connection), tables.metadata) == []
+
+
+def test_a_postgresql_that_is_cut_off_loses_nothing_and_stays_this_processs(postgres: Postgres, make: Make) -> None:
+    fleet = make(**emptied(postgres))
+    fleet.send(row("a", 1))
+    fleet.until(lambda: fleet.steps("a") == [1])
+    postgres.stop()
+    refused = fleet.http.post("/telemetry", json=[row("a", 2)])
+    assert (refused.status_code, refused.json()["field"]) == (503, "store")
+    assert "password" not in refused.text
+    for path in ("/units", "/units/a", "/predictions"):
+        assert fleet.http.get(path).status_code == 503, path
+    assert fleet.http.get("/healthz").status_code == 200
+    postgres.start()
+    fleet.until(lambda: fleet.http.post("/telemetry", json=[row("a", 2)]).status_code == 200)
+    fleet.send(row("a", 3))
+    fleet.until(lambda: fleet.steps("a") == [1, 2, 3])
+    # It holds the database again, so that no second one can work on it.
+    with pytest.raises(DriftloopError, match="another `driftloop units serve`"):
+        Store(fleet.settings)
+    fleet.tell("a", kind="failed")
+    fleet.until(lambda: fleet.unit("a")["lives"][0]["archive"] == "archived")
+
+
+def test_rows_that_come_while_postgresql_restarts_are_acknowledged_or_not_there(postgres: Postgres, make: Make) -> None:
+    fleet = make(**emptied(postgres))
+    acknowledged: list[int] = []
+    stopping = threading.Event()
+
+    def send() -> None:
+        hour = 1
+        while not stopping.is_set():
+            if fleet.http.post("/telemetry", json=[row("a", hour)]).status_code == 200:
+                acknowledged.append(hour)
+                hour += 1
+
+    sending = threading.Thread(target=send)
+    sending.start()
+    for _ in range(3):
+        before = len(acknowledged)
+        fleet.until(lambda before=before: len(acknowledged) > before + 5)
+        postgres.stop()
+        postgres.start()
+    before = len(acknowledged)
+    fleet.until(lambda: len(acknowledged) > before + 5)
+    stopping.set()
+    sending.join()
+    fleet.until(lambda: fleet.steps("a") == acknowledged)
+    assert fleet.unit("a")["quality"]["rows"] == len(acknowledged)
+    answered = fleet.asked()
+    assert {step for _, step in answered} == set(acknowledged)

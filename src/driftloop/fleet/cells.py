@@ -35,9 +35,11 @@ def numbers(cells: Sequence[str], decimal: Decimal) -> tuple[NDArray[np.float64]
     """
     bad: list[int] = []
     try:
+        if "_" in (joined := "".join(cells)):
+            raise ValueError  # Python reads 1_000 as a thousand
         if decimal == ".":
             found = np.array(list(map(float, cells)), dtype=np.float64)
-        elif "." in "".join(cells):
+        elif "." in joined:
             raise ValueError
         else:
             found = np.array([float(cell.replace(",", ".")) for cell in cells], dtype=np.float64)
@@ -65,6 +67,8 @@ def number(cell: str, decimal: Decimal) -> float | None:
         text = re.sub(rf"[.{_SPACES}]", "", text).replace(",", ".")
     elif _POINT.fullmatch(text):
         text = re.sub(rf"[,{_SPACES}]", "", text)
+    if "_" in text:
+        return None
     try:
         return float(text)
     except ValueError:

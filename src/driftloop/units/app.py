@@ -59,6 +59,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     problems.handle(app)
     _add_telemetry(app, service)
     _add_units(app, service)
+    _add_answers(app, service)
     _add_changes(app, service)
     _add_status(app, service)
     config = service.settings
@@ -186,6 +187,18 @@ def _add_units(app: FastAPI, service: Service) -> None:
     ) -> Response:
         """One unit: its newest steps, what was predicted, its life events."""
         return _json(views.unit(service.keeper, unit, life_number=life, steps=steps))
+
+
+def _add_answers(app: FastAPI, service: Service) -> None:
+    @app.get("/predictions", responses=_RESPONSES)
+    def predictions(
+        after: Annotated[int, Query(ge=0, le=2**62, description="`next` of the page before; 0: from the oldest")] = 0,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 500,
+    ) -> Response:
+        """Answers of all units in the order in which they were made, a page at a time: what streams tell."""
+        with service.store.read() as connection:
+            found = views.answers_after(connection, after, limit)
+        return _json({"predictions": [one for _, one in found], "next": found[-1][0] if found else after})
 
 
 def _add_changes(app: FastAPI, service: Service) -> None:

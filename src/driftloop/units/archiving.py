@@ -222,6 +222,7 @@ class Archiver:
         old = sa.select(lives.c.id).where(lives.c.archive == ARCHIVED, lives.c.closed < now - days * 86400)
 
         def work(connection: Connection) -> None:
+            self._keeper.keep_numbers(connection)
             for table in (rows, answers, tables.conflicts):
                 connection.execute(sa.delete(table).where(table.c.life.in_(old)))
 

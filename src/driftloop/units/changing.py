@@ -82,6 +82,7 @@ def erase(connection: Connection, keeper: Keeper, name: str, reason: str) -> dic
         for run_id in taken_back:
             values = {"run_id": run_id, "reason": reason or "the unit was erased"}
             connection.execute(sa.insert(tables.withdrawals).values(values))
+        keeper.keep_numbers(connection)
         of_unit = [life.id for life in unit.lives]
         for table in _OF_LIFE:
             connection.execute(sa.delete(table).where(table.c.life.in_(of_unit)))

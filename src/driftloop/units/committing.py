@@ -44,6 +44,8 @@ class Committer:
         self._waiting: deque[_Asked] = deque()
         self._wake = threading.Condition()
         self._stopping = False
+        self._stale = False
+        """What is held in memory is not what is on disk."""
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
         self.commits = self.pieces = 0
 
@@ -96,10 +98,13 @@ class Committer:
     def _together(self, group: list[_Asked], *, last: bool = False) -> bool:
         """Do a group in one transaction and answer it; False where all of it is to be tried again."""
         try:
+            if self._stale:
+                self._forget()
+                self._stale = False
             with self._engine.connect() as connection, connection.begin():
                 done = [_tried(asked.work, connection) for asked in group]
         except Exception as error:
-            self._forget()
+            self._throw_away()
             if not last and len(group) > 1:
                 return False
             if not isinstance(error, SQLAlchemyError):
@@ -116,6 +121,16 @@ class Committer:
             else:
                 asked.answer.set_result(result)
         return True
+
+    def _throw_away(self) -> None:
+        """Read what is on disk; where the store is away, nothing is done before that was possible."""
+        self._stale = True
+        try:
+            self._forget()
+        except Exception as error:
+            log.warning("the store cannot be read: %s", getattr(error, "orig", None) or error)
+        else:
+            self._stale = False
 
 
 def _tried(work: Callable[[Connection], Any], connection: Connection) -> Any:

@@ -15,7 +15,7 @@ from driftloop.settings import Settings
 from driftloop.units import loading, tables
 from driftloop.units.memory import FAILED, REMOVED, RUNNING, Life, Memory, Unit
 from driftloop.units.rows import Row
-from driftloop.units.store import Store, insert
+from driftloop.units.store import Store, insert, keep_cursor
 from driftloop.units.tables import AFTER_END, LATE, USED
 
 WAITING = "waiting"
@@ -40,10 +40,12 @@ class Keeper:
         self._end = settings.schema.end
 
     def rebuild(self) -> None:
-        """Read everything anew."""
-        with self.memory.lock, self.store.read() as connection:
+        """Read everything anew; where that cannot be, nothing is known."""
+        with self.memory.lock:
             self.memory.clear()
-            loading.load(connection, self.memory, self.columns, self.lateness)
+            with self.store.read() as connection:
+                loading.load(connection, self.memory, self.columns, self.lateness)
+            self.memory.known = True
             self.memory.wake.set()
 
     def converted(self, row: Any) -> bytes:
@@ -62,9 +64,11 @@ class Keeper:
 
     def new_life(self, connection: Connection, unit: Unit, **known: Any) -> Life:
         """Begin another life of a unit; `known` are columns of it."""
-        number = len(unit.lives) + 1
-        values = {"unit": unit.id, "number": number, "state": RUNNING, "youth": "unknown", **known}
-        life = Life(_key(connection.execute(sa.insert(tables.lives).values(values))), unit, number)
+        number, self.memory.last_life = len(unit.lives) + 1, self.memory.last_life + 1
+        values = {"id": self.memory.last_life, "unit": unit.id, "number": number, "state": RUNNING, "youth": "unknown"}
+        values |= known
+        connection.execute(sa.insert(tables.lives).values(values))
+        life = Life(self.memory.last_life, unit, number)
         life.youth, life.installed, life.age = values["youth"], values.get("installed"), values.get("age")
         self.memory.add_life(life)
         return life
@@ -96,6 +100,11 @@ class Keeper:
                 loading.read_pending(connection, self.memory, life, self.columns, self.lateness)
                 life.due = np.inf
                 self.memory.settle(life)
+
+    def keep_numbers(self, connection: Connection) -> None:
+        """Before lives or answers are deleted: give none of their numbers out again."""
+        keep_cursor(connection, tables.GIVEN_LIVES, self.memory.last_life)
+        keep_cursor(connection, tables.GIVEN_ANSWERS, self.memory.seq)
 
     def keep_conflict(self, connection: Connection, values: dict[str, Any]) -> bool:
         """Keep a row that contradicts another one; True where it is new."""

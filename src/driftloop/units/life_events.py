@@ -36,7 +36,7 @@ class PostedEvent(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 def post(connection: Connection, keeper: Keeper, name: str, event: PostedEvent, who: str, now: float) -> dict[str, Any]:
     """Take an event; what is kept of it. RequestRefused where it contradicts what is known of the unit."""
-    happened, moment = _moment(keeper, event)
+    happened, moment = _moment(keeper, event, now)
     if event.age is not None and event.kind != "installed":
         raise refusal(422, "age", "says something only of an installation")
     with keeper.memory.lock:
@@ -121,7 +121,7 @@ def shown(event: Any, life: Life | None, withdrawal: Any = None) -> dict[str, An
     return found
 
 
-def _moment(keeper: Keeper, event: PostedEvent) -> tuple[str | None, float | None]:
+def _moment(keeper: Keeper, event: PostedEvent, now: float) -> tuple[str | None, float | None]:
     """When an event happened, for people, and on the clock of the unit's rows where that is known."""
     is_clock = keeper.memory.schema.time.kind == "timestamp"
     if event.step is not None and is_clock:
@@ -132,6 +132,9 @@ def _moment(keeper: Keeper, event: PostedEvent) -> tuple[str | None, float | Non
         moment = durable.parse_time(event.time)
     except ValueError as error:
         raise refusal(422, "time", str(error)) from error
+    ahead = moment.timestamp() - now
+    if ahead > keeper.skew:
+        raise refusal(422, "time", f"is {ahead:.0f} s ahead of this machine's clock; tell of it when it has happened")
     return durable.format_time(moment), moment.timestamp() if is_clock else event.step
 
 
@@ -189,6 +192,7 @@ def _refuse_followed(life: Life) -> None:
 
 def _drop_empty(connection: Connection, keeper: Keeper, life: Life) -> None:
     """Take a life back that began with the end of this one, and has no rows."""
+    keeper.keep_numbers(connection)
     for other in [other for other in life.unit.lives if other.number > life.number]:
         connection.execute(sa.update(tables.events).where(tables.events.c.life == other.id).values(life=life.id))
         connection.execute(sa.delete(tables.lives).where(tables.lives.c.id == other.id))

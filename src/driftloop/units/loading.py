@@ -14,6 +14,7 @@ from driftloop.fleet import lives as life_rules
 from driftloop.fleet.schema import Schema
 from driftloop.units import tables
 from driftloop.units.memory import MOST_PENDING, Latest, Life, Memory, Unit
+from driftloop.units.store import cursor
 from driftloop.units.tables import BACKFILLED, NOTHING, USED
 
 _encode = msgspec.json.Encoder().encode
@@ -53,13 +54,12 @@ def load(connection: Connection, memory: Memory, columns: dict[int, list[str]], 
     against = sa.select(tables.conflicts.c.life, sa.func.count()).group_by(tables.conflicts.c.life)
     for one in connection.execute(against):
         memory.lives[one[0]].contradictions = one[1]
-    # Numbers of erased answers are not given out again: streams have told of them.
-    told = connection.execute(
-        sa.select(sa.func.max(tables.cursors.c.place)).where(tables.cursors.c.name == "predictions")
-    )
+    # What was erased keeps its numbers: streams have told of them, and answers to it may be on their way.
     memory.seq = max(
-        int(connection.execute(sa.select(sa.func.max(predictions.c.seq))).scalar() or 0), told.scalar() or 0
+        int(connection.execute(sa.select(sa.func.max(predictions.c.seq))).scalar() or 0),
+        *(cursor(connection, name) or 0 for name in ("predictions", tables.GIVEN_ANSWERS)),
     )
+    memory.last_life = max([cursor(connection, tables.GIVEN_LIVES) or 0, *memory.lives])
     for life in memory.lives.values():
         if life.first is not None and life.last_time > -np.inf and memory.place(life, life.last_time) > life.sent:
             read_pending(connection, memory, life, columns, lateness)

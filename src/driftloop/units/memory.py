@@ -115,10 +115,15 @@ class Memory:
 
     def clear(self) -> None:
         """Forget everything."""
+        self.known = False
+        """Whether it is what the store says; not while the store cannot be read."""
         self.units: dict[str, Unit] = {}
         self.lives: dict[int, Life] = {}
         self.due: list[tuple[float, int]] = []
         self.seq = 0
+        """The number of the newest answer."""
+        self.last_life = 0
+        """The number of the newest life; whoever was erased keeps its own."""
         self.pending = 0
         self._tails: OrderedDict[int, int] = OrderedDict()
         self._bytes = 0

@@ -112,9 +112,19 @@ class Predictor:
             except Exception:
                 # Nothing is lost by it: what was not kept is read from the store again.
                 log.exception("predicting failed; it goes on from the store")
+                self._go_back_to_the_store()
+
+    def _go_back_to_the_store(self) -> None:
+        """Forget what was asked and not kept, as soon as the store is there."""
+        while not self._stopping.wait(LONGEST_PAUSE_S):
+            try:
                 self._committer.do(lambda _: None)
                 self._keeper.rebuild()
-                self._stopping.wait(LONGEST_PAUSE_S)
+            except Exception as error:
+                self.problem = f"the store cannot be used: {getattr(error, 'orig', None) or error}"
+            else:
+                self.problem = None
+                return
 
     def turn(self, now: float) -> bool:
         """Predict what is due, one request's worth; False where nothing is."""

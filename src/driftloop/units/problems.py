@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from driftloop.protocol.problems import DETAILS, DETAILS_SCHEMA, Problem, RequestRefused, details
@@ -34,6 +35,11 @@ def handle(app: FastAPI) -> None:
     @app.exception_handler(StoreUnavailable)
     async def _(_: Request, error: StoreUnavailable) -> Response:
         return content(503, [Problem("store", str(error))])
+
+    @app.exception_handler(SQLAlchemyError)
+    async def _(_: Request, error: SQLAlchemyError) -> Response:
+        said = str(getattr(error, "orig", None) or error).strip()
+        return content(503, [Problem("store", f"cannot be read now: {said}")])
 
     @app.exception_handler(HTTPException)
     async def _(_: Request, error: HTTPException) -> Response:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from driftloop import durable
-from driftloop.errors import JsonError
+from driftloop.errors import DataError, JsonError
 from driftloop.fleet import cells
 from driftloop.fleet.columns import unit_names
 from driftloop.fleet.schema import Schema
@@ -24,6 +24,11 @@ from driftloop.protocol.problems import refusal
 LONGEST_NAME = 128
 JSON, LINES, CSV = "application/json", "application/x-ndjson", "text/csv"
 _LINES = (LINES, "application/ndjson", "application/jsonl", "application/x-jsonlines")
+_DELIMITERS = (",", ";", "\t")
+_BEYOND_COUNTING = 2.0**53
+"""From here on a number and the next one are the same."""
+_EARLIEST = 86400.0
+"""1970-01-02: clocks that were never set begin at 1970, or at the year 1."""
 _UNIT, _TIME, _COMPARED, _ENDED, _OUT = -1, -2, -3, -4, -5
 
 
@@ -112,20 +117,28 @@ class Reader:
             text = body.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise refusal(400, "body", "is not UTF-8 text") from error
-        lines = csv.reader(io.StringIO(text, newline=""))
+        first = text.partition("\n")[0]
+        delimiter = max(_DELIMITERS, key=first.count)
         try:
-            header = [name.strip() for name in next(lines, [])]
-            if not any(name in self._places for name in header):
-                raise refusal(422, "body", "must begin with a line of column names, with commas between them")
-            return [self._listed(header, cells_of) for cells_of in lines if cells_of]
+            lines = [line for line in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if line]
         except csv.Error as error:
             raise refusal(400, "body", f"is no CSV: {error}") from error
+        header = [name.strip() for name in lines[0]] if lines else []
+        if not any(name in self._places for name in header):
+            raise refusal(422, "body", "must begin with a line of column names, with commas or semicolons between them")
+        decimal: cells.Decimal = "."
+        if delimiter != ",":
+            try:
+                decimal = cells.decimal_of((cell for line in lines[1:] for cell in line), delimiter, "body")
+            except DataError as error:
+                raise refusal(422, "body", error.what) from error
+        return [self._listed(header, line, decimal) for line in lines[1:]]
 
-    def _listed(self, columns: list[str], given: Any) -> Row | BadRow:
+    def _listed(self, columns: list[str], given: Any, decimal: cells.Decimal = ".") -> Row | BadRow:
         if not isinstance(given, list) or len(given) != len(columns):
             found = f"{len(given)} values" if isinstance(given, list) else "no list"
             return BadRow("row", f"has {found}, where there are {len(columns)} columns")
-        return self._row(zip(columns, given, strict=True))
+        return self._row(zip(columns, given, strict=True), decimal)
 
     def row(self, given: Any) -> Row | BadRow:
         """One row as an object."""
@@ -133,7 +146,9 @@ class Reader:
             return BadRow("row", "is no object with the values by name")
         return self._row(given.items())
 
-    def _row(self, given: Iterable[tuple[str, Any]]) -> Row | BadRow:  # noqa: PLR0912 - one pass over a row
+    def _row(  # noqa: PLR0912 - one pass over a row
+        self, given: Iterable[tuple[str, Any]], decimal: cells.Decimal = "."
+    ) -> Row | BadRow:
         values = list(self._none)
         unit: Any = None
         time: Any = None
@@ -146,7 +161,7 @@ class Reader:
                 hint = f"; is it {near[0]!r}?" if near else ""
                 return BadRow(key[:80], f"is no column of {self.schema.name}{hint}", _named(unit))
             if at >= 0:
-                number = value if type(value) is float else self._number(value)
+                number = value if type(value) is float else self._number(value, decimal)
                 if number is None or abs(number) > cells.LARGEST:
                     return BadRow(key, f"is {_shown(value)}, no number that can be kept", _named(unit))
                 values[at] = math.nan if number in self._absent else number + 0.0
@@ -155,7 +170,7 @@ class Reader:
             elif at == _TIME:
                 time = value
             elif at == _COMPARED:
-                compared = self._number(value)
+                compared = self._number(value, decimal)
             elif at == _ENDED:
                 ended = cells.is_true(_text(value), self.schema.end.value)
             else:
@@ -163,7 +178,7 @@ class Reader:
         name = _named(unit)
         if name is None:
             return BadRow("unit", _no_name(unit))
-        moment = self._moment(time)
+        moment = self._moment(time, decimal)
         if isinstance(moment, BadRow):
             return moment._replace(unit=name)
         for at in self._refused:
@@ -173,7 +188,7 @@ class Reader:
             compared = values[self._compared]
         return Row(name, moment, tuple(values), compared, ended, out)
 
-    def _number(self, value: Any) -> float | None:
+    def _number(self, value: Any, decimal: cells.Decimal) -> float | None:
         """A value as a number, NaN where it is missing, None where it is none."""
         if value is None:
             return math.nan
@@ -183,25 +198,32 @@ class Reader:
             return float(value)
         if not isinstance(value, str):
             return None
-        return math.nan if value.strip().lower() in self._words else cells.number(value, ".")
+        return math.nan if value.strip().lower() in self._words else cells.number(value, decimal)
 
-    def _moment(self, value: Any) -> float | BadRow:
+    def _moment(self, value: Any, decimal: cells.Decimal) -> float | BadRow:
         """The time of a row by the fleet file's rules."""
         field = self.schema.time.column or "index"
         if value is None or value == "":
             return BadRow(field, "is missing: without it the same row could not be known again")
         if self.schema.time.kind == "timestamp":
-            found = None if isinstance(value, bool) else cells.moment(_text(value))
-            if found is None or found.day_first != found.month_first:
-                why = "no time" if found is None else "and nobody knows whether day or month come first"
-                return BadRow(field, f"is {_shown(value)}, {why}; write 2024-02-01T13:45:00Z")
-            return found.day_first
-        number = self._number(value)
+            return self._on_the_clock(field, value)
+        number = self._number(value, decimal)
         if number is None or not math.isfinite(number):
             return BadRow(field, f"is {_shown(value)}, no number")
+        if abs(number) / self.schema.time.width >= _BEYOND_COUNTING:
+            return BadRow(field, f"is {_shown(value)}, more than can be counted in steps")
         if self._whole and number != math.floor(number):
             return BadRow(field, f"is {_shown(value)}, no whole number")
         return number + 0.0
+
+    def _on_the_clock(self, field: str, value: Any) -> float | BadRow:
+        found = None if isinstance(value, bool) else cells.moment(_text(value))
+        if found is None or found.day_first != found.month_first:
+            why = "no time" if found is None else "and nobody knows whether day or month come first"
+            return BadRow(field, f"is {_shown(value)}, {why}; write 2024-02-01T13:45:00Z")
+        if found.day_first < _EARLIEST:
+            return BadRow(field, f"is {_shown(value)}, as a clock says that was never set")
+        return found.day_first
 
 
 def _named(unit: Any) -> str | None:
@@ -209,13 +231,18 @@ def _named(unit: Any) -> str | None:
     if isinstance(unit, bool) or not isinstance(unit, str | int | float):
         return None
     name = unit_names([_text(unit)])[0]
-    return name if 0 < len(name) <= LONGEST_NAME and name.isprintable() and "/" not in name else None
+    return name if 0 < len(name) <= LONGEST_NAME and name.isprintable() and _can_be_asked_for(name) else None
+
+
+def _can_be_asked_for(name: str) -> bool:
+    """Whether an address may end with it: a path is cut at `/`, and `.` and `..` are left out of it."""
+    return "/" not in name and name not in (".", "..")
 
 
 def _no_name(unit: Any) -> str:
     if unit is None or unit == "":
         return "is missing: nobody knows whose row this is"
-    return f"is {_shown(unit)}, not a name of 1 to {LONGEST_NAME} printable characters without /"
+    return f"is {_shown(unit)}, not a name of 1 to {LONGEST_NAME} printable characters without /, nor . or .."
 
 
 def name_of(unit: str) -> str:

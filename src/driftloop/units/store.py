@@ -39,16 +39,13 @@ class Store:
         self.schema = settings.schema
         self.url = address(settings)
         self._lock: int | None = None
-        self._held: Connection | None = None
         if self.url.get_backend_name() == "sqlite" and self.url.database:
             path = Path(self.url.database)
             path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(path.with_name(f"{path.name}.lock"))
-        self.writes = _engine(self.url, writes=True)
+        self.writes = _engine(self.url, writes=True, fleet=self.schema.name)
         self.reads = _engine(self.url, writes=False)
         try:
-            if self._lock is None:
-                self._held = _hold(self.writes, self.schema.name)
             self._migrate()
             self.layout = self._layout()
         except SQLAlchemyError as error:
@@ -66,8 +63,6 @@ class Store:
 
     def close(self) -> None:
         """Close every connection, and let another process have the store."""
-        if self._held is not None:
-            self._held.close()
         self.writes.dispose()
         self.reads.dispose()
         if self._lock is not None:
@@ -164,9 +159,36 @@ def insert(connection: Connection, table: sa.Table) -> Any:
     return sqlite.insert(table)
 
 
-def _engine(url: sa.URL, *, writes: bool) -> Engine:
+def keep_cursor(connection: Connection, name: str, place: int) -> None:
+    """Write down how far something has come."""
+    kept = insert(connection, tables.cursors).values(name=name, place=place)
+    connection.execute(kept.on_conflict_do_update(index_elements=["name"], set_={"place": place}))
+
+
+def cursor(connection: Connection, name: str) -> int | None:
+    """How far something had come; None where nothing is known of it."""
+    found = connection.execute(sa.select(tables.cursors.c.place).where(tables.cursors.c.name == name)).scalar()
+    return None if found is None else int(found)
+
+
+def _engine(url: sa.URL, *, writes: bool, fleet: str = "") -> Engine:
     if url.get_backend_name() != "sqlite":
-        return sa.create_engine(url, pool_pre_ping=True)
+        if not writes:
+            return sa.create_engine(url, pool_pre_ping=True)
+        # One thread writes, by one connection, which holds the database for this process for as long as it lives.
+        engine = sa.create_engine(url, pool_pre_ping=True, pool_size=1, max_overflow=0)
+        key = zlib.crc32(f"driftloop units {fleet}".encode())
+
+        @event.listens_for(engine, "connect")
+        def _(connection: Any, _record: Any) -> None:
+            with connection.cursor() as asked:
+                asked.execute("SELECT pg_try_advisory_lock(%s)", (key,))
+                [held] = asked.fetchone()
+            connection.commit()
+            if not held:
+                raise _taken(engine.url.render_as_string(hide_password=True))
+
+        return engine
     engine = sa.create_engine(url, connect_args={"timeout": _BUSY_S, "check_same_thread": False})
 
     @event.listens_for(engine, "connect")
@@ -196,16 +218,6 @@ def _lock(path: Path) -> int:
         os.close(handle)
         raise _taken(str(path)) from error
     return handle
-
-
-def _hold(engine: Engine, fleet: str) -> Connection:
-    """Hold a PostgreSQL database for as long as this connection lives."""
-    connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-    key = zlib.crc32(f"driftloop units {fleet}".encode())
-    if not connection.execute(sa.select(sa.func.pg_try_advisory_lock(key))).scalar():
-        connection.close()
-        raise _taken(engine.url.render_as_string(hide_password=True))
-    return connection
 
 
 def _taken(where: str) -> DriftloopError:

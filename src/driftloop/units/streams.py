@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-import sqlalchemy as sa
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy import Connection
 
@@ -21,12 +20,12 @@ from driftloop import durable
 from driftloop.errors import DriftloopError, JsonError
 from driftloop.protocol.client import Client
 from driftloop.protocol.problems import RequestRefused, of_json
-from driftloop.units import brokers, life_events, tables, views
+from driftloop.units import brokers, life_events, views
 from driftloop.units.brokers import Broker, Message
 from driftloop.units.committing import StoreUnavailable
 from driftloop.units.rows import name_of
 from driftloop.units.service import Service
-from driftloop.units.store import insert
+from driftloop.units.store import cursor, keep_cursor
 
 log = logging.getLogger(__name__)
 
@@ -188,7 +187,7 @@ class Streams:
                     await asyncio.sleep(_AGAIN_S)
                     continue
                 place = found[-1].place
-                await self._settled(functools.partial(_keep_cursor, name=name, place=place))
+                await self._settled(functools.partial(keep_cursor, name=name, place=place))
             if len(found) < _AT_ONCE:
                 await asyncio.sleep(pause)
 
@@ -197,14 +196,13 @@ class Streams:
 
         def read() -> int | None:
             with self._service.store.read() as connection:
-                wanted = sa.select(tables.cursors.c.place).where(tables.cursors.c.name == name)
-                return connection.execute(wanted).scalar()
+                return cursor(connection, name)
 
         known = await run_in_threadpool(read)
         if known is not None:
-            return int(known)
+            return known
         now = self._service.memory.seq if name == PREDICTIONS else await run_in_threadpool(self._last_event)
-        await self._settled(lambda connection: _keep_cursor(connection, name, now))
+        await self._settled(lambda connection: keep_cursor(connection, name, now))
         return now
 
     def _last_event(self) -> int:
@@ -213,30 +211,13 @@ class Streams:
         return 0
 
     async def _predictions(self, after: int) -> list[Told]:
-        """The answers behind a place, as `GET /units/{unit}` shows them, with the unit's name."""
+        """The answers behind a place."""
 
         def read() -> list[Told]:
-            answers, lives, units = tables.predictions, tables.lives, tables.units
-            wanted = (
-                sa.select(answers, units.c.name.label("unit"), lives.c.number)
-                .join(lives, answers.c.life == lives.c.id)
-                .join(units, lives.c.unit == units.c.id)
-                .where(answers.c.seq > after)
-                .order_by(answers.c.seq)
-                .limit(_AT_ONCE)
-            )
-            with self._service.store.read() as connection:
-                found = connection.execute(wanted).all()
             fleet = self._settings.schema.name
-            return [
-                Told(
-                    one.seq,
-                    PREDICTIONS,
-                    one.unit,
-                    _encode({"fleet": fleet, "unit": one.unit, "life": one.number, **views.answer(one)}),
-                )
-                for one in found
-            ]
+            with self._service.store.read() as connection:
+                found = views.answers_after(connection, after, _AT_ONCE)
+            return [Told(seq, PREDICTIONS, one["unit"], _encode({"fleet": fleet, **one})) for seq, one in found]
 
         return await run_in_threadpool(read)
 
@@ -255,8 +236,3 @@ class Streams:
             ]
 
         return await run_in_threadpool(read)
-
-
-def _keep_cursor(connection: Connection, name: str, place: int) -> None:
-    kept = insert(connection, tables.cursors).values(name=name, place=place)
-    connection.execute(kept.on_conflict_do_update(index_elements=["name"], set_={"place": place}))

@@ -154,7 +154,10 @@ cursors = Table(
     Column("name", Text, primary_key=True),
     Column("place", BigInteger, nullable=False),
 )
-"""How far streams have been told."""
+"""How far streams have been told, and numbers that are not given out again."""
+
+GIVEN_LIVES, GIVEN_ANSWERS = "lives", "answers"
+"""The highest numbers of lives and answers that were ever given out, as far as the tables have lost them."""
 
 # What became of a row.
 USED, BACKFILLED, LATE, BEFORE_START, AFTER_END = range(5)

@@ -12,6 +12,7 @@ from driftloop import durable
 from driftloop.fleet import lives as life_rules
 from driftloop.protocol.problems import refusal
 from driftloop.units import life_events, loading, predicting, tables
+from driftloop.units.committing import StoreUnavailable
 from driftloop.units.keeper import Keeper
 from driftloop.units.memory import RUNNING, Life, Unit
 
@@ -28,6 +29,7 @@ def listed(
     """A page of the units; without a `state`, of those in service."""
     memory, wanted = keeper.memory, state or RUNNING
     with memory.lock:
+        _check_known(keeper)
         lives = [unit.life for unit in memory.units.values() if wanted in ("all", unit.life.state)]
         if q:
             folded = q.casefold()
@@ -117,11 +119,17 @@ def life_events_of(keeper: Keeper, name: str) -> list[dict[str, Any]]:
 
 
 def find(keeper: Keeper, name: str) -> Unit:
-    """A unit by its name; RequestRefused where there is none."""
+    """A unit by its name; RequestRefused where there is none, StoreUnavailable where nobody can know."""
+    _check_known(keeper)
     found = keeper.memory.units.get(name)
     if found is None:
         raise refusal(404, "unit", f"nothing is known of {name[:80]}")
     return found
+
+
+def _check_known(keeper: Keeper) -> None:
+    if not keeper.memory.known:
+        raise StoreUnavailable("cannot be read now", where="store")
 
 
 def answer(one: Any) -> dict[str, Any]:
@@ -136,6 +144,23 @@ def answer(one: Any) -> dict[str, Any]:
         "version": one.version,
         "true_rul": one.true_rul,
     }
+
+
+def answers_after(connection: Connection, seq: int, most: int) -> list[tuple[int, dict[str, Any]]]:
+    """The answers behind number `seq`, in the order in which they were made, each with its own number."""
+    answers, lives, units = tables.predictions, tables.lives, tables.units
+    wanted = (
+        sa.select(answers, units.c.name.label("unit"), lives.c.number)
+        .join(lives, answers.c.life == lives.c.id)
+        .join(units, lives.c.unit == units.c.id)
+        .where(answers.c.seq > seq)
+        .order_by(answers.c.seq)
+        .limit(most)
+    )
+    return [
+        (one.seq, {"unit": one.unit, "life": one.number, **answer(one), "made": _time(one.made)})
+        for one in connection.execute(wanted)
+    ]
 
 
 def _sensors(connection: Connection, keeper: Keeper, life: Life, steps: int) -> tuple[list[int], list[dict[str, Any]]]:
