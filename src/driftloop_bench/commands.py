@@ -297,6 +297,10 @@ def demo(
         typer.Option(help="When the changed units' completed runs arrive: at-once, never, or after:SECONDS from T0."),
     ] = "after:60",
     timeout_s: Annotated[float, typer.Option(min=1, help="Longest time after T0, in seconds.")] = 180.0,
+    through: Annotated[
+        str, typer.Option(help="predict, or telemetry: units send rows and fail, and labels come from failures alone.")
+    ] = "predict",
+    units: Annotated[int, typer.Option(min=1, help="Units in service, through telemetry.")] = 50,
     results: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("data/drift"),
     state: Annotated[
         Path | None, typer.Option(help="State folder; by default `demo` in the usual one, made new.")
@@ -317,12 +321,15 @@ def demo(
     Exit code 0: recovered (or, for a sensor fault, detected and not trained on); 1: not.
     """
     from driftloop_bench.demo import run_demo
-    from driftloop_bench.experiment.run import Plan, labels_after
+    from driftloop_bench.experiment.recording import Plan
+    from driftloop_bench.experiment.run import labels_after
     from driftloop_bench.experiment.source import Source
     from driftloop_bench.experiment.traffic import Change
 
     if kind not in ("fleet", "bias", "stuck", "none"):
         raise DriftloopError(f"unknown kind {kind}", where="--kind", remedy="choose fleet, bias, stuck or none")
+    if through not in ("predict", "telemetry"):
+        raise DriftloopError(f"unknown way {through}", where="--through", remedy="choose predict or telemetry")
     plan = Plan(
         Change(kind, subset, share, sensor, sigmas),  # type: ignore[arg-type]
         rate=rate,
@@ -333,6 +340,7 @@ def demo(
         answers=1000 if fast else 3000,
         source=Source(tuple(data or ()), groups),
         labels_after_s=labels_after(labels),
+        units=units if through == "telemetry" else 0,
     )
     succeeded = run_demo(
         plan, results, state=state, champion_state=champion_state, with_reference=reference,

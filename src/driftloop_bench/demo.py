@@ -14,7 +14,7 @@ from driftloop.embedded.components import DRIFTLOOP
 from driftloop.embedded.supervisor import check_packages
 from driftloop.settings import Settings
 from driftloop_bench.experiment.commands import conduct, succeeded
-from driftloop_bench.experiment.run import Plan
+from driftloop_bench.experiment.recording import Plan
 from driftloop_bench.experiment.source import part
 from driftloop_bench.own import call, make_fresh, own_settings, running, simulator, train_champion, wait_for_model
 

@@ -5,7 +5,7 @@ import shlex
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import typer
@@ -18,15 +18,20 @@ from driftloop import settings
 from driftloop.errors import DriftloopError, ExitCode
 from driftloop.settings import Settings
 from driftloop_bench.experiment import campaign as campaigns
+from driftloop_bench.experiment import labels as labels_of
 from driftloop_bench.experiment.marks import Marks, answers_after
+from driftloop_bench.experiment.recording import Plan, Recording, rolling_rmse
 from driftloop_bench.experiment.recovery import MEANINGS, SPANS, Outcome, assess
 from driftloop_bench.experiment.reference import fetch_metadata, predict, train_reference, windows_of
 from driftloop_bench.experiment.results import write_results
-from driftloop_bench.experiment.run import Observer, Plan, Recording, labels_after, rolling_rmse, run_experiment
+from driftloop_bench.experiment.run import labels_after, run_experiment
 from driftloop_bench.experiment.source import Source
 from driftloop_bench.experiment.traffic import Change, Kind, failed
+from driftloop_bench.experiment.watching import Observer
 
 RESULTS = Path("data/drift")
+Through = Literal["predict", "telemetry"]
+UNITS = 50
 
 
 def experiment(
@@ -52,6 +57,10 @@ def experiment(
     person: Annotated[
         bool, typer.Option("--person", help="Go on where the loop asks: somebody calls `driftloop approve` meanwhile.")
     ] = False,
+    through: Annotated[
+        Through, typer.Option(help="predict: windows to the server; telemetry: rows of units, which fail and label.")
+    ] = "predict",
+    units: Annotated[int, typer.Option(min=1, help="Units in service, through telemetry.")] = UNITS,
     results: Annotated[Path, typer.Option(help="Folder for the results.")] = RESULTS,
     reference: Annotated[bool, typer.Option(help="Train the reference model that T5 needs.")] = True,
     campaign: Annotated[
@@ -90,7 +99,7 @@ def experiment(
     change = Change(kind, subset, share, sensor, sigmas)
     plan = Plan(
         change, healthy, rate, seed, healthy_s=healthy_s, timeout_s=timeout_s, answers=answers, source=source,
-        labels_after_s=labels_after(labels), person=person,
+        labels_after_s=labels_after(labels), person=person, units=units if through == "telemetry" else 0,
     )  # fmt: skip
     outcome = conduct(plan, settings.load(), results, console, with_reference=reference)
     raise typer.Exit(ExitCode.DONE if succeeded(outcome, with_reference=reference) else ExitCode.NO)
@@ -113,6 +122,10 @@ def conduct(
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         recording = runner.run(run_experiment(plan, configured, Narrator(console)))
     console.print(f"Traffic stopped: {recording.ended_by}.")
+    if plan.units:
+        outcome = labels_of.assess(recording)
+        _show(outcome, labels_of.write(outcome, results), labels_of.table(outcome), console)
+        return outcome
     answers, why_none = None, "no reference model was trained (--no-reference)"
     if with_reference:
         with console.status("training the reference model from scratch on the same units"):
@@ -121,12 +134,15 @@ def conduct(
     outcome = assess(recording, answers, why_none)
     if outcome.marks.t0 is not None and outcome.marks.t5 is not None:
         Narrator(console).mark("t5", outcome.marks.t5 - outcome.marks.t0, outcome.marks)
-    paths = write_results(outcome, results)
+    _show(outcome, write_results(outcome, results), result_table(outcome), console)
+    return outcome
+
+
+def _show(outcome: Outcome, paths: list[Path], table: Table, console: Console) -> None:
     if outcome.metrics["note"]:
         console.print(f"[bold yellow]{outcome.metrics['note']}[/]")
-    console.print(result_table(outcome))
+    console.print(table)
     console.print("Results: " + ", ".join(str(path) for path in paths))
-    return outcome
 
 
 def succeeded(outcome: Outcome, *, with_reference: bool = True) -> bool:
@@ -134,6 +150,8 @@ def succeeded(outcome: Outcome, *, with_reference: bool = True) -> bool:
     marks, kind = outcome.marks, outcome.recording.plan.change.kind
     if kind == "none":
         return not outcome.metrics["false_alarms_before_t0"]
+    if outcome.recording.plan.units:
+        return labels_of.recovered(outcome)
     if outcome.recording.plan.labels_after_s is None:
         return marks.t_fa is not None
     if kind in ("bias", "stuck"):

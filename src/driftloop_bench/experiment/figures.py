@@ -1,6 +1,6 @@
 """The pictures of an experiment: the timeline of one recovery, and a campaign at a glance."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,9 @@ import numpy as np
 from driftloop import drawing
 from driftloop.drawing import BLUE, GREEN, GREY, ORANGE, PALETTE, RED, picture
 from driftloop.drift.verdict import DRIFT, WITHOUT_DRIFT
-from driftloop_bench.experiment.marks import event_time
+from driftloop_bench.experiment.marks import Marks, event_time
+from driftloop_bench.experiment.recording import ROLLING
 from driftloop_bench.experiment.recovery import Outcome
-from driftloop_bench.experiment.run import ROLLING
 from driftloop_bench.experiment.traffic import Record
 
 LABELS = {"t0": "T0", "t1": "T1", "t_fa": "T$_{FA}$", "t2": "T2", "t_rt": "T$_{RT}$", "t4": "T4", "t5": "T5"}
@@ -32,9 +32,30 @@ def draw_timeline(outcome: Outcome, path: Path) -> None:
         start = min((record.sent for record in recording.records), default=origin) - origin
         version.set_xlim(start, end)
         version.set_xlabel("seconds after T0")
-        _draw_marks((drift, error, version), outcome, origin, end - start)
+        _draw_marks((drift, error, version), outcome.marks, LABELS, origin, end - start)
         title = f"{recording.plan.healthy_subset}, then {recording.plan.change.describe(recording.schema.unit)}"
         drawing.name(figure, recording.data_source, title)
+        figure.align_ylabels()
+
+
+def draw_labels(outcome: Outcome, path: Path, labels: Mapping[str, str]) -> None:
+    """The same where labels come from failures alone, with the units in service and those that have failed."""
+    recording, marks = outcome.recording, outcome.marks
+    origin = marks.t0 or recording.started
+    with picture(path, 4, 1, height=6.4, sharex=True, height_ratios=[2.4, 3, 3, 1.1]) as (figure, axes):
+        fleet, drift, error, version = axes[:, 0]
+        _fleet_panel(fleet, outcome, origin)
+        _drift_panel(drift, outcome, origin)
+        _error_panel(error, outcome, origin)
+        _version_panel(version, recording.records, origin)
+        end = max((record.answered for record in recording.records), default=origin) - origin
+        start = min((record.sent for record in recording.records), default=origin) - origin
+        version.set_xlim(start, end)
+        version.set_xlabel("seconds after T0")
+        _draw_marks((fleet, drift, error, version), marks, labels, origin, end - start)
+        units = recording.schema.units
+        title = f"{recording.plan.units} {units} of {recording.plan.healthy_subset}; who fails is followed by"
+        drawing.name(figure, recording.data_source, f"{title} {recording.plan.change.subset}")
         figure.align_ylabels()
 
 
@@ -83,6 +104,25 @@ def rolling_error(records: Sequence[Record], origin: float, count: int) -> tuple
     sums = np.concatenate([[0.0], np.cumsum(squares)])
     means = (sums[count:] - sums[:-count]) / count
     return [record.answered - origin for record in answered[count - 1 :]], list(np.sqrt(np.maximum(means, 0.0)))
+
+
+def _fleet_panel(axis: Any, outcome: Outcome, origin: float) -> None:
+    recording = outcome.recording
+    for changed, colour, part in (
+        (False, GREY, recording.plan.healthy_subset),
+        (True, BLUE, recording.plan.change.subset),
+    ):
+        failed_at = [failure.at - origin for failure in recording.failures if failure.changed is changed]
+        if failed_at:
+            axis.step(failed_at, range(1, len(failed_at) + 1), where="post", color=colour, label=f"failed, {part}")
+    seconds: dict[int, list[bool]] = {}
+    for record in recording.records:
+        seconds.setdefault(int(record.sent - origin), []).append(record.changed)
+    of_new = [(second, recording.plan.units * sum(found) / len(found)) for second, found in sorted(seconds.items())]
+    axis.plot(*zip(*of_new, strict=True), color=ORANGE, lw=1, label=f"in service, {recording.plan.change.subset}")
+    axis.set_ylim(bottom=0)
+    axis.set_ylabel(recording.schema.units)
+    axis.legend(loc="upper left", fontsize=7)
 
 
 def _drift_panel(axis: Any, outcome: Outcome, origin: float) -> None:
@@ -139,10 +179,10 @@ def _version_panel(axis: Any, records: Sequence[Record], origin: float) -> None:
     axis.set_ylabel("version\nanswering")
 
 
-def _draw_marks(axes: Sequence[Any], outcome: Outcome, origin: float, width: float) -> None:
+def _draw_marks(axes: Sequence[Any], marks: Marks, labels: Mapping[str, str], origin: float, width: float) -> None:
     previous, line = float("-inf"), 0
-    for name in outcome.marks.told:
-        value = getattr(outcome.marks, name)
+    for name, label in labels.items():
+        value = getattr(marks, name)
         if value is None:
             continue
         at = value - origin
@@ -150,7 +190,7 @@ def _draw_marks(axes: Sequence[Any], outcome: Outcome, origin: float, width: flo
             axis.axvline(at, color=GREY, lw=0.7, ls=":")
         line = line + 1 if at - previous < CLOSE * 1.6 * width else 0
         axes[0].annotate(
-            LABELS[name], (at, 1.0), xycoords=("data", "axes fraction"), xytext=(0, 2 + 9 * line),
+            label, (at, 1.0), xycoords=("data", "axes fraction"), xytext=(0, 2 + 9 * line),
             textcoords="offset points", ha="center", va="bottom",
         )  # fmt: skip
         previous = at

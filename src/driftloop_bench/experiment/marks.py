@@ -104,7 +104,7 @@ def find_marks(events: Sequence[Event], records: Sequence[Record], champion: str
         marks.provisional_version = str(aided["model_version"])
         marks.t_fa = min((r.answered for r in records if r.ok and r.version == marks.provisional_version), default=None)
 
-    started = _first(events, "retraining_started", marks.t1, event_time)
+    started = _first(events, "retraining_started", _last_rollback(events, marks.t1), event_time)
     if started is None:
         return _rest_missing(marks, "t2", _why_not(events, marks.t1, "no retraining started"))
     marks.t2 = event_time(started)
@@ -191,6 +191,13 @@ def recovery_prefixes(
             )
         )  # fmt: skip
     return found
+
+
+def _last_rollback(events: Sequence[Event], after: float) -> float:
+    """Where the retraining began that counts: behind those that were rolled back, if another one followed."""
+    again = max((event_time(one) for one in events if one.get("kind") == "retraining_started"), default=after)
+    back = [event_time(one) for one in events if one.get("kind") == "rolled_back"]
+    return max((at for at in back if after <= at <= again), default=after)
 
 
 def event_time(event: Event) -> float:

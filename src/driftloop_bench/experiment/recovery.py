@@ -23,7 +23,7 @@ from driftloop_bench.experiment.marks import (
     recovery_prefixes,
     set_recovery,
 )
-from driftloop_bench.experiment.run import Recording
+from driftloop_bench.experiment.recording import Recording
 from driftloop_bench.experiment.traffic import Record, failed
 from driftloop_bench.machine import processor
 
@@ -112,35 +112,35 @@ def _metrics(recording: Recording, marks: Marks, prefixes: list[Prefix]) -> dict
         event for event in recording.events if event.get("kind") == "alert_firing" and event_time(event) < t0
     ]
     return {
-        **{name: _text(getattr(marks, name)) for name in NAMES},
-        **{span: _span(marks, *ends) for span, ends in SPANS.items()},
-        "t_fa": _text(marks.t_fa),
-        "first_aid_s": _span(marks, "t1", "t_fa"),
+        **{name: time_text(getattr(marks, name)) for name in NAMES},
+        **{span: span_of(marks, *ends) for span, ends in SPANS.items()},
+        "t_fa": time_text(marks.t_fa),
+        "first_aid_s": span_of(marks, "t1", "t_fa"),
         "labels": "never" if plan.labels_after_s is None else plan.labels_after_s,
         "missing": marks.reasons,
         "recovered": marks.t5 is not None,
-        "watch_no_drift": _text(marks.no_drift),
-        "error_within_bound": _text(marks.accurate),
+        "watch_no_drift": time_text(marks.no_drift),
+        "error_within_bound": time_text(marks.accurate),
         "requests_total": len(records),
         "requests_failed": len(failed(records)),
-        "failures": _count(record.error or f"status {record.status}" for record in failed(records)),
+        "failures": counted(record.error or f"status {record.status}" for record in failed(records)),
         "psi_before": _psi(recording.events, marks.champion_version, t0, "psi_max", -1),
         "psi_after": _psi(recording.events, marks.challenger_version, marks.no_drift, "psi_max", 0),
         "psi_plain_before": _psi(recording.events, marks.champion_version, t0, "psi_plain_max", -1),
         "psi_plain_after": _psi(recording.events, marks.challenger_version, marks.no_drift, "psi_plain_max", 0),
         "rmse_labels": f"capped at {recording.cap}",
-        "rmse_healthy": _round(error_of([record for record in records if record.answered < t0])),
-        "rmse_drifted": _round(error_of(drifted)),
-        "rmse_drifted_changed_only": _round(error_of([record for record in drifted if record.changed])),
-        "rmse_first_aid": _round(error_of(aided)),
-        "coverage_first_aid": _round(coverage_of(aided)),
-        "rmse_recovered": _round(error_of(after)),
-        "rmse_recovered_changed_only": _round(error_of([record for record in after if record.changed])),
-        "rmse_upper_bound": _round(last.rmse_upper if last else None),
-        "rmse_reference": _round(last.reference if last else None),
-        "rmse_reference_upper_bound": _round(last.reference_upper if last else None),
-        "ratio": _round(last.ratio if last else None),
-        "ratio_upper_bound": _round(last.ratio_upper if last else None),
+        "rmse_healthy": rounded(error_of([record for record in records if record.answered < t0])),
+        "rmse_drifted": rounded(error_of(drifted)),
+        "rmse_drifted_changed_only": rounded(error_of([record for record in drifted if record.changed])),
+        "rmse_first_aid": rounded(error_of(aided)),
+        "coverage_first_aid": rounded(coverage_of(aided)),
+        "rmse_recovered": rounded(error_of(after)),
+        "rmse_recovered_changed_only": rounded(error_of([record for record in after if record.changed])),
+        "rmse_upper_bound": rounded(last.rmse_upper if last else None),
+        "rmse_reference": rounded(last.reference if last else None),
+        "rmse_reference_upper_bound": rounded(last.reference_upper if last else None),
+        "ratio": rounded(last.ratio if last else None),
+        "ratio_upper_bound": rounded(last.ratio_upper if last else None),
         "ratio_limit": RATIO_LIMIT,
         "answers_after_t4": len(after),
         "engines_after_t4": len({record.engine_id for record in after}),
@@ -162,10 +162,10 @@ def _metrics(recording: Recording, marks: Marks, prefixes: list[Prefix]) -> dict
         },
         "runs_posted_at_t0": recording.posted_runs,
         "rate_per_s": plan.rate,
-        "achieved_rate_per_s": _round(_rate(records)),
-        "schedule_lag_ms": _spread(lags),
-        "latency_ms": _spread(latencies),
-        "generator_cpu_share": _round(recording.generator_cpu_share),
+        "achieved_rate_per_s": rounded(rate_of(records)),
+        "schedule_lag_ms": spread_of(lags),
+        "latency_ms": spread_of(latencies),
+        "generator_cpu_share": rounded(recording.generator_cpu_share),
         "machine": {"cpu": processor(), "cores": os.cpu_count(), "python": platform.python_version()},
         "note": SIMULATED if recording.data_source == "simulated" else "",
     }
@@ -196,30 +196,30 @@ def summary(outcome: Outcome) -> str:
         if value is None or marks.t0 is None:
             lines.append(f"| {label} | {MEANINGS[name]} | not reached: {marks.reasons.get(name, '')} | |")
         else:
-            lines.append(f"| {label} | {MEANINGS[name]} | {_text(value)} | {value - marks.t0:.1f} |")
+            lines.append(f"| {label} | {MEANINGS[name]} | {time_text(value)} | {value - marks.t0:.1f} |")
     lines += ["", "| Span | From, to | Seconds |", "|---|---|---|"]
     if marks.t_fa is not None:
-        lines.append(f"| first_aid_s | T1 to T_FA | {_cell(metrics['first_aid_s'])} |")
+        lines.append(f"| first_aid_s | T1 to T_FA | {cell(metrics['first_aid_s'])} |")
     for span, (first, last) in SPANS.items():
-        lines.append(f"| {span} | {first.upper()} to {last.upper()} | {_cell(metrics[span])} |")
+        lines.append(f"| {span} | {first.upper()} to {last.upper()} | {cell(metrics[span])} |")
     lines += [
         "",
         "| Figure | Value |",
         "|---|---|",
         f"| Requests sent / failed | {metrics['requests_total']} / {metrics['requests_failed']} |",
-        f"| RMSE healthy, champion {metrics['champion_version']} | {_cell(metrics['rmse_healthy'])} {schema.step}s |",
-        f"| RMSE after the change, same model | {_cell(metrics['rmse_drifted'])} {schema.step}s |",
-        f"| RMSE with first aid, version {marks.provisional_version or '-'} | {_cell(metrics['rmse_first_aid'])} "
-        f"{schema.step}s, {_share(metrics['coverage_first_aid'])} within the interval |",
-        f"| RMSE after T4, version {metrics['challenger_version'] or '-'} | {_cell(metrics['rmse_recovered'])} "
+        f"| RMSE healthy, champion {metrics['champion_version']} | {cell(metrics['rmse_healthy'])} {schema.step}s |",
+        f"| RMSE after the change, same model | {cell(metrics['rmse_drifted'])} {schema.step}s |",
+        f"| RMSE with first aid, version {marks.provisional_version or '-'} | {cell(metrics['rmse_first_aid'])} "
+        f"{schema.step}s, {share_cell(metrics['coverage_first_aid'])} within the interval |",
+        f"| RMSE after T4, version {metrics['challenger_version'] or '-'} | {cell(metrics['rmse_recovered'])} "
         f"{schema.step}s, "
-        f"upper 95 % bound {_cell(metrics['rmse_upper_bound'])} |",
-        f"| RMSE of the reference on the same requests | {_cell(metrics['rmse_reference'])} {schema.step}s |",
-        f"| Ratio of the two, upper 95 % bound | {_cell(metrics['ratio'])}, {_cell(metrics['ratio_upper_bound'])} "
+        f"upper 95 % bound {cell(metrics['rmse_upper_bound'])} |",
+        f"| RMSE of the reference on the same requests | {cell(metrics['rmse_reference'])} {schema.step}s |",
+        f"| Ratio of the two, upper 95 % bound | {cell(metrics['ratio'])}, {cell(metrics['ratio_upper_bound'])} "
         f"(at most {RATIO_LIMIT}) |",
-        f"| Largest PSI in drift / after recovery | {_cell(metrics['psi_before'])} / {_cell(metrics['psi_after'])} |",
-        f"| Latency p50 / p99 / max | {_spread_cell(metrics['latency_ms'])} ms |",
-        f"| Schedule lag p50 / p99 / max | {_spread_cell(metrics['schedule_lag_ms'])} ms |",
+        f"| Largest PSI in drift / after recovery | {cell(metrics['psi_before'])} / {cell(metrics['psi_after'])} |",
+        f"| Latency p50 / p99 / max | {spread_cell(metrics['latency_ms'])} ms |",
+        f"| Schedule lag p50 / p99 / max | {spread_cell(metrics['schedule_lag_ms'])} ms |",
         "",
         f"RMSE is on labels capped at {outcome.recording.cap}. T5 needs the watch's `no_drift` for the new version "
         "(at a number of requests "
@@ -255,49 +255,58 @@ def _psi(events: Sequence[Event], version: str | None, after: float | None, name
         and event_time(event) >= after
         and event.get(name) is not None
     ]
-    return _round(found[which]) if found else None
+    return rounded(found[which]) if found else None
 
 
-def _span(marks: Marks, first: str, last: str) -> float | None:
+def span_of(marks: Marks, first: str, last: str) -> float | None:
+    """Seconds from one mark to another."""
     start, end = getattr(marks, first), getattr(marks, last)
     return None if start is None or end is None else round(end - start, 3)
 
 
-def _text(seconds: float | None) -> str | None:
+def time_text(seconds: float | None) -> str | None:
+    """Seconds since 1970 as everybody writes them."""
     return None if seconds is None else durable.format_seconds(seconds)
 
 
-def _round(value: float | None) -> float | None:
+def rounded(value: float | None) -> float | None:
+    """To four digits; what is no finite number is None."""
     return None if value is None or not np.isfinite(value) else round(float(value), 4)
 
 
-def _count(reasons: Any) -> dict[str, int]:
+def counted(reasons: Any) -> dict[str, int]:
+    """How often each occurs."""
     counts: dict[str, int] = {}
     for reason in reasons:
         counts[reason] = counts.get(reason, 0) + 1
     return counts
 
 
-def _rate(records: Sequence[Record]) -> float | None:
+def rate_of(records: Sequence[Record]) -> float | None:
+    """Records a second."""
     if len(records) < 2:
         return None
     return (len(records) - 1) / max(records[-1].sent - records[0].sent, 1e-9)
 
 
-def _spread(values: NDArray[np.float64]) -> dict[str, float | None]:
+def spread_of(values: NDArray[np.float64]) -> dict[str, float | None]:
+    """Median, 99th percentile and maximum."""
     if not len(values):
         return {"p50": None, "p99": None, "max": None}
     p50, p99 = np.quantile(values, [0.5, 0.99])
-    return {"p50": _round(p50), "p99": _round(p99), "max": _round(values.max())}
+    return {"p50": rounded(p50), "p99": rounded(p99), "max": rounded(values.max())}
 
 
-def _cell(value: float | None) -> str:
+def cell(value: float | None) -> str:
+    """A figure in a table."""
     return "-" if value is None else f"{value:.2f}"
 
 
-def _share(value: float | None) -> str:
+def share_cell(value: float | None) -> str:
+    """A share in a table."""
     return "-" if value is None else f"{value:.0%}"
 
 
-def _spread_cell(spread: dict[str, float | None]) -> str:
+def spread_cell(spread: dict[str, float | None]) -> str:
+    """The same of a spread."""
     return " / ".join("-" if value is None else f"{value:.1f}" for value in spread.values())

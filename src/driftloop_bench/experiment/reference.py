@@ -21,7 +21,7 @@ from driftloop.fleet.runs import Run
 from driftloop.model.bundle import METADATA, MODEL, Metadata, read_metadata
 from driftloop.model.registry import Registry
 from driftloop.settings import Settings
-from driftloop_bench.experiment.run import Recording
+from driftloop_bench.experiment.recording import Recording
 from driftloop_bench.experiment.traffic import Record, SentEngine
 
 BATCH = 256

@@ -6,65 +6,40 @@ field, the completed runs of the changed fleet arriving in the archive.
 
 import asyncio
 import contextlib
+import functools
+import random
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from driftloop.errors import DriftloopError
 from driftloop.fleet.roles import with_role
 from driftloop.fleet.runs import Run
 from driftloop.fleet.schema import Schema
 from driftloop.protocol.archive_client import batches
-from driftloop.protocol.events import Event
 from driftloop.settings import Settings
-from driftloop_bench.experiment.marks import Marks, event_time, find_marks, is_no_drift
+from driftloop_bench.experiment.gateway import Gateway, Stock
+from driftloop_bench.experiment.marks import Marks, event_time, is_no_drift
 from driftloop_bench.experiment.platform import Platform
-from driftloop_bench.experiment.source import Source, completed, needed, part
+from driftloop_bench.experiment.recording import Plan, Recording
+from driftloop_bench.experiment.source import completed, needed, part
 from driftloop_bench.experiment.traffic import (
     AgingFleet,
-    Change,
     Load,
     Mixture,
-    Record,
-    SentEngine,
     encode,
     faulty_runs,
 )
+from driftloop_bench.experiment.units_client import Units
+from driftloop_bench.experiment.watching import Observer, Watch
 
-POLL_S = 0.5
-"""Marks are the times that events carry, so looking more often would cost processor time and change nothing."""
+ANSWERS_S = 30.0
+"""How long the last rows' answers are waited for."""
 ENDS = ("rejected", "approval_needed", "retraining_failed", "retraining_refused", "rolled_back")
 """Events after which the loop will not recover by itself, unless a training in full follows."""
 ASKED = "approval_needed"
 """The one of them that a person can answer."""
-ROLLING = 300
-"""Answers that the live error is taken over."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What one experiment does. Times in seconds."""
-
-    change: Change = field(default_factory=Change)
-    healthy_subset: str = "FD001"
-    """The part of the fleet that is in service before T0."""
-    rate: float = 100.0
-    seed: int = 0
-    healthy_s: float = 20.0
-    """Healthy traffic before T0, at least; it also lasts until the watch says `no_drift`."""
-    healthy_timeout_s: float = 180.0
-    timeout_s: float = 300.0
-    """Longest time after T0; for the change `none` simply how long."""
-    answers: int = 3000
-    """Answers of the new version to wait for, so that its error can be told from the reference's."""
-    source: Source = field(default_factory=Source)
-    person: bool = False
-    """Whether somebody answers where the loop asks a person, so that the experiment goes on."""
-    labels_after_s: float | None = 0.0
-    """Seconds after T0 at which the changed fleet's completed runs arrive; None: they never do."""
 
 
 def labels_after(text: str) -> float | None:
@@ -81,56 +56,11 @@ def labels_after(text: str) -> float | None:
     return seconds
 
 
-@dataclass
-class Recording:
-    """All that an experiment saw; everything that is reported is computed from this."""
-
-    plan: Plan
-    data_source: str
-    window: int
-    champion: dict[str, Any]
-    """What `GET /model` said before T0."""
-    started: float
-    schema: Schema
-    cap: int
-    """Steps that labels are capped at."""
-    known: list[Run] = field(default_factory=list)
-    """All failed units of the parts that take part, of which models learn."""
-    records: list[Record] = field(default_factory=list)
-    events: list[Event] = field(default_factory=list)
-    healthy: dict[str, SentEngine] = field(default_factory=dict)
-    changed: dict[str, SentEngine] = field(default_factory=dict)
-    ended_by: str = ""
-    posted_runs: int = 0
-    generator_cpu_share: float = 0.0
-    """Of one core, for the whole process's event loop: sending, reading answers and polling events."""
-
-    @property
-    def champion_version(self) -> str:
-        """Version that answered before T0."""
-        return str(self.champion["model_version"])
-
-    def marks(self) -> Marks:
-        """The marks as far as events and answers show them now."""
-        return find_marks(self.events, self.records, self.champion_version)
-
-
-class Observer:
-    """Told what happens while it happens; does nothing by itself."""
-
-    def stage(self, text: str) -> None:
-        """A new phase has begun."""
-
-    def mark(self, name: str, seconds: float, marks: Marks) -> None:
-        """Mark `name` was reached `seconds` after T0."""
-
-    def tick(self, recording: Recording) -> None:
-        """Some time has passed; called a few times a second."""
-
-
 async def run_experiment(plan: Plan, settings: Settings, observer: Observer) -> Recording:
     """Run `plan` against the platform of `settings`; raises DriftloopError where that cannot be done."""
     plan.change.check(settings.schema)
+    if plan.units:
+        _check_telemetry(plan, settings.schema)
     platform = Platform(settings)
     try:
         model = await platform.model()
@@ -140,26 +70,98 @@ async def run_experiment(plan: Plan, settings: Settings, observer: Observer) -> 
                 where=settings.server_url,
                 remedy="archive completed runs, then run `driftloop train --promote`",
             )
-        recording, mixture, bodies = await _prepare(plan, settings, model, platform)
-        after = await platform.last_event()
-        load = Load(platform.predict_url, plan.rate, mixture.next_request, records=recording.records)
-        traffic = asyncio.create_task(load.run())
-        watch = _Watch(platform, recording, observer, after)
-        try:
-            await _drive(recording, watch, mixture, platform, bodies, traffic)
-        finally:
-            load.stop()
-            await traffic
-            recording.generator_cpu_share = load.cpu_s / load.wall_s if load.wall_s else 0.0
-        await watch.look()
+        recording, runs = await _prepare(plan, settings, model, platform)
+        if plan.units:
+            await _through_telemetry(recording, runs, settings, platform, observer)
+        else:
+            await _through_predict(recording, runs, platform, observer)
         return recording
     finally:
         await platform.close()
 
 
+def _check_telemetry(plan: Plan, schema: Schema) -> None:
+    """Raise DriftloopError for what cannot be tried through the service for units."""
+    if plan.change.kind in ("bias", "stuck"):
+        raise DriftloopError(
+            f"a sensor fault ({plan.change.kind}) is tried through predict", where="--kind", remedy="choose fleet"
+        )
+    if schema.time.kind != "counter" or schema.time.every is not None:
+        raise DriftloopError(
+            f"the time of {schema.name} is no counter of {schema.step}s, so its rows cannot be sent faster than they "
+            "are made",
+            where="--through telemetry",
+            remedy="try this fleet through predict",
+        )
+
+
+async def _through_predict(recording: Recording, runs: "_Runs", platform: Platform, observer: Observer) -> None:
+    """Windows go to the prediction server; completed runs arrive by themselves."""
+    plan, window = recording.plan, recording.window
+    mixture = Mixture(
+        AgingFleet(list(recording.healthy.values()), window, plan.seed),
+        AgingFleet(list(recording.changed.values()), window, plan.seed + 1, changed=True) if runs.changed else None,
+        plan.change.share,
+        plan.seed + 2,
+    )
+    bodies = [body for body, _ in batches(runs.arriving)]
+    recording.posted_runs = len(runs.arriving)
+    watch = Watch(platform, recording, observer, await platform.last_event())
+    load = Load(platform.predict_url, plan.rate, mixture.next_request, records=recording.records)
+    traffic = asyncio.create_task(load.run())
+    try:
+        await _drive(
+            recording, watch, platform, traffic, mixture.change_now, lambda: _post(recording, platform, bodies), _ended
+        )
+    finally:
+        load.stop()
+        await traffic
+        recording.generator_cpu_share = load.cpu_s / load.wall_s if load.wall_s else 0.0
+    await watch.look()
+
+
+async def _through_telemetry(
+    recording: Recording, runs: "_Runs", settings: Settings, platform: Platform, observer: Observer
+) -> None:
+    """Rows go to the service for units; completed runs are what fails."""
+    plan, schema = recording.plan, recording.schema
+    healthy = Stock(list(recording.healthy.values()), random.Random(plan.seed), changed=False, again=True)
+    # None of them comes twice: a model may have learnt from it then.
+    changed = Stock(list(recording.changed.values()), random.Random(plan.seed + 1), changed=True, again=False)
+    async with Units(settings.units_url, settings.token) as client:
+        gateway = Gateway(
+            client, schema, healthy, changed if runs.changed else None,
+            places=plan.units, rate=plan.rate, share=plan.change.share, seed=plan.seed + 2, records=recording.records,
+        )  # fmt: skip
+        recording.failures = gateway.failures
+        observer.stage(f"history of {plan.units} {schema.units} of {plan.healthy_subset} in service")
+        watch = Watch(platform, recording, observer, await platform.last_event())
+        await gateway.send_history()
+        recording.started = time.time()
+        traffic = asyncio.create_task(gateway.run())
+        ended = functools.partial(_learnt, gateway=gateway)
+        try:
+            await _drive(recording, watch, platform, traffic, gateway.change_now, None, ended)
+        finally:
+            gateway.stop()
+            await traffic
+        await gateway.read_all(ANSWERS_S)
+        recording.held_back = gateway.held_back
+        recording.generator_cpu_share = gateway.cpu_s / gateway.wall_s if gateway.wall_s else 0.0
+    await watch.look()
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """Of the changed fleet: the units in service, and the completed runs that arrive by themselves."""
+
+    changed: Sequence[Run]
+    arriving: list[Run]
+
+
 async def _prepare(
     plan: Plan, settings: Settings, model: dict[str, Any], platform: Platform
-) -> tuple[Recording, Mixture, list[bytes]]:
+) -> tuple[Recording, _Runs]:
     """Load and encode everything before the first request, so that nothing but traffic costs time later."""
     change, schema = plan.change, settings.schema
     window = int(model["window"])
@@ -174,33 +176,33 @@ async def _prepare(
         other = part(change.subset, plan.source, settings)
         if other.data_source != fleet.data_source:
             recording.data_source = "simulated"
-        others = await platform.with_roles(other.runs, needed(schema))
-        recording.known += others
-        changed_runs, arriving = with_role(others, "live"), completed(others, schema)
+        if plan.units:
+            # All of them are in service; whoever fails is dealt a role then.
+            changed_runs = other.runs
+        else:
+            others = await platform.with_roles(other.runs, needed(schema))
+            recording.known += others
+            changed_runs, arriving = with_role(others, "live"), completed(others, schema)
     elif change.kind != "none":
         changed_runs = faulty_runs(healthy_runs, change, plan.seed, schema)
     recording.healthy = {run.run_id: encode(run, cap) for run in healthy_runs}
     recording.changed = {run.run_id: encode(run, cap) for run in changed_runs}
-    recording.posted_runs = len(arriving)
-    mixture = Mixture(
-        AgingFleet(list(recording.healthy.values()), window, plan.seed),
-        AgingFleet(list(recording.changed.values()), window, plan.seed + 1, changed=True) if changed_runs else None,
-        change.share,
-        plan.seed + 2,
-    )
-    return recording, mixture, [body for body, _ in batches(arriving)]
+    return recording, _Runs(changed_runs, arriving)
 
 
 async def _drive(
     recording: Recording,
-    watch: "_Watch",
-    mixture: Mixture,
+    watch: Watch,
     platform: Platform,
-    bodies: list[bytes],
     traffic: asyncio.Task[None],
+    change_now: Callable[[], None],
+    meanwhile: Callable[[], Coroutine[Any, Any, None]] | None,
+    ended: Callable[[Recording, Marks], str | None],
 ) -> None:
+    """Healthy traffic, the change, and traffic until `ended` says why; `meanwhile` runs beside it."""
     plan = recording.plan
-    watch.observer.stage(f"healthy traffic of {plan.healthy_subset}, {plan.rate:g} requests/s")
+    what = f"rows/s of {plan.units} {recording.schema.units}" if plan.units else "requests/s"
+    watch.observer.stage(f"healthy traffic of {plan.healthy_subset}, {plan.rate:g} {what}")
     if not await watch.until(_healthy, plan.healthy_timeout_s, traffic):
         verdicts = [event.get("verdict") for event in recording.events if event.get("kind") == "verdict"]
         raise DriftloopError(
@@ -212,19 +214,20 @@ async def _drive(
     recording.champion = await platform.model()
 
     watch.observer.stage(f"change: {plan.change.describe(recording.schema.unit)}")
-    mixture.change_now()
+    change_now()
     if plan.change.kind != "none":
         # Who looks at the platform meanwhile sees T0 too; nothing depends on it.
         await platform.report({"kind": "fleet_changed", "reason": plan.change.describe(recording.schema.unit)})
-    posting = asyncio.create_task(_post(recording, platform, bodies))
+    beside = asyncio.create_task(meanwhile()) if meanwhile is not None else None
     try:
-        reached = await watch.until(_ended, plan.timeout_s, traffic)
+        reached = await watch.until(ended, plan.timeout_s, traffic)
         recording.ended_by = reached or f"timeout of {plan.timeout_s:g} s"
     finally:
-        # Labels that would come after the end are not waited for.
-        posting.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await posting
+        if beside is not None:
+            # Labels that would come after the end are not waited for.
+            beside.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await beside
 
 
 async def _post(recording: Recording, platform: Platform, bodies: list[bytes]) -> None:
@@ -279,45 +282,11 @@ def _aided(recording: Recording, marks: Marks) -> str | None:
     return "first_aid" if marks.t_fa is not None and answers >= recording.plan.answers else None
 
 
-class _Watch:
-    """Collects the platform's events while traffic runs and reports marks as they happen."""
-
-    def __init__(self, platform: Platform, recording: Recording, observer: Observer, after: int) -> None:
-        self.observer = observer
-        self._platform, self._recording, self._after = platform, recording, after
-        self._told: set[str] = set()
-
-    async def until(
-        self, done: Callable[[Recording, Marks], str | None], timeout_s: float, traffic: asyncio.Task[None]
-    ) -> str | None:
-        """Look until `done` says why, or None after `timeout_s`."""
-        deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
-            await asyncio.sleep(POLL_S)
-            if traffic.done():
-                traffic.result()
-                raise DriftloopError("the traffic stopped by itself")
-            marks = await self.look()
-            self.observer.tick(self._recording)
-            if reason := done(self._recording, marks):
-                return reason
+def _learnt(recording: Recording, marks: Marks, gateway: Gateway) -> str | None:
+    """The end where labels come from failures alone: whatever was decided before, enough may have failed later."""
+    if gateway.empty:
+        return "no unit is left"
+    if marks.no_drift is None:
         return None
-
-    async def look(self) -> Marks:
-        """Fetch new events; a retrainer that does not answer at the moment is asked again later."""
-        with contextlib.suppress(DriftloopError):
-            events, self._after = await self._platform.events(self._after)
-            self._recording.events += events
-        marks = self._recording.marks()
-        for name in marks.told:
-            value = getattr(marks, name)
-            if marks.t0 is not None and value is not None and name not in self._told:
-                self._told.add(name)
-                self.observer.mark(name, value - marks.t0, marks)
-        return marks
-
-
-def rolling_rmse(records: Sequence[Record], count: int = ROLLING) -> float | None:
-    """RMSE over the newest `count` answers, None without any."""
-    errors = [record.rul - record.true_rul for record in records[-count:] if record.ok and record.rul is not None]
-    return float(np.sqrt(np.mean(np.square(errors)))) if errors else None
+    answers = sum(record.ok and record.version == marks.challenger_version for record in recording.records)
+    return "recovered" if answers >= recording.plan.answers else None

@@ -16,8 +16,8 @@ from driftloop.drift.verdict import DRIFT, WITHOUT_DRIFT
 from driftloop.protocol.events import Event
 from driftloop_bench.experiment.figures import rolling_error
 from driftloop_bench.experiment.marks import RATIO_LIMIT, event_time
+from driftloop_bench.experiment.recording import ROLLING
 from driftloop_bench.experiment.recovery import MEANINGS, Outcome
-from driftloop_bench.experiment.run import ROLLING
 from driftloop_bench.experiment.traffic import Record
 
 MOST_POINTS = 400

@@ -9,10 +9,10 @@ import asyncio
 import gzip
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import aiohttp
 import msgspec
@@ -234,6 +234,23 @@ class _Answer(msgspec.Struct):
     flags: list[str] = []
 
 
+async def at_rate(rate: float, send: Callable[[float], Coroutine[Any, Any, None]], stopped: Callable[[], bool]) -> None:
+    """Begin `send(due)` so many times a second until `stopped()`, whatever became of those before; wait for all.
+
+    `due` is when it was to begin, by `time.perf_counter`.
+    """
+    start, begun, tasks = time.perf_counter() + 0.05, 0, set[asyncio.Task[None]]()
+    while not stopped():
+        due = start + begun / rate
+        # A delay of zero or less still gives the answers that came in meanwhile their turn.
+        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        task = asyncio.create_task(send(due))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+        begun += 1
+    await asyncio.gather(*tasks)
+
+
 @dataclass
 class Load:
     """Sends `next_request()` at `rate` a second to `url` until `stop`; every request leaves one record.
@@ -251,7 +268,6 @@ class Load:
     """Processor seconds of this thread while the load ran."""
     wall_s: float = 0.0
     _stop: bool = False
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def stop(self) -> None:
         """Send nothing more; `run` returns when the last answer is in or given up."""
@@ -270,17 +286,7 @@ class Load:
         ) as session:  # fmt: skip
             url = yarl.URL(self.url)
             cpu, wall = time.thread_time(), time.perf_counter()
-            start = wall + 0.05
-            sent = 0
-            while not self._stop:
-                due = start + sent / self.rate
-                # A delay of zero or less still gives the answers that came in meanwhile their turn.
-                await asyncio.sleep(max(0.0, due - time.perf_counter()))
-                task = asyncio.create_task(self._send(session, url, due))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
-                sent += 1
-            await asyncio.gather(*self._tasks)
+            await at_rate(self.rate, lambda due: self._send(session, url, due), lambda: self._stop)
             self.cpu_s, self.wall_s = time.thread_time() - cpu, time.perf_counter() - wall
 
     async def _send(self, session: aiohttp.ClientSession, url: yarl.URL, due: float) -> None:

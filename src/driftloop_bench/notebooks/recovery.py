@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from driftloop_bench import own
 from driftloop_bench.experiment.commands import conduct
 from driftloop_bench.experiment.marks import event_time
+from driftloop_bench.experiment.recording import Plan
 from driftloop_bench.experiment.recovery import Outcome
 from driftloop_bench.experiment.results import TIMELINE
-from driftloop_bench.experiment.run import Plan
 from driftloop_bench.experiment.traffic import Record
 from driftloop_bench.notebooks.drawing import BLUE, GREEN, GREY, ORANGE, RED, panels
 from driftloop_bench.notebooks.workplace import Connected, console

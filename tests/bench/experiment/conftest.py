@@ -97,6 +97,9 @@ class FakePlatform:
     async def model(self, _: web.Request) -> web.Response:
         return web.json_response({"model_version": self.version, "stub": self.stub, "window": 30, "metadata": {}})
 
+    def add_routes(self, app: web.Application) -> None:
+        """What else it answers."""
+
     @asynccontextmanager
     async def running(self, state_dir: Path) -> AsyncIterator[Settings]:
         app = web.Application(client_max_size=2**26)
@@ -107,6 +110,7 @@ class FakePlatform:
         app.router.add_post("/events", self.add_event)
         app.router.add_get("/status", self.status)
         app.router.add_get("/model", self.model)
+        self.add_routes(app)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -115,8 +119,8 @@ class FakePlatform:
         token.write_text("a token of sufficient length")
         try:
             yield settings.load(
-                server_url=url, retrainer_url=url, state_dir=state_dir, token_file=token, cmapss_dir=None,
-                raw_dir=state_dir / "no-data", simulator_engines=20,
+                server_url=url, retrainer_url=url, units_url=url, state_dir=state_dir, token_file=token,
+                cmapss_dir=None, raw_dir=state_dir / "no-data", simulator_engines=20,
             )  # fmt: skip
         finally:
             await runner.cleanup()

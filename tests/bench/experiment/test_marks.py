@@ -152,3 +152,18 @@ def test_without_a_reference_t5_is_missing_for_that_reason() -> None:
     set_recovery(marks, [], why_unknown="no reference model was trained")
     assert marks.t5 is None
     assert marks.reasons["t5"] == "no reference model was trained"
+
+
+def test_a_retraining_that_was_rolled_back_is_passed_over_where_another_one_followed() -> None:
+    back = [*EVENTS[:-2], event(24, "rolled_back", "1", from_version="2")]
+    assert find_marks(back, RECORDS, "1").challenger_version == "2"
+    again = [
+        *back,
+        event(25, "retraining_started"),
+        event(30, "promoted", "3"),
+        event(40, "verdict", "3", verdict="no_drift"),
+    ]
+    records = [*RECORDS, record(31, "3")]
+    marks = find_marks(again, records, "1")
+    assert seconds(marks) | {"t5": 0} == {"t0": 0, "t1": 2.5, "t2": 25, "t_rt": 30, "t4": 31.01, "t5": 0}
+    assert (marks.challenger_version, marks.no_drift) == ("3", START + 40)

@@ -12,11 +12,13 @@ from driftloop_bench.experiment import recovery
 from driftloop_bench.experiment.commands import result_table, succeeded
 from driftloop_bench.experiment.fields import FIELDS
 from driftloop_bench.experiment.marks import Marks, answers_after
+from driftloop_bench.experiment.recording import Plan, Recording
 from driftloop_bench.experiment.recovery import SIMULATED, assess
 from driftloop_bench.experiment.reference import windows_of
 from driftloop_bench.experiment.results import METRICS, SUMMARY, TIMELINE, TRAFFIC, write_results
-from driftloop_bench.experiment.run import Observer, Plan, Recording, labels_after, run_experiment
+from driftloop_bench.experiment.run import labels_after, run_experiment
 from driftloop_bench.experiment.traffic import Change, read_records
+from driftloop_bench.experiment.watching import Observer
 
 from .conftest import FakePlatform
 
