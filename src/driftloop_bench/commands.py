@@ -355,16 +355,21 @@ def units(
     seconds: Annotated[float, typer.Option(min=1, help="Length of each measurement.")] = 20.0,
     database: Annotated[
         list[str] | None,
-        typer.Option(help="SQLAlchemy URL of an empty database; again for several. By default a new SQLite file."),
+        typer.Option(
+            help="SQLAlchemy URL of a server where a database of its own can be made, or `sqlite`; again for several. "
+            "By default a new SQLite file."
+        ),
     ] = None,
     server: Annotated[str, typer.Option(help="A running prediction server; by default one of its own.")] = "",
+    model: Annotated[
+        bool, typer.Option("--model", help="Its own server serves the version in production of the registry.")
+    ] = False,
     output: Annotated[Path, typer.Option(help="File for the results.")] = Path("data/benchmark/units.json"),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Rows a second that the service of the fleet in service takes, when they are readable, and what a row costs.
 
-    A server of its own has no model and answers with the stub, which costs less than a model does: name one that
-    serves with --server for figures of the whole way.
+    A server of its own answers with the stub, which looks at one row: --model is for figures of the whole way.
     """
     from rich.table import Table
 
@@ -375,7 +380,9 @@ def units(
         counts = [int(size) for size in sizes.split(",")]
     except ValueError:
         raise DriftloopError(f"{sizes!r} are no numbers", where="--sizes", remedy="write --sizes 100,10000") from None
-    results = benchmark.run(settings.from_environment(), counts, seconds, database or [""], server, errors.print)
+    databases = ["" if url == "sqlite" else url for url in database or ["sqlite"]]
+    asked = benchmark.Asked(counts, seconds, databases, server, model)
+    results = benchmark.run(settings.load() if model else settings.from_environment(), asked, errors.print)
     durable.write_json(output, results)
     if as_json:
         typer.echo(json.dumps(results))

@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,6 @@ from driftloop_bench.machine import processor
 from driftloop_bench.own import free_url, wait
 
 BATCH, SENDERS, SINGLE_SENDERS = 100, 4, 16
-HISTORY = 40
-"""Rows that each unit has before anything is measured: more than the model looks at."""
 QUARTER_ROWS, QUARTER_SINGLES = 500.0, 75.0
 """Rows a second, in batches and singly, at which it is measured when they are readable."""
 SAMPLED = 40
@@ -40,20 +39,35 @@ START_S, SETTLE_S = 60.0, 300.0
 Tell = Callable[[str], None]
 
 
-def run(
-    configured: Settings, sizes: Sequence[int], seconds: float, databases: Sequence[str], server: str, tell: Tell
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Asked:
+    """What is to be measured."""
+
+    sizes: Sequence[int]
+    """Units in service."""
+    seconds: float
+    """Length of each measurement."""
+    databases: Sequence[str]
+    """SQLAlchemy URLs; an empty one is a new SQLite file. On any other server a database of its own is made."""
+    server: str
+    """A prediction server that runs; empty: one of its own."""
+    model: bool
+    """Whether its own server serves the version in production; else it answers with the stub."""
+
+
+def run(configured: Settings, asked: Asked, tell: Tell) -> dict[str, Any]:
     """Measure every store with every size of fleet; the figures."""
     found = []
-    for database in databases:
-        for size in sizes:
-            tell(f"{_kind(database)}, {size} units")
+    for url in asked.databases:
+        for size in asked.sizes:
+            tell(f"{_kind(url)}, {size} units")
             with (
                 tempfile.TemporaryDirectory(prefix="driftloop-units-") as folder,
-                _processes(configured, Path(folder), database, server) as place,
+                _database(url) as database,
+                _processes(configured, Path(folder), database, asked) as place,
             ):
                 found.append(
-                    {"store": _kind(database), "units": size, **asyncio.run(place.measure(size, seconds, tell))}
+                    {"store": _kind(url), "units": size, **asyncio.run(place.measure(size, asked.seconds, tell))}
                 )
     return {"measured": now(), "processor": processor(), "cores": os.cpu_count(), "figures": found}
 
@@ -70,6 +84,7 @@ def table(results: dict[str, Any]) -> list[tuple[str, ...]]:
         "rows/s singly",
         "p99 by 100",
         "p99 singly",
+        "memory",
     )
     rows = [
         (
@@ -77,7 +92,7 @@ def table(results: dict[str, Any]) -> list[tuple[str, ...]]:
             f"{one['backfill_rows_s']:.0f}",
             f"{one['batched']['rows_s']:.0f}", f"{one['batched']['cpu_ms_a_row']:.3f}",
             f"{one['singly']['rows_s']:.0f}", f"{one['readable_batched_s']['p99']:.2f} s",
-            f"{one['readable_singly_s']['p99']:.2f} s",
+            f"{one['readable_singly_s']['p99']:.2f} s", f"{one['memory_mib']:.0f} MiB",
         )
         for one in results["figures"]
     ]  # fmt: skip
@@ -87,8 +102,8 @@ def table(results: dict[str, Any]) -> list[tuple[str, ...]]:
 class Place:
     """A running service, its server, and a fleet that sends to it."""
 
-    def __init__(self, url: str, token: str, pid: int, schema: Schema) -> None:
-        self._url, self._pid, self._schema = url, pid, schema
+    def __init__(self, url: str, token: str, pids: dict[str, int], schema: Schema) -> None:
+        self._url, self._pids, self._schema = url, pids, schema
         self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         self._drawn = random.Random(0)
         self._base = np.random.default_rng(0).normal(100.0, 10.0, schema.n_columns)
@@ -101,8 +116,10 @@ class Place:
         async with httpx.AsyncClient(
             base_url=self._url, headers=self._headers, trust_env=False, timeout=120.0, limits=limits
         ) as http:
-            backfill = await self._backfill(http, size)
-            tell(f"  history {backfill:.0f} rows/s")
+            # As many rows as the model looks at, so that every window is whole.
+            history = int((await http.get("/status")).json()["model_rows"])
+            backfill = await self._backfill(http, size, history)
+            tell(f"  history of {history} rows each: {backfill:.0f} rows/s")
             batched = await self._throughput(http, BATCH, SENDERS, seconds)
             tell(f"  in batches {batched['rows_s']:.0f} rows/s, {batched['cpu_ms_a_row']:.3f} ms a row")
             singly = await self._throughput(http, 1, SINGLE_SENDERS, seconds)
@@ -111,6 +128,8 @@ class Place:
             readable_singly = await self._readable(http, 1, QUARTER_SINGLES, seconds)
             tell(f"  readable p99 {readable['p99']:.2f} s and {readable_singly['p99']:.2f} s")
             status = (await http.get("/status")).json()
+        memory = {name: round(memory_bytes(pid) / 2**20, 1) for name, pid in self._pids.items()}
+        tell(f"  memory {memory} MiB")
         return {
             "model": status["model_version"],
             "model_rows": status["model_rows"],
@@ -119,7 +138,8 @@ class Place:
             "singly": singly,
             "readable_batched_s": readable,
             "readable_singly_s": readable_singly,
-            "memory_mib": round(memory_bytes(self._pid) / 2**20, 1),
+            "memory_mib": memory["units"],
+            "memory_server_mib": memory.get("server"),
         }
 
     def _body(self, units: Sequence[int], steps: int = 1) -> bytes:
@@ -139,16 +159,17 @@ class Place:
         if found.get("stored") != rows:
             raise DriftloopError(f"rows were not stored: {answer.text[:300]}", where=self._url)
 
-    async def _backfill(self, http: httpx.AsyncClient, size: int) -> float:
+    async def _backfill(self, http: httpx.AsyncClient, size: int, history: int) -> float:
         """Give every unit a history; rows a second."""
-        at_once = max(1, 5000 // HISTORY)
-        bodies = [self._body(range(start, min(start + at_once, size)), HISTORY) for start in range(0, size, at_once)]
-        started = time.perf_counter()
-        for at, body in enumerate(bodies):
-            await self._post(http, body, HISTORY * min(at_once, size - at * at_once), backfill=True)
-        took = time.perf_counter() - started
+        at_once, took = max(1, 5000 // history), 0.0
+        for start in range(0, size, at_once):
+            units = range(start, min(start + at_once, size))
+            body = self._body(units, history)
+            started = time.perf_counter()
+            await self._post(http, body, history * len(units), backfill=True)
+            took += time.perf_counter() - started
         await self._settled(http)
-        return size * HISTORY / took
+        return size * history / took
 
     async def _throughput(self, http: httpx.AsyncClient, rows: int, senders: int, seconds: float) -> dict[str, float]:
         """Rows a second with a prediction each, as many as go: until the last of them was predicted."""
@@ -216,13 +237,36 @@ class Place:
 
     def _cpu(self) -> float:
         """Processor seconds that the service has used."""
-        fields = Path(f"/proc/{self._pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        fields = Path(f"/proc/{self._pids['units']}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.contextmanager
-def _processes(configured: Settings, folder: Path, database: str, server: str) -> Iterator[Place]:
+def _database(url: str) -> Iterator[str]:
+    """A database of its own on the server of a URL, which is deleted at the end; of SQLite a new file."""
+    if _kind(url) == "SQLite":
+        yield url
+        return
+    import sqlalchemy as sa
+
+    address, name = sa.make_url(url), f"driftloop_benchmark_{os.getpid()}"
+    engine = sa.create_engine(address, isolation_level="AUTOCOMMIT")
+    try:
+        with engine.connect() as connection:
+            connection.exec_driver_sql(f"CREATE DATABASE {name}")
+        try:
+            yield address.set(database=name).render_as_string(hide_password=False)
+        finally:
+            with engine.connect() as connection:
+                connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+    finally:
+        engine.dispose()
+
+
+@contextlib.contextmanager
+def _processes(configured: Settings, folder: Path, database: str, asked: Asked) -> Iterator[Place]:
     """The service on one core and, unless one is named, a server on the other."""
+    server = asked.server
     # A server that runs already knows its own platform's token.
     token = (configured.token if server else "") or "benchmark-of-the-units"
     (folder / "token").write_text(token)
@@ -234,7 +278,8 @@ def _processes(configured: Settings, folder: Path, database: str, server: str) -
         "DRIFTLOOP_SERVER_URL": own,
         "DRIFTLOOP_UNITS_URL": units,
         "DRIFTLOOP_RETRAINER_URL": "http://127.0.0.1:9",
-        "DRIFTLOOP_MLFLOW_URL": "http://127.0.0.1:9",
+        "DRIFTLOOP_MLFLOW_URL": configured.mlflow_url if asked.model else "http://127.0.0.1:9",
+        "DRIFTLOOP_MODEL_NAME": configured.model,
         "DRIFTLOOP_UNITS_DATABASE": database,
         "OMP_NUM_THREADS": "1",
     }
@@ -252,10 +297,25 @@ def _processes(configured: Settings, folder: Path, database: str, server: str) -
             wait(lambda: answers(f"{url}/healthz"), START_S, lambda: process.poll() is not None, url, folder / "log")
             return process.pid
 
-        if not server:
-            start(1, own, "serve")
-        pid = start(0, units, "units", "serve")
-        yield Place(units, token, pid, configured.schema)
+        pids = {} if server else {"server": start(1, own, "serve")}
+        if asked.model and not server:
+            wait(lambda: _serves(own), START_S, lambda: False, f"the version in production, by {own}", folder / "log")
+        pids["units"] = start(0, units, "units", "serve")
+        wait(lambda: _knows_model(units), START_S, lambda: False, units, folder / "log")
+        yield Place(units, token, pids, configured.schema)
+
+
+def _serves(url: str) -> bool:
+    """Whether a server answers with a model, and not with the stub."""
+    with contextlib.suppress(httpx.HTTPError, KeyError):
+        return not httpx.get(f"{url}/model", trust_env=False).json()["stub"]
+    return False
+
+
+def _knows_model(url: str) -> bool:
+    with contextlib.suppress(httpx.HTTPError, KeyError):
+        return bool(httpx.get(f"{url}/status", trust_env=False).json()["model_rows"])
+    return False
 
 
 def _kind(database: str) -> str:

@@ -20,7 +20,7 @@ import httpx
 import pytest
 
 from driftloop.settings import Settings
-from units.conftest import COUNTED
+from units.conftest import COUNTED, asked_windows
 from units.process import Process
 
 KILLS = int(os.environ.get("UNITS_KILLS", "200"))
@@ -58,7 +58,8 @@ class Doubles:
                 self.answer({"fleet": fleet, "window": 4, "model_version": "1"})
 
             def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                content = self.rfile.read(int(self.headers["Content-Length"]))
+                body = {"windows": asked_windows(content)} if self.path == "/predict" else json.loads(content)
                 self.answer(*doubles.told(self.path, body))
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

@@ -40,6 +40,15 @@ def test_what_stands_against_it_is_said(change: dict[str, object], reason: str) 
     assert reason in str(judge.refusal(GOOD._replace(**change), HEALTHY))  # type: ignore[arg-type]
 
 
+def test_a_fleet_may_be_only_too_young() -> None:
+    """Age cures a share at the cap that is too high, and nothing else."""
+    young = GOOD._replace(at_cap=0.95)
+    assert judge.only_young(young, HEALTHY)
+    assert not judge.only_young(GOOD, HEALTHY)
+    for change in ({"finite": False}, {"familiar_equal": False}, {"drift_after": 40.0}, {"slopes": [0.1] * 8}):
+        assert not judge.only_young(young._replace(**change), HEALTHY)  # type: ignore[arg-type]
+
+
 def test_half_of_a_large_drift_may_be_left() -> None:
     """By a stated factor."""
     assert judge.refusal(GOOD._replace(drift_after=24.0), HEALTHY) is None

@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from driftloop.loop import first_aid
 from driftloop.loop.aiding import POLL_S
 from driftloop.loop.first_aid import Outcome
-from driftloop.protocol.windows import WindowsUnavailable
+from driftloop.protocol.windows import UnitWindow, WindowsUnavailable
 
 from .fakes import FakeRegistry
 from .test_worker import CAUSE, World
@@ -120,3 +121,35 @@ def test_switched_off_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(first_aid, "give", stand_in)
     waiting(off)
     assert stand_in.asked == 0
+
+
+def test_a_fleet_that_is_too_young_is_judged_again_when_it_has_aged(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    ages = {"a": 100, "b": 100}
+
+    def windows() -> list[UnitWindow]:
+        return [UnitWindow(unit, np.zeros((4, 24), dtype=np.float32), step) for unit, step in ages.items()]
+
+    def judged(_: Any, __: str, read: Any, *___: Any, **____: Any) -> Outcome:
+        steps = sum(one.step for one in read())
+        asked.append(steps)
+        return Outcome("waiting", "too young", young=True) if steps < 300 else Outcome("refused", "no")
+
+    monkeypatch.setattr(first_aid, "give", judged)
+    monkeypatch.setattr(world.worker._aider, "_windows", windows)
+    waiting(world)
+    for _ in range(5):
+        world.settle()
+    assert asked == [200]
+    ages["a"] = 119
+    world.settle()
+    assert asked == [200]
+    ages["b"] = 101
+    world.settle()
+    assert asked == [200, 220]
+    ages["c"] = 100
+    world.settle()
+    assert asked == [200, 220, 320]
+    assert world.kinds.count("first_aid_refused") == 1

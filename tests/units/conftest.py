@@ -1,6 +1,7 @@
 """A service of a small fleet, with a prediction server and a retrainer that answer from memory."""
 
 import json
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -8,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
+import numpy as np
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from driftloop.protocol import windows
 from driftloop.settings import Settings
 from driftloop.units.app import create_app
 
@@ -37,13 +41,22 @@ REFUSING = COUNTED.replace("[[settings]]", "[[settings]]\nmissing = 'refuse'").r
 )
 
 
+def asked_windows(content: bytes, columns: int = 3) -> list[dict[str, Any]]:
+    """The windows of a request to the server, with their rows as lists, None for a missing value."""
+    return [
+        {**msgspec.to_builtins(one), "rows": [[None if math.isnan(value) else value for value in row] for row in rows]}
+        for one in windows.decode_batch(content).windows
+        for rows in [np.frombuffer(one.rows, dtype="<f4").reshape(-1, columns).tolist()]
+    ]
+
+
 class Server:
     """A prediction server: remaining life is 100 less the window's newest pressure; keeps what it was asked."""
 
     def __init__(self, digest: str, window: int = 4) -> None:
         self.digest, self.window, self.version = digest, window, "1"
         self.windows: list[dict[str, Any]] = []
-        self.away = False
+        self.away, self.columns = False, 3
         self.refuses: Callable[[dict[str, Any]], bool] = lambda _: False
         self.lock = threading.Lock()
 
@@ -54,7 +67,7 @@ class Server:
             if request.url.path == "/model":
                 fleet = {"name": "pumps", "digest": self.digest}
                 return httpx.Response(200, json={"fleet": fleet, "window": self.window, "model_version": self.version})
-            windows = json.loads(request.content)["windows"]
+            windows = asked_windows(request.content, self.columns)
             if any(self.refuses(window) for window in windows):
                 return httpx.Response(422, json={"detail": [{"field": "windows", "message": "no"}]})
             self.windows += windows
@@ -130,6 +143,7 @@ class Fleet:
 
     def start(self) -> None:
         self.settings = self._settings()
+        self.server.columns = self.settings.schema.n_columns
         self.app: FastAPI = create_app(self.settings)
         self._client = TestClient(self.app, base_url="http://127.0.0.1", client=("127.0.0.1", 50000))
         self.http = self._client.__enter__()

@@ -19,6 +19,10 @@ POLL_S, POLL_LONGEST_S, POLL_FACTOR = 0.5, 10.0, 1.1
 """How often the servers' windows are looked at while they are too few: less and less, since a fleet may send ten rows
 a day."""
 
+OLDER = 1.1
+"""A fleet that was too young is judged again when its units have lived so many times as many steps: judging costs a
+second, and a fleet may wait for labels for weeks."""
+
 log = logging.getLogger(__name__)
 
 
@@ -28,23 +32,37 @@ class Aider:
     def __init__(self, tools: Tools, windows: Callable[[], Sequence[UnitWindow]]) -> None:
         """`windows` reads what the servers remember of units in service."""
         self._tools, self._windows, self._pause = tools, windows, POLL_S
+        self._steps_of_young = 0
+        """Steps that the units had lived in all when they were too young; 0 where they were not."""
 
-    def give(self, champion: str, cause: str, report: Tell, *, asks: bool = False) -> "Outcome":
-        """Give the champion first aid, if the windows allow it, and say what came of it; raises DriftloopError where
-        this retrainer cannot, and as `first_aid.give` does."""
+    def give(
+        self,
+        champion: str,
+        cause: str,
+        report: Tell,
+        *,
+        asks: bool = False,
+        windows: Sequence[UnitWindow] | None = None,
+    ) -> "Outcome":
+        """Give the champion first aid, if the windows (by default those of now) allow it, and say what came of it;
+        raises DriftloopError where this retrainer cannot, and as `first_aid.give` does."""
         try:
             # Only where it is due: onnx is not in every image that a retrainer runs in.
             from driftloop.loop import first_aid
         except ImportError as error:
             raise DriftloopError(f"this retrainer cannot give first aid: {error}") from error
-        tools = self._tools
-        return first_aid.give(tools.registry, champion, self._windows, tools.folder, cause, report, asks=asks)
+        tools, read = self._tools, self._windows if windows is None else lambda: windows
+        return first_aid.give(tools.registry, champion, read, tools.folder, cause, report, asks=asks)
 
     def attempt(self, move: TryFirstAid) -> float:
         """Try once; seconds after which to look again."""
         tools, told = self._tools, list[Event]()
         try:
-            found = self.give(move.champion, move.cause, told.append, asks=self._asks)
+            windows = self._windows()
+            steps = sum(one.step or len(one.rows) for one in windows)
+            if steps < OLDER * self._steps_of_young:
+                return self._later()
+            found = self.give(move.champion, move.cause, told.append, asks=self._asks, windows=windows)
         except RegistryUnavailable:
             raise
         except WindowsUnavailable as error:
@@ -53,6 +71,7 @@ class Aider:
         except DriftloopError as error:
             tools.apply(NotAided(move.cause, move.run, str(error)))
             return 0.0
+        self._steps_of_young = steps if found.young else 0
         if found.kind == "waiting":
             return self._later()
         self._pause = POLL_S

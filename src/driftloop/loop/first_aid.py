@@ -25,10 +25,12 @@ class Outcome(NamedTuple):
     """What became of an attempt to give first aid."""
 
     kind: Literal["made", "promoted", "waiting", "refused"]
-    """`waiting`: nothing speaks against it but that too few windows are there yet. `made`: it is registered."""
+    """`waiting`: nothing speaks against it but that windows are few or units young. `made`: it is registered."""
     reason: str
     model_version: str | None = None
     """The provisional version, where it was promoted."""
+    young: bool = False
+    """Of `waiting`: the fleet may be too young for it, and must age before it is looked at again."""
 
 
 def give(
@@ -52,7 +54,8 @@ def give(
         return known
     tried = judge.attempt(known, read())
     if tried.kind != "given" or tried.aided is None:
-        return Outcome("refused" if tried.kind == "refused" else "waiting", tried.reason)
+        kind: Literal["waiting", "refused"] = "refused" if tried.kind == "refused" and not tried.young else "waiting"
+        return Outcome(kind, tried.reason, young=tried.young)
     made = first_aid.write(
         known, tried.aided, folder / f"first-aid-for-{champion}", parent_version=champion, cause=cause
     )

@@ -1,53 +1,57 @@
-"""A request's body, of which no more is kept than is allowed; one that is packed by gzip is unpacked on the way."""
+"""A request's body, of which no more is kept than is allowed; one that is packed by gzip is unpacked."""
 
 import zlib
 
 from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
 
 from driftloop.protocol.problems import refusal
 
 _GZIP = 16 + zlib.MAX_WBITS
+_MOST_PARTS = 16
+"""Streams that one gzip body may be made of: each is looked for in all that follows."""
 
 
 async def read(request: Request, most: int) -> bytes | None:
-    """The body as it was before it was packed; None for one that has more than `most` bytes, of which the rest is not
-    read. Raises RequestRefused where it cannot be unpacked.
+    """The body, unpacked; None for one that has more than `most` bytes, of which the rest is not read.
+
+    Raises RequestRefused where it cannot be unpacked.
     """
-    coding = request.headers.get("content-encoding", "identity").strip().lower()
-    if coding not in ("gzip", "identity", ""):
-        raise refusal(415, "Content-Encoding", f"is {coding[:40]}; send a body as it is, or packed by gzip")
-    body, unpacking = bytearray(), _Unpacking() if coding == "gzip" else None
+    packed = is_packed(request.headers.get("content-encoding", ""))
+    body = bytearray()
     async for piece in request.stream():
-        body += piece if unpacking is None else unpacking.more(piece, most + 1 - len(body))
+        body += piece
         if len(body) > most:
             return None
-    if unpacking is not None and not unpacking.whole:
-        raise refusal(400, "body", "ends in the middle of what gzip has packed")
-    return bytes(body)
+    return await run_in_threadpool(unpacked, bytes(body), most) if packed else bytes(body)
 
 
-class _Unpacking:
-    """Unpacks gzip as it comes, never more than is asked for; several packed texts one after the other are one."""
+def is_packed(coding: str, what: str = "body") -> bool:
+    """Whether a body with this Content-Encoding is gzip, of what is `what` to people; raises RequestRefused for any
+    other encoding."""
+    wanted = coding.strip().lower()
+    if wanted not in ("", "identity", "gzip", "x-gzip"):
+        raise refusal(415, "Content-Encoding", f"is {coding[:80]}; send gzip, or the bare {what}")
+    return "gzip" in wanted
 
-    def __init__(self) -> None:
-        self._member = zlib.decompressobj(_GZIP)
-        self._begun = False
 
-    @property
-    def whole(self) -> bool:
-        """Whether nothing is missing at the end."""
-        return not self._begun
-
-    def more(self, piece: bytes, most: int) -> bytes:
-        """What the next piece unpacks to, at most so many bytes of it."""
-        found = bytearray()
-        while piece and len(found) < most:
-            try:
-                found += self._member.decompress(piece, most - len(found))
-            except zlib.error as error:
-                raise refusal(400, "body", f"is no gzip: {error}") from error
-            self._begun = not self._member.eof
-            piece = self._member.unconsumed_tail
-            if self._member.eof:
-                piece, self._member = self._member.unused_data, zlib.decompressobj(_GZIP)
-        return bytes(found)
+def unpacked(body: bytes, most: int) -> bytes | None:
+    """What a gzip body holds, None where that is more than `most` bytes: no more are ever unpacked, however small the
+    body is. Raises RequestRefused for what is no gzip.
+    """
+    content, parts = b"", 0
+    try:
+        while body:
+            parts += 1
+            if parts > _MOST_PARTS:
+                raise refusal(400, "body", f"is gzip of more than {_MOST_PARTS} parts; send one")
+            part = zlib.decompressobj(wbits=_GZIP)
+            content += part.decompress(body, most + 1 - len(content))
+            if len(content) > most:
+                return None
+            if not part.eof:
+                raise refusal(400, "body", "is gzip that is cut short")
+            body = part.unused_data.lstrip(b"\0")
+    except zlib.error as error:
+        raise refusal(400, "body", f"is no gzip, as Content-Encoding says: {error}") from None
+    return content

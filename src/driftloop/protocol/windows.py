@@ -1,12 +1,13 @@
-"""Recent whole windows of units in service: what a server answers to GET /windows, and how they are read.
+"""Whole windows of units in service as MessagePack, since rows are many numbers: float32, little-endian, row by row.
 
-A page is MessagePack, as rows are many numbers: float32, little-endian, row by row. Every replica holds the windows of
-the requests that it answered, so all are asked, and of a unit that several know the newest counts.
+A server answers to GET /windows with recent ones, and takes batches of them at POST /predict. Every replica holds the
+windows of the requests that it answered, so all are asked, and of a unit that several know the newest counts.
 """
 
 import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import httpx
 import msgspec
@@ -60,7 +61,26 @@ class WindowsUnavailable(DriftloopError):
     exit_code = ExitCode.UNREACHABLE
 
 
+Name = Annotated[str, msgspec.Meta(max_length=200)]
+
+
+class Asked(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """One window that is to be answered: what a window in JSON is, with NaN for a missing value."""
+
+    rows: bytes
+    engine_id: Name | None = None
+    cycle: Annotated[int, msgspec.Meta(ge=0, le=10**9)] | None = None
+    request_id: Name | None = None
+
+
+class Batch(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of POST /predict."""
+
+    windows: Annotated[list[Asked], msgspec.Meta(min_length=1)]
+
+
 encode = msgspec.msgpack.Encoder().encode
+decode_batch = msgspec.msgpack.Decoder(Batch).decode
 _decode = msgspec.msgpack.Decoder(Page).decode
 
 

@@ -1,33 +1,41 @@
 """A request's body: read with a limit, of the right type, unpacked."""
 
-import zlib
+from typing import NamedTuple
 
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
+from driftloop.protocol.bodies import is_packed, unpacked
 from driftloop.protocol.problems import Problem, RequestRefused
+from driftloop.protocol.windows import CONTENT_TYPE
 
-_MOST_PARTS = 16
-"""Streams that one gzip body may be made of: each is looked for in all that follows."""
+_MSGPACK = CONTENT_TYPE.encode()
 
 
-async def read(request: Request, most: int) -> bytes:
+class Body(NamedTuple):
+    """What was sent."""
+
+    content: bytes
+    is_msgpack: bool
+    """MessagePack (driftloop.protocol.windows); else JSON."""
+
+
+async def read(request: Request, most: int, *, msgpack: bool = False) -> Body:
     """The body, unpacked, never more than `most` bytes of it; raises RequestRefused for a longer one, another type or
-    encoding."""
-    declared, packed = 0, False
+    encoding. MessagePack is only taken where `msgpack` says so."""
+    declared, packed, is_msgpack = 0, False, False
     for name, value in request.scope["headers"]:
         if name == b"content-length":
             declared = int(value)
+        elif name == b"content-type" and msgpack and value.strip().lower() == _MSGPACK:
+            is_msgpack = True
         elif name == b"content-type" and not _is_json(value):
             kind = value[:80].decode("ascii", "replace")
             problem = f"is {kind}; send JSON with the header Content-Type: application/json"
             raise RequestRefused(415, [Problem("Content-Type", problem)])
-        elif name == b"content-encoding" and value.strip().lower() not in {b"", b"identity"}:
-            packed = value.strip().lower() in {b"gzip", b"x-gzip"}
-            if not packed:
-                encoding = value[:80].decode("ascii", "replace")
-                raise RequestRefused(415, [Problem("Content-Encoding", f"is {encoding}; send gzip, or the bare JSON")])
+        elif name == b"content-encoding":
+            packed = is_packed(value.decode("ascii", "replace"), "JSON")
     pieces: list[bytes] = []
     size = 0
     # Nothing of a body is read that says itself that it is too long.
@@ -42,27 +50,14 @@ async def read(request: Request, most: int) -> bytes:
         pieces.append(piece)
         if not message.get("more_body", False):
             body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            return await run_in_threadpool(_unpacked, body, most) if packed else body
+            return Body(await run_in_threadpool(_unpacked, body, most) if packed else body, is_msgpack)
     raise _too_large(most)
 
 
 def _unpacked(body: bytes, most: int) -> bytes:
-    """What a gzip body holds; no more than `most` bytes are ever unpacked, however small the body is."""
-    content, parts = b"", 0
-    try:
-        while body:
-            parts += 1
-            if parts > _MOST_PARTS:
-                raise RequestRefused(400, [Problem("body", f"is gzip of more than {_MOST_PARTS} parts; send one")])
-            part = zlib.decompressobj(wbits=31)
-            content += part.decompress(body, most + 1 - len(content))
-            if len(content) > most:
-                raise _too_large(most)
-            if not part.eof:
-                raise RequestRefused(400, [Problem("body", "is gzip that is cut short")])
-            body = part.unused_data.lstrip(b"\0")
-    except zlib.error as error:
-        raise RequestRefused(400, [Problem("body", f"is no gzip, as Content-Encoding says: {error}")]) from None
+    content = unpacked(body, most)
+    if content is None:
+        raise _too_large(most)
     return content
 
 

@@ -185,6 +185,11 @@ class _Rows:
     def array(self, windows: list[Rows], length: int) -> Float32:
         """`[n, length, columns]`; None is NaN, and rows of NaN stand before a window with fewer rows."""
         columns = self.schema.n_columns
+        if any(isinstance(rows, np.ndarray) for rows in windows):
+            found = np.full((len(windows), length, columns), np.nan, dtype=np.float32)
+            for at, rows in enumerate(windows):
+                found[at, length - len(rows) :] = np.asarray(rows, dtype=np.float32)
+            return found
         if self.counted:
             nothing = (None,) * columns
             windows = [rows if len(rows) == length else [*[nothing] * (length - len(rows)), *rows] for rows in windows]

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driftloop.durable import NOT_JSON, now
-from driftloop.serving.requests import Prediction, Row, Window
+from driftloop.serving.requests import Prediction, Row, Window, newest_row
 
 log = logging.getLogger(__name__)
 
@@ -202,7 +202,7 @@ def _records(batch: _Batch) -> Iterator[Record]:
             upper=prediction.upper,
             regime=prediction.regime,
             flags=prediction.flags,
-            row=window.rows[-1],
+            row=newest_row(window.rows),
             newest=newest,
         )
 

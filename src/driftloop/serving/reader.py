@@ -8,10 +8,12 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from driftloop.durable import NOT_JSON
 from driftloop.fleet.schema import Schema
-from driftloop.protocol.problems import Problem, RequestRefused
+from driftloop.protocol import windows as packed
+from driftloop.protocol.problems import Problem, RequestRefused, refusal
 from driftloop.serving import problems
 from driftloop.serving.requests import Form, Limits, Row, Window
 
@@ -21,6 +23,7 @@ class Reader:
 
     def __init__(self, schema: Schema) -> None:
         self.form = Form(schema)
+        self._may_be_missing = np.array([channel.missing == "hold" for channel in schema.channels])
         self._named: Any = self.form.named
         self._window: Any = msgspec.json.Decoder(self.form.window)
         self._batch: Any = msgspec.json.Decoder(self.form.batch)
@@ -50,6 +53,40 @@ class Reader:
             for window in windows:
                 _give_one_name(window)
         return windows, many
+
+    def decode_packed(self, body: bytes, limits: Limits) -> list[Window]:
+        """The windows of a batch of MessagePack; raises RequestRefused. The same holds of the result."""
+        try:
+            asked = packed.decode_batch(body).windows
+        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+            message, _, path = str(error).partition(" - at `$.")
+            raise refusal(422, path.rstrip("`") or "body", message) from error
+        if len(asked) > limits.max_batch:
+            raise refusal(413, "windows", f"has {len(asked)} windows; at most {limits.max_batch} are taken")
+        return [self._packed(one, at, limits) for at, one in enumerate(asked)]
+
+    def _packed(self, asked: packed.Asked, at: int, limits: Limits) -> Window:
+        columns, field = self.form.schema.n_columns, f"windows[{at}].rows"
+        if not asked.rows or len(asked.rows) % (4 * columns):
+            what = f"has {len(asked.rows)} bytes; a row of this fleet has {4 * columns}: {columns} of float32"
+            raise refusal(422, field, what)
+        rows = np.frombuffer(asked.rows, dtype="<f4").reshape(-1, columns).astype(np.float32, copy=False)
+        if len(rows) > limits.max_cycles:
+            raise refusal(422, field, f"has {len(rows)} rows; at most {limits.max_cycles} are taken")
+        finite = np.isfinite(rows)
+        if not finite.all():
+            gone = np.isnan(rows)
+            bad = ~finite & ~(gone & self._may_be_missing)
+            if bad.any():
+                row, column = np.argwhere(bad)[0].tolist()
+                name = self.form.schema.columns[column]
+                raise refusal(422, f"{field}[{row}].{name}", "is missing" if gone[row, column] else "is infinite")
+            if gone.all():
+                raise refusal(422, field, "has no value at all")
+        found = Window(rows, asked.engine_id, asked.cycle, asked.request_id)
+        if self.form.synonyms:
+            found.unit_id, found.step = asked.engine_id, asked.cycle
+        return found
 
     def _decode(self, body: bytes) -> tuple[list[Any], bool]:
         try:

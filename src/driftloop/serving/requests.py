@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import msgspec
+import numpy as np
 from msgspec import UNSET, Meta, UnsetType
+from numpy.typing import NDArray
 
 from driftloop.fleet.schema import Channel, Schema
 
@@ -23,7 +25,16 @@ Step = Annotated[float, Meta(ge=0, le=10**9, multiple_of=1)]
 """A whole number; 3.0 is one in JSON, and what clients with tables of floats send."""
 Row = Sequence[float | None]
 """Values in the order of the fleet's columns; None is missing."""
-Rows = Sequence[Row]
+Rows = Sequence[Row] | NDArray[np.float32]
+"""Rows as JSON has them, or as MessagePack does: `[n, columns]`, NaN is missing."""
+
+
+def newest_row(rows: Rows) -> Row:
+    """The last row as JSON has it."""
+    if isinstance(rows, np.ndarray):
+        found: Row = rows[-1].tolist()
+        return found
+    return rows[-1]
 
 
 class Window(msgspec.Struct, forbid_unknown_fields=True):

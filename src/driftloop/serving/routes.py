@@ -154,7 +154,7 @@ async def predict(request: Request) -> Response:
     """Answered by msgspec alone; openapi.install describes it."""
     parts: Parts = request.app.state.parts
     try:
-        windows, many = await _windows(request, parts)
+        windows, many = await _windows(request, parts, packed=True)
         for window in windows:
             if window.request_id is None:
                 window.request_id = os.urandom(8).hex()
@@ -331,10 +331,13 @@ def _fleet(schema: Schema) -> FleetInfo:
     return FleetInfo(schema.name, schema.digest, schema.unit, schema.step, columns)
 
 
-async def _windows(request: Request, parts: Parts) -> tuple[list[Window], bool]:
-    """The windows of a body, and whether it is a batch; raises RequestRefused."""
-    decode = parts.slot.engine.reader.decode
-    body = await bodies.read(request, parts.limits.max_body_bytes)
+async def _windows(request: Request, parts: Parts, *, packed: bool = False) -> tuple[list[Window], bool]:
+    """The windows of a body, and whether it is a batch; raises RequestRefused. MessagePack is taken where `packed`."""
+    reader = parts.slot.engine.reader
+    body, is_msgpack = await bodies.read(request, parts.limits.max_body_bytes, msgpack=packed)
+    if is_msgpack:
+        return await run_in_threadpool(reader.decode_packed, body, parts.limits), True
+    decode = reader.decode
     if len(body) <= _LONG_BODY:
         return decode(body, parts.limits)
     return await run_in_threadpool(decode, body, parts.limits)

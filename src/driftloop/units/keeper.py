@@ -65,7 +65,13 @@ class Keeper:
     def new_life(self, connection: Connection, unit: Unit, **known: Any) -> Life:
         """Begin another life of a unit; `known` are columns of it."""
         number, self.memory.last_life = len(unit.lives) + 1, self.memory.last_life + 1
-        values = {"id": self.memory.last_life, "unit": unit.id, "number": number, "state": RUNNING, "youth": "unknown"}
+        values: dict[str, Any] = {
+            "id": self.memory.last_life,
+            "unit": unit.id,
+            "number": number,
+            "state": RUNNING,
+            "youth": "unknown",
+        }
         values |= known
         connection.execute(sa.insert(tables.lives).values(values))
         life = Life(self.memory.last_life, unit, number)

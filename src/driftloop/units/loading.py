@@ -1,6 +1,5 @@
 """Reading the store into memory: everything at the start, a life's newest rows and waiting steps when needed."""
 
-from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -11,13 +10,12 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from driftloop.fleet import lives as life_rules
-from driftloop.fleet.schema import Schema
 from driftloop.units import tables
 from driftloop.units.memory import MOST_PENDING, Latest, Life, Memory, Unit
 from driftloop.units.store import cursor
 from driftloop.units.tables import BACKFILLED, NOTHING, USED
+from driftloop.units.tails import Tail
 
-_encode = msgspec.json.Encoder().encode
 _AT_ONCE = MOST_PENDING
 """Rows that are read at once of a life that has many to be answered."""
 
@@ -89,11 +87,9 @@ def read_pending(
     memory.settle(life)
 
 
-def read_tail(
-    connection: Connection, memory: Memory, life: Life, window: int, columns: dict[int, list[str]]
-) -> deque[bytes]:
-    """The newest `window` steps that were sent, as JSON rows, oldest first; fewer where there are fewer."""
-    tail: deque[bytes] = deque(maxlen=window)
+def read_tail(connection: Connection, memory: Memory, life: Life, window: int, columns: dict[int, list[str]]) -> Tail:
+    """The newest `window` steps that were sent, oldest first; fewer where there are fewer."""
+    tail = Tail(window, len(memory.nothing))
     if life.sent == NOTHING or life.first is None:
         return tail
     after = life.sent - window + 1
@@ -106,35 +102,34 @@ def read_tail(
             by_place.setdefault(place, []).append((row.time, converted(row, columns, memory)))
     previous: int | None = None
     for place in sorted(by_place):
-        bridge(tail, 0 if previous is None else place - previous - 1, memory.schema)
+        bridge(tail, 0 if previous is None else place - previous - 1, memory)
         tail.append(encoded(by_place[place], memory))
         previous = place
     if previous is not None:
-        bridge(tail, life.sent - previous, memory.schema)
+        bridge(tail, life.sent - previous, memory)
     return tail
 
 
-def bridge(tail: deque[bytes], steps: int, schema: Schema) -> bool:
+def bridge(tail: Tail, steps: int, memory: Memory) -> bool:
     """Let a tail go on behind steps without rows: they are missing, or, where nothing may be, the history begins anew.
 
     True where it begins anew.
     """
-    if steps <= 0 or not tail:
+    if steps <= 0 or not len(tail):
         return False
-    if any(channel.missing == "refuse" for channel in schema.channels):
+    if any(channel.missing == "refuse" for channel in memory.schema.channels):
         tail.clear()
         return True
-    nothing = _encode([None] * schema.n_columns)
-    tail.extend([nothing] * min(steps, tail.maxlen or steps))
+    tail.skip(steps, memory.nothing)
     return False
 
 
 def encoded(rows: Sequence[tuple[float, bytes]], memory: Memory) -> bytes:
-    """The rows of one step as one JSON row, by the fleet's rule for several rows in a step."""
+    """The rows of one step as the one that is sent, by the fleet's rule for several rows in a step."""
     if len(rows) == 1:
-        return _encode(memory.unpack(rows[0][1]))
+        return memory.as_sent(memory.unpack(rows[0][1]))
     values = np.array([memory.unpack(readings) for _, readings in sorted(rows)])
-    return _encode(life_rules.merged(values, np.array([0]), memory.schema)[0].tolist())
+    return memory.as_sent(life_rules.merged(values, np.array([0]), memory.schema)[0].tolist())
 
 
 def converted(row: Any, columns: dict[int, list[str]], memory: Memory) -> bytes:

@@ -2,13 +2,14 @@
 
 It is a function of the store: `load` builds it, the committer's thread keeps it up, the predictor's takes what is due
 from it, and whatever fails throws it away.
-A life's newest rows (its tail) are kept as JSON, ready to be sent; what does not fit in memory is read again.
+A life's newest rows (its tail) are kept as they are sent; what does not fit in memory is read again.
 """
 
 import math
 import struct
 import threading
 from collections import OrderedDict, deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
@@ -18,6 +19,7 @@ import numpy as np
 from driftloop.fleet import lives as life_rules
 from driftloop.fleet.schema import Schema
 from driftloop.units.tables import BACKFILLED, NOTHING
+from driftloop.units.tails import Tail
 
 RUNNING, FAILED, REMOVED, OVERHAULED = "running", "failed", "removed", "overhauled"
 MOST_PENDING = 256
@@ -25,8 +27,6 @@ MOST_PENDING = 256
 MOST_PENDING_IN_ALL = 100_000
 BACKFILL_PAUSE_S = 10.0
 """A backfill is over for a unit, and its newest step is predicted, when nothing has come for so long."""
-_ROW_BYTES = 120
-"""What Python adds to a row of the tail."""
 
 
 class Latest(msgspec.Struct):
@@ -79,7 +79,7 @@ class Life:
     behind: bool = False
     """There are more steps to be answered in the store than in memory."""
     due: float = math.inf
-    tail: deque[bytes] | None = None
+    tail: Tail | None = None
     latest: Latest | None = None
     contradictions: int = 0
     recent: deque[tuple[float, float]] | None = None
@@ -111,6 +111,9 @@ class Memory:
         """Set where something became due."""
         self.counted = schema.time.kind == "counter" and schema.time.every is None
         self._pack = struct.Struct(f"<{schema.n_columns}d")
+        self._sent = struct.Struct(f"<{schema.n_columns}f")
+        self.nothing = self.as_sent((math.nan,) * schema.n_columns)
+        """A row without values, as it is sent."""
         self.clear()
 
     def clear(self) -> None:
@@ -133,6 +136,10 @@ class Memory:
     def pack(self, values: tuple[float, ...]) -> bytes:
         """The readings of a row as they are kept."""
         return self._pack.pack(*values)
+
+    def as_sent(self, values: Sequence[float]) -> bytes:
+        """The readings of a step as they are sent to the server, which computes with float32."""
+        return self._sent.pack(*values)
 
     def unpack(self, readings: bytes) -> tuple[float, ...]:
         """The same as numbers."""
@@ -247,11 +254,10 @@ class Memory:
 
     # Tails.
 
-    def keep_tail(self, life: Life, tail: deque[bytes]) -> None:
+    def keep_tail(self, life: Life, tail: Tail) -> None:
         """Keep a life's newest rows, and forget those of lives that were quiet for longest where memory is full."""
-        size = sum(map(len, tail)) + _ROW_BYTES * len(tail)
-        self._bytes += size - self._tails.pop(life.id, 0)
-        self._tails[life.id] = size
+        self._bytes += tail.size - self._tails.pop(life.id, 0)
+        self._tails[life.id] = tail.size
         life.tail = tail
         while self._bytes > self._most_bytes and len(self._tails) > 1:
             other, gone = self._tails.popitem(last=False)

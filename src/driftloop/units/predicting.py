@@ -19,14 +19,17 @@ from sqlalchemy import Connection
 
 from driftloop import durable
 from driftloop.errors import DriftloopError, JsonError
+from driftloop.protocol import windows
 from driftloop.protocol.client import Server, detail
-from driftloop.protocol.http import JSON, Patience, client, may_change
+from driftloop.protocol.http import Patience, client, may_change
+from driftloop.protocol.windows import Asked
 from driftloop.units import loading, tables
 from driftloop.units.committing import Committer
 from driftloop.units.keeper import Keeper
 from driftloop.units.memory import FAILED, Latest, Life
 from driftloop.units.store import insert
 from driftloop.units.tables import NOTHING
+from driftloop.units.tails import Tail
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +41,11 @@ LOOK_S = 0.2
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
 NO_YOUTH, GAP = "no_youth", "gap"
 
+MOST_STEP = 10**9
+"""The largest step that a server takes."""
+
 _encode = msgspec.json.Encoder().encode
+_PACKED = {"Content-Type": windows.CONTENT_TYPE}
 
 
 class Step(NamedTuple):
@@ -49,8 +56,7 @@ class Step(NamedTuple):
     step: int
     time: float
     flags: list[str]
-    window: bytes
-    request_id: str
+    window: Asked
 
 
 class Answer(msgspec.Struct):
@@ -156,7 +162,7 @@ class Predictor:
                     self._committer.submit(functools.partial(self._keeper.read_on, life=life))
                     continue
                 found = self._of_life(life, now, MOST_WINDOWS - len(steps), MOST_BYTES - size)
-                size += sum(len(step.window) for step in found)
+                size += sum(len(step.window.rows) for step in found)
                 steps += found
         return steps
 
@@ -166,19 +172,19 @@ class Predictor:
         newest = max(place for place, one in life.pending.items() if one.due <= now)
         places = sorted(place for place in life.pending if place <= newest)[:most]
         tail = life.tail
-        if tail is None or tail.maxlen != self.window:
+        if tail is None or tail.most != self.window:
             with self._keeper.store.read() as connection:
                 tail = loading.read_tail(connection, memory, life, self.window, self._keeper.columns)
         steps = []
         for place in places:
             gap = place - life.sent - 1 if life.sent != NOTHING else 0
-            anew = loading.bridge(tail, gap, memory.schema)
+            anew = loading.bridge(tail, gap, memory)
             pending = memory.take(life, place)
             tail.append(loading.encoded(pending.rows, memory))
             life.sent = place
             flags = [NO_YOUTH] if memory.no_youth(life) else []
-            steps.append(self._step(life, place, pending.rows, pending.received, flags + [GAP] * anew, b",".join(tail)))
-            most_bytes -= len(steps[-1].window)
+            steps.append(self._step(life, place, pending.rows, pending.received, flags + [GAP] * anew, tail))
+            most_bytes -= len(tail.rows)
             if most_bytes <= 0:
                 break
         memory.keep_tail(life, tail)
@@ -193,15 +199,14 @@ class Predictor:
         rows: Sequence[tuple[float, bytes]],
         received: float,
         flags: list[str],
-        window: bytes,
+        tail: Tail,
     ) -> Step:
         step = life.first_step + place
-        request_id = f"units-{life.id}-{place}"
-        named = {"engine_id": life.unit.name, "request_id": request_id, **({"cycle": step} if step >= 0 else {})}
-        body = b'{"rows":[' + window + b"]," + _encode(named)[1:]
+        number = step if 0 <= step <= MOST_STEP else None
+        window = Asked(bytes(tail.rows), life.unit.name, number, f"units-{life.id}-{place}")
         is_clock = self._keeper.memory.schema.time.kind == "timestamp"
         moment = max(row[0] for row in rows) if is_clock else received
-        return Step(life, place, step, moment, flags, body, request_id)
+        return Step(life, place, step, moment, flags, window)
 
     # The server.
 
@@ -231,12 +236,12 @@ class Predictor:
 
     def _ask(self, steps: Sequence[Step]) -> list[Answer] | None:
         """One answer for each step; waits for a server that is away. None only where this process is to stop."""
-        body = b'{"windows":[' + b",".join(step.window for step in steps) + b"]}"
+        body = windows.encode(windows.Batch([step.window for step in steps]))
         pause = FIRST_PAUSE_S
         while not self._stopping.is_set():
             self.asked += 1
             try:
-                answer = self._http.post("/predict", content=body, headers=JSON)
+                answer = self._http.post("/predict", content=body, headers=_PACKED)
             except httpx.RequestError as error:
                 self.problem = f"the server at {self._url} does not answer: {str(error) or type(error).__name__}"
             else:
@@ -246,7 +251,8 @@ class Predictor:
                         self.problem, self.answered = None, self.answered + len(found)
                         return found
                     self.problem = f"the server at {self._url} answers with something else than predictions"
-                elif may_change(answer):
+                elif may_change(answer) or answer.status_code == 415:
+                    # A server of an earlier version takes no MessagePack; a later one follows.
                     self.problem = f"the server at {self._url} says: {detail(answer)}"
                 else:
                     self.window = 0
@@ -259,7 +265,7 @@ class Predictor:
     def _one_by_one(self, steps: Sequence[Step], said: str) -> list[Answer] | None:
         """The answers to a request that was refused: what is refused by itself has none, and says why."""
         if len(steps) == 1:
-            log.warning("the server refuses %s: %s", steps[0].request_id, said)
+            log.warning("the server refuses %s: %s", steps[0].window.request_id, said)
             return [Answer(None, None, None, [f"refused: {said[:300]}"], self.version)]
         half = len(steps) // 2
         first = self._ask(steps[:half])
@@ -302,7 +308,7 @@ class Predictor:
                         "high": answer.upper,
                         "flags": _encode(flags).decode(),
                         "version": answer.model_version,
-                        "request_id": step.request_id,
+                        "request_id": step.window.request_id,
                         "made": now,
                         "true_rul": self._true_rul(life, step.place),
                     }

@@ -56,6 +56,8 @@ class Attempt(NamedTuple):
     reason: str
     aided: Aided | None = None
     """What was made, whatever the judge says of it."""
+    young: bool = False
+    """Of `refused`: it is only that too many answers are at the cap, as a young fleet's are; it may be given later."""
 
 
 def attempt(known: Known, seen: Sequence[UnitWindow]) -> Attempt:
@@ -74,7 +76,7 @@ def attempt(known: Known, seen: Sequence[UnitWindow]) -> Attempt:
     against = refusal(evidence, known.metadata.rehearsal)
     if against is not None:
         few = len(evidence.slopes) < LEAST_UNITS and evidence.finite and evidence.familiar_equal
-        return Attempt("waiting" if few else "refused", against, aided)
+        return Attempt("waiting" if few else "refused", against, aided, only_young(evidence, known.metadata.rehearsal))
     reason = f"{aided.added} new regimes from {len(aided.strange)} units, without labels"
     return Attempt("given", reason, aided)
 
@@ -98,6 +100,11 @@ def refusal(evidence: Evidence, healthy: Rehearsal) -> str | None:
     if evidence.at_cap > limit:
         return f"{evidence.at_cap:.0%} of the answers are at the cap, at most {limit:.0%} in healthy traffic"
     return None
+
+
+def only_young(evidence: Evidence, healthy: Rehearsal) -> bool:
+    """Whether nothing stands against it but that too many answers are at the cap: those of a young fleet are."""
+    return refusal(evidence, healthy) is not None and refusal(evidence._replace(at_cap=0.0), healthy) is None
 
 
 def gather(known: Known, aided: Aided) -> Evidence:
