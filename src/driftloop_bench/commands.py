@@ -364,6 +364,9 @@ def units(
     model: Annotated[
         bool, typer.Option("--model", help="Its own server serves the version in production of the registry.")
     ] = False,
+    history: Annotated[
+        int, typer.Option(min=0, help="Rows that each unit has before; 0: as many as the model looks at.")
+    ] = 0,
     output: Annotated[Path, typer.Option(help="File for the results.")] = Path("data/benchmark/units.json"),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -381,7 +384,7 @@ def units(
     except ValueError:
         raise DriftloopError(f"{sizes!r} are no numbers", where="--sizes", remedy="write --sizes 100,10000") from None
     databases = ["" if url == "sqlite" else url for url in database or ["sqlite"]]
-    asked = benchmark.Asked(counts, seconds, databases, server, model)
+    asked = benchmark.Asked(counts, seconds, databases, server, model, history)
     results = benchmark.run(settings.load() if model else settings.from_environment(), asked, errors.print)
     durable.write_json(output, results)
     if as_json:

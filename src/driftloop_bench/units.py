@@ -53,6 +53,8 @@ class Asked:
     """A prediction server that runs; empty: one of its own."""
     model: bool
     """Whether its own server serves the version in production; else it answers with the stub."""
+    history: int = 0
+    """Rows that each unit has before; 0: as many as the model looks at, so that every window is whole."""
 
 
 def run(configured: Settings, asked: Asked, tell: Tell) -> dict[str, Any]:
@@ -66,9 +68,7 @@ def run(configured: Settings, asked: Asked, tell: Tell) -> dict[str, Any]:
                 _database(url) as database,
                 _processes(configured, Path(folder), database, asked) as place,
             ):
-                found.append(
-                    {"store": _kind(url), "units": size, **asyncio.run(place.measure(size, asked.seconds, tell))}
-                )
+                found.append({"store": _kind(url), "units": size, **asyncio.run(place.measure(size, asked, tell))})
     return {"measured": now(), "processor": processor(), "cores": os.cpu_count(), "figures": found}
 
 
@@ -109,15 +109,15 @@ class Place:
         self._base = np.random.default_rng(0).normal(100.0, 10.0, schema.n_columns)
         self._next: list[int] = []
 
-    async def measure(self, size: int, seconds: float, tell: Tell) -> dict[str, Any]:
+    async def measure(self, size: int, asked: Asked, tell: Tell) -> dict[str, Any]:
         """All figures of one fleet."""
+        seconds = asked.seconds
         self._next = [1] * size
         limits = httpx.Limits(max_connections=64)
         async with httpx.AsyncClient(
             base_url=self._url, headers=self._headers, trust_env=False, timeout=120.0, limits=limits
         ) as http:
-            # As many rows as the model looks at, so that every window is whole.
-            history = int((await http.get("/status")).json()["model_rows"])
+            history = asked.history or int((await http.get("/status")).json()["model_rows"])
             backfill = await self._backfill(http, size, history)
             tell(f"  history of {history} rows each: {backfill:.0f} rows/s")
             batched = await self._throughput(http, BATCH, SENDERS, seconds)
@@ -133,6 +133,7 @@ class Place:
         return {
             "model": status["model_version"],
             "model_rows": status["model_rows"],
+            "history_rows": history,
             "backfill_rows_s": round(backfill, 1),
             "batched": batched,
             "singly": singly,

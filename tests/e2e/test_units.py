@@ -1,5 +1,6 @@
 """The fleet in service on a whole platform: rows go in one by one, processes die, units fail, labels follow."""
 
+import json
 import os
 import signal
 from collections.abc import Iterator, Sequence
@@ -9,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from driftloop.durable import parse_time
 from driftloop.fleet.runs import Run
 from driftloop.fleets.cmapss.source import load_fleet
 from driftloop.protocol.archive_client import post_runs
@@ -136,3 +138,29 @@ def test_a_backfill_is_no_traffic(platform: Platform, tmp_path: Path) -> None:
         )
     after = predicted(platform)
     assert after - before == len(runs)
+
+
+def test_a_changed_fleet_is_learnt_from_its_failures_alone(platform: Platform, tmp_path: Path) -> None:
+    before = int(platform.served() or 0)
+    done = platform.run(
+        "experiment", "--through", "telemetry", "--units", "20", "--rate", "160", "--healthy-s", "5", "--answers", "300",
+        "--timeout-s", "400", "--results", str(tmp_path),
+    )  # fmt: skip
+    metrics = json.loads((tmp_path / "telemetry_metrics.json").read_text())
+    assert done.returncode == 0, metrics["missing"]
+    names = ("t0", "first_failure", "labels_enough", "t2", "t_rt", "t4", "no_drift")
+    marks = [parse_time(metrics[name]) for name in names]
+    assert marks == sorted(marks)
+    assert metrics["rows_unanswered"] == 0, metrics["failures"]
+    assert metrics["failed_units_changed_at_labels_enough"] > 0
+    assert int(metrics["challenger_version"]) > before
+    assert metrics["rmse_recovered_below_cap"] < metrics["rmse_drifted_below_cap"]
+    assert "SIMULATED DATA" in (tmp_path / "telemetry_summary.md").read_text()
+    assert (tmp_path / "telemetry_timeline.png").read_bytes().startswith(b"\x89PNG")
+    # The runs of the new fleet came by their failures and by nothing else.
+    listed = platform.get("units", "/units?state=failed&limit=1000") or {}
+    archived = {one["run_id"] for one in (platform.get("retrainer", "/archive/runs") or {})["runs"]}
+    failed = {one["unit"] for one in listed["units"]}
+    assert metrics["failed_units_changed"] <= len(failed)
+    posted = {run.run_id for run in fleet(platform, live=False)}
+    assert archived - posted <= failed | {run.run_id for run in fleet(platform, live=True)}

@@ -124,7 +124,8 @@ class Prediction(Shape):
 
 
 class Sensor(Shape):
-    """Readings of one sensor, oldest first, each with the band in which most readings of its regime lie."""
+    """Readings of one sensor, oldest first, each with the usual band of its regime: the mean over whole lives that the
+    model learnt from, with two standard deviations to either side."""
 
     name: str
     unit: str

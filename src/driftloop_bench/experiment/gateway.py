@@ -6,6 +6,7 @@ prediction server: when a row was sent, and what was answered when.
 
 import asyncio
 import functools
+import itertools
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -49,13 +50,15 @@ class Failure:
 
 @dataclass
 class Stock:
-    """Units that may take a place, in shuffled order; each has a name that no other unit had."""
+    """Units that may take a place, in shuffled order; each has a name that is not in `taken`, and is there then."""
 
     engines: Sequence[SentEngine]
     drawn: random.Random
     changed: bool
     again: bool
     """When all were in service, they come again as other units with the same rows."""
+    taken: set[str]
+    """Names that the service knows."""
     _deck: list[SentEngine] = field(default_factory=list)
     _rounds: int = 0
 
@@ -66,7 +69,9 @@ class Stock:
                 return None
             self._deck, self._rounds = self.drawn.sample(self.engines, len(self.engines)), self._rounds + 1
         engine = self._deck.pop()
-        name = engine.engine_id if self._rounds == 1 else f"{engine.engine_id}.{self._rounds}"
+        names = itertools.chain([engine.engine_id], (f"{engine.engine_id}.{number}" for number in itertools.count(2)))
+        name = next(name for name in names if name not in self.taken)
+        self.taken.add(name)
         return Place(name, engine, changed=self.changed)
 
 

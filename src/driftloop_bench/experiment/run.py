@@ -125,10 +125,12 @@ async def _through_telemetry(
 ) -> None:
     """Rows go to the service for units; completed runs are what fails."""
     plan, schema = recording.plan, recording.schema
-    healthy = Stock(list(recording.healthy.values()), random.Random(plan.seed), changed=False, again=True)
-    # None of them comes twice: a model may have learnt from it then.
-    changed = Stock(list(recording.changed.values()), random.Random(plan.seed + 1), changed=True, again=False)
+    of_old, of_new = list(recording.healthy.values()), list(recording.changed.values())
     async with Units(settings.units_url, settings.token) as client:
+        taken = await client.names()
+        healthy = Stock(of_old, random.Random(plan.seed), changed=False, again=True, taken=taken)
+        # None of them comes twice: a model may have learnt from it then.
+        changed = Stock(of_new, random.Random(plan.seed + 1), changed=True, again=False, taken=taken)
         gateway = Gateway(
             client, schema, healthy, changed if runs.changed else None,
             places=plan.units, rate=plan.rate, share=plan.change.share, seed=plan.seed + 2, records=recording.records,

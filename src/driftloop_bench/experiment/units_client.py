@@ -38,6 +38,15 @@ class Units(AsyncClient):
             if (await self._ask("GET", f"/units/{unit}?steps=1"))["state"] != "failed":
                 raise
 
+    async def names(self) -> set[str]:
+        """The names of all units that it knows, whatever became of them."""
+        found: set[str] = set()
+        while True:
+            page = await self._ask("GET", f"/units?state=all&sort=unit&limit={PAGE}&offset={len(found)}")
+            found |= {one["unit"] for one in page["units"]}
+            if not page["units"] or len(found) >= page["total"]:
+                return found
+
     async def predictions(self, after: int) -> dict[str, Any]:
         """Answers behind a number, and the number of the newest of them."""
         return await self._ask("GET", f"/predictions?after={after}&limit={PAGE}")

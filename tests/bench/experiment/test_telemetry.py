@@ -47,6 +47,7 @@ class FakeService(FakePlatform):
         app.router.add_post("/telemetry", self.telemetry)
         app.router.add_post("/units/{unit}/events", self.tell)
         app.router.add_get("/predictions", self.predictions)
+        app.router.add_get("/units", self.listed)
 
     async def status(self, _: web.Request) -> web.Response:
         return web.json_response({"last_event": len(self.events), "steps_waiting": 0, "units_behind": 0})
@@ -94,6 +95,9 @@ class FakeService(FakePlatform):
             self.event("promoted", model_version="2", from_version="1")
             self.version = "2"
         return web.json_response({}, status=201)
+
+    async def listed(self, _: web.Request) -> web.Response:
+        return web.json_response({"total": 0, "units": []})
 
     async def predictions(self, request: web.Request) -> web.Response:
         after = int(request.query["after"])
@@ -204,8 +208,9 @@ def engines(name: str, lives: list[int]) -> list[SentEngine]:
 
 
 def gateway(service: Memory, records: list[Record], changed: list[SentEngine], share: float = 1.0) -> Gateway:
-    healthy = Stock(engines("old", [5, 7, 9]), random.Random(1), changed=False, again=True)
-    new = Stock(changed, random.Random(2), changed=True, again=False)
+    taken = {"old1", "new0"}
+    healthy = Stock(engines("old", [5, 7, 9]), random.Random(1), changed=False, again=True, taken=taken)
+    new = Stock(changed, random.Random(2), changed=True, again=False, taken=taken)
     return Gateway(
         service, SCHEMA, healthy, new, places=4, rate=1e6, share=share, seed=0, records=records,  # type: ignore[arg-type]
     )  # fmt: skip
@@ -226,7 +231,9 @@ async def test_units_of_the_old_fleet_come_again_under_other_names_and_those_of_
     assert len(set(service.failed)) == len(service.failed) > 3
     found.change_now()
     await turns(found, 200)
-    assert {unit for unit, _ in service.rows if unit.startswith("new")} == {"new0", "new1"}
+    # A name that the service knew before is another unit's.
+    assert {unit for unit, _ in service.rows if unit.startswith("new")} == {"new0.2", "new1"}
+    assert "old1" not in service.failed
     assert [failure.unit for failure in found.failures] == service.failed
     assert found.empty
     assert all(record.ok for record in records)

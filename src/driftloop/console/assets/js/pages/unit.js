@@ -67,7 +67,7 @@ function draw(found, fleet) {
       panel("What happened to it", life(found), { note: "installations, overhauls, removals, failures" }),
     panel("Sensors", sensors(found, fleet), {
       wide: true,
-      note: "The shaded band holds most readings of whole lives that the model learnt from, under the same operating conditions. Sensors that leave it come first. Where the conditions change all the time, a reading is shown by its place in the band, −1 to 1.",
+      note: "The shaded band is the mean over whole lives that the model learnt from, under the same operating conditions, with two standard deviations to either side. Sensors that leave it come first. Where the conditions change all the time, a reading is shown by its place in the band, −1 to 1.",
     }),
   ];
 }
