@@ -10,8 +10,8 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -179,8 +179,8 @@ def replay(process: Process, file: Path, to: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def table(folder: Path, units: str, hours: int) -> Path:
-    path = folder / f"{units}.csv"
+def table(folder: Path, units: Sequence[str], hours: int) -> Path:
+    path = folder / "rows.csv"
     lines = [f"{unit},{hour},3,{hour},2" for unit in units for hour in range(1, hours + 1)]
     path.write_text("\n".join(["pump,hour,speed,pressure,Flow (l/s)", *lines]) + "\n")
     return path
@@ -209,6 +209,11 @@ def test_rows_by_nats_and_mqtt_survive_kills_and_a_broker_that_goes_away(
         with nats.running():
             replay(process, table(tmp_path, "e", 5), nats.url)
             until(lambda: units_of(process).get("e") == [1, 2, 3, 4, 5], log_of(process))
+            # Names are no part of subjects, so that a dot or a wildcard in one is nothing special.
+            replay(process, table(tmp_path, ["x.y.z", "*.>"], 2), nats.url)
+            # QoS 0 is sent once and not confirmed; what arrives is kept like anything else.
+            mqtt_send(nats, row("f", 1), qos=0)
+            until(lambda: units_of(process).get("*.>") == [1, 2] and units_of(process).get("f") == [1], log_of(process))
             bad = asyncio.run(nats_bad_messages(nats.url))
             told = asyncio.run(nats_told(nats.url))
         steps = units_of(process)
@@ -219,12 +224,24 @@ def test_rows_by_nats_and_mqtt_survive_kills_and_a_broker_that_goes_away(
         "d": 60,
         "e": 5,
         "h": 1,
+        "f": 1,
+        "x.y.z": 2,
+        "*.>": 2,
     }
     assert bad
     for unit, found in steps.items():
         if unit != "h":  # answered before there was a broker: a stream that is new begins with what follows
             assert {one["step"] for one in told if one["unit"] == unit} == set(found), unit
     assert {one["rul"] for one in told if one["unit"] == "e"} == {99.0, 98.0, 97.0, 96.0, 95.0}
+
+
+def mqtt_send(nats: Nats, body: Any, qos: int) -> None:
+    from paho.mqtt import publish
+
+    publish.single(
+        "driftloop/pumps/rows", json.dumps(body), qos=qos, hostname="127.0.0.1", port=nats.mqtt_port,
+        client_id=f"test-{uuid.uuid4().hex[:8]}",
+    )  # fmt: skip
 
 
 async def nats_bad_messages(url: str) -> list[Any]:
@@ -255,11 +272,14 @@ async def nats_told(url: str) -> list[dict[str, Any]]:
     return found
 
 
-def test_rows_and_life_events_by_kafka_survive_a_kill(built: dict[str, Path], tmp_path: Path, server: Double) -> None:
+def test_rows_and_life_events_by_kafka_survive_a_kill_and_a_broker_that_is_restarted(
+    built: dict[str, Path], tmp_path: Path, server: Double
+) -> None:
     kafka = Kafka(built["kafka"], tmp_path)
     variables = {"DRIFTLOOP_UNITS_STREAM": kafka.url, "DRIFTLOOP_SERVER_URL": server.url}
     variables["DRIFTLOOP_UNITS_LATENESS_S"] = "1"
-    with kafka.running(), Process(tmp_path / "state", COUNTED, **variables) as process:
+    with Process(tmp_path / "state", COUNTED, **variables) as process, ExitStack() as stack:
+        stack.enter_context(kafka.running())
         until(lambda: process.http.get("/status").json()["streaming"] == "yes", log_of(process))
         replay(process, table(tmp_path, "ab", 60), kafka.url)
         until(lambda: units_of(process).get("b") == list(range(1, 61)), log_of(process))
@@ -267,13 +287,18 @@ def test_rows_and_life_events_by_kafka_survive_a_kill(built: dict[str, Path], tm
         replay(process, table(tmp_path, "ab", 80), kafka.url)
         process.start()
         until(lambda: units_of(process).get("b") == list(range(1, 81)), log_of(process))
+        stack.close()
+        until(lambda: process.http.get("/status").json()["streaming"] != "yes", log_of(process))
+        stack.enter_context(kafka.running())
+        replay(process, table(tmp_path, ["c.1"], 20), kafka.url)
+        until(lambda: units_of(process).get("c.1") == list(range(1, 21)), log_of(process))
         asyncio.run(kafka_send(kafka, "driftloop.pumps.events", {"unit": "a", "kind": "failed", "who": "a stream"}))
         until(lambda: process.http.get("/units/a").json()["state"] == "failed", log_of(process))
         steps = units_of(process)
         told = asyncio.run(
             kafka_told(kafka, lambda found: len({one["step"] for one in found if one["unit"] == "b"}) == 80)
         )
-    assert steps == {"b": list(range(1, 81))}
+    assert steps == {"b": list(range(1, 81)), "c.1": list(range(1, 21))}
     assert {one["step"] for one in told if one["unit"] == "a"} == set(range(1, 81))
 
 

@@ -143,8 +143,8 @@ def test_a_backfill_is_no_traffic(platform: Platform, tmp_path: Path) -> None:
 def test_a_changed_fleet_is_learnt_from_its_failures_alone(platform: Platform, tmp_path: Path) -> None:
     before = int(platform.served() or 0)
     done = platform.run(
-        "experiment", "--through", "telemetry", "--units", "20", "--rate", "160", "--healthy-s", "5", "--answers", "300",
-        "--timeout-s", "400", "--results", str(tmp_path),
+        "experiment", "--through", "telemetry", "--units", "20", "--rate", "160", "--healthy-s", "5", "--answers",
+        "300", "--timeout-s", "400", "--results", str(tmp_path),
     )  # fmt: skip
     metrics = json.loads((tmp_path / "telemetry_metrics.json").read_text())
     assert done.returncode == 0, metrics["missing"]

@@ -4,10 +4,13 @@ Nothing that was acknowledged is lost, nothing is there twice, and every closed 
 by default 200; the server and the retrainer are doubles that outlive it.
 """
 
+import contextlib
 import json
 import os
 import random
+import shutil
 import sqlite3
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -209,3 +212,51 @@ def check(store: Path, gateway: Gateway, doubles: Doubles) -> None:
         assert labels == expected, name
     assert set(doubles.runs) >= set(gateway.ended)
     assert len(doubles.runs) <= len(gateway.ended) + UNITS
+
+
+def test_a_full_disk_acknowledges_nothing_and_loses_nothing(tmp_path: Path, doubles: Doubles) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)]
+    if shutil.which("mount") is None or subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("a small disk needs the right to mount one")
+    try:
+        process = Process(
+            disk / "state", COUNTED, DRIFTLOOP_SERVER_URL=doubles.url, DRIFTLOOP_RETRAINER_URL=doubles.url
+        )
+        with process:
+            hour = 0
+
+            def send(count: int) -> int:
+                """The status of an answer to so many rows of a unit, which follow on those that were acknowledged."""
+                nonlocal hour
+                rows = [
+                    {"unit": "a", "hour": hour + at, "speed": 3.0, "pressure": 1.0, "flow": 2.0}
+                    for at in range(1, count + 1)
+                ]
+                answer = process.http.post("/telemetry", json=rows)
+                hour += count if answer.is_success else 0
+                if not answer.is_success:
+                    assert (answer.status_code, answer.json()["field"]) == (503, "store"), answer.text
+                return answer.status_code
+
+            assert send(10) == 200
+            with (disk / "ballast").open("wb", buffering=0) as ballast, contextlib.suppress(OSError):
+                while True:
+                    ballast.write(b"\0" * 65536)
+            # What the log still has room for is acknowledged; then nothing is.
+            while send(500) == 200:
+                pass
+            acknowledged = hour
+            assert send(500) == 503
+            assert process.http.get("/healthz").is_success
+            (disk / "ballast").unlink()
+            process.wait(lambda: send(5) == 200)
+            assert hour == acknowledged + 5
+            process.wait(lambda: process.http.get("/units/a", params={"steps": 1}).json()["step"] == hour)
+            assert process.http.get("/units/a", params={"steps": 1}).json()["quality"]["rows"] == hour
+            process.kill()
+            process.start()
+            assert process.http.get("/units/a", params={"steps": 1}).json()["quality"]["rows"] == hour
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
