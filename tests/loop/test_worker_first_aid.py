@@ -146,10 +146,10 @@ def test_a_fleet_that_is_too_young_is_judged_again_when_it_has_aged(
     ages["a"] = 119
     world.settle()
     assert asked == [200]
-    ages["b"] = 101
+    ages["b"] = 102
     world.settle()
-    assert asked == [200, 220]
+    assert asked == [200, 221]
     ages["c"] = 100
     world.settle()
-    assert asked == [200, 220, 320]
+    assert asked == [200, 221, 321]
     assert world.kinds.count("first_aid_refused") == 1
