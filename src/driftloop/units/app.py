@@ -13,7 +13,7 @@ from driftloop import __version__, durable, exposition
 from driftloop.access.audit import Audit
 from driftloop.access.doors import LOOKING, Door
 from driftloop.access.guard import Guard, asker, behind
-from driftloop.access.roles import PROBES, Role, may
+from driftloop.access.roles import PROBES, Role
 from driftloop.errors import JsonError
 from driftloop.protocol import bodies
 from driftloop.protocol import problems as forms
@@ -57,14 +57,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )  # fmt: skip
     app.state.service = service
     problems.handle(app)
-    _add_telemetry(app, service)
+    config = service.settings
+    door = Door(config)
+    _add_telemetry(app, service, door)
     _add_units(app, service)
     _add_answers(app, service)
     _add_changes(app, service)
     _add_status(app, service)
-    config = service.settings
     audit = Audit(config.access_folder, "units")
-    app.add_middleware(Guard, door=Door(config), audit=audit, needs=needs, refuse=_refuse)
+    app.add_middleware(Guard, door=door, audit=audit, needs=needs, refuse=_refuse)
     return app
 
 
@@ -96,10 +97,9 @@ def _refuse(status: int, field: str, what: str, headers: dict[str, str]) -> Resp
     return answer
 
 
-def _check_sender(request: Request) -> None:
+def _check_sender(request: Request, door: Door) -> None:
     """Refuse rows of whom nothing but this machine vouches for, where there are credentials: rows can end a life."""
-    who = asker(request)
-    if who.how == "loopback" and not may(who.role, "operate"):
+    if asker(request).how == "loopback" and door.credentials:
         raise refusal(401, "Authorization", "must be `Bearer ` and a token of the role predict")
 
 
@@ -121,7 +121,7 @@ def _json(value: Any, status: int = 200) -> Response:
     return Response(_encode(value), status, media_type=JSON)
 
 
-def _add_telemetry(app: FastAPI, service: Service) -> None:
+def _add_telemetry(app: FastAPI, service: Service, door: Door) -> None:
     @app.post(
         "/telemetry",
         summary="Keep rows; each says what became of it, and is on disk",
@@ -141,7 +141,7 @@ def _add_telemetry(app: FastAPI, service: Service) -> None:
         request: Request,
         backfill: Annotated[bool, Query(description="rows of the past, which are no traffic")] = False,
     ) -> Response:
-        _check_sender(request)
+        _check_sender(request, door)
         body, kind = await _body(request, service.settings.units_body_bytes), request.headers.get("content-type", "")
         if len(body) <= _LONG_BODY:
             rows = service.reader.read(body, kind)
