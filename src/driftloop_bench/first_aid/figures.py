@@ -9,6 +9,7 @@ from driftloop import drawing
 from driftloop.drawing import BLUE, GREEN, GREY, ORANGE, picture
 from driftloop_bench.first_aid.looks import HEADLINE
 
+_SCORES = (25, 50, 100, 200, 400, 800)
 _MODELS = {"as it was": (ORANGE, "o"), "with first aid": (BLUE, "s"), "with labels": (GREEN, "^")}
 
 
@@ -34,6 +35,8 @@ def draw(summary: dict[str, Any], path: Path) -> None:
         held.set_xlabel("covered by 90 % intervals (%)")
         score.axvline(max(pair["cap"] for pair in pairs), color=GREY, lw=0.7, ls="--")
         score.set_xscale("log")
+        score.set_xticks(_SCORES, [str(value) for value in _SCORES])
+        score.minorticks_off()
         score.set_xlabel("interval score (dashed: [0, cap])")
         handles, labels = error.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3)
