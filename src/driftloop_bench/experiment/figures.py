@@ -160,7 +160,7 @@ def _error_panel(axis: Any, outcome: Outcome, origin: float) -> None:
         )  # fmt: skip
         axis.annotate(
             "reference, trained from scratch", (1.0, last.reference), xycoords=("axes fraction", "data"),
-            xytext=(0, 8), textcoords="offset points", ha="right", va="bottom", color=GREEN, fontsize=7,
+            xytext=(0, -7), textcoords="offset points", ha="right", va="top", color=GREEN, fontsize=7,
         )  # fmt: skip
     axis.set_ylim(bottom=0)
     axis.set_ylabel(f"live RMSE ({outcome.recording.schema.step}s)\nnewest {count} answers")

@@ -15,6 +15,11 @@ WORSE_BY, LEAST_COVERED = 1.02, 0.85
 RIGHT = 0.2
 """An estimate of the error is right within this share of the truth, or where the truth is in its range."""
 AS_IT_WAS = "as it was"
+ORDER = (
+    AS_IT_WAS, "growing by age", "plain growing", "found anew", "found anew by age", "CORAL", "quantile maps",
+    "quantile maps by age",
+)  # fmt: skip
+"""Of the variants, where they are told."""
 FIGURES = ("rmse", "covered", "interval_score")
 Table = tuple[str, list[str], list[list[str]]]
 """Title, header, rows."""
@@ -123,7 +128,7 @@ def _variants(cases: Sequence[Json]) -> list[Json]:
     """Each variant over the sources that rules were fixed with, and over the others; paired with the champion."""
     told = [case for case in cases if "variants" in case]
     found = []
-    for name in dict.fromkeys(name for case in told for name in case["variants"] if name != AS_IT_WAS):
+    for name in [name for name in ORDER if name != AS_IT_WAS and any(name in case["variants"] for case in told)]:
         for whose, group in (
             ("rules fixed with", [case for case in told if case["source"] in RULES_FROM]),
             ("held out", [case for case in told if case["source"] not in RULES_FROM]),
@@ -214,7 +219,7 @@ def _of_variants(summary: Json) -> Table:
                 of.setdefault(name, []).append(variant["rmse"])
     if not pairs:
         return "Beyond growing", ["variant"], []
-    names = list(next(iter(pairs.values())))
+    names = [name for name in ORDER if name in next(iter(pairs.values()))]
     rows = [[f"{pair[0]}, {pair[1]}", *(f"{np.mean(of[name]):.1f}" for name in names)] for pair, of in pairs.items()]
     for row in summary["variants"]:
         at = names.index(row["variant"]) + 1
