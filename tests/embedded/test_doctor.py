@@ -249,13 +249,36 @@ def test_services_of_a_platform_that_is_elsewhere(base: Settings) -> None:
         return Response("no model", 503)
 
     assert list(processes.elsewhere({"cmapss": base})) == []
+    away = base.model_copy(update={"units_url": "http://platform.invalid:8700"})
     with running(app) as http:
-        one = base.model_copy(update={"server_url": str(http.base_url).rstrip("/")})
-        found = wrong(processes.elsewhere({"cmapss": one}, also_here=True))
-    said = {finding.where: finding.what for finding in found}
+        one = away.model_copy(update={"server_url": str(http.base_url).rstrip("/")})
+        said = {finding.where: finding.what for finding in wrong(processes.elsewhere({"cmapss": one}))}
     assert said[f"{one.server_url}/readyz"] == "answers 503: no model"
-    assert said[f"{one.units_url}/readyz"].startswith("does not answer")
-    assert len(said) == 5
+    assert said["http://platform.invalid:8700/readyz"].startswith("does not answer")
+    assert len(said) == 2
+
+
+def test_a_tunnel_to_a_cluster_is_a_platform_and_no_stranger(
+    base: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = FastAPI()
+
+    @app.get("/readyz")
+    def _() -> dict[str, str]:
+        return {}
+
+    def found() -> list[dict[str, str]]:
+        cli.main(["doctor", "--json"])
+        said: list[dict[str, str]] = json.loads(capsys.readouterr().out)["findings"]
+        return said
+
+    with running(app) as http:
+        monkeypatch.setenv("DRIFTLOOP_SERVER_URL", str(http.base_url).rstrip("/"))
+        assert [one["check"] for one in found() if one["check"] == "ports"] == []
+        assert "server of cmapss is ready" in [one["what"] for one in found()]
+    with socket.create_server(("127.0.0.1", int(base.units_url.rpartition(":")[2]))):
+        monkeypatch.setenv("DRIFTLOOP_SERVER_URL", base.server_url)
+        assert [one["level"] for one in found() if one["check"] == "ports"] == ["problem", "fine"]
 
 
 # The model.

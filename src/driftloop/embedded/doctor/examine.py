@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from driftloop import places, settings
 from driftloop.embedded import fleets
+from driftloop.embedded.components import LOOPBACK
 from driftloop.embedded.doctor import clocks, credentials, databases, folder, machine, models, ports, processes, runs
 from driftloop.embedded.doctor.findings import Finding, fine, of_error, safely, warning
 from driftloop.embedded.supervisor import FREE_BYTES
@@ -57,16 +58,19 @@ def _of_machine(base: Settings) -> Iterator[Finding]:
 def _of_platform(base: Settings, running: Mapping[str, Settings]) -> Iterator[Finding]:
     named = ports.addresses(base, running)
     yield from safely("proxies", lambda: machine.proxies(list(named.values())))
-    yield from safely("ports", lambda: ports.taken(named, base.state_dir))
-    is_up = base.state_dir.is_dir() and folder.supervisor(base.state_dir) is not None
-    if is_up:
+    embedded = base.state_dir.is_dir() and folder.supervisor(base.state_dir) is not None
+    away = [] if embedded else list(safely("processes", lambda: processes.elsewhere(running)))
+    is_up = embedded or any(finding.level == "fine" for finding in away)
+    if embedded:
         yield from safely("processes", lambda: processes.embedded(base.state_dir, running))
-    else:
-        away = list(processes.elsewhere(running))
+    elif is_up:
         yield from away
-        if not away:
-            yield warning("processes", "no platform runs here", str(base.state_dir), "driftloop up")
-        is_up = any(finding.level == "fine" for finding in away)
+    else:
+        # Who listens at an address of this machine and is no part of a platform, the check of ports tells.
+        yield from (finding for finding in away if not any(host in finding.where for host in LOOPBACK))
+        yield warning("processes", "no platform runs here", str(base.state_dir), "driftloop up")
+    if embedded or not is_up:
+        yield from safely("ports", lambda: ports.taken(named, base.state_dir))
     yield from safely("databases", lambda: databases.sqlite(base.state_dir / "mlflow" / "mlflow.db"))
     if is_up:
         yield from safely("clock", lambda: clocks.of_services(list(named.values())))

@@ -12,7 +12,7 @@ from driftloop import durable
 from driftloop.embedded.components import LOOPBACK, components
 from driftloop.embedded.doctor.findings import Finding, fine, problem, warning
 from driftloop.embedded.processes import tail
-from driftloop.embedded.supervisor import LOGS, STATUS
+from driftloop.embedded.supervisor import LOGS, STATUS, port_is_free
 from driftloop.protocol.http import GLANCE, client
 from driftloop.settings import Settings
 
@@ -49,13 +49,15 @@ def embedded(state_dir: Path, fleets: Mapping[str, Settings]) -> Iterator[Findin
     yield fine("processes", f"{working} of {len(written)} components do their work", str(state_dir))
 
 
-def elsewhere(fleets: Mapping[str, Settings], *, also_here: bool = False) -> Iterator[Finding]:
-    """The services of a platform that is not embedded: at the addresses of the settings, unless they are loopback."""
+def elsewhere(fleets: Mapping[str, Settings]) -> Iterator[Finding]:
+    """The services of a platform that is not embedded: at the addresses of the settings, but for those of this machine
+    at which nobody listens. Tunnels to a cluster listen here too."""
     with client(patience=GLANCE) as http:
         for name, settings in fleets.items():
             named = {field: getattr(settings, field) for field in _READY}
             for field, url in {**named, "console_url": settings.console_url}.items():
-                if urlsplit(url).hostname in LOOPBACK and not also_here:
+                parts = urlsplit(url)
+                if parts.hostname in LOOPBACK and parts.port and port_is_free(parts.hostname, parts.port):
                     continue
                 asked = url + _READY.get(field, "/healthz")
                 remedy = f"is it up, and DRIFTLOOP_{field.upper()} right? On a cluster: kubectl get pods -A"
