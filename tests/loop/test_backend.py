@@ -159,9 +159,10 @@ def test_steps_end_when_the_retrainer_dies_and_orphans_are_found(
 def test_a_start_that_was_expected_finds_its_driver_and_one_that_died_is_replaced(
     backend: LocalBackend, tmp_path: Path
 ):
-    backend.expect()
+    backend.prepare()
     assert backend._driver is not None
     waiting = backend._driver.pid
+    backend.expect()
     backend.expect()
     assert backend._driver.pid == waiting
     assert outcome_of(backend) == Ended(True)
@@ -192,7 +193,7 @@ def test_a_driver_goes_when_no_job_comes(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(driver, "WAIT_S", 0.0)
     monkeypatch.setattr(driver, "_import_beside", lambda: None)
     monkeypatch.setattr(os, "nice", lambda by: by)
-    monkeypatch.setattr(driver, "_listen", lambda _: None)
+    monkeypatch.setattr(driver, "_listen", lambda lines: lines.put(b""))
     assert driver.main(tmp_path) == UNUSED
     assert list(tmp_path.iterdir()) == []
 

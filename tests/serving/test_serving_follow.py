@@ -349,6 +349,22 @@ def test_a_registry_below_a_path_or_with_a_slash_behind_is_followed(tmp_path: Pa
             assert production.look() == "1", production.problem
 
 
+def test_a_server_that_is_asked_what_it_serves_looks_at_once(registry: FakeRegistry, server: Server) -> None:
+    switched = threading.Event()
+    follower = Follower(registry, server.slot, server.metrics, server.folder, 3600.0, CMAPSS)
+    follower.start(60.0)
+    try:
+        for number in (1, 2):
+            switched.clear()
+            server.metrics.serving = lambda _: switched.set()  # type: ignore[method-assign]
+            registry.publish(str(number), number)
+            follower.hurry()
+            assert switched.wait(60)
+    finally:
+        follower.stop()
+    assert server.version == "2"
+
+
 class Minute(threading.Event):
     """Sixty seconds that pass as fast as somebody waits for them."""
 
@@ -377,6 +393,8 @@ def test_an_idle_server_asks_the_registry_eighty_times_a_minute_at_most_and_ever
 
     monkeypatch.setattr(registry, "alias", ask)
     follower = Follower(registry, server.slot, server.metrics, server.folder, interval_s, CMAPSS)
-    monkeypatch.setattr(follower, "_stopping", Minute())
+    minute = Minute()
+    monkeypatch.setattr(follower, "_stopping", minute)
+    monkeypatch.setattr(follower, "_due", minute)
     follower._work()
     assert 60 <= asked <= 80

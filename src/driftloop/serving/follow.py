@@ -12,6 +12,9 @@ from driftloop.serving.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
+LEAST_S = 0.1
+"""Pause between two looks, however much they are wanted."""
+
 
 class Follower:
     """Keeps `slot` on the production version of the fleet `schema`; `folder` holds the bundles."""
@@ -22,7 +25,7 @@ class Follower:
         self.production: follower.Follower[OnnxEngine] = follower.Follower(source, folder, load, schema)
         self._slot, self._metrics, self._interval_s, self._schema = slot, metrics, interval_s, schema
         self._followed: OnnxEngine | None = None
-        self._stopping, self._settled = threading.Event(), threading.Event()
+        self._stopping, self._settled, self._due = threading.Event(), threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work, name="follow", daemon=True)
 
     def start(self, patience_s: float) -> None:
@@ -33,7 +36,12 @@ class Follower:
     def stop(self) -> None:
         """End following; a registry that is just being waited for is not waited for any longer."""
         self._stopping.set()
+        self._due.set()
         self._thread.join(timeout=1.0)
+
+    def hurry(self) -> None:
+        """Look soon: somebody asks what is served, as a retrainer does that has just promoted a version."""
+        self._due.set()
 
     def restore(self) -> None:
         """Serve the bundle that served last, until the registry has been asked."""
@@ -60,7 +68,9 @@ class Follower:
             except Exception:
                 log.exception("following the registry failed; what is served goes on being served")
             self._settled.set()
-            self._stopping.wait(self._interval_s)
+            self._stopping.wait(min(LEAST_S, self._interval_s))
+            self._due.wait(self._interval_s - LEAST_S)
+            self._due.clear()
 
     def _switch(self) -> bool:
         if self.production.current is self._followed:

@@ -235,6 +235,7 @@ async def metrics_(request: Request) -> Response:
 async def model(request: Request) -> Response:
     """Version, digest and where the model comes from."""
     parts: Parts = request.app.state.parts
+    parts.follower.hurry()
     engine = parts.slot.engine
     metadata: Metadata | None = engine.metadata
     shown = None

@@ -1,9 +1,9 @@
 """The process that runs one pipeline: `python -m driftloop.loop.jobs.driver FOLDER [JOB]`.
 
-Without a job it waits for one as a line of JSON on standard input, and its log is a file in the run's folder. With a
-job, as JSON, it runs that at once, and its log is its standard output, as a pod's is. Both ways it imports what the
-steps need beside whatever else it does, and its outcome is the exit code. See driftloop.loop.jobs.local for why it is a
-process of its own.
+Without a job it waits for one as a line of JSON on standard input, and its log is a file in the run's folder. An empty
+line before that says that one is about to come. With a job, as JSON, it runs that at once, and its log is its standard
+output, as a pod's is. As soon as it knows of a job it imports what the steps need, beside whatever else it does. Its
+outcome is the exit code. See driftloop.loop.jobs.local for why it is a process of its own.
 """
 
 import importlib
@@ -22,7 +22,7 @@ from driftloop.loop.jobs.local import LOG, UNUSED, Job
 NICENESS = 10
 """Serving goes before training where both want the processor."""
 WAIT_S = 60.0
-"""How long it waits for a job: it holds what it has imported meanwhile."""
+"""How long it waits for a job that is about to come: it holds what it has imported meanwhile."""
 SLOW = (
     "driftloop.loop.judge.challenger",
     "driftloop.training.export",
@@ -42,11 +42,13 @@ def main(folder: Path) -> int:
     os.nice(NICENESS)
     lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(lines,), daemon=True).start()
+    line = lines.get()
     _import_beside()
-    try:
-        line = lines.get(timeout=WAIT_S)
-    except queue.Empty:
-        return UNUSED
+    while not line:
+        try:
+            line = lines.get(timeout=WAIT_S)
+        except queue.Empty:
+            return UNUSED
     job = decode_json(line, Job, where="the job on standard input")
     run = folder / job.run
     run.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,10 @@
 """Where a pipeline runs: what the retrainer asks of any such place, and the place that is this machine.
 
 Here a process of its own runs all steps of a pipeline (driftloop.loop.jobs.driver), and gives back the memory that
-training took when it ends. Importing torch takes more than a second, which must not lie between an alert and the
-training: the driver is started when a cause is pending, imports while the last runs arrive and while the first step
-works, and goes by itself where no job comes. A driver that waits all day would hold 300 MB to save half a second.
+training took when it ends. Starting Python and importing torch takes seconds, which must not lie between an alert and
+the training: a driver waits all day with the little that the first step needs, imports torch when a cause is pending,
+while the last runs arrive and the first step works, and goes where no job comes then. With torch it would hold 300 MB
+all day.
 
 It leads a process group. A pipeline is ended by killing the group, and when the retrainer dies, however it dies, the
 driver sees its standard input close and kills the group itself.
@@ -82,7 +83,7 @@ class Backend(Protocol):
     """Runs pipelines, one at a time."""
 
     def prepare(self) -> None:
-        """Make the next start quick, whenever it comes; nothing may be held for it."""
+        """Make the next start quick, whenever it comes."""
 
     def expect(self) -> None:
         """A start is about to come."""
@@ -114,11 +115,10 @@ class LocalBackend:
         self._settings = settings
         self._driver: subprocess.Popen[bytes] | None = None
         self._job: Job | None = None
+        self._told = False
+        """Whether the driver knows that a job is about to come."""
 
     def prepare(self) -> None:
-        """Nothing."""
-
-    def expect(self) -> None:
         """Start a driver that waits for a job."""
         if self._driver is not None and self._driver.poll() is None:
             return
@@ -134,14 +134,26 @@ class LocalBackend:
                 start_new_session=True,
             )
 
+    def expect(self) -> None:
+        """Let the driver import what the job will need."""
+        self.prepare()
+        if not self._told:
+            self._tell(b"")
+            self._told = True
+
     def start(self, job: Job) -> None:
         """Hand the job to the driver."""
+        self._tell(msgspec.json.encode(job))
+        self._job = job
+
+    def _tell(self, line: bytes) -> None:
+        """Write a line to the driver."""
         for attempt in (1, 2):
-            self.expect()
+            self.prepare()
             assert self._driver is not None
             assert self._driver.stdin is not None
             try:
-                self._driver.stdin.write(msgspec.json.encode(job) + b"\n")
+                self._driver.stdin.write(line + b"\n")
                 self._driver.stdin.flush()
                 break
             except OSError:
@@ -149,7 +161,6 @@ class LocalBackend:
                 self.stop()
                 if attempt == 2:
                     raise
-        self._job = job
 
     def poll(self) -> Ended | None:
         """None while the driver lives; then what its exit code says, and why, by the end of its log."""
@@ -178,6 +189,7 @@ class LocalBackend:
                     self._driver.stdin.close()
             self._driver.wait()
         self._driver = self._job = None
+        self._told = False
 
     def leave(self) -> None:
         """Kill the driver: it would end with the retrainer anyway."""
