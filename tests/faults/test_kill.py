@@ -52,7 +52,7 @@ def test_what_a_killed_step_has_started_ends_with_it_also_without_a_retrainer(
         started = platform.wait(lambda: below(steps_of(platform)), "the process that will record the challenger")
         for pid in [platform.pid("retrainer"), *steps_of(platform)]:
             kill(pid)
-        platform.wait(lambda: not any(map(psutil.pid_exists, started)), "the end of what the step has started")
+        platform.wait(lambda: not any(map(runs, started)), "the end of what the step has started")
         assert story.settled()["decision"] == "promoted"
         story.check(moved=True)
 
@@ -89,6 +89,13 @@ def kill(pid: int) -> None:
     """`kill -9`; a process that has ended by itself meanwhile is as dead."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
+
+
+def runs(pid: int) -> bool:
+    """Whether a process still does; one that nobody has taken leave of does not."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def restarts(platform: Platform, component: str) -> int:
