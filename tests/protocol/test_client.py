@@ -17,6 +17,7 @@ from driftloop.protocol.alerts import Alert, read_webhook
 from driftloop.protocol.causes import FLEET_CHANGE
 from driftloop.protocol.client import AsyncClient, Client, Server
 from driftloop.protocol.outbox import Outbox
+from driftloop.protocol.progress import Progress
 
 URL, TOKEN = "http://retrainer:8600", "a-token-of-sixteen-or-more"
 Reply = Callable[[httpx.Request], httpx.Response]
@@ -104,6 +105,21 @@ def test_no_proxy_of_the_environment_is_asked(monkeypatch: pytest.MonkeyPatch):
         Client("http://127.0.0.1:9").status()
     assert not http.client(URL).trust_env
     assert not http.async_client(URL).trust_env
+
+
+def test_progress_is_told_once_and_what_does_not_arrive_is_let_go():
+    told = Progress("run-1", "train", 340, 800, 0.25)
+    retrainer = Retrainer((200, {}), DOWN, (503, {"detail": "starting"}))
+    with client(retrainer) as asked:
+        assert [asked.progress(told) for _ in range(3)] == [True, False, False]
+    assert retrainer.asked == [f"POST {URL}/progress"] * 3
+    assert json.loads(retrainer.requests[0].content) == {
+        "run": "run-1",
+        "step": "train",
+        "done": 340,
+        "of": 800,
+        "loss": 0.25,
+    }
 
 
 def test_an_event_is_reported_again_under_one_id_until_it_is_taken():
