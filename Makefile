@@ -4,10 +4,10 @@ SHELL := /bin/bash
 BIN := .venv/bin
 SCRIPTS := .ci/run $(wildcard scripts/*.sh)
 
-.PHONY: urls help setup setup-ansible setup-audit setup-browser demo up test lint lint-platform unit test-e2e test-e2e-short test-faults test-lab test-lab-full test-host acceptance bench notebooks references outdated audit vendor-check screenshots lock clean
+.PHONY: urls help setup setup-ansible setup-audit setup-browser demo up test lint lint-platform unit test-e2e test-e2e-short test-faults test-lab test-lab-full test-lab-additions test-host acceptance bench notebooks references outdated audit vendor-check screenshots lock clean
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## create .venv with exactly the locked packages
 	@scripts/setup.sh
@@ -57,6 +57,9 @@ test-lab: setup setup-ansible ## prove the playbooks and the loop on a real Kube
 
 test-lab-full: setup setup-ansible ## the same, with site.yml in one piece, every fact broken on purpose, and faults under traffic
 	@tests/lab/test.sh --full
+
+test-lab-additions: setup setup-ansible setup-browser ## the same platform with each addition switched on, tried and taken off
+	@tests/lab/test.sh --additions
 
 urls: setup-ansible ## where every service of the platform is, and where its password lies
 	@.venv-ansible/bin/ansible-playbook playbooks/urls.yml

@@ -134,7 +134,8 @@ def test_the_readme_is_short() -> None:
 
 
 def test_every_alert_names_a_section_of_the_runbooks() -> None:
-    groups = yaml.safe_load((ROOT / "files" / "monitoring" / "rules.yml").read_text(encoding="utf-8"))["groups"]
+    files = [ROOT / "files" / part / "rules.yml" for part in ("monitoring", "logs")]
+    groups = [group for file in files for group in yaml.safe_load(file.read_text(encoding="utf-8"))["groups"]]
     named = {
         rule["alert"]: rule["annotations"]["runbook"].partition("#") for group in groups for rule in group["rules"]
     }

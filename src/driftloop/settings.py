@@ -56,6 +56,10 @@ class Settings(BaseSettings):
         description="file with the token that changing calls must bring; unset: `token` in the state folder, if there",
     )
 
+    log_format: Literal["text", "json"] = Field(
+        "text", description="json: what processes say is lines of JSON on standard error, one for each request too"
+    )
+
     # Who may do what.
     access_dir: Path | None = Field(
         None,

@@ -90,6 +90,7 @@ stage_people() {
     on_node .venv/bin/python "$here/people.py" provider "https://$provider_address" | tee -a "$results/people.log"
     kill "$provider"
     provider=''
+    say "memory: $(k -n doors top pods --no-headers | awk '{printf "%s %s", $1, $3}')"
     rm "$settings"
 
     say "and off again"
@@ -123,3 +124,58 @@ nobody_else_says_who_is_asking() { # PASSWORD OF THE PROXY
     fi
     say "nobody but the doors says who is asking"
 }
+
+# --- logs -----------------------------------------------------------------------------------------------------------
+
+readonly log_playbooks=(playbooks/00-bootstrap-scripts.yml playbooks/21-logs.yml)
+
+stage_logs() {
+    local share
+    files/images/build.sh import victoria-logs
+    play logs "${log_playbooks[@]}" -e logs_enabled=true
+    play logs-again "${log_playbooks[@]}" -e logs_enabled=true
+    unchanged logs-again
+    OBSERVABILITY_DIR=$state/observability on_node tests/run-all.sh 03-functional/logs.sh >"$results/logs.log" 2>&1 || {
+        grep -A 12 '^FAIL' "$results/logs.log" >&2
+        die "a fact about the logs is none: $results/logs.log"
+    }
+    tail -n 1 "$results/logs.log"
+
+    # Requests that nobody may send, by the hundred: they are counted, and people are told.
+    refuse_many
+    soon 90 share_of_refused || die "the refused requests are not found"
+    soon 240 alerted || die "nobody is told of the refused requests"
+    say "refused requests are found by their search, and people are told of them"
+
+    # What is stored outlives the store's pod.
+    share=$(lines_stored)
+    k -n logs delete pod victoria-logs-0 >/dev/null
+    k -n logs rollout status statefulset/victoria-logs --timeout=120s >/dev/null
+    (($(lines_stored) >= share)) || die "lines are gone with the store's pod: $share before, $(lines_stored) after"
+    sleep 60 # that it is idle
+    say "$(lines_stored) lines; memory: $(k -n logs top pods --no-headers | awk '{printf "%s %s, ", $1, $3}')"
+
+    play logs-off "${log_playbooks[@]}"
+    gone logs victoria-logs
+    play logs-off-again "${log_playbooks[@]}"
+    unchanged logs-off-again
+}
+
+refuse_many() {
+    platform_variables
+    forward start || die "the tunnels do not open: $(<"$results/port-forward.log")"
+    # shellcheck disable=SC2016
+    on_node bash -c 'for _ in {1..150}; do curl --silent --output /dev/null --max-time 10 -X POST "$0/promote"; done' "$DRIFTLOOP_RETRAINER_URL"
+    forward stop
+}
+
+share_of_refused() {
+    "$state/observability/logs.sh" --since 10m --json refused | jq -es '[.[] | select(.component == "retrainer") | .refused | tonumber] | add >= 150' >/dev/null
+}
+
+alerted() {
+    k get --raw /api/v1/namespaces/monitoring/services/alertmanager:9093/proxy/api/v2/alerts |
+        jq -e '[.[] | select(.labels.alertname == "ManyRequestsRefused" and .labels.component == "retrainer")] | length == 1' >/dev/null
+}
+
+lines_stored() { "$state/observability/logs.sh" --since 30d --json '* | stats count() lines' | jq -r .lines; }

@@ -17,14 +17,16 @@
 #   repair     one object of each component deleted or altered: exactly these are repaired
 #   faults*    PostgreSQL and the Pushgateway refuse their clients, every pod is deleted in turn and containerd killed while
 #              the fleet changes again: it recovers, nothing is lost
-#   people*    the doors for people: browsers get in by a file of passwords and by an OpenID Connect provider, and do not
+#   logs+      central logs: every line is there, what is sent in bulk too; searches, an alert; off without a trace
+#   people+    the doors for people: browsers get in by a file of passwords and by an OpenID Connect provider, and do not
 #   down       stop the lab and show that nothing is left
 #
-# Usage: test.sh [--full] [--strict] [--keep] [STAGE...]     without stages, all but those with a star; with some, on the
-#                                                            lab as it is
-#   --full    those with a star as well
-#   --strict  how long things take decides too: for a machine that does nothing else
-#   --keep    leave the lab up at the end and after a failure
+# Usage: test.sh [--full | --additions] [--strict] [--keep] [STAGE...]      with stages, these on the lab as it is; else those
+#                                                                           without a mark
+#   --full       those with a star as well
+#   --additions  up, images, install, loop, those with a plus, down
+#   --strict     how long things take decides too: for a machine that does nothing else
+#   --keep       leave the lab up at the end and after a failure
 # Environment: CMAPSS_DIR (NASA's data; the simulator stands in), DRIFTLOOP_LAB_RESULTS (a folder for the experiment's
 # results, ansible's logs and the evidence of failures), DRIFTLOOP_BUILD_CA (see files/images/build.sh), and lab.sh's.
 set -euo pipefail
@@ -36,12 +38,13 @@ results=${DRIFTLOOP_LAB_RESULTS:-$(mktemp -d /tmp/driftloop-lab-results.XXXXXX)}
 state=${DRIFTLOOP_LAB_STATE:-/var/tmp/driftloop-lab}
 mkdir -p "$results"
 
-readonly stages=(up images site install again loop settled suite flows panels broken repair restore faults people down)
-readonly long_stages=(site panels broken restore faults people)
+readonly core=(up images install again loop settled suite flows repair down)
+readonly full=(up images site install again loop settled suite flows panels broken repair restore faults down)
+readonly additions=(up images install loop logs people down)
 readonly playbooks=(playbooks/00-bootstrap-scripts.yml playbooks/04-minio.yml playbooks/05-postgres.yml
     playbooks/06-kfp-standalone.yml playbooks/07-mlflow.yml playbooks/08-monitoring.yml playbooks/09-fastapi.yml
     playbooks/12-evidently.yml playbooks/13-baseline-refresh.yml playbooks/14-kfp-retraining.yml playbooks/15-first-model.yml
-    playbooks/16-console.yml playbooks/17-units.yml playbooks/18-backup.yml playbooks/22-doors.yml)
+    playbooks/16-console.yml playbooks/17-units.yml playbooks/18-backup.yml playbooks/21-logs.yml playbooks/22-doors.yml)
 readonly core_recovery_s=60
 strict='' stage='' passed=() provider=''
 
@@ -488,24 +491,23 @@ finish() { # KEEP
 }
 
 main() {
-    local keep='' full='' wanted=() began total=$SECONDS
+    local keep='' wanted=() without_stages=("${core[@]}") began total=$SECONDS
     while (($#)); do
         case $1 in
-        --full) full=yes ;;
+        --full) without_stages=("${full[@]}") ;;
+        --additions) without_stages=("${additions[@]}") ;;
         --strict) strict=yes ;;
         --keep) keep=yes ;;
         --help | -h) sed -n '2,32s/^# \{0,1\}//p' "$0"; exit 0 ;;
         *)
-            [[ " ${stages[*]} " == *" $1 "* ]] || die "no stage is called '$1'; there are: ${stages[*]}"
+            [[ " ${full[*]} ${additions[*]} " == *" $1 "* ]] || die "no stage is called '$1'; there are: ${full[*]} ${additions[*]:4:2}"
             wanted+=("$1")
             ;;
         esac
         shift
     done
     if ((${#wanted[@]} == 0)); then
-        for stage in "${stages[@]}"; do
-            [[ -z $full && " ${long_stages[*]} " == *" $stage "* ]] || wanted+=("$stage")
-        done
+        wanted=("${without_stages[@]}")
     else
         keep=yes
         [[ ${wanted[0]} == up ]] || enter

@@ -15,9 +15,9 @@ UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 # What the machine of 16 GB keeps for itself, Kubernetes and Kubeflow Pipelines.
 MEMORY_REQUESTS, MEMORY_LIMITS = 9 * 2**29, 14 * 2**30
 # Namespaces of what is off by default.
-ADDITIONS = {"doors"}
+ADDITIONS = {"doors", "logs"}
 PULLED = {"grafana", "kube-state-metrics"}
-SEES_THE_MACHINE = {"node-exporter"}
+SEES_THE_MACHINE = {"node-exporter", "vlagent"}
 pytestmark = skip_without_ansible
 
 
@@ -194,6 +194,7 @@ NAMES = {
         "driftloop-units",
         "platform-backup",
     ],
+    "logs": ["victoria-logs", "vlagent", "vmalert"],
     "doors": ["doors"],
 }
 NAMESPACE = {name: namespace for namespace, names in NAMES.items() for name in names}
@@ -251,6 +252,12 @@ NEEDED = [
     ("prometheus", "driftloop-watch", 8700),
     ("prometheus", "driftloop-retrainer", 8600),
     ("prometheus", "driftloop-units", 8700),
+    ("vlagent", "victoria-logs", 9428),
+    ("vmalert", "victoria-logs", 9428),
+    ("vmalert", "alertmanager", 9093),
+    ("prometheus", "victoria-logs", 9428),
+    ("prometheus", "vlagent", 9429),
+    ("prometheus", "vmalert", 8880),
     ("doors", "driftloop-console", 8400),
     ("doors", "mlflow", 5000),
     ("doors", "prometheus", 9090),
@@ -281,6 +288,12 @@ FORBIDDEN = [
     ("pushgateway", "minio", 9000),
     ("minio", "mlflow", 5000),
     ("postgres", "minio", 9000),
+    ("vlagent", "alertmanager", 9093),
+    ("vmalert", "prometheus", 9090),
+    ("vmalert", "driftloop-retrainer", 8600),
+    ("victoria-logs", "vlagent", 9429),
+    ("driftloop-server", "victoria-logs", 9428),
+    ("driftloop-server", "vlagent", 9429),
     ("doors", "driftloop-retrainer", 8600),
     ("doors", "driftloop-server", 8500),
     ("doors", "minio", 9000),

@@ -12,6 +12,7 @@ from driftloop.access.audit import Audit
 from driftloop.access.doors import LOOKING, Asking, Door, TurnedAway, Who
 from driftloop.access.roles import Role
 from driftloop.errors import DriftloopError
+from driftloop.logs import note
 from driftloop.protocol import problems
 from driftloop.protocol.client import ACTOR
 from driftloop.protocol.problems import Problem
@@ -62,6 +63,7 @@ class Guard:
             await self._refuse(503, "access", str(error), {})(scope, receive, send)
             return
         scope[WHO] = who
+        note(scope, who=who.name, role=who.role)
         if not told:
             await self._app(scope, receive, send)
             return

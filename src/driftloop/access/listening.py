@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from driftloop import logs
 from driftloop.access.doors import check_start
 from driftloop.access.files import Stamp, stamp
 from driftloop.errors import DriftloopError
@@ -71,15 +72,20 @@ def options(settings: Settings, url: str, host: str) -> dict[str, Any]:
     }
 
 
-def serve(settings: Settings, url: str, host: str, port: int, make: Callable[[Settings], Any], **more: Any) -> None:
-    """Run the application that `make` makes as the process whose own address is `url`, until it is told to end; `more`
-    goes to uvicorn. Raises DriftloopError where it may not or cannot listen."""
+def serve(
+    settings: Settings, name: str, url: str, host: str, port: int, make: Callable[[Settings], Any], **more: Any
+) -> None:
+    """Run the application that `make` makes as the process `name` whose own address is `url`, until it is told to end;
+    `more` goes to uvicorn. Raises DriftloopError where it may not or cannot listen."""
     import uvicorn
 
     how = options(settings, url, host)
     # Only to say it in time and for people: uvicorn tells of a taken port after everything else has started.
     listen(host, port).close()
-    uvicorn.run(make(settings), host=host, port=port, log_level="warning", access_log=False, **how, **more)
+    app = make(settings)
+    if settings.log_format == "json":
+        app, how = logs.Requests(app), {**how, "log_config": logs.config(settings, name)}
+    uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False, **how, **more)
 
 
 class Renewed:

@@ -17,4 +17,4 @@ def console(
     from driftloop.api.app import create_app
 
     # Streams never end by themselves.
-    serve(config, config.console_url, host, port, create_app, timeout_graceful_shutdown=2)
+    serve(config, "console", config.console_url, host, port, create_app, timeout_graceful_shutdown=2)

@@ -1,6 +1,7 @@
 """`driftloop drift`: parse, call, print."""
 
 import logging
+import logging.config
 import signal
 import threading
 from pathlib import Path
@@ -11,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from driftloop import settings
+from driftloop import logs, settings
 from driftloop.drift.baseline import read_baseline
 from driftloop.drift.exporter import Exporter
 from driftloop.drift.production import Production, WatchedModel, follow
@@ -44,10 +45,13 @@ def watch(
     server: Servers = None,
 ) -> None:
     """Judge the newest requests every second; raise an alert on drift. Runs until SIGINT or SIGTERM."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    configured = settings.load()
+    if configured.log_format == "json":
+        logging.config.dictConfig(logs.config(configured, "watch"))
+    else:
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for chatty in ("httpx", "httpcore"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    configured = settings.load()
     exporter = Exporter()
     if metrics_port:
         try:

@@ -104,7 +104,9 @@ class Store:
                 logged = [self._insert(event) for event in change.events]
             self.state = change.state
             change.logged = [event for event, _ in logged]
-            self.counts.update(event["kind"] for event, is_new in logged if is_new)
+            new = [event for event, is_new in logged if is_new]
+            self.counts.update(event["kind"] for event in new)
+        _say(new)
 
     def log(self, event: Event) -> Event:
         """Add an event that changes no state; returns it as it is kept, also where its `id` was reported before."""
@@ -112,7 +114,8 @@ class Store:
             with self._transaction():
                 logged, is_new = self._insert(event)
             self.counts[logged["kind"]] += is_new
-            return logged
+        _say([logged] if is_new else [])
+        return logged
 
     def append(self, kind: EventKind, /, **detail: Any) -> Event:
         """The same of a kind and its details; a `detail` of None is left out."""
@@ -314,6 +317,12 @@ def _read_state(db: sqlite3.Connection, path: Path) -> State:
     except (*durable.NOT_JSON, DriftloopError, ValueError, TypeError) as error:
         raise damaged(f"its state cannot be read: {error}", path) from error
     return state
+
+
+def _say(events: Sequence[Event]) -> None:
+    for event in events:
+        known = {name: event.get(name) for name in ("seq", "cause", "model_version", "reason", "who")}
+        log.info("event %s", event["kind"], extra={"event": event["kind"], **known})
 
 
 def _events(rows: Sequence[tuple[int, str]]) -> list[Event]:

@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from driftloop import __version__, documentation
+from driftloop import __version__, documentation, logs
 from driftloop.access.audit import Audit
 from driftloop.access.doors import Door
 from driftloop.access.guard import Guard, plainly
@@ -117,6 +117,8 @@ def create_app(settings: Settings | None = None, source: Source | None = None) -
         refuse=plainly,
     )
     app.add_middleware(Observed, parts=parts)
+    if settings.log_format == "json":
+        app.add_middleware(logs.Requests)
     openapi.install(app, limits, Form(schema), Health, Readiness, ModelInfo, Explanation)
     return app
 
@@ -148,6 +150,7 @@ class Observed:
         finally:
             endpoint = scope["path"] if scope["path"] in _ENDPOINTS else "other"
             version = scope.get(VERSION_KEY) or self._parts.slot.engine.version
+            logs.note(scope, model_version=version)
             self._parts.metrics.requested(version, endpoint, status, perf_counter() - started)
 
 

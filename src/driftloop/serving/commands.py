@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     import uvicorn
 
+    from driftloop.settings import Settings
+
 _GRACE_S = 10
 _IDLE_S = 75
 """How long an idle connection is kept. A sender that was held up must not find its connection closed: a request on
@@ -44,21 +46,25 @@ def serve(
         _empty(folder)
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
     try:
-        _run(_config(host, port, workers, how), listening)
+        _run(_config(config, host, port, workers, how), listening)
     finally:
         listening.close()
         if workers > 1:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _config(host: str, port: int, workers: int, how: dict[str, Any]) -> uvicorn.Config:
+def _config(config: Settings, host: str, port: int, workers: int, how: dict[str, Any]) -> uvicorn.Config:
     import uvicorn
     from uvicorn.config import LOGGING_CONFIG
+
+    from driftloop import logs
 
     log_config: dict[str, Any] = {
         **LOGGING_CONFIG,
         "loggers": {**LOGGING_CONFIG["loggers"], "driftloop": _LOGGER},
     }
+    if config.log_format == "json":
+        log_config = logs.config(config, "server")
     return uvicorn.Config(
         "driftloop.serving.app:create_app",
         factory=True,

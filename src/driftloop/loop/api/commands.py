@@ -21,7 +21,7 @@ def retrainer(
     from driftloop.access.listening import serve
     from driftloop.loop.api.service import create_app
 
-    serve(config, config.retrainer_url, host, port, create_app)
+    serve(config, "retrainer", config.retrainer_url, host, port, create_app)
 
 
 def retrain(
