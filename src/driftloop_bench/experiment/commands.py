@@ -129,8 +129,12 @@ def conduct(
     answers, why_none = None, "no reference model was trained (--no-reference)"
     if with_reference:
         with console.status("training the reference model from scratch on the same units"):
-            answers = _reference_answers(recording, configured, references or configured.state_dir / "reference")
-        why_none = "no new version answered"
+            try:
+                answers = _reference_answers(recording, configured, references or configured.state_dir / "reference")
+                why_none = "no new version answered"
+            except DriftloopError as error:
+                # What the run itself showed is kept all the same.
+                why_none = f"there is no reference: {error}"
     outcome = assess(recording, answers, why_none)
     if outcome.marks.t0 is not None and outcome.marks.t5 is not None:
         Narrator(console).mark("t5", outcome.marks.t5 - outcome.marks.t0, outcome.marks)

@@ -57,7 +57,7 @@ class Recording:
     cap: int
     """Steps that labels are capped at."""
     known: list[Run] = field(default_factory=list)
-    """All failed units of the parts that take part, of which models learn."""
+    """All units of the parts that take part: those that a model may have learnt from, or know."""
     records: list[Record] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     healthy: dict[str, SentEngine] = field(default_factory=dict)

@@ -170,8 +170,9 @@ async def _prepare(
     cap = int(model["metadata"]["cap"]) if schema.cap == "auto" else schema.cap
     fleet = part(plan.healthy_subset, plan.source, settings)
     recording = Recording(plan, fleet.data_source, window, model, time.time(), schema, cap)
-    recording.known = await platform.with_roles(fleet.runs, needed(schema, first=True))
-    healthy_runs = with_role(recording.known, "live")
+    healthy_known = await platform.with_roles(fleet.runs, needed(schema, first=True))
+    recording.known = [*healthy_known, *fleet.taken_out]
+    healthy_runs = with_role(healthy_known, "live")
     changed_runs: Sequence[Run] = []
     arriving: list[Run] = []
     if change.kind == "fleet":
@@ -183,7 +184,7 @@ async def _prepare(
             changed_runs = other.runs
         else:
             others = await platform.with_roles(other.runs, needed(schema))
-            recording.known += others
+            recording.known += [*others, *other.taken_out]
             changed_runs, arriving = with_role(others, "live"), completed(others, schema)
     elif change.kind != "none":
         changed_runs = faulty_runs(healthy_runs, change, plan.seed, schema)

@@ -5,7 +5,7 @@ A part of C-MAPSS is one of its subsets. A part of any other fleet is one of the
 """
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from driftloop import fleets
@@ -39,6 +39,8 @@ class Part:
     runs: list[Run]
     data_source: str
     warning: str | None = None
+    taken_out: list[Run] = field(default_factory=list)
+    """Units of it that were taken out before they failed: an archive may know them too."""
 
 
 def part(name: str, source: Source, settings: Settings) -> Part:
@@ -60,7 +62,8 @@ def part(name: str, source: Source, settings: Settings) -> Part:
     failed = [run for run in found if not run.censored]
     if not failed:
         raise DataError("no unit of it has failed", where=name, remedy="choose another part of the fleet")
-    return Part(failed, fleets.origin(settings).data_source)
+    taken_out = [run for run in found if run.censored]
+    return Part(failed, fleets.origin(settings).data_source, taken_out=taken_out)
 
 
 def needed(schema: Schema, *, first: bool = False) -> dict[str, int]:

@@ -41,6 +41,7 @@ def test_a_part_is_the_failed_units_of_its_groups(pumps: Settings, tmp_path: Pat
     assert [run.run_id for run in part("old", source, pumps).runs] == ["p1", "p2"]
     assert [run.run_id for run in part("old, new", source, pumps).runs] == ["p1", "p2", "p4"]
     assert part("new", source, pumps).data_source == "measured"
+    assert [run.run_id for run in part("old", source, pumps).taken_out] == ["p3"]
 
 
 def test_without_groups_a_part_is_a_file(pumps: Settings, tmp_path: Path) -> None:
