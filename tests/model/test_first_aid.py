@@ -1,6 +1,7 @@
 """First aid on a small real model: what was known stays bit for bit, what is new becomes known."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from driftloop.fleet.runs import Run
 from driftloop.model import answers, bundle, first_aid, grafting, regimes
 from driftloop.model.bundle import CHECKPOINT, SERVING_FILES, Ages
 from driftloop.serving import engine
+from driftloop.training import rehearsal
 from made_up import CRUISE, SEA_LEVEL, fleet, run, tiny_bundle
 
 FAR = (20.0, 0.5, 60.0)
@@ -164,3 +166,20 @@ def test_a_graph_without_regimes_is_refused() -> None:
     graph = helper.make_graph([helper.make_node("Identity", ["rows"], ["rul"])], "g", given, given)
     with pytest.raises(BundleError, match="no regimes"):
         grafting.known_regimes(helper.make_model(graph).SerializeToString())
+
+
+def test_what_is_told_of_intervals_in_grown_regimes_is_of_widened_ones(
+    known: first_aid.Known, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The share inside that the live error is estimated from is that of the intervals that will be served."""
+    asked, widenings = rehearsal._asked, []
+
+    def spy(content: bytes, found: regimes.Regimes, widening: np.ndarray, *rest: Any) -> answers.Answers:
+        widenings.append(widening.tolist())
+        return asked(content, found, widening, *rest)
+
+    monkeypatch.setattr(rehearsal, "_asked", spy)
+    made = rehearsal.rehearse(known.content, known.model, fleet(per_role=12), seed=0)
+    assert made is not None
+    assert widenings == [[0.0] * 6, pytest.approx(made.rest.widening)]
+    assert (made.asked.upper - made.asked.lower).min() >= min(made.rest.widening)

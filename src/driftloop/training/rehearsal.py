@@ -75,18 +75,27 @@ def rehearse(content: bytes, model: Model, runs: Sequence[Run], seed: int) -> Re
         return None
     hidden = _hidden(known, units, rng)
     found = first_aid.grown(known, _snapshot(hidden, model.window, rng), _ageless(known))
-    aided = answers.open_session(grafting.appended(content, found, np.zeros(len(bands(model.cap)), np.float32)))
-    asked = answers.evaluate(Model(aided, model.window, model.schema, model.cap), hidden, stride=STRIDE, threads=1)
-    scores = np.maximum(np.maximum(asked.lower - asked.true, asked.true - asked.upper), 0.0)
-    offsets = band_offsets(scores, asked.true, asked.engine, model.cap)
+    bare = _asked(content, found, np.zeros(len(bands(model.cap)), np.float32), model, hidden)
+    scores = np.maximum(np.maximum(bare.lower - bare.true, bare.true - bare.upper), 0.0)
+    offsets = band_offsets(scores, bare.true, bare.engine, model.cap)
+    widening = [round(max(float(by), LEAST * model.cap), 3) for by in offsets]
     rest = Rehearsal(
-        widening=[round(max(float(by), LEAST * model.cap), 3) for by in offsets],
+        widening=widening,
         slope=round(float(np.median(slopes)), 4),
         at_cap=round(first_aid.at_cap(healthy, model.cap), 4),
         units=len(units),
         ages=_ages(known, with_role(runs, *LEARNT)),
     )
-    return Rehearsed(rest, asked, seed)
+    # What is told of intervals in service is of those that are served: widened ones.
+    return Rehearsed(rest, _asked(content, found, np.asarray(widening, np.float32), model, hidden), seed)
+
+
+def _asked(
+    content: bytes, found: Regimes, widening: NDArray[np.float32], model: Model, units: Sequence[Run]
+) -> Answers:
+    """What the model of the graph `content` answers about `units` with the regimes `found`, so widened."""
+    aided = answers.open_session(grafting.appended(content, found, widening))
+    return answers.evaluate(Model(aided, model.window, model.schema, model.cap), units, stride=STRIDE, threads=1)
 
 
 def _ageless(known: Regimes) -> Ages:
