@@ -13,6 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from driftloop import durable
+from driftloop.access import sessions, tokens
+from driftloop.access.files import Kept
 from driftloop.drift.alerts import keep, read_alert, read_kept, save_alert
 from driftloop.drift.baseline import decode_baseline
 from driftloop.drift.source import PrometheusSource
@@ -20,7 +22,6 @@ from driftloop.errors import DriftloopError
 from driftloop.fleet.runs import Run
 from driftloop.loop import dataset, migration, state
 from driftloop.loop.feedback import FeedbackLog, Outcome
-from driftloop.loop.jobs.local import RESULT, Ended, write_ended
 from driftloop.loop.judge import concept
 from driftloop.loop.judge.plan import Plan
 from driftloop.loop.store import Store
@@ -89,6 +90,14 @@ def write_dataset(path: Path) -> None:
     dataset.write(Plan([RUN], [], [ENTRY], [], [], []), path.parent)
 
 
+def book(kind: type[msgspec.Struct], content: object) -> tuple[Callable[[Path], object], Callable[[Path], object]]:
+    """How a file of the access folder is written, always with the same bytes, and how it is read."""
+    return lambda path: durable.write_json(path, content), lambda path: Kept(path, kind).read()
+
+
+TOKEN = {"name": "anna", "role": "view", "created": SINCE, "rate": 5.0, "hashes": [{"sha256": "0" * 64, "until": None}]}
+SESSION = {"name": "anna", "stamp": "stamp", "began": 5.0, "seen": 6.0}
+
 READERS: list[tuple[str, Callable[[Path], object], Callable[[Path], object]]] = [
     ("state.json", write_state, migration.read_state),
     ("alarm.json", lambda path: save_alert(path, ALERT), read_alert),
@@ -97,7 +106,8 @@ READERS: list[tuple[str, Callable[[Path], object], Callable[[Path], object]]] = 
     ("plan.json", write_dataset, lambda path: dataset.read(path.parent)),
     ("rows.npz", write_dataset, lambda path: dataset.read(path.parent)),
     ("training.json", lambda path: durable.write_json(path, {"steps": 5, "seed": 3}), configuration.read),
-    (RESULT, lambda path: write_ended(path.parent, Ended(False, "why")), lambda path: durable.read_json(path, Ended)),
+    (tokens.FILE, *book(tokens.Book, {"tokens": [TOKEN]})),
+    (sessions.FILE, *book(sessions.Book, {"sessions": {"key": SESSION}})),
 ]  # fmt: skip
 
 
