@@ -51,8 +51,8 @@ _SHELL = """<!doctype html>
 <main id="main" tabindex="-1">
 <h1 class="visually-hidden">{title}</h1>
 <p class="state" role="status">Loading…</p>
-<noscript><p class="state">These pages need JavaScript. What they show the API answers too: see
-<a href="/api/docs">/api/docs</a>.</p></noscript>
+<noscript><p class="state"><span>These pages need JavaScript. What they show the API answers too: see
+<a href="/api/docs">/api/docs</a>.</span></p></noscript>
 </main>
 </body>
 </html>
