@@ -144,7 +144,7 @@ def test_a_changed_fleet_is_learnt_from_its_failures_alone(platform: Platform, t
     before = int(platform.served() or 0)
     done = platform.run(
         "experiment", "--through", "telemetry", "--units", "20", "--rate", "160", "--healthy-s", "5", "--answers",
-        "300", "--timeout-s", "400", "--results", str(tmp_path),
+        "500", "--timeout-s", "400", "--results", str(tmp_path),
     )  # fmt: skip
     metrics = json.loads((tmp_path / "telemetry_metrics.json").read_text())
     # Whether a version with labels is better than first aid without is decided on a handful of failures.
