@@ -100,10 +100,13 @@ def test_there_is_a_bound_on_everything() -> None:
     assert len(kept.waiting) == messages.MOST_WAITING
 
 
-def test_every_rule_is_about_a_kind_that_exists_and_every_section_is_in_the_runbooks() -> None:
+def test_every_rule_is_about_a_kind_that_exists_and_every_section_of_the_runbooks_is_somebodys() -> None:
     assert RULES.keys() <= KINDS
     headings = re.findall(r"^## .*\n+<a id=\"([a-z_-]+)\"></a>", (DOCS / messages.RUNBOOKS).read_text(), re.MULTILINE)
-    assert sorted(headings) == sorted(SECTIONS)
+    alerts = "".join(path.read_text() for path in (DOCS.parent / "files").rglob("*.yml*"))
+    of_alerts = set(re.findall(r"runbooks\.md#([a-z_-]+)", alerts))
+    assert of_alerts
+    assert sorted(headings) == sorted({*SECTIONS, *of_alerts})
 
 
 VALUES = st.none() | st.text(max_size=5) | st.integers() | st.floats(allow_nan=True) | st.lists(st.integers())

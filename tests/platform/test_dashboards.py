@@ -97,6 +97,7 @@ def exported(monkeypatch: pytest.MonkeyPatch) -> set[str]:
         store=SimpleNamespace(state=State(), last=0, counts=Counter(), newest=events.get),
         settings=SimpleNamespace(enable_retraining=True, promotion="automatic"),
         blocked=None,
+        progress=None,
         clock=waits.now,
     )
     loop = CollectorRegistry()
