@@ -1,6 +1,6 @@
 """The pictures of an experiment: the timeline of one recovery, and a campaign at a glance."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,44 +18,43 @@ LABELS = {"t0": "T0", "t1": "T1", "t_fa": "T$_{FA}$", "t2": "T2", "t_rt": "T$_{R
 CLOSE = 0.018
 """Marks nearer to each other than this share of the axis get their labels on another line."""
 
+Panel = Callable[[Any, Outcome, float], None]
+"""Draws on an axis what happened, in seconds after the time given."""
+
 
 def draw_timeline(outcome: Outcome, path: Path) -> None:
     """Draw drift statistic, live error and model version over one time axis with the marks."""
-    recording, marks = outcome.recording, outcome.marks
-    origin = marks.t0 or recording.started
-    with picture(path, 3, 1, height=5.0, sharex=True, height_ratios=[3, 3, 1.1]) as (figure, axes):
-        drift, error, version = axes[:, 0]
-        _drift_panel(drift, outcome, origin)
-        _error_panel(error, outcome, origin)
-        _version_panel(version, recording.records, origin)
-        end = max((record.answered for record in recording.records), default=origin) - origin
-        start = min((record.sent for record in recording.records), default=origin) - origin
-        version.set_xlim(start, end)
-        version.set_xlabel("seconds after T0")
-        _draw_marks((drift, error, version), outcome.marks, LABELS, origin, end - start)
-        title = f"{recording.plan.healthy_subset}, then {recording.plan.change.describe(recording.schema.unit)}"
-        drawing.name(figure, recording.data_source, title)
-        figure.align_ylabels()
+    plan, schema = outcome.recording.plan, outcome.recording.schema
+    title = f"{plan.healthy_subset}, then {plan.change.describe(schema.unit)}"
+    _draw(outcome, path, {}, LABELS, title, height=5.0)
 
 
 def draw_labels(outcome: Outcome, path: Path, labels: Mapping[str, str]) -> None:
     """The same where labels come from failures alone, with the units in service and those that have failed."""
-    recording, marks = outcome.recording, outcome.marks
-    origin = marks.t0 or recording.started
-    with picture(path, 4, 1, height=6.4, sharex=True, height_ratios=[2.4, 3, 3, 1.1]) as (figure, axes):
-        fleet, drift, error, version = axes[:, 0]
-        _fleet_panel(fleet, outcome, origin)
-        _drift_panel(drift, outcome, origin)
-        _error_panel(error, outcome, origin)
+    plan, schema = outcome.recording.plan, outcome.recording.schema
+    title = f"{plan.units} {schema.units} of {plan.healthy_subset}; who fails is followed by {plan.change.subset}"
+    _draw(outcome, path, {_fleet_panel: 2.4}, labels, title, height=6.4)
+
+
+def _draw(
+    outcome: Outcome, path: Path, above: Mapping[Panel, float], labels: Mapping[str, str], title: str, height: float
+) -> None:
+    """The panels `above`, each with its height, then those that every experiment has, over one axis."""
+    recording = outcome.recording
+    origin = outcome.marks.t0 or recording.started
+    panels: dict[Panel, float] = {**above, _drift_panel: 3, _error_panel: 3}
+    ratios = [*panels.values(), 1.1]
+    with picture(path, len(ratios), 1, height=height, sharex=True, height_ratios=ratios) as (figure, axes):
+        *shown, version = axes[:, 0]
+        for panel, axis in zip(panels, shown, strict=True):
+            panel(axis, outcome, origin)
         _version_panel(version, recording.records, origin)
         end = max((record.answered for record in recording.records), default=origin) - origin
         start = min((record.sent for record in recording.records), default=origin) - origin
         version.set_xlim(start, end)
         version.set_xlabel("seconds after T0")
-        _draw_marks((fleet, drift, error, version), marks, labels, origin, end - start)
-        units = recording.schema.units
-        title = f"{recording.plan.units} {units} of {recording.plan.healthy_subset}; who fails is followed by"
-        drawing.name(figure, recording.data_source, f"{title} {recording.plan.change.subset}")
+        _draw_marks(tuple(axes[:, 0]), outcome.marks, labels, origin, end - start)
+        drawing.name(figure, recording.data_source, title)
         figure.align_ylabels()
 
 

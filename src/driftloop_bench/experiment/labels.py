@@ -35,7 +35,8 @@ from driftloop_bench.experiment.recovery import (
     spread_of,
     time_text,
 )
-from driftloop_bench.experiment.traffic import Record, failed, write_records
+from driftloop_bench.experiment.results import keep
+from driftloop_bench.experiment.traffic import Record, failed
 from driftloop_bench.machine import processor
 
 METRICS, SUMMARY, TIMELINE, TRAFFIC, EVENTS = (
@@ -277,12 +278,7 @@ def summary(outcome: Outcome) -> str:
 
 def write(outcome: Outcome, folder: Path) -> list[Path]:
     """Write metrics, summary, picture, rows and events into `folder`; returns the files."""
-    folder.mkdir(parents=True, exist_ok=True)
-    durable.write_json(folder / METRICS, outcome.metrics)
-    write_records(folder / TRAFFIC, outcome.recording.records)
-    (folder / EVENTS).unlink(missing_ok=True)
-    for event in outcome.recording.events:
-        durable.append_json_line(folder / EVENTS, event)
+    keep(outcome, folder, METRICS, TRAFFIC, EVENTS)
     draw_labels(outcome, folder / TIMELINE, NAMES)
     durable.write_atomically(folder / SUMMARY, summary(outcome).encode())
     return [folder / name for name in (METRICS, SUMMARY, TIMELINE, TRAFFIC, EVENTS)]

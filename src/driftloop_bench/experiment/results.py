@@ -20,13 +20,18 @@ METRICS, SUMMARY, TIMELINE, TRAFFIC, EVENTS, STORY = (
 
 def write_results(outcome: Outcome, folder: Path) -> list[Path]:
     """Write metrics, summary, picture, traffic log, events and the page into `folder`; returns the files."""
-    folder.mkdir(parents=True, exist_ok=True)
-    durable.write_json(folder / METRICS, outcome.metrics)
-    write_records(folder / TRAFFIC, outcome.recording.records)
-    (folder / EVENTS).unlink(missing_ok=True)
-    for event in outcome.recording.events:
-        durable.append_json_line(folder / EVENTS, event)
+    keep(outcome, folder, METRICS, TRAFFIC, EVENTS)
     draw_timeline(outcome, folder / TIMELINE)
     durable.write_atomically(folder / SUMMARY, summary(outcome).encode())
     durable.write_atomically(folder / STORY, page(outcome).encode())
     return [folder / name for name in (METRICS, SUMMARY, TIMELINE, TRAFFIC, EVENTS, STORY)]
+
+
+def keep(outcome: Outcome, folder: Path, metrics: str, traffic: str, events: str) -> None:
+    """Write what an experiment found, sent and was told into files of these names in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    durable.write_json(folder / metrics, outcome.metrics)
+    write_records(folder / traffic, outcome.recording.records)
+    (folder / events).unlink(missing_ok=True)
+    for event in outcome.recording.events:
+        durable.append_json_line(folder / events, event)
