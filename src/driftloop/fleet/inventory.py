@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from driftloop.errors import DataError
 from driftloop.fleet import cells
 from driftloop.fleet.columns import unit_names
-from driftloop.fleet.sheets import NoTable, Sheet, open_sheet, repaired
+from driftloop.fleet.foreign import NoTable
+from driftloop.fleet.sheets import Sheet, open_sheet, repaired
 
 MOST_ROWS = 200_000
 """Rows that a guess looks at."""

@@ -23,8 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driftloop.errors import DataError
-from driftloop.fleet import parquet
+from driftloop.fleet import foreign, parquet
 from driftloop.fleet.cells import Decimal, decimal_of, number
+from driftloop.fleet.foreign import NoTable
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".dat", ".parquet", ".csv.gz", ".tsv.gz", ".txt.gz", ".dat.gz")
 """What a table's file is called; a folder's other files are left alone."""
@@ -38,32 +39,6 @@ _LONGEST = 1 << 20
 _SPACES = " "
 _BEGINNINGS = frozenset("#/ \t\xa0")
 """Signs that a comment's line begins with."""
-_CONTROL = bytes({*range(32)} - {*b"\t\n\r\f"})
-"""Signs that no table of text is made of."""
-_MAGIC = (
-    (b"PK\x03\x04", "is a zip archive, or an Excel workbook", "unpack it, or save the sheet as CSV"),
-    (b"PK\x05\x06", "is an empty zip archive", "save the sheet as CSV"),
-    (b"%PDF", "is a PDF", "save its table as CSV"),
-    (b"ARROW1", "is an Arrow file", "write its table as CSV or Parquet"),
-    (b"version https://git-lfs", "is a pointer of Git LFS, and not the data", "fetch them: git lfs pull"),
-    (b"\xd0\xcf\x11\xe0", "is an old Excel workbook", "save the sheet as CSV"),
-    (b"\x89HDF", "is an HDF5 file", "write its table as CSV or Parquet"),
-    (b"MATLAB", "is a MATLAB file", "write its table as CSV or Parquet"),
-    (b"BZh", "is packed by bzip2", "unpack it, or pack it by gzip"),
-    (b"\xfd7zXZ", "is packed by xz", "unpack it, or pack it by gzip"),
-    (b"\x28\xb5\x2f\xfd", "is packed by zstd", "unpack it, or pack it by gzip"),
-    (b"\x93NUMPY", "is a NumPy file", "write it as CSV or Parquet, with a header"),
-    (b"SQLite", "is an SQLite database", "write its table as CSV or Parquet"),
-    (codecs.BOM_UTF32_LE, "is UTF-32 text", "save it as UTF-8"),
-)
-_MARKUP = (
-    (re.compile(r"<(!doctype|html|\?xml|table)\b", re.IGNORECASE), "is a web page, or XML"),
-    (re.compile(r"\{\s*\"|\[\s*[{\[]"), "is JSON"),
-)
-
-
-class NoTable(DataError):
-    """A file that holds no table at all; in a folder it may lie beside those that do."""
 
 
 @dataclass(frozen=True)
@@ -120,9 +95,7 @@ def open_sheet(path: Path, assumed: Sequence[str] = ()) -> Sheet:
         decimal = decimal_of(parquet.texts(path, CHUNK), "", str(path))
         notes = ("numbers in text have a decimal comma",) if decimal == "," else ()
         return Sheet(path, parquet.headers(path), parquet=True, decimal=decimal, notes=notes)
-    for magic, what, remedy in _MAGIC:
-        if head.startswith(magic):
-            raise NoTable(what, where=str(path), remedy=remedy)
+    foreign.refuse_bytes(head, str(path))
     return _text_sheet(path, assumed)
 
 
@@ -149,9 +122,7 @@ def _text_sheet(path: Path, assumed: Sequence[str]) -> Sheet:
     begun = "".join(sample)[:_SAMPLE].lstrip()
     if not begun:
         raise NoTable("is empty", where=str(path))
-    for beginning, what in _MARKUP:
-        if beginning.match(begun):
-            raise NoTable(what, where=str(path), remedy="write its table as CSV or Parquet")
+    foreign.refuse_text(begun, str(path))
     told = re.fullmatch(r"sep=(.)", sample[0].strip())
     start = 1 if told else 0
     shown = [("" if _is_comment(line) else line) for line in sample[start:]]
@@ -201,8 +172,7 @@ def _encoding(path: Path) -> str:
         return "utf-16-le"
     if even > len(head) / 4 and odd < even / 4:
         return "utf-16-be"
-    if sum(head.count(sign) for sign in _CONTROL) > 16 + len(head) / 50:
-        raise NoTable("is no text", where=str(path), remedy="write its table as CSV or Parquet")
+    foreign.refuse_control(head, str(path))
     return "utf-8"
 
 

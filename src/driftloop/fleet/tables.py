@@ -17,9 +17,10 @@ from driftloop.errors import DataError
 from driftloop.fleet import lives, names
 from driftloop.fleet.columns import Columns, Cut, is_foreign, locate, side_table
 from driftloop.fleet.findings import Findings
+from driftloop.fleet.foreign import NoTable
 from driftloop.fleet.runs import Run
 from driftloop.fleet.schema import Schema
-from driftloop.fleet.sheets import SUFFIXES, NoTable, Sheet, open_sheet
+from driftloop.fleet.sheets import SUFFIXES, Sheet, open_sheet
 from driftloop.fleet.times import Clock
 
 _MUCH = 0.3
