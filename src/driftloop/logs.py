@@ -10,12 +10,13 @@ import logging
 import re
 from collections.abc import MutableMapping
 from contextvars import ContextVar
-from datetime import UTC, datetime
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from driftloop import __version__
+from driftloop.access.roles import PROBES
+from driftloop.durable import format_seconds
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -26,7 +27,6 @@ log = logging.getLogger(__name__)
 
 _REQUEST: ContextVar[str | None] = ContextVar("driftloop_request", default=None)
 _NOTED = "driftloop.noted"
-_QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
 _GIVEN = re.compile(rb"[\w.:-]{1,64}")
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "color_message"}
 
@@ -42,9 +42,7 @@ class Lines(logging.Formatter):
         """The line."""
         request_id = _REQUEST.get()
         line: dict[str, Any] = {
-            "time": datetime.fromtimestamp(record.created, UTC)
-            .isoformat(timespec="milliseconds")
-            .replace("+00:00", "Z"),
+            "time": format_seconds(record.created),
             "level": record.levelname.lower(),
             "where": record.name,
             "msg": record.getMessage(),
@@ -86,7 +84,7 @@ class Requests:
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         """Pass the request on."""
-        if scope["type"] != "http" or scope["path"] in _QUIET:
+        if scope["type"] != "http" or scope["path"] in PROBES:
             await self._app(scope, receive, send)
             return
         given = dict(scope["headers"]).get(b"x-request-id", b"")
