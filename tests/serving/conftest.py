@@ -13,6 +13,17 @@ from live_server import running
 from serving_bundles import FakeRegistry
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """One server with version 1 for all tests of a file that change nothing."""
+    folder = tmp_path_factory.mktemp("shared")
+    registry = FakeRegistry(folder / "registry")
+    registry.publish("1", 1)
+    limits = {"max_batch": 8, "max_cycles": 50, "max_body_bytes": 100_000}
+    with running(create_app(Settings(state_dir=folder / "state", **limits), registry)) as client:
+        yield client
+
+
 @pytest.fixture
 def registry(tmp_path: Path) -> FakeRegistry:
     return FakeRegistry(tmp_path / "registry")

@@ -1,7 +1,6 @@
 """Windows as MessagePack: the same answers as in JSON, and nothing that JSON would not let in."""
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -12,30 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from driftloop.protocol.windows import CONTENT_TYPE, Asked, Batch, encode
-from driftloop.serving.app import create_app
-from driftloop.settings import Settings
-from live_server import running
-from serving_bundles import CMAPSS, FakeRegistry, row
+from serving_bundles import CMAPSS, row
 
 PACKED = {"Content-Type": CONTENT_TYPE}
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    folder = tmp_path_factory.mktemp("packed")
-    registry = FakeRegistry(folder / "registry")
-    registry.publish("1", 1)
-    limits = {"max_batch": 8, "max_cycles": 50, "max_body_bytes": 100_000}
-    with running(create_app(Settings(state_dir=folder / "state", **limits), registry)) as client:
-        yield client
 
 
 def packed(rows: Any) -> bytes:
     return np.asarray(rows, dtype="<f4").tobytes()
 
 
-def ask(server: httpx.Client, *windows: Asked) -> httpx.Response:
-    return server.post("/predict", content=encode(Batch(list(windows))), headers=PACKED)
+def ask(shared: httpx.Client, *windows: Asked) -> httpx.Response:
+    return shared.post("/predict", content=encode(Batch(list(windows))), headers=PACKED)
 
 
 NUMBERS = st.floats(-1e6, 1e6, width=32)
@@ -44,20 +30,20 @@ NUMBERS = st.floats(-1e6, 1e6, width=32)
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.lists(st.tuples(NUMBERS, NUMBERS), min_size=1, max_size=12), min_size=1, max_size=5))
 def test_answers_are_those_to_the_same_rows_in_json(
-    server: httpx.Client, drawn: list[list[tuple[float, float]]]
+    shared: httpx.Client, drawn: list[list[tuple[float, float]]]
 ) -> None:
     windows = [[row(sensor, setting) for sensor, setting in window] for window in drawn]
     names = [{"engine_id": f"e{at}", "cycle": at, "request_id": f"r{at}"} for at in range(len(windows))]
     as_json = {"windows": [{"rows": rows, **name} for rows, name in zip(windows, names, strict=True)]}
-    expected = server.post("/predict", json=as_json)
+    expected = shared.post("/predict", json=as_json)
     assert expected.status_code == 200
-    found = ask(server, *(Asked(packed(rows), **name) for rows, name in zip(windows, names, strict=True)))
+    found = ask(shared, *(Asked(packed(rows), **name) for rows, name in zip(windows, names, strict=True)))
     assert found.json() == expected.json()
 
 
-def test_what_is_asked_is_counted_logged_and_remembered(server: httpx.Client) -> None:
-    assert ask(server, Asked(packed([row(3.0)] * 4), "packed-1", 4)).status_code == 200
-    [window] = server.get("/answers", params={"unit": "packed-1"}).json()["answers"]
+def test_what_is_asked_is_counted_logged_and_remembered(shared: httpx.Client) -> None:
+    assert ask(shared, Asked(packed([row(3.0)] * 4), "packed-1", 4)).status_code == 200
+    [window] = shared.get("/answers", params={"unit": "packed-1"}).json()["answers"]
     assert (window["unit"], window["step"]) == ("packed-1", 4)
 
 
@@ -77,9 +63,9 @@ WRONG: dict[str, tuple[Any, int, str]] = {
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_what_is_wrong_is_refused_by_its_field(server: httpx.Client, what: str) -> None:
+def test_what_is_wrong_is_refused_by_its_field(shared: httpx.Client, what: str) -> None:
     body, status, field = WRONG[what]
-    answer = server.post("/predict", content=body, headers=PACKED)
+    answer = shared.post("/predict", content=body, headers=PACKED)
     assert answer.status_code == status, answer.text
     assert answer.json()["detail"][0]["field"] == field
 
@@ -87,15 +73,15 @@ def test_what_is_wrong_is_refused_by_its_field(server: httpx.Client, what: str) 
 @pytest.mark.parametrize(
     ("value", "said"), [(math.nan, "is missing"), (math.inf, "is infinite"), (-math.inf, "is infinite")]
 )
-def test_no_value_comes_in_that_json_has_no_word_for(server: httpx.Client, value: float, said: str) -> None:
+def test_no_value_comes_in_that_json_has_no_word_for(shared: httpx.Client, value: float, said: str) -> None:
     wrong = row()
     wrong[4] = value
-    [problem] = ask(server, Asked(packed([row(), row()])), Asked(packed([row(), wrong]))).json()["detail"]
+    [problem] = ask(shared, Asked(packed([row(), row()])), Asked(packed([row(), wrong]))).json()["detail"]
     assert problem == {"field": f"windows[1].rows[1].{CMAPSS.columns[4]}", "message": said}
 
 
-def test_only_predictions_are_asked_for_so(server: httpx.Client) -> None:
+def test_only_predictions_are_asked_for_so(shared: httpx.Client) -> None:
     body = encode(Batch([Asked(packed([row()]))]))
     for path in ("/explain", "/bands"):
-        assert server.post(path, content=body, headers=PACKED).status_code == 415
-    assert msgspec.json.decode(server.post("/predict", content=body, headers=PACKED).content)["model_version"] == "1"
+        assert shared.post(path, content=body, headers=PACKED).status_code == 415
+    assert msgspec.json.decode(shared.post("/predict", content=body, headers=PACKED).content)["model_version"] == "1"

@@ -34,17 +34,6 @@ ROUNDS = hypothesis_settings(
 )
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """One server with version 1 for all tests that change nothing."""
-    folder = tmp_path_factory.mktemp("shared")
-    registry = FakeRegistry(folder / "registry")
-    registry.publish("1", 1)
-    limits = {"max_batch": 8, "max_cycles": 50, "max_body_bytes": 100_000}
-    with running(create_app(Settings(state_dir=folder / "state", **limits), registry)) as client:
-        yield client
-
-
 def metric(client: httpx.Client, line: str) -> float:
     everything = client.get("/metrics").text.replace('fleet="cmapss",', "")
     found = [text for text in everything.splitlines() if text.startswith(line + " ")]
