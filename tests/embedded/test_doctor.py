@@ -1,6 +1,5 @@
 """`driftloop doctor`: each check finds what it is for when that is broken, and nothing where all is well."""
 
-import datetime
 import json
 import os
 import shutil
@@ -15,13 +14,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from fastapi import FastAPI, Response
 
 import serving_bundles
+from certificates import write
 from driftloop import cli, settings
 from driftloop.access.people import FILE as PEOPLE
 from driftloop.access.tokens import Tokens
@@ -379,24 +375,7 @@ def test_tokens_that_end(base: Settings) -> None:
 
 
 def certificate(folder: Path, days: float) -> Settings:
-    private = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "driftloop.example")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(private.public_key())
-        .serial_number(7)
-        .not_valid_before(now - datetime.timedelta(days=100))
-        .not_valid_after(now + datetime.timedelta(days=days))
-        .sign(private, hashes.SHA256())
-    )
-    (folder / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    pem = private.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    (folder / "key.pem").write_bytes(pem)
+    write(folder, 7, since_days=100, days=days)
     return Settings(state_dir=folder, tls_cert=folder / "cert.pem", tls_key=folder / "key.pem")
 
 
