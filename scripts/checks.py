@@ -17,7 +17,18 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 
-PYTHON = ("pyproject.toml", "requirements.lock", "scripts/setup.sh", "scripts/python.sh", "src/driftloop/*.py")
+# How each check is called, and with what: a slip there shows in none but its own.
+CALLED = ("Makefile", "scripts/checks.py")
+PYTHON = (
+    "pyproject.toml",
+    "requirements.lock",
+    "scripts/setup.sh",
+    "scripts/python.sh",
+    "src/driftloop/*.py",
+    "src/driftloop/*.toml",
+    "src/driftloop/*.json",
+    "src/driftloop_bench/pyproject.toml",
+)
 PLATFORM = (
     "playbooks/*",
     "inventory/*",
@@ -33,9 +44,20 @@ PLATFORM = (
 )
 # For which paths; `*` stands for any part of a path.
 CHECKS = {
-    "lint": ("*.py", "pyproject.toml", "requirements.lock", "scripts/*", ".ci/*", "Makefile", ".github/*"),
-    "lint-platform": (*PLATFORM, "*.sh", "*.yml", "*.yaml", "scripts/*", "tests/*.sh", "tests/lab/*", ".github/*"),
+    "lint": (
+        *CALLED,
+        "*.py",
+        "*.ipynb",
+        "*.toml",
+        "requirements.lock",
+        "scripts/*",
+        ".ci/*",
+        ".github/*",
+        ".gitignore",
+    ),
+    "lint-platform": (*CALLED, *PLATFORM, "*.sh", "*.yml", "*.yaml", "scripts/*", "tests/lab/*", ".ci/*", ".github/*"),
     "unit": (
+        *CALLED,
         *PYTHON,
         *PLATFORM,
         "src/*",
@@ -46,7 +68,6 @@ CHECKS = {
         "docs/*",
         "*.md",
         "scripts/*",
-        "Makefile",
         ".ci/*",
         ".github/*",
         "LICENSE",
@@ -55,8 +76,20 @@ CHECKS = {
         "requirements-audit.*",
         ".secrets.baseline",
     ),
-    "test-e2e-short": (*PYTHON, "src/*", "tests/e2e/*", "tests/conftest.py", "tests/live_platform.py", "examples/*"),
+    "test-e2e-short": (
+        *CALLED,
+        *PYTHON,
+        "src/*",
+        "tests/e2e/*",
+        "tests/conftest.py",
+        "tests/live_platform.py",
+        "tests/messy_fleet.py",
+        "tests/ports.py",
+        "examples/*",
+        "scripts/chromium.sh",
+    ),
     "test-lab": (
+        *CALLED,
         *PYTHON,
         *PLATFORM,
         "tests/lab/*",
@@ -70,6 +103,7 @@ CHECKS = {
         "scripts/kfp_manifests.py",
     ),
     "test-host": (
+        *CALLED,
         *PLATFORM,
         "tests/host/*",
         "scripts/bundle*",
@@ -94,8 +128,11 @@ def needed(names: Iterable[str], repository: Path = ROOT) -> list[str]:
     found = []
     for name in names:
         green = _git(repository, "rev-parse", "--verify", "--quiet", f"refs/green/{name}^{{commit}}")
-        changed = _git(repository, "diff", "--name-only", "--no-renames", green.strip(), "HEAD") if green else None
-        if changed is None or name in checks_of(changed.splitlines()):
+        # With -z no name is put into quotes, as others than of ASCII are.
+        changed = (
+            _git(repository, "diff", "--name-only", "--no-renames", "-z", green.strip(), "HEAD") if green else None
+        )
+        if changed is None or name in checks_of(changed.split("\0")[:-1]):
             found.append(name)
     return found
 
@@ -103,6 +140,13 @@ def needed(names: Iterable[str], repository: Path = ROOT) -> list[str]:
 def passed(name: str, repository: Path = ROOT) -> None:
     """Remember that HEAD has passed a check."""
     subprocess.run(["git", "-C", str(repository), "update-ref", f"refs/green/{name}", "HEAD"], check=True)
+
+
+def _changed(repository: Path, since: str) -> list[str] | None:
+    """The paths in which HEAD differs from a commit; where a file was moved, both. None where git cannot say."""
+    # With -z no path is put into quotes, as those beyond ASCII are.
+    said = _git(repository, "diff", "--name-only", "--no-renames", "-z", since, "HEAD")
+    return None if said is None else said.split("\0")[:-1]
 
 
 def _git(repository: Path, *arguments: str) -> str | None:

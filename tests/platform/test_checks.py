@@ -1,7 +1,9 @@
 """scripts/checks.py: no file is without a check, and a check that failed is never forgotten."""
 
+import ast
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import checks
@@ -65,6 +67,10 @@ def test_every_check_is_a_target() -> None:
         ("tests/99-integration/loop.sh", {"lint-platform", "unit", "test-lab"}),
         ("requirements.lock", {"lint", "unit", "test-e2e-short", "test-lab"}),
         ("src/driftloop/console/assets/app.js", {"unit", "test-e2e-short"}),
+        ("src/driftloop/fleets/cmapss/fleet.toml", {"lint", "unit", "test-e2e-short", "test-lab"}),
+        ("notebooks/01_eda_cmapss.ipynb", {"lint", "unit"}),
+        (".ci/run", {"lint", "lint-platform", "unit"}),
+        ("Makefile", set(checks.CHECKS)),
     ],
 )
 def test_a_change_needs_the_checks_of_its_path(path: str, names: set[str]) -> None:
@@ -96,6 +102,101 @@ def test_what_was_moved_away_counts_as_changed(repository: Path) -> None:
     git(repository, "mv", "playbooks/a.yml", "docs/a.yml")
     git(repository, "commit", "--quiet", "--message", "move")
     assert checks.needed(["test-lab"], repository) == ["test-lab"]
+
+
+def test_what_was_deleted_counts_as_changed(repository: Path) -> None:
+    commit(repository, "playbooks/a.yml")
+    checks.passed("test-lab", repository)
+    git(repository, "rm", "--quiet", "playbooks/a.yml")
+    git(repository, "commit", "--quiet", "--message", "delete")
+    assert checks.needed(["test-lab"], repository) == ["test-lab"]
+
+
+@pytest.mark.parametrize("path", ["playbooks/ä.yml", 'playbooks/a "b".yml', "playbooks/a b\tc.yml"])
+def test_a_path_is_seen_however_it_is_spelt(repository: Path, path: str) -> None:
+    checks.passed("test-lab", repository)
+    commit(repository, path)
+    assert checks.needed(["test-lab"], repository) == ["test-lab"]
+
+
+def test_a_green_commit_that_is_gone_or_of_another_branch_hides_nothing(repository: Path) -> None:
+    first = git(repository, "rev-parse", "HEAD").strip()
+    commit(repository, "playbooks/a.yml")
+    checks.passed("test-lab", repository)
+    # As after a push by force: the green commit is no ancestor.
+    git(repository, "reset", "--quiet", "--hard", first)
+    assert checks.needed(["test-lab"], repository) == ["test-lab"]
+    (repository / ".git/refs/green/test-lab").write_text("0" * 39 + "1\n")
+    assert checks.needed(["test-lab"], repository) == ["test-lab"]
+
+
+def test_the_first_commit_of_all_needs_everything(tmp_path: Path) -> None:
+    git(tmp_path, "init", "--quiet")
+    commit(tmp_path, "README.md")
+    assert checks.needed(list(checks.CHECKS), tmp_path) == list(checks.CHECKS)
+
+
+# --- the map, compared with what the checks themselves look at ------------------------------------------------------
+
+
+def without(check: str, paths: list[str]) -> list[str]:
+    """Those of the paths whose change would not need the check."""
+    assert paths
+    return [path for path in paths if check not in checks.checks_of([path])]
+
+
+def test_what_ruff_looks_at_needs_lint() -> None:
+    ruff = Path(sys.executable).with_name("ruff")
+    shown = subprocess.run([ruff, "check", "--show-files"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert without("lint", [str(Path(line).relative_to(ROOT)) for line in shown.stdout.splitlines()]) == []
+
+
+def test_what_the_linters_of_the_platform_look_at_needs_them() -> None:
+    yaml_files = git(ROOT, "ls-files", "*.yml", "*.yaml", ".ansible-lint", ".yamllint").splitlines()
+    shebang = "^#!(/usr/bin/env |/bin/)(ba)?sh"
+    scripts = git(ROOT, "grep", "-lE", shebang, "--", "scripts", "tests", ".ci", "files", ":!*.j2").splitlines()
+    assert without("lint-platform", [*yaml_files, *scripts]) == []
+
+
+def imported_by(path: Path) -> set[Path]:
+    """The modules beside tests/conftest.py that a test stands on, and what these stand on."""
+    found: set[Path] = set()
+    todo = [path]
+    while todo:
+        tree = ast.parse(todo.pop().read_text())
+        names = {
+            name.split(".")[0]
+            for node in ast.walk(tree)
+            for name in (
+                [alias.name for alias in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module or ""]
+                if isinstance(node, ast.ImportFrom)
+                else []
+            )
+        }
+        for module in {ROOT / "tests" / f"{name}.py" for name in names}:
+            if module.exists() and module not in found:
+                found.add(module)
+                todo.append(module)
+    return found
+
+
+def test_what_the_newcomers_path_stands_on_needs_it() -> None:
+    stands_on = {
+        path for start in ("e2e/test_newcomer.py", "conftest.py") for path in imported_by(ROOT / "tests" / start)
+    }
+    assert ROOT / "tests" / "messy_fleet.py" in stands_on
+    assert without("test-e2e-short", [str(path.relative_to(ROOT)) for path in stands_on]) == []
+
+
+def test_the_scripts_that_playbooks_and_the_lab_call_need_the_lab() -> None:
+    said = git(
+        ROOT, "grep", "-ohE", r"scripts/[a-z_-]+\.(py|sh)", "--", "playbooks/*.yml", "tests/lab/*.sh", "tests/_lib.sh"
+    )
+    called = {path for path in said.split() if (ROOT / path).is_file()}
+    assert "scripts/generate_secrets.py" in called
+    assert without("test-lab", sorted(called)) == []
 
 
 def test_the_workflows_run_checks_that_there_are() -> None:
