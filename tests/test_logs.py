@@ -3,6 +3,8 @@
 import json
 import logging
 import logging.config
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -119,3 +121,49 @@ def test_the_loops_events_are_said_with_their_cause_and_once(lines: list[dict[st
     assert [(line["event"], line["cause"], line["model_version"]) for line in events] == [
         ("promoted", "fleet_change:1", "2")
     ]
+
+
+SAYS = """
+import logging, sys, threading, warnings
+from pathlib import Path
+from driftloop import logs
+from driftloop.settings import Settings
+{begins}
+print("printed\\nin two lines")
+print("without an end", end="", flush=True)
+sys.stderr.write("an error is told\\n")
+warnings.warn("take care")
+logging.getLogger("somebody.else").info("said")
+thread = threading.Thread(target=lambda: 1 / 0)
+thread.start()
+thread.join()
+raise ValueError("by accident")
+"""
+OURS = 'assert logs.begin(Settings(state_dir=Path("."), log_format="json"), "train")'
+OTHERS = """import logging.config, json
+logging.config.dictConfig(json.loads(json.dumps(logs.of_others(Settings(state_dir=Path(".")), "mlflow"))))"""
+
+
+@pytest.mark.parametrize("begins", [OURS, OTHERS], ids=["ours", "of others"])
+def test_a_process_says_everything_in_lines(tmp_path: Path, begins: str) -> None:
+    """What is printed, warned of and raised too, by whatever is in the process."""
+    command = [sys.executable, "-c", SAYS.format(begins=begins)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    said = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [line["msg"] for line in said if line["where"] == "stdout"] == ["printed", "in two lines", "without an end"]
+    assert [line["msg"] for line in said if line["where"] == "stderr"] == ["an error is told"]
+    [warning] = [line for line in said if line["where"] == "py.warnings"]
+    assert "take care" in warning["msg"]
+    assert ("somebody.else", "said") in {(line["where"], line["msg"]) for line in said}
+    ended = [line["exception"] for line in said if "exception" in line]
+    assert ["ZeroDivisionError" in ended[0], "ValueError: by accident" in ended[1]] == [True, True]
+    assert {line["component"] for line in said} == {"train" if begins is OURS else "mlflow"}
+    assert [text for line in done.stderr.splitlines() for text in logs.texts(line)][-1] == "ValueError: by accident"
+
+
+def test_with_text_nothing_is_changed(tmp_path: Path) -> None:
+    before = sys.stdout, sys.stderr, sys.excepthook
+    assert not logs.begin(Settings(state_dir=tmp_path), "train")
+    assert (sys.stdout, sys.stderr, sys.excepthook) == before

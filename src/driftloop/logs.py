@@ -2,12 +2,17 @@
 
 Each line has `time`, `level`, `where`, `msg`, the process (`component`, `fleet`, `release`), and what else is known:
 the request on whose way it was said (`request_id`), and whatever came with it as `extra`, such as `cause`. Every
-request is a line of its own, but those of probes and of Prometheus.
+request is a line of its own, but those of probes and of Prometheus. What libraries print, warnings, and an error that
+nobody caught are lines too.
 """
 
+import io
 import json
 import logging
+import logging.config
 import re
+import sys
+import threading
 from collections.abc import MutableMapping
 from contextvars import ContextVar
 from time import perf_counter
@@ -26,6 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _REQUEST: ContextVar[str | None] = ContextVar("driftloop_request", default=None)
+_OF_ALL_FLEETS = ("console", "mlflow")
 _NOTED = "driftloop.noted"
 _GIVEN = re.compile(rb"[\w.:-]{1,64}")
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "color_message"}
@@ -57,16 +63,93 @@ class Lines(logging.Formatter):
 
 def config(settings: "Settings", component: str) -> dict[str, Any]:
     """What `logging.config.dictConfig`, and uvicorn, need so that a process says everything in lines of JSON."""
-    fields = {"component": component, "fleet": None if component == "console" else settings.schema.name}
+    fields = {"component": component, "fleet": None if component in _OF_ALL_FLEETS else settings.schema.name}
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"lines": {"()": Lines, "release": __version__, **fields}},
-        "handlers": {"default": {"class": "logging.StreamHandler", "formatter": "lines"}},
+        # The process's own standard error, whatever stands in its place meanwhile.
+        "handlers": {
+            "default": {"class": "logging.StreamHandler", "formatter": "lines", "stream": "ext://sys.__stderr__"}
+        },
         "root": {"handlers": ["default"], "level": "INFO"},
         # These say every request that is sent.
         "loggers": {name: {"level": "WARNING"} for name in ("httpx", "httpcore")},
     }
+
+
+def begin(settings: "Settings", component: str) -> bool:
+    """Let this process say everything in lines of JSON, where its settings want that; returns whether they do."""
+    if settings.log_format != "json":
+        return False
+    logging.config.dictConfig(config(settings, component))
+    _say_the_rest()
+    return True
+
+
+def of_others(settings: "Settings", component: str) -> dict[str, Any]:
+    """The same for a program of others, in the same environment, that is given a logging configuration: a file of it
+    lets that process say everything in lines of JSON."""
+    said = config(settings, component)
+    said["formatters"]["lines"]["()"] = "driftloop.logs.whole"
+    return said
+
+
+def whole(**fields: str | None) -> Lines:
+    """What makes lines in such a program; from then on also of what it prints."""
+    _say_the_rest()
+    return Lines(**fields)
+
+
+def _say_the_rest() -> None:
+    """Let what is no logging be said as that is."""
+    logging.captureWarnings(True)
+    sys.stdout, sys.stderr = Printed("stdout"), Printed("stderr")
+    sys.excepthook = lambda kind, error, trace: log.critical("ended by an error", exc_info=(kind, error, trace))
+    threading.excepthook = lambda told: log.critical("a thread ended by an error", exc_info=told.exc_value)
+
+
+class Printed(io.TextIOBase):
+    """What is printed, said as a line of its own for each line; any number of threads may print."""
+
+    encoding = "utf-8"
+
+    def __init__(self, where: str) -> None:
+        self._log, self._rest, self._guard = logging.getLogger(where), "", threading.Lock()
+
+    def writable(self) -> bool:
+        """Always."""
+        return True
+
+    def fileno(self) -> int:
+        """That of the process's standard error, for who writes past all this."""
+        return 2
+
+    def write(self, text: str) -> int:
+        """Say the lines that are whole."""
+        with self._guard:
+            *lines, self._rest = (self._rest + text).split("\n")
+        for line in filter(str.strip, lines):
+            self._log.info(line.rstrip())
+        return len(text)
+
+    def flush(self) -> None:
+        """Say what is left without the end of its line."""
+        with self._guard:
+            line, self._rest = self._rest, ""
+        if line.strip():
+            self._log.info(line.rstrip())
+
+
+def texts(line: str) -> list[str]:
+    """A line of a log as people read it: one of JSON as what it says, with its traceback."""
+    if not line.startswith("{"):
+        return [line]
+    try:
+        said = json.loads(line)
+    except ValueError:
+        return [line]
+    return [str(said.get("msg", line)), *str(said.get("exception", "")).splitlines()]
 
 
 def note(scope: MutableMapping[str, Any], **fields: Any) -> None:

@@ -1,5 +1,6 @@
 """The real pipeline in its own process, its steps replaced by tiny ones that leave a trace."""
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -230,6 +231,14 @@ driftloop.errors.DataError: archive: run eng-1 is damaged
     assert error is not None
     assert error.splitlines()[:2] == ["DataError: archive: run eng-1 is damaged", "it exited with code 1"]
     assert error.endswith("run eng-1 is damaged")
+
+
+def test_a_failure_is_found_in_lines_of_json_too():
+    trace = 'Traceback (most recent call last):\n  File "a.py", line 1, in train\nValueError: no runs'
+    lines = [{"msg": "began"}, {"msg": "ended by an error", "exception": trace}]
+    error = failure("it exited with code 1", "\n".join(json.dumps(line) for line in lines)).error
+    assert error is not None
+    assert error.splitlines()[:4] == ["ValueError: no runs", "it exited with code 1", "began", "ended by an error"]
 
 
 def test_the_runs_of_a_job_fit_into_one_argument_and_come_back_equal():

@@ -83,7 +83,7 @@ def serve(
     # Only to say it in time and for people: uvicorn tells of a taken port after everything else has started.
     listen(host, port).close()
     app = make(settings)
-    if settings.log_format == "json":
+    if logs.begin(settings, name):
         app, how = logs.Requests(app), {**how, "log_config": logs.config(settings, name)}
     uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False, **how, **more)
 

@@ -1,7 +1,6 @@
 """`driftloop drift`: parse, call, print."""
 
 import logging
-import logging.config
 import signal
 import threading
 from pathlib import Path
@@ -46,9 +45,7 @@ def watch(
 ) -> None:
     """Judge the newest requests every second; raise an alert on drift. Runs until SIGINT or SIGTERM."""
     configured = settings.load()
-    if configured.log_format == "json":
-        logging.config.dictConfig(logs.config(configured, "watch"))
-    else:
+    if not logs.begin(configured, "watch"):
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for chatty in ("httpx", "httpcore"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -1,18 +1,20 @@
 """What the embedded platform consists of: processes on loopback, and how one knows that each works."""
 
 import importlib.util
+import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from driftloop.durable import parse_time
+from driftloop import durable, logs
 from driftloop.embedded.processes import Component
 from driftloop.embedded.status import answers, last_verdict, refused
 from driftloop.environment import chosen
 from driftloop.errors import DriftloopError
 from driftloop.settings import Settings
 
+_LOGGING = "logging.json"
 DRIFTLOOP = (sys.executable, "-m", "driftloop.cli")
 LOOPBACK = ("127.0.0.1", "localhost")
 
@@ -106,7 +108,12 @@ def _mlflow(settings: Settings, state_dir: Path) -> Component:
         sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
         "--backend-store-uri", "sqlite:///mlflow.db", "--artifacts-destination", "./artifacts", "--serve-artifacts",
     ]  # fmt: skip
+    if settings.log_format == "json":
+        durable.write_atomically(folder / _LOGGING, json.dumps(logs.of_others(settings, "mlflow")).encode())
+        command += ["--uvicorn-opts", f"--log-config {_LOGGING}"]
     own = {
+        # With json its messages go where all others do.
+        "MLFLOW_CONFIGURE_LOGGING": str(settings.log_format == "text").lower(),
         # Eight workers for jobs that driftloop does not have would take 0.7 GB.
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "OMP_NUM_THREADS": "1",
@@ -131,7 +138,7 @@ def _serves(url: str) -> bool:
 def _has_judged(settings: Settings, since: float) -> bool:
     """Whether the watch has reported a verdict since then, if only that there is nothing to judge yet."""
     verdict = last_verdict(settings.retrainer_url)
-    return verdict is not None and parse_time(verdict["time"]).timestamp() >= since
+    return verdict is not None and durable.parse_time(verdict["time"]).timestamp() >= since
 
 
 def _listening(name: str, url: str) -> list[str]:

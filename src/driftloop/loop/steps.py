@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from driftloop import settings
+from driftloop import logs, settings
 from driftloop.errors import DriftloopError, RegistryUnavailable
 from driftloop.fleet import roles
 from driftloop.fleet.archive import Archive, open_archive
@@ -75,6 +75,7 @@ def _step(name: str, run: str, cause: str) -> Iterator[Step]:
     """
     started, cpu = time.monotonic(), time.process_time()
     config = settings.load()
+    logs.begin(config, name)
     signal.alarm(round(config.step_timeout_s))
     with Registry(config.mlflow_url, config.model) as registry:
         step = Step(config, registry, run, cause)

@@ -63,7 +63,7 @@ def _config(config: Settings, host: str, port: int, workers: int, how: dict[str,
         **LOGGING_CONFIG,
         "loggers": {**LOGGING_CONFIG["loggers"], "driftloop": _LOGGER},
     }
-    if config.log_format == "json":
+    if logs.begin(config, "server"):
         log_config = logs.config(config, "server")
     return uvicorn.Config(
         "driftloop.serving.app:create_app",

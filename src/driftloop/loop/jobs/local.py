@@ -23,7 +23,7 @@ from typing import Protocol
 
 import msgspec
 
-from driftloop import durable
+from driftloop import durable, logs
 from driftloop.environment import chosen
 from driftloop.errors import DriftloopError
 from driftloop.settings import Settings
@@ -212,7 +212,7 @@ def failure(how: str, log: str) -> Ended:
 
     The end of the log follows as evidence.
     """
-    lines = [line.rstrip() for line in log.splitlines() if line.strip()]
+    lines = [text.rstrip() for line in log.splitlines() if line.strip() for text in logs.texts(line)]
     own = own_error(lines)
     evidence = "\n".join(lines[-_EVIDENCE_LINES:])[-_EVIDENCE_CHARACTERS:]
     return Ended(False, "\n".join(part for part in (own, how, evidence) if part))
