@@ -10,6 +10,7 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from driftloop.access.connections import Connection
 from driftloop.access.listening import listen
 
 
@@ -17,7 +18,7 @@ from driftloop.access.listening import listen
 def running(app: FastAPI) -> Iterator[httpx.Client]:
     """The application behind a real HTTP server on a free port."""
     listening = listen("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn.Config(app, loop="uvloop", http="httptools", log_level="warning"))
+    server = uvicorn.Server(uvicorn.Config(app, loop="uvloop", http=Connection, log_level="warning"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     try:

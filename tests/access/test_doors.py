@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from driftloop.access import files
-from driftloop.access.doors import Asking, Door, TurnedAway, check_start, is_loopback
+from driftloop.access.doors import Asking, Door, TurnedAway, check_start, cookie, is_loopback
+from driftloop.access.guard import of_scope
 from driftloop.access.proxy import Proxies
 from driftloop.access.sessions import COOKIE
 from driftloop.errors import DriftloopError
@@ -260,3 +261,28 @@ def test_no_process_listens_for_others_without_credentials(tmp_path: Path) -> No
         check_start(bare, "0.0.0.0")
     Door(bare).tokens.add("a", "view")
     check_start(settings(tmp_path, own=False), "0.0.0.0")
+
+
+@pytest.mark.parametrize("name", ["authorization", "host", "origin", "x-csrf-token", "x-driftloop-actor"])
+def test_what_tells_who_is_asking_comes_once(tmp_path: Path, name: str) -> None:
+    """Else a proxy might look at the one value, and this process at the other."""
+    door = Door(settings(tmp_path))
+    own = [(b"host", b"127.0.0.1:8400"), (b"authorization", f"Bearer {OWN}".encode())]
+    twice = [(name.encode(), b"one"), (name.encode(), b"two")]
+    scope = {"method": "GET", "headers": [*own, *twice], "client": ("127.0.0.1", 50_000)}
+    assert turned_away(door, of_scope(scope)) == 400
+    assert door.admit(of_scope({**scope, "headers": own}), "view").role == "admin"
+
+
+def test_names_of_a_proxy_come_once_and_addresses_in_their_order(tmp_path: Path) -> None:
+    door = Door(settings(tmp_path, trusted_proxies="10.0.0.9", proxy_roles="planners=view,admins=admin"))
+    proxy = [(b"x-forwarded-user", b"anna"), (b"x-forwarded-groups", b"planners")]
+    scope = {"method": "GET", "headers": proxy, "client": ("10.0.0.9", 50_000)}
+    assert door.admit(of_scope(scope), "view").role == "view"
+    for forged in [(b"x-forwarded-groups", b"admins"), (b"x-forwarded-user", b"root")]:
+        assert turned_away(door, of_scope({**scope, "headers": [forged, *proxy]})) == 400
+        assert turned_away(door, of_scope({**scope, "headers": [*proxy, forged]})) == 400
+    way = [(b"x-forwarded-for", b"1.2.3.4"), (b"x-forwarded-for", b"5.6.7.8")]
+    assert door.admit(of_scope({**scope, "headers": [*proxy, *way]}), "view").address == "5.6.7.8"
+    cookies = of_scope({**scope, "headers": [(b"cookie", b"a=1"), (b"cookie", b"driftloop_session=x")]})
+    assert cookie(cookies.headers) == "x"

@@ -1,15 +1,18 @@
 """The console's door over HTTP: logging in, what each role may, tokens made and taken back, and the audit log."""
 
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from driftloop.access.limits import Failures
 from driftloop.access.sessions import COOKIE
 from driftloop.api.app import COMPRESSED_FROM, create_app
 from driftloop.settings import Settings
-from live_server import local
+from live_server import local, running
 
 from .conftest import TOKEN, Platform
 
@@ -174,3 +177,34 @@ def test_a_session_outlives_a_restart_of_the_console_and_ends_with_its_person(pl
     headers = {"Cookie": f"{COOKIE}={cookies[COOKIE]}", "X-CSRF-Token": csrf}
     answer = platform.retrainer.post("/rollback", json={}, headers=headers)
     assert answer.status_code == 401
+
+
+def test_a_session_is_never_the_one_that_somebody_has_laid_ready(platform: Platform) -> None:
+    """Session fixation: the cookie that comes with a login counts neither before nor afterwards."""
+    platform.http.app.state.door.people.add("anna", "operate", PASSWORD)  # type: ignore[attr-defined]
+    platform.http.cookies.set(COOKIE, "laid-ready-by-somebody-else")
+    assert platform.get("/me")["how"] == "loopback"
+    answer = log_in(platform, "anna")
+    first = answer.headers["set-cookie"].partition("=")[2].partition(";")[0]
+    assert first != "laid-ready-by-somebody-else"
+    platform.http.cookies.clear()
+    platform.http.cookies.set(COOKIE, "laid-ready-by-somebody-else")
+    assert platform.get("/me")["how"] == "loopback"
+    platform.http.cookies.clear()
+    second = log_in(platform, "anna").headers["set-cookie"].partition("=")[2].partition(";")[0]
+    assert second != first
+
+
+def test_logins_at_once_are_slowed_as_those_one_after_the_other(tmp_path: Path) -> None:
+    """Else a thousand passwords are tried before the first has failed, and nobody else has a thread meanwhile."""
+    app = create_app(Settings(state_dir=tmp_path))
+    app.state.door.people.add("anna", "operate", PASSWORD)
+    with running(app) as http, ThreadPoolExecutor(30) as pool:
+        url = f"{http.base_url}/api/v1/login".replace("//api", "/api")
+        tried = [
+            pool.submit(httpx.post, url, json={"name": f"anna{at % 3 or ''}", "password": "wrong"}, trust_env=False)
+            for at in range(60)
+        ]
+        codes = Counter(one.result().status_code for one in tried)
+    assert codes[401] <= Failures.FREE + 1
+    assert codes[401] + codes[429] == 60

@@ -21,16 +21,20 @@ from driftloop.access.roles import Role, may
 from driftloop.access.sessions import COOKIE, Sessions
 from driftloop.access.tokens import LOCAL, OWN, Tokens
 from driftloop.errors import DriftloopError
+from driftloop.protocol.client import ACTOR
 from driftloop.settings import Settings
 
 How = Literal["loopback", "token", "session", "proxy"]
 CSRF_HEADER = "x-csrf-token"
 LOOKING = frozenset({"GET", "HEAD", "OPTIONS"})
-_FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+_FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via")
+_ONCE = frozenset({"authorization", "host", "origin", CSRF_HEADER, ACTOR.lower()})
+"""What tells who is asking: of two values a proxy may look at the one and this process at the other."""
 
 
 class TurnedAway(DriftloopError):
-    """Who is not let in, and why: 401 without credentials that count, 403 with too few rights, 429 for the moment."""
+    """Who is not let in, and why: 400 for a header that is there twice, 401 without
+    credentials that count, 403 with too few rights, 429 for the moment."""
 
     def __init__(
         self, status: int, field: str, what: str, headers: dict[str, str] | None = None, who: "Who | None" = None
@@ -47,6 +51,8 @@ class Asking:
     headers: Mapping[str, str]
     peer: str
     """Address of the other end of the connection."""
+    repeated: frozenset[str] = frozenset()
+    """Headers that came more than once, of which `headers` has all values."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +105,8 @@ class Door:
     def who(self, asking: Asking, needed: Role | None = None) -> Who:
         """Who is asking, for what needs this role; raises TurnedAway for credentials that do not count, or none where
         some are needed."""
+        for name in asking.repeated & (_ONCE | {self.proxies.user_header, self.proxies.groups_header}):
+            raise TurnedAway(400, name, "came more than once; send it once")
         address = self.proxies.client(asking.peer, asking.headers)
         given = asking.headers.get("authorization")
         if self.proxies.speaks(asking.peer, asking.headers):

@@ -21,6 +21,8 @@ WHO = "driftloop.who"
 """Where a request's scope keeps who is asking."""
 _REASON = "driftloop.reason"
 _ACTS = ("operate", "admin")
+_BETWEEN = {"cookie": "; "}
+"""What joins the lines of a header that comes more than once, if not a comma."""
 
 Needs = Callable[[str, str], Role | None]
 """The role that a method and path need; None for what everybody may."""
@@ -112,9 +114,16 @@ def plainly(status: int, field: str, what: str, headers: dict[str, str]) -> Resp
 def of_scope(scope: Scope) -> Asking:
     """What of a request tells who is asking."""
     client = scope.get("client")
+    headers: dict[str, str] = {}
+    repeated = set()
     # ASGI gives names in lower case.
-    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-    return Asking(scope["method"], headers, client[0] if client else "")
+    for name, value in ((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]):
+        if name in headers:
+            repeated.add(name)
+            headers[name] += _BETWEEN.get(name, ", ") + value
+        else:
+            headers[name] = value
+    return Asking(scope["method"], headers, client[0] if client else "", frozenset(repeated))
 
 
 def asker(request: Request) -> Who:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from driftloop import logs
+from driftloop.access.connections import Connection
 from driftloop.access.doors import check_start
 from driftloop.access.files import Stamp, stamp
 from driftloop.errors import DriftloopError
@@ -54,7 +55,7 @@ def options(settings: Settings, url: str, host: str) -> dict[str, Any]:
     `host`, or has an address with https and no certificate that can be used."""
     check_start(settings, host)
     # Whoever is in front is known by the doors, which trust the proxies that the settings name.
-    common: dict[str, Any] = {"proxy_headers": False, "server_header": False}
+    common: dict[str, Any] = {"proxy_headers": False, "server_header": False, "ws": "none", "http": Connection}
     if not url.startswith("https://"):
         return common
     if settings.tls_cert is None or settings.tls_key is None:

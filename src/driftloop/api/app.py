@@ -1,5 +1,6 @@
 """The console's application: the public API and the pages."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -53,6 +54,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.fleets = fleets
+    app.state.logging_in = asyncio.Semaphore(1)
     app.state.door, app.state.audit = Door(base, sessions=True), Audit(base.access_folder, "console")
     problems.install(app)
     for router in (entry.router, reads.router, acts.router, planning.router, admin.router):

@@ -47,7 +47,9 @@ async def login(request: Request) -> Response:
     if not same_site(asking.headers):
         raise Problem(403, "Origin", "is another page than this address's")
     given = await body_of(request, Login)
-    value = await run_in_threadpool(_begin, door, request.app.state.audit, asking, given)
+    # One after the other: a thousand at once would take all threads, and none would have failed before the others.
+    async with request.app.state.logging_in:
+        value = await run_in_threadpool(_begin, door, request.app.state.audit, asking, given)
     answer = Response(status_code=204)
     answer.set_cookie(COOKIE, value, httponly=True, samesite="strict", secure=_secure(request, door), path="/")
     return answer

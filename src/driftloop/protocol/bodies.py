@@ -4,6 +4,7 @@ import zlib
 
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 
 from driftloop.protocol.problems import refusal
 
@@ -15,14 +16,18 @@ _MOST_PARTS = 16
 async def read(request: Request, most: int) -> bytes | None:
     """The body, unpacked; None for one that has more than `most` bytes, of which the rest is not read.
 
-    Raises RequestRefused where it cannot be unpacked.
+    Raises RequestRefused where it cannot be unpacked, or came only in part.
     """
     packed = is_packed(request.headers.get("content-encoding", ""))
     body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > most:
-            return None
+    try:
+        async for piece in request.stream():
+            body += piece
+            if len(body) > most:
+                return None
+    except ClientDisconnect:
+        # Nobody hears it, and nothing has failed here.
+        raise refusal(400, "body", "came only in part: the connection was closed") from None
     return await run_in_threadpool(unpacked, bytes(body), most) if packed else bytes(body)
 
 
