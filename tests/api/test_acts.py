@@ -97,6 +97,11 @@ def test_schedules_and_mutes_come_and_go(platform: Platform, anna: dict[str, str
     assert platform.get("./loop")["schedules"][0]["name"] == "monthly"
     assert act(platform, "./schedules/monthly", None, anna, "DELETE").status_code == 200
     assert platform.get("./schedules")["schedules"] == []
+    for wrong in ({}, [], 7, "fast"):
+        refused = act(
+            platform, "./schedules", {"name": "monthly", "act": "retrain", "every_s": 60, "mode": wrong}, anna
+        )
+        assert (refused.status_code, refused.json()["field"]) == (422, "mode"), refused.text
     muted = act(platform, "./causes/fleet_change:1/mute", {"for_s": 600, "reason": "rebuilt"}, anna)
     assert muted.status_code == 200, muted.text
     assert "fleet_change:1" in str(platform.get("./loop")["muted"])

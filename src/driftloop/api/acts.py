@@ -68,7 +68,7 @@ class Runs(msgspec.Struct):
     only_check: bool = False
 
 
-class Schedule(msgspec.Struct):
+class Schedule(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """What is done by the clock: `every_s` or `cron`, and the act."""
 
     name: str
@@ -204,10 +204,9 @@ def schedules(request: Request, fleet: Name) -> Any:
 )
 async def add_schedule(request: Request, fleet: Name) -> Any:
     """Retrain, or watch for what lasts too long, by the clock: every so many seconds, or as cron has it (UTC)."""
-    body = await body_of(request, dict[str, Any])
-    if (mode := body.get("mode")) is not None:
-        body["mode"] = MODES.get(mode, mode)
-    return await _hand_on(request, fleet, "POST", "/schedules", body)
+    given = await body_of(request, Schedule)
+    mode = {} if given.mode is None else {"mode": MODES[given.mode]}
+    return await _hand_on(request, fleet, "POST", "/schedules", {**msgspec.to_builtins(given), **mode})
 
 
 @router.delete("/fleets/{fleet}/schedules/{id}", response_model=shapes.Done, summary="Cancel a schedule", tags=["loop"])
