@@ -22,7 +22,7 @@ from driftloop.api import app as console
 from driftloop.errors import ExitCode
 from driftloop.fleet.fleet_file import KEYS
 from driftloop.loop.api import service as retrainer
-from driftloop.protocol.events import MEANINGS
+from driftloop.protocol import event_fields
 from driftloop.serving import app as server
 from driftloop.serving import routes
 from driftloop.settings import Settings
@@ -110,14 +110,23 @@ def metrics() -> str:
 
 
 def events() -> str:
-    """Every kind of event."""
-    return (
+    """Every kind of event with its fields, and what the fields hold."""
+    text = (
         "# Events\n\nWhat the retrainer's log holds: `driftloop events`, `GET /events` of the retrainer, and the "
-        "console's `GET /api/v1/fleets/{fleet}/events`, where `kind` is called `event`. Each has `seq`, `time` (UTC) "
-        "and `kind`; where they apply `model_version`, `cause`, `who` and `reason`; and details of its kind. "
-        + MADE + "\n"
-        + table(("kind", "what has happened"), ((f"`{kind}`", said) for kind, said in MEANINGS.items()))
-    )  # fmt: skip
+        "console's `GET /api/v1/fleets/{fleet}/events`, where `kind` is called `event`. Each has `seq`, `time` and "
+        "`kind`, and the fields of its kind; those with a `?` where they apply. Others may report kinds of their own "
+        "(`POST /events`): of `fleet_changed`, told by whoever knows when the fleet did, the console reads T0. "
+    ) + MADE
+    kinds = [
+        (f"`{kind}`", about.meaning, " ".join(f"`{name}`" for name in about.fields.split()))
+        for kind, about in event_fields.ABOUT.items()
+    ]
+    text += "\n" + table(("kind", "what has happened", "fields"), kinds)
+    rows = []
+    for key, field in {**event_fields.ALWAYS, **event_fields.FIELDS}.items():
+        of, _, name = key.rpartition(".")
+        rows.append((f"`{name}`" + (f" of `{of}`" if of else ""), field.kind, field.meaning))
+    return text + "\n## Fields\n\n" + table(("field", "type", "meaning"), rows)
 
 
 def api() -> str:

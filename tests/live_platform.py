@@ -20,6 +20,7 @@ import httpx
 import psutil
 import pytest
 
+from described import undescribed
 from driftloop import settings
 from driftloop.embedded import guard
 from driftloop.embedded.processes import tail
@@ -75,6 +76,8 @@ class Platform:
         self._http = httpx.Client(timeout=10.0, trust_env=False, limits=limits)
         self.registry = Registry(self.urls["mlflow"], "rul-lstm", timeout_s=30.0)
         self._events: list[dict[str, Any]] = []
+        self.undescribed: list[str] = []
+        """What of its events is not as docs/reference/events.md has it."""
 
     @property
     def settings(self) -> Settings:
@@ -91,8 +94,10 @@ class Platform:
             raise
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.end()
+        if kind is None:
+            assert self.undescribed == []
 
     def end(self) -> None:
         """Print the evidence, and end whatever is left of it."""
@@ -203,7 +208,9 @@ class Platform:
         """The event log as it is on disk, also while the retrainer is away."""
         known = self._events
         with contextlib.suppress(DriftloopError):  # it is being made
-            known += read_events(self.state / "loop" / STORE, known[-1]["seq"] if known else 0)
+            new = read_events(self.state / "loop" / STORE, known[-1]["seq"] if known else 0)
+            known += new
+            self.undescribed += [each for event in new for each in undescribed(event)]
         return known
 
     def of_kind(self, kind: str, **detail: Any) -> list[dict[str, Any]]:

@@ -10,7 +10,8 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 import references  # noqa: E402
 
-from driftloop.protocol.events import KINDS, MEANINGS  # noqa: E402
+from driftloop.protocol.event_fields import ABOUT, FIELDS, KINDS_OF_VALUES, fields_of  # noqa: E402
+from driftloop.protocol.events import KINDS  # noqa: E402
 
 
 @pytest.mark.parametrize("name", references.PAGES)
@@ -19,8 +20,13 @@ def test_what_is_committed_is_what_the_code_says(name: str) -> None:
     assert committed == references.PAGES[name](), "run `make references`"
 
 
-def test_every_kind_of_event_has_a_meaning() -> None:
-    assert set(MEANINGS) == KINDS
+def test_every_kind_of_event_and_every_field_has_a_meaning() -> None:
+    """That they are the fields which events really have, tests/described.py compares wherever events are written."""
+    assert set(ABOUT) == KINDS
+    used = {f"{kind}.{name}" if f"{kind}.{name}" in FIELDS else name for kind in ABOUT for name in fields_of(kind)}
+    assert used == set(FIELDS)
+    assert {field.kind for field in FIELDS.values()} <= KINDS_OF_VALUES
+    assert [name for name, field in FIELDS.items() if not field.meaning] == []
 
 
 def test_no_page_is_left_of_what_is_gone() -> None:
