@@ -358,7 +358,7 @@ def test_check_tells_all_that_cannot_be_used_and_exits_with_two(
     assert (code, found["usable"], found["fleet"]) == (2, False, "pumps")
     assert {finding["level"] for finding in found["findings"]} == {"problem"}
     assert found["units"][0] | {"steps": 0, "rows": 0} == {
-        "unit": "P0", "run_id": "P0", "where": f"{data}:2", "steps": 0, "first_index": 1, "censored": False,
+        "unit": "P0", "life": 1, "run_id": "P0", "where": f"{data}:2", "steps": 0, "first_index": 1, "censored": False,
         "end": "its last row is its failure", "rows": 0, "repeated": 0, "after_end": 0, "empty": 0,
     }  # fmt: skip
 

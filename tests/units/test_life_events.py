@@ -205,6 +205,22 @@ def test_a_column_that_says_failed_closes_a_life(make: Make) -> None:
     assert len(fleet.retrainer.runs["a"]["rows"]) == 3
 
 
+def test_a_unit_that_goes_on_after_it_failed_begins_its_next_life_where_the_fleet_file_says_so(make: Make) -> None:
+    fleet = make(COUNTED + '[end]\ncolumn = "broken"\nafter = "new_life"\n')
+    broken = {3: True, 4: True, 7: True}
+    rows = [{**row("a", hour), "broken": broken.get(hour, False)} for hour in range(1, 10)]
+    assert fleet.send(*rows)["results"] == ["stored"] * 3 + ["ended"] + ["stored"] * 5
+    archived(fleet, "a")
+    unit = fleet.unit("a")
+    assert [(life["life"], life["state"]) for life in unit["lives"]] == [(1, "failed"), (2, "failed"), (3, "running")]
+    assert {name: len(run["rows"]) for name, run in fleet.retrainer.runs.items()} == {"a": 3, "a.life2": 3}
+    assert fleet.steps("a") == [1, 2]
+    assert fleet.unit("a")["predictions"][0]["flags"] == []
+    fleet.again()
+    assert [life["life"] for life in fleet.unit("a")["lives"]] == [1, 2, 3]
+    assert fleet.send(rows[8])["results"] == ["known"]
+
+
 def test_behind_a_gap_that_nothing_may_fill_only_the_rest_is_archived(make: Make) -> None:
     fleet = make(REFUSING)
     fleet.send(row("a", 1), row("a", 3), row("a", 4))

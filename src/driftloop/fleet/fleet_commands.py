@@ -58,7 +58,8 @@ def init(
     durable.write_atomically(to, toml_text(schema, {"": head, **guessed.comments}).encode())
     suspicion.look(guessed.reading, schema)
     _tell(guessed.reading.findings)
-    columns = f"{schema.n_settings} settings, {schema.n_sensors} sensors, {len(guessed.left_out)} columns left out"
+    columns = f"{schema.n_settings} settings, {schema.n_sensors} sensors, "
+    columns += f"{_count(len(guessed.left_out), 'column')} left out"
     typer.echo(f"{to}: {_summary(guessed.reading, schema)}; {columns}.")
     for header, why in guessed.left_out.items():
         typer.echo(f"  left out: {header} {why}")
@@ -194,11 +195,13 @@ def _tell(findings: Findings) -> None:
 
 
 def _summary(reading: Reading, schema: Schema) -> str:
-    """`42 cells: 42 failed, 0 taken out, lives of 148 to 561 cycles`."""
+    """`42 cells: 42 failed, 0 taken out, lives of 148 to 561 cycles`; `30 pumps in 90 lives: 88 failed, ...`."""
     out = sum(unit.run.censored for unit in reading.units)
     lives = sorted(len(unit.run.rows) for unit in reading.units)
-    called = schema.unit if len(lives) == 1 else schema.units
-    text = f"{len(lives)} {called}: {len(lives) - out} failed, {out} taken out"
+    units = sum(unit.life == 1 for unit in reading.units)
+    text = f"{units} {schema.unit if units == 1 else schema.units}"
+    text += f" in {len(lives)} lives" if len(lives) > units else ""
+    text += f": {len(lives) - out} failed, {out} taken out"
     return f"{text}, lives of {lives[0]} to {lives[-1]} {schema.steps}" if lives else text
 
 
@@ -206,6 +209,7 @@ def _facts(schema: Schema, reading: Reading) -> dict[str, Any]:
     units = [
         {
             "unit": unit.name,
+            "life": unit.life,
             "run_id": unit.run.run_id,
             "where": unit.where,
             "steps": len(unit.run.rows),

@@ -62,6 +62,7 @@ KEYS = {
     "end.below": "the unit has failed where the reading is below this (equal is not below)",
     "end.above": "the unit has failed where the reading is above this",
     "end.holds": 'for how many rows from the first one on: `"2 of 3 rows"`; by default one is enough',
+    "end.after": "what rows after the end are: `left_out` (the default), or `new_life` of a unit that was repaired",
     "censored": "which units were taken out before they failed; left out: none but those that never reach their end",
     "censored.column": "header of a column that says so, in any row of the unit",
     "censored.value": "the value in it that means taken out; by default anything but empty, 0, no and false",

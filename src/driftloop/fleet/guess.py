@@ -35,6 +35,10 @@ _LABEL = re.compile(
     r"|(total|max|final)_?(life|cycle|time|hour)s?|life(time|span)?"
 )
 _END = re.compile(r".*(fail|broken|broke|dead|event|fault|breakdown|end_of|status|state|health).*|end|alive")
+_FAILURE = re.compile(r".*(fail|broken|broke|breakdown).*")
+"""Headers of columns that may say in the middle of a unit's rows that it failed, and was repaired."""
+_RARE = 0.1
+"""Share of rows up to which what a column says can be failures."""
 _OUT = re.compile(r".*(censor|taken_out|withdrawn|suspen|removed|truncat).*")
 _SETTING = re.compile(
     r".*(setting|set_?point|_set$|ambient|altitude|mach|^tra$|c_rate|recipe|regime|profile|duty).*"
@@ -197,7 +201,9 @@ def _flag(column: Column) -> bool:
 
 
 def _end(free: list[Column], blocks: Sequence[NDArray[np.int64]], comments: dict[str, str]) -> End:
-    """A column whose value changes in the last rows of units, and never back, says that they have failed."""
+    """A column whose value changes in the last rows of units, and never back, says that they have failed; so does one
+    that is called so and seldom says anything.
+    """
     for column in [column for column in free if _END.fullmatch(column.plain) and 2 <= len(column.words) <= 5]:
         texts = np.array([text.strip() for text in column.texts])
         last = [texts[block[-1]] for block in blocks]
@@ -208,6 +214,15 @@ def _end(free: list[Column], blocks: Sequence[NDArray[np.int64]], comments: dict
             comments["end"] = f"{last.count(value)} of {len(blocks)} units end so; the others count as taken out."
             truth = _flag(column) and cells.is_true(value, None)
             return End(rule="column", column=column.header, value=None if truth else str(value))
+    for column in [column for column in free if _FAILURE.fullmatch(column.plain) and column.words]:
+        yes = {text: cells.is_true(text, None) for text in set(column.texts)}
+        failed = np.array([yes[text] for text in column.texts])
+        if 0 < failed.sum() <= _RARE * len(failed):
+            _drop(free, column)
+            comments["end"] = (
+                f"{failed.sum()} rows say so. A unit that goes on then was repaired: its next life begins."
+            )
+            return End(rule="column", column=column.header, after="new_life")
     comments["end"] = (
         "Each unit's last row is taken as its failure. If not so, say how a life ends:\n"
         '[end]\nsensor = "..."\nbelow = 0.8\nholds = "2 of 3 rows"'

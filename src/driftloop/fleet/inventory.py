@@ -92,7 +92,9 @@ class Column:
         told = re.search(r"[\[(]([^\[\]()]{1,12})[\])]\s*$", self.header)
         if told:
             return told[1].strip()
-        tail = self.plain.rpartition("_")[2]
+        # `power_kW` ends with kW; in `oilPressureBar` a capital begins the word.
+        own = re.split(r"[\W_]+", self.header.strip())[-1].lower()
+        tail = own if len(own) <= 3 else self.plain.rpartition("_")[2]
         if tail in ("c", "degc") and "temp" in self.plain:
             return "°C"
         if self.plain.endswith("c_rate"):
@@ -180,7 +182,8 @@ def _columns(sheets: Sequence[Sheet], most: int) -> tuple[list[Column], NDArray[
                 header=header,
                 position=position,
                 texts=texts[header],
-                numbers=numbers if len(bad) <= 0.02 * len(numbers) else None,
+                # Of the cells that say something: a column of gaps and a few words holds no numbers.
+                numbers=numbers if len(bad) <= 0.02 * (len(bad) + np.isfinite(numbers).sum()) else None,
                 unit=sheets[0].units.get(header, ""),
             )
         )

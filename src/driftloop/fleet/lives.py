@@ -1,6 +1,7 @@
-"""One unit's rows as a life: in the order of time, cut where it ends, one row for each step."""
+"""One unit's rows as its lives: in the order of time, cut where it ends, one row for each step."""
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +38,8 @@ class Rows:
     """The readings that the end's threshold is for."""
     ended: NDArray[np.bool_] | None
     """Where the end's column says that the unit has failed."""
+    taken: NDArray[np.bool_] | None = None
+    """Where a column says that the unit was taken out."""
 
     def take(self, index: NDArray[np.int64]) -> "Rows":
         """Some of the rows, in the order of `index`."""
@@ -47,6 +50,7 @@ class Rows:
             None if self.time is None else self.time[index],
             None if self.compared is None else self.compared[index],
             None if self.ended is None else self.ended[index],
+            None if self.taken is None else self.taken[index],
         )
 
 
@@ -55,12 +59,18 @@ class Life:
     """One unit's life, one row for each step."""
 
     rows: NDArray[np.float64]
+    start: int
+    """Where its first row stands."""
     place: NDArray[np.int64]
     """Where each step's last row stands; -1 where the step has no row."""
     first_index: int
     """Where the counter stood at the first step; 1 where there is no counter."""
     failed: bool
     """Whether the end's rule was met."""
+    taken: bool
+    """Whether a row says that it was taken out."""
+    read: int
+    """Rows in the files, those included that were left out."""
     repeated: int
     """Rows that were there twice."""
     after_end: int
@@ -77,9 +87,61 @@ class Unusable(Exception):
         super().__init__(what)
 
 
+def told(rows: Rows, schema: Schema, unit: str, findings: Findings) -> list[Life]:
+    """The lives that a unit's rows tell, in order; more than one only where the fleet file says that a unit which has
+    failed may live on. Raises Unusable where the rows contradict themselves.
+    """
+    parts = list(_lived(rows, schema.end))
+    starts = [part.place[0] for part in parts[1:]]
+    if rows.time is not None and not _restarts_only(rows, starts):
+        ordered, repeated = _ordered(rows, schema, unit, findings)
+        found = [(part, 0) for part in _lived(ordered, schema.end)]
+        found[0] = (found[0][0], repeated)
+    else:
+        found = [_ordered(part, schema, unit, findings) for part in parts]
+    return [_life(part, repeated, schema, unit, findings) for part, repeated in found]
+
+
 def life(rows: Rows, schema: Schema, unit: str, findings: Findings) -> Life:
-    """The life that a unit's rows tell; raises Unusable where they contradict themselves."""
+    """The one life that a unit's rows tell, up to its end; raises Unusable where they contradict themselves."""
     ordered, repeated = _ordered(rows, schema, unit, findings)
+    return _life(ordered, repeated, schema, unit, findings)
+
+
+def _lived(rows: Rows, end: End) -> Iterator[Rows]:
+    """The rows of each life, with those after its end that are no life's.
+
+    The next life begins with the first row that does not say that the unit has failed: it may stand still for a while.
+    """
+    left = rows
+    while True:
+        at, failed = end_of(left, end)
+        going = (
+            np.flatnonzero(~_failed(left, end)[at:]) if failed and end.after == "new_life" else np.empty(0, np.int64)
+        )
+        if not len(going):
+            yield left
+            return
+        begin = at + int(going[0])
+        yield left.take(np.arange(begin))
+        left = left.take(np.arange(begin, len(left.place)))
+
+
+def _failed(rows: Rows, end: End) -> NDArray[np.bool_]:
+    """Which rows say by themselves that the unit has failed."""
+    if rows.ended is not None:
+        return rows.ended
+    assert rows.compared is not None
+    return np.asarray(beyond(rows.compared, end), np.bool_)
+
+
+def _restarts_only(rows: Rows, starts: Sequence[np.int64]) -> bool:
+    """Whether time runs backwards, in the order of the files, only where a new life begins."""
+    assert rows.time is not None
+    return set(rows.place[1:][np.diff(rows.time) < 0].tolist()) <= {int(start) for start in starts}
+
+
+def _life(ordered: Rows, repeated: int, schema: Schema, unit: str, findings: Findings) -> Life:
     cut, failed = end_of(ordered, schema.end)
     kept = ordered.take(np.arange(cut))
     values, place, first = _steps(kept, schema, unit, findings)
@@ -89,10 +151,13 @@ def life(rows: Rows, schema: Schema, unit: str, findings: Findings) -> Life:
         raise Unusable(f"{schema.unit} {unit} has no reading at all", kept.place[0], "leave it out", "no reading")
     return Life(
         rows=np.ascontiguousarray(values[leading:]),
+        start=int(ordered.place.min()),
         place=place[leading:],
         first_index=first + leading,
         failed=failed,
+        taken=ordered.taken is not None and bool(ordered.taken.any()),
         repeated=repeated,
+        read=len(ordered.place) + repeated,
         after_end=len(ordered.place) - cut,
         empty=int((place[leading:] < 0).sum()),
     )

@@ -38,8 +38,15 @@ def safe_fleet(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", _plain(text).lower()).strip("-")[:40].rstrip("-")
 
 
-def run_id(unit: str) -> str:
-    """The id of a unit's run: the unit's own name where that is safe, else a safe form that no other unit has."""
+def run_id(unit: str, life: int = 1) -> str:
+    """The id of the run of a unit's first or later life: `7`, `7.life2`.
+
+    It is the unit's own name where that is safe, else a safe form that no other unit has.
+    """
+    return _safe_unit(unit) if life == 1 else f"{_safe_unit(unit)}.life{life}"
+
+
+def _safe_unit(unit: str) -> str:
     if UNIT.fullmatch(unit) and ".." not in unit:
         return unit
     digest = hashlib.sha256(unit.encode("utf-8", "surrogatepass")).hexdigest()[:8]

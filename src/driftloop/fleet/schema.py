@@ -25,6 +25,7 @@ Missing = Literal["hold", "refuse"]
 TimeKind = Literal["counter", "timestamp", "seconds"]
 Between = Literal["last", "mean"]
 EndRule = Literal["last_row", "column", "threshold"]
+AfterEnd = Literal["left_out", "new_life"]
 UseSettings = Literal["regimes", "continuous", "none"]
 Padding = Literal["counted", "repeated"]
 Value = str | int | float | bool
@@ -90,6 +91,8 @@ class End(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Exclusive: a reading equal to the threshold has not crossed it."""
     holds: str | None = None
     """`2 of 3 rows`: so many of the rows from the first one beyond the threshold on, itself included."""
+    after: AfterEnd = "left_out"
+    """What rows after the end are: nothing, or the next life of a unit that was repaired or replaced."""
 
     @property
     def needed(self) -> tuple[int, int]:
@@ -338,6 +341,9 @@ def _end_faults(end: End) -> Iterator[Fault]:
         for key in ("below", "above"):
             if getattr(end, key) is not None and not math.isfinite(getattr(end, key)):
                 yield ("end", key), f"{key} = {getattr(end, key)} is no finite number", f"write {key} = 0.8"
+    if end.after != "left_out" and end.rule == "last_row":
+        what = f"after = {end.after!r}, but every life ends with its last row"
+        yield ("end", "after"), what, 'add column = "...", the column that says when a unit has failed, or sensor'
     if end.holds is not None and not (_HOLDS.fullmatch(end.holds) and 1 <= end.needed[0] <= end.needed[1]):
         yield ("end", "holds"), f"holds = {end.holds[:40]!r} is not understood", 'write holds = "2 of 3 rows"'
 

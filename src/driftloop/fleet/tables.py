@@ -6,12 +6,11 @@ Rows are kept as numbers alone, 8 bytes for each; what would not fit into memory
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from driftloop.errors import DataError
 from driftloop.fleet import lives, names
@@ -31,9 +30,11 @@ _SAME = 10
 
 @dataclass(frozen=True)
 class Unit:
-    """What was seen of one unit."""
+    """What was seen of one unit, or of one of its lives."""
 
     name: str
+    life: int
+    """1, or more for one that was repaired or replaced."""
     run: Run
     where: str
     """File and line of its first row."""
@@ -93,10 +94,10 @@ def examine(
                 continue
             sheet = open_sheet(path, order_without_header(schema))
             if path not in given and is_foreign(sheet, schema):
-                findings.add("warning", str(path), f"is left alone: it has none of the columns of {schema.name}")
+                _tell_foreign(sheet, schema, findings)
                 continue
             for note in sheet.notes:
-                findings.add("note", str(path), note)
+                findings.add("note", str(path), note, kind=note)
             if schema.censored.file is not None:
                 beside = {**(beside or {}), **_beside(path.parent / schema.censored.file, schema)}
             gathered.add(sheet)
@@ -108,6 +109,21 @@ def examine(
         except DataError as error:
             findings.add_error(error)
     return gathered.reading(beside)
+
+
+def _tell_foreign(sheet: Sheet, schema: Schema, findings: Findings) -> None:
+    """Say that a table lies beside those of the fleet; one of events of its units may tell of failures."""
+    spelt = {header.casefold() for header in sheet.headers}
+    keys = [key for key in (schema.unit_column, schema.time.column) if key is not None]
+    if len(keys) == 2 and all(key.casefold() in spelt for key in keys):
+        what = f"is left alone: it has {' and '.join(keys)}, but no reading of {schema.name}"
+        remedy = (
+            "if its rows are failures, write them into a column of the readings, and name it below [end], "
+            'with after = "new_life" where units lived on'
+        )
+        findings.add("warning", str(sheet.path), what, remedy)
+    else:
+        findings.add("warning", str(sheet.path), f"is left alone: it has none of the columns of {schema.name}")
 
 
 def order_without_header(schema: Schema) -> list[str]:
@@ -123,9 +139,12 @@ def expand(paths: Iterable[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(file for file in path.iterdir() if file.name.lower().endswith(SUFFIXES) and file.is_file())
+            inside = sorted(file for file in path.iterdir() if _called_a_table(file))
             if not inside:
-                raise DataError("has no tables", where=str(path), remedy=f"files end in {', '.join(SUFFIXES)}")
+                below = next((file.parent for file in sorted(path.rglob("*")) if _called_a_table(file)), None)
+                remedy = f"name the folders that have some, such as {below}" if below else ""
+                remedy = remedy or f"files end in {', '.join(SUFFIXES)}"
+                raise DataError("has no tables", where=str(path), remedy=remedy)
             found.extend(inside)
         elif not path.exists():
             address = re.match(r"[a-z][a-z0-9+.-]+:/", str(path), re.IGNORECASE)
@@ -134,6 +153,10 @@ def expand(paths: Iterable[Path]) -> list[Path]:
         else:
             found.append(path)
     return list(dict.fromkeys(found))
+
+
+def _called_a_table(path: Path) -> bool:
+    return path.name.lower().endswith(SUFFIXES) and path.is_file()
 
 
 class _Gathered:
@@ -187,20 +210,20 @@ class _Gathered:
             code = np.concatenate([cut.unit for cut in self.cuts])
             order = np.argsort(code, kind="stable")
             bounds = np.searchsorted(code[order], np.arange(len(self.codes) + 1))
-            rows, flagged = self._joined()
+            rows = self._joined()
             for name, at in self.codes.items():
                 index = order[bounds[at] : bounds[at + 1]]
                 if rows.time is not None:
                     index = index[np.isfinite(rows.time[index])]
-                unit = self._unit(name, rows.take(index), flagged[index], beside) if len(index) else None
-                units.extend([unit] if unit else [])
+                if len(index):
+                    units.extend(self._lives(name, rows.take(index), beside))
         elif not self.findings.problems:
             where = str(self.sheets[0].path) if self.sheets else "data"
             self.findings.add("problem", where, "there are no rows", "name files with rows below their header")
         self._look_at(units, beside)
         return Reading(units, self.findings, tuple(self.left_out))
 
-    def _joined(self) -> tuple[lives.Rows, NDArray[np.bool_]]:
+    def _joined(self) -> lives.Rows:
         schema = self.schema
         values = np.concatenate([cut.values for cut in self.cuts])
         time = None
@@ -210,45 +233,54 @@ class _Gathered:
                 time = self.clock.settle(self.where, self.findings, schema.time.column)
         compared = [cut.compared for cut in self.cuts if cut.compared is not None]
         ended = [cut.ended for cut in self.cuts if cut.ended is not None]
-        rows = lives.Rows(
+        return lives.Rows(
             values,
             np.arange(self.rows),
             np.concatenate([np.full(len(cut.row), cut.file) for cut in self.cuts]),
             time,
             np.concatenate(compared) if compared else None,
             np.concatenate(ended) if ended else None,
+            np.concatenate([cut.flagged for cut in self.cuts]),
         )
-        return rows, np.concatenate([cut.flagged for cut in self.cuts])
 
-    def _unit(
-        self, name: str, rows: lives.Rows, flagged: NDArray[np.bool_], beside: dict[str, bool] | None
-    ) -> Unit | None:
+    def _lives(self, name: str, rows: lives.Rows, beside: dict[str, bool] | None) -> Iterator[Unit]:
+        """The unit once for each of its lives; nothing where its rows cannot be used, which is told."""
         schema = self.schema
         try:
-            life = lives.life(rows, schema, name, self.findings)
+            found = lives.told(rows, schema, name, self.findings)
         except lives.Unusable as error:
             self.findings.add("problem", self.where(error.place), error.what, error.remedy, kind=error.kind)
-            return None
-        self._refuse_missing(name, life)
+            return
         if beside is not None and name not in beside:
             what = f"{schema.unit} {name} is not in {schema.censored.file}, so nobody knows whether it failed"
-            self.findings.add("problem", self.where(life.place[0]), what, "add a line for it", kind="beside")
-        told = bool(flagged.any()) or bool(beside and beside.get(name)) or name in schema.censored.units
-        if told and life.failed and schema.end.rule != "last_row":
+            self.findings.add("problem", self.where(rows.place[0]), what, "add a line for it", kind="beside")
+        listed = bool(beside and beside.get(name)) or name in schema.censored.units
+        for number, life in enumerate(found, 1):
+            # A list of units tells of what became of them in the end.
+            yield self._unit(name, number, life, life.taken or (listed and number == len(found)))
+
+    def _unit(self, unit: str, number: int, life: lives.Life, taken: bool) -> Unit:
+        schema, where = self.schema, self.where(life.start)
+        name = unit if number == 1 else f"{unit}, life {number}"
+        self._refuse_missing(name, life)
+        if taken and life.failed and schema.end.rule != "last_row":
             what = f"{schema.unit} {name} reaches its end, and is said to have been taken out; it counts as taken out"
-            self.findings.add("warning", self.where(life.place[0]), what, "correct one of the two", kind="both")
-        why = "taken out before it failed" if told else ended(schema) if life.failed else "never reaches its end"
-        run = Run(names.run_id(name), life.rows, censored=told or not life.failed)
+            self.findings.add("warning", where, what, "correct one of the two", kind="both")
+        if life.after_end and schema.end.after == "left_out":
+            what = f"{life.after_end} rows of {schema.unit} {name} come after its end, and are left out"
+            remedy = 'if it was repaired and lived on, write after = "new_life" below [end]'
+            self.findings.add("note", where, what, remedy, kind="after end")
         return Unit(
             name=name,
-            run=run,
-            where=self.where(int(rows.place[0])),
+            life=number,
+            run=Run(names.run_id(unit, number), life.rows, censored=taken or not life.failed),
+            where=where,
             first_index=life.first_index,
-            read=len(rows.place),
+            read=life.read,
             repeated=life.repeated,
             after_end=life.after_end,
             empty=life.empty,
-            why=why,
+            why="taken out before it failed" if taken else ended(schema) if life.failed else "never reaches its end",
         )
 
     def _refuse_missing(self, name: str, life: lives.Life) -> None:

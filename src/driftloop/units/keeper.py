@@ -141,6 +141,12 @@ class Keeper:
         kept, ended = life_rules.end_of(rows, self._end)
         return End(float(time[kept - 1]), FAILED) if ended else None
 
+    def lives_on(self, life: Life, row: Row) -> bool:
+        """Whether, by the fleet file, this row is the first one of a unit that has failed and was repaired."""
+        if self._end.after != "new_life" or life.state != FAILED or life.ended is None or row.time <= life.ended:
+            return False
+        return not (row.ended or (row.compared is not None and life_rules.beyond(row.compared, self._end)))
+
     def _recent(self, connection: Connection, life: Life) -> deque[tuple[float, float]]:
         rows, most = tables.rows, 2 * self._end.needed[1]
         wanted = sa.select(rows.c.time, rows.c.compared).where(
@@ -207,12 +213,8 @@ class Keeper:
 
 def run_id(life: Life, closings: int) -> str:
     """The id of a life's run: the unit's own for its first life; never one that was used before."""
-    parts = [names.run_id(life.unit.name)]
-    if life.number > 1:
-        parts.append(f"life{life.number}")
-    if closings:
-        parts.append(f"again{closings}")
-    return ".".join(parts)
+    own = names.run_id(life.unit.name, life.number)
+    return f"{own}.again{closings}" if closings else own
 
 
 def _key(result: Any) -> int:

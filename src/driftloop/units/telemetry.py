@@ -111,6 +111,8 @@ class _Taking:
             return REFUSED, {"unit": row.unit, "field": str(memory.schema.time.column), "message": message}
         unit = memory.units.get(row.unit) or keeper.new_unit(self._connection, row.unit, self._now)
         life = memory.at(unit, row.time)
+        if keeper.lives_on(life, row):
+            life = keeper.new_life(self._connection, unit, youth="installed", installed=row.time, age=0)
         readings = memory.pack(row.values)
         key = (life.id, row.time)
         there = self._fresh.get(key) or self._found.get(key)
