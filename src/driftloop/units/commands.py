@@ -30,7 +30,7 @@ def serve(
     from driftloop.access import listening
     from driftloop.units.app import create_app
 
-    listening.serve(config, "units", config.units_url, host, port, create_app, ws="none")
+    listening.serve(config, "units", config.units_url, host, port, create_app)
 
 
 @app.command("list")
