@@ -340,7 +340,7 @@ def test_damaged_runs_of_the_archive(base: Settings) -> None:
     rows = np.random.default_rng(0).normal(size=(3, 40, columns)).astype(np.float32)
     archive.add_all([Run(f"run-{k}", rows[k]) for k in range(3)])
     assert [finding.level for finding in wrong(runs.archive(base))] == ["warning"]
-    assert "too few runs" in wrong(runs.archive(base))[0].what
+    assert "too few units" in wrong(runs.archive(base))[0].what
     path = Path(base.archive_location) / "run-1.npy"
     content = bytearray(path.read_bytes())
     content[200] ^= 1

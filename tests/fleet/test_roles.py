@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftloop.fleet.roles import ROLES, assign, deal, from_nothing, lacking, role_of, with_role
+from driftloop.fleet import names
+from driftloop.fleet.roles import ROLES, assign, count, deal, from_nothing, lacking, role_of, with_role
 from driftloop.fleet.runs import Run
 from driftloop.fleet.schema import LEAST
 from driftloop.fleets.cmapss.source import engine_id
@@ -109,3 +110,28 @@ def test_a_training_from_nothing_needs_one_of_each_that_it_learns_from() -> None
 def test_a_run_has_the_role_that_it_was_dealt() -> None:
     runs = [Run("a", np.zeros((2, 24))), Run("b", np.zeros((2, 24)), dealt="gate")]
     assert [run.role for run in assign(runs, {"a": "live"})] == ["live", "gate"]
+
+
+LIVES = st.lists(st.tuples(st.integers(0, 20), st.integers(1, 4), st.integers(0, 1)), min_size=1, max_size=60)
+
+
+@given(LIVES, st.dictionaries(st.integers(0, 20), st.sampled_from(list(ROLES)), max_size=6))
+def test_all_lives_of_a_unit_have_one_role(lives: list[tuple[int, int, int]], known: dict[int, str]) -> None:
+    def run_id(unit: int, life: int, again: int) -> str:
+        return names.run_id(str(unit), life) + (f".again{again}" if again else "")
+
+    ids = {run_id(*one): one[0] for one in lives}
+    dealt = deal(ids, LEAST, {str(unit): role for unit, role in known.items()})
+    assert set(dealt) == set(ids)
+    by_unit = {ids[one]: role for one, role in dealt.items()}
+    assert all(by_unit[ids[one]] == role for one, role in dealt.items())
+    assert all(by_unit.get(unit, role) == role for unit, role in known.items())
+    assert sum(count(dealt).values()) == len(by_unit)
+    runs = assign([Run(one, np.zeros((2, 1))) for one in ids], {str(unit): role for unit, role in by_unit.items()})
+    assert {run.run_id: run.role for run in runs} == dealt
+    assert all(role_of(one) == role_of(str(unit)) for one, unit in ids.items())
+
+
+def test_a_role_that_a_later_life_got_before_stays() -> None:
+    dealt = deal(["a", "a.life2", "a.life3"], {}, {"a": "train", "a.life2": "gate"})
+    assert dealt == {"a": "train", "a.life2": "gate", "a.life3": "train"}

@@ -173,7 +173,7 @@ class Archive:
     def roles_of(self, run_ids: Iterable[str]) -> dict[str, str]:
         """The role of each run: the one that was dealt, or else the hash's."""
         dealt = self.roles()
-        return {run_id: dealt.get(run_id) or roles.role_of(run_id) for run_id in run_ids}
+        return {run_id: roles.dealt_role(run_id, dealt) or roles.role_of(run_id) for run_id in run_ids}
 
     def deal(
         self,

@@ -19,6 +19,8 @@ RESERVED = frozenset({"prediction", "regime"})
 """Features that every fleet has: no column may take their names."""
 
 _SPELT = str.maketrans({"%": "pct", "°": "deg", "º": "deg", "µ": "u", "μ": "u", "Ω": "ohm", "ß": "ss"})
+_LATER = re.compile(r"(\.life\d+)?(\.again\d+)?$")
+"""What the id of a run of a later life has behind its unit's; `again`: a life that ended, went on and ended anew."""
 _KEPT = 100
 """Characters of an unsafe unit's name that stay readable in its run id."""
 
@@ -44,6 +46,11 @@ def run_id(unit: str, life: int = 1) -> str:
     It is the unit's own name where that is safe, else a safe form that no other unit has.
     """
     return _safe_unit(unit) if life == 1 else f"{_safe_unit(unit)}.life{life}"
+
+
+def unit_of(run_id: str) -> str:
+    """The id of the first run of the unit that a run is of: what its lives have in common."""
+    return _LATER.sub("", run_id)
 
 
 def _safe_unit(unit: str) -> str:

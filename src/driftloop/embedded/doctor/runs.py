@@ -1,11 +1,11 @@
 """The archive: whether every run can be read, and has the checksum it was written with."""
 
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from driftloop.embedded.doctor.findings import Finding, fine, problem, warning
 from driftloop.errors import DataError
+from driftloop.fleet import roles
 from driftloop.fleet.archive import open_archive
 from driftloop.settings import Settings
 
@@ -35,8 +35,8 @@ def archive(settings: Settings) -> Iterator[Finding]:
         remedy = "restore the archive from a backup (docs/backup.md)"
         yield problem("archive", f"{len(bad) - SHOWN} more runs cannot be read", where, remedy)
     yield fine("archive", f"{len(ids) - len(bad)} of {len(ids)} runs can be read, and their checksums agree", where)
-    roles = Counter(found.roles_of(ids).values())
-    short = {role: least for role, least in settings.schema.least.items() if roles[role] < least}
+    counts = roles.count(found.roles_of(ids))
+    short = {role: least for role, least in settings.schema.least.items() if counts[role] < least}
     if ids and short:
-        said = ", ".join(f"{roles[role]} {role} ({least} are needed)" for role, least in short.items())
-        yield warning("archive", f"too few runs for a training: {said}", where, "driftloop archive add FILE")
+        said = ", ".join(f"{counts[role]} {role} ({least} are needed)" for role, least in short.items())
+        yield warning("archive", f"too few units for a training: {said}", where, "driftloop archive add FILE")

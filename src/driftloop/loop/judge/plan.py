@@ -1,6 +1,5 @@
 """What a retraining would learn from: which completed runs are old, which are new, which cannot be trusted."""
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -58,7 +57,7 @@ def lacking(
     `least` are the units that each role needs, `known` the roles that are fixed; any other is dealt where its hash
     would not do.
     """
-    counts = Counter(roles.deal(new_ids, least, known or {}).values())
+    counts = roles.count(roles.deal(new_ids, least, known or {}))
     wants = [f"{len(new_ids)} new completed runs, {least_in_all} are needed"] * (len(new_ids) < least_in_all)
     wants += [
         f"{counts[role]} of them in role {role}, {number} are needed"
