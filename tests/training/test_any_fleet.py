@@ -282,6 +282,13 @@ def test_fewer_than_nine_units_in_all_give_the_whole_range() -> None:
     assert band_offsets(np.zeros(len(labels)), labels, units, CAP).tolist() == [CAP] * len(bands(CAP))
 
 
+def test_windows_of_all_lives_of_a_unit_are_one_units(trained: Trained) -> None:
+    runs = [life(run_id, 8) for run_id in ("a", "b", "a.life2", "c.life4", "b.life3.again1")]
+    windows = Windows(trained.network, runs, stride=4)
+    assert windows.units.tolist() == [0, 0, 1, 1, 0, 0, 2, 2, 1, 1]
+    assert windows.parts(2).tolist() == [0, 0, 1, 1, 0, 0, 0, 0, 1, 1]
+
+
 def test_intervals_by_members_that_have_not_seen_a_unit_hold_for_new_units() -> None:
     """Twelve pumps are learnt from: far too few for a split; over 12 trainings and 20 new pumps each."""
     """Twelve pumps are learnt from: far too few for a split; over 12 trainings and 20 new pumps each."""

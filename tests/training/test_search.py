@@ -8,6 +8,7 @@ import optuna
 import pytest
 
 from driftloop.errors import DataError
+from driftloop.fleet import names
 from driftloop.fleets.cmapss.schema import SCHEMA
 from driftloop.training import configuration, search
 from driftloop.training.train import TrainConfig
@@ -47,6 +48,20 @@ def test_in_each_fold_other_engines_stop_the_training_and_none_is_in_two():
     assert [run.sha256 for run in sorted(parts[0], key=lambda r: r.run_id)] == [run.sha256 for run in runs]
     again = [{run.run_id for run in part if run.role == "early_stop"} for part in search.folds(runs, 3)]
     assert again == stopping
+
+
+def test_all_lives_of_an_engine_are_in_one_fold():
+    runs = [
+        replace(run, run_id=names.run_id(f"e{at // 2}", at % 2 + 1), dealt=run.role)
+        for at, run in enumerate(learning())
+    ]
+    for part in search.folds(runs, 2):
+        roles = {names.unit_of(run.run_id): set() for run in part if run.role != "calibrate"}
+        for run in part:
+            if run.role != "calibrate":
+                roles[names.unit_of(run.run_id)].add(run.role)
+        assert all(len(found) == 1 for found in roles.values())
+        assert {"train", "early_stop"} == set.union(*roles.values())
 
 
 def test_one_fold_is_the_roles_as_they_are():

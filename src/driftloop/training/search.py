@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from driftloop.errors import DataError
+from driftloop.fleet.names import unit_of
 from driftloop.fleet.roles import with_role
 from driftloop.fleet.runs import Run
 from driftloop.fleet.schema import Schema
@@ -82,15 +83,15 @@ def folds(runs: Sequence[Run], count: int, seed: int = 0) -> list[list[Run]]:
     if count == 1:
         return [list(runs)]
     engines = sorted(with_role(runs, *FOLDED_ROLES), key=lambda run: run.run_id)
-    if len(engines) < 2 * count:
-        raise DataError(
-            f"{len(engines)} engines are too few for {count} folds", where="archive", remedy="add completed runs"
-        )
-    part = np.random.default_rng(seed).permutation(len(engines)) % count
+    units = sorted({unit_of(run.run_id) for run in engines})
+    if len(units) < 2 * count:
+        what = f"{len(units)} engines are too few for {count} folds"
+        raise DataError(what, where="archive", remedy="add completed runs")
+    part = dict(zip(units, np.random.default_rng(seed).permutation(len(units)) % count, strict=True))
     others = [run for run in runs if run.role not in FOLDED_ROLES]
     return [
-        [_Folded(run.run_id, run.rows, assigned="early_stop" if part[i] == fold else "train")
-         for i, run in enumerate(engines)] + others
+        [_Folded(run.run_id, run.rows, assigned="early_stop" if part[unit_of(run.run_id)] == fold else "train")
+         for run in engines] + others
         for fold in range(count)
     ]  # fmt: skip
 

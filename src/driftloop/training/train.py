@@ -225,18 +225,18 @@ def _calibrate(network: RulNetwork, chosen: Sequence[Run], learnt: Windows) -> d
     windows = Windows(network, chosen) if chosen else None
     found: dict[str, float] = {}
     if network.architecture.crossed:
-        members, units = network.architecture.members, _units(learnt)
+        members, units = network.architecture.members, learnt.units
         scores = _scores(unseen_estimates(network, learnt), learnt)
         reach = crossed(scores, units, learnt.parts(members).numpy(), members)
         network.scores.copy_(torch.from_numpy(reach.scores))
         network.score_weights.copy_(torch.from_numpy(reach.weights))
         found = {
-            "interval_units": float(len(learnt.sizes)),
-            "interval_guarantee": cross_guarantee(len(learnt.sizes), members),
+            "interval_units": float(len(set(units.tolist()))),
+            "interval_guarantee": cross_guarantee(len(set(units.tolist())), members),
         }
     elif windows is not None:
         scores = _scores(estimates(network, windows), windows)
-        offsets = band_offsets(scores, windows.labels.numpy(), _units(windows), network.form.cap)
+        offsets = band_offsets(scores, windows.labels.numpy(), windows.units, network.form.cap)
         network.offsets.copy_(torch.from_numpy(offsets))
     else:
         network.offsets.fill_(network.form.cap)
@@ -244,13 +244,8 @@ def _calibrate(network: RulNetwork, chosen: Sequence[Run], learnt: Windows) -> d
     _, lower, upper = answers(network, asked).T
     found["interval_width"] = float(np.mean(upper - lower))
     if windows is not None:
-        found["calibrate_coverage"] = coverage(lower, upper, windows.labels.numpy(), _units(windows))
+        found["calibrate_coverage"] = coverage(lower, upper, windows.labels.numpy(), windows.units)
     return found | {"calibrate_engines": float(len(chosen))}
-
-
-def _units(windows: Windows) -> NDArray[np.int64]:
-    """The number of each window's unit, `[n]`."""
-    return np.repeat(np.arange(len(windows.sizes)), windows.sizes)
 
 
 def _scores(values: NDArray[np.float64], windows: Windows) -> NDArray[np.float64]:

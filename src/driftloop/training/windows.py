@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from driftloop.fleet.labels import capped, window_ends
+from driftloop.fleet.names import unit_of
 from driftloop.fleet.runs import Run
 from driftloop.model.accuracy import rmse
 from driftloop.training.network import RulNetwork
@@ -39,6 +40,10 @@ class Windows:
             labels.append(capped(run.rul[cycles], network.form.cap))
             self.sizes.append(len(cycles))
             position += len(rows)
+        numbers: dict[str, int] = {}
+        of_runs = [numbers.setdefault(unit_of(run.run_id), len(numbers)) for run in runs]
+        self.units = np.repeat(np.array(of_runs, dtype=np.int64), self.sizes)
+        """The number of each window's unit, `[n]`; all lives of a unit are one."""
         self._inputs = torch.cat(inputs)
         self._ends = torch.from_numpy(np.concatenate(ends))
         self.labels = torch.from_numpy(np.concatenate(labels).astype(np.float32))
@@ -55,8 +60,7 @@ class Windows:
 
     def parts(self, count: int) -> Tensor:
         """Which of `count` parts of the units each window's unit belongs to, `[n]`."""
-        units = torch.arange(len(self.sizes)) % count
-        return units.repeat_interleave(torch.tensor(self.sizes))
+        return torch.from_numpy(self.units % count)
 
     def of_first(self, runs: int) -> int:
         """How many windows the first `runs` runs have; theirs come first."""
