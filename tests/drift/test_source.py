@@ -73,6 +73,14 @@ def test_a_window_may_hold_more_than_it_looks_at(baseline: Baseline):
     assert (window.held() == baseline.binner.join(requests(baseline, 320, 680))).all()
 
 
+def test_fewer_of_the_newest_requests_can_be_looked_at(baseline: Baseline):
+    window = Window(baseline.binner, 300)
+    for n in range(40, 1001, 40):
+        window.add({"a": reading(requests(baseline, n))})
+    assert (window.newest(100) == baseline.binner.join(requests(baseline, 120, 880))).all()
+    assert (window.newest(1000) == window.held()).all()
+
+
 def test_a_short_past_counts_and_a_long_one_does_not(baseline: Baseline):
     short, long = Window(baseline.binner, 100), Window(baseline.binner, 100)
     assert short.add({"a": reading(requests(baseline, 100))}) == 100

@@ -119,6 +119,28 @@ def test_the_longer_window_has_the_say_where_it_scores_more(baseline: Baseline):
     assert judge(calm, baseline, quiet) == judge(calm, baseline)
 
 
+def test_the_quick_window_has_the_say_where_it_alone_sees_drift(baseline: Baseline):
+    rng = np.random.default_rng(7)
+    calm, other = (tally(baseline, stream(lives(baseline, t), n, rng)) for t, n in ((HEALTHY, 500), (OTHER, 100)))
+    assert judge(calm, baseline, calm, quick=other) == judge(other, baseline)
+    assert judge(other, baseline, calm, quick=calm) == judge(other, baseline)
+    # Thresholds that were made for two windows promise nothing about a third one.
+    before = msgspec.structs.replace(baseline, windows=2)
+    assert judge(calm, before, calm, quick=other) == judge(calm, before)
+
+
+def test_a_quick_window_that_is_nearly_drift_keeps_an_alert_from_ending(
+    baseline: Baseline, monkeypatch: pytest.MonkeyPatch
+):
+    rng = np.random.default_rng(8)
+    slightly = [trace(i, bias={2: 0.8}) for i in range(200, 240)]
+    calm, quick = (tally(baseline, stream(lives(baseline, t), n, rng)) for t, n in ((HEALTHY, 500), (slightly, 100)))
+    monkeypatch.setattr(verdict_module, "ENDS_BELOW", judge(quick, baseline).score)
+    assert judge(calm, baseline).score < judge(quick, baseline).score <= 1
+    verdict = judge(calm, baseline, quick=quick)
+    assert (verdict.verdict, verdict.n, verdict.score) == (NO_DRIFT, 500, judge(quick, baseline).score)
+
+
 def test_of_two_sensors_that_explain_everything_the_one_that_changed_more_is_at_fault(
     baseline: Baseline, monkeypatch: pytest.MonkeyPatch
 ):

@@ -87,6 +87,8 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """Share that an empty bin counts for in PSI."""
     false_alarms: FalseAlarms
     seed: int
+    windows: int = 2
+    """How many windows share the false alarms; 2 before the shortest one was judged."""
     quality: Quality | msgspec.UnsetType = msgspec.UNSET
     """How readings of healthy lives are; not there for a fleet whose readings are not judged, or before they were."""
     errors: LiveErrors | msgspec.UnsetType = msgspec.UNSET
@@ -139,9 +141,9 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     @cached_property
     def new_exceedance(self) -> float:
-        """Chance at which new settings may alarm in one check, in either of two windows."""
+        """Chance at which new settings may alarm in one check, in any one of the windows."""
         promised = self.false_alarms
-        return calibration.NEW_SHARE / 2 * promised.requests_per_check / promised.requests_per_false_alarm
+        return calibration.NEW_SHARE / self.windows * promised.requests_per_check / promised.requests_per_false_alarm
 
     @cached_property
     def scores(self) -> Floats:

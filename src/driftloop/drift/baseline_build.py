@@ -119,6 +119,7 @@ def build_baseline(
         eps=EPSILON,
         false_alarms=_promise(traces, requests_per_false_alarm, replicates),
         seed=seed,
+        windows=calibration.WINDOWS,
         quality=_quality(traces, schema),
     )
 

@@ -20,8 +20,10 @@ from driftloop.drift.statistics import EPSILON, Floats, conditional, ks, psi, sh
 
 GRID = (50, 100, 200, 300, 500, 1000, 2000)
 """Sample sizes that thresholds are made for; the first is the least that anything is said about."""
-LONG = GRID[-1]
-"""Requests of the longer one of two windows that are judged."""
+QUICK, LONG = GRID[1], GRID[-1]
+"""Requests of the shortest and of the longest one of three windows that are judged."""
+WINDOWS = 3
+"""How many windows share the false alarms."""
 ENGINES = 10
 """Engines that live traffic is assumed to come from, at the least: fewer vary more."""
 REPLICATES = 1000
@@ -36,8 +38,8 @@ LEAST_SHARE, LEAST_REQUESTS = 0.03, 5
 """What no engine of the bootstrap does (a constant that moves) must be done by this share of the requests and by this
 many of them before PSI and KS alarm."""
 NEW_SHARE = 0.1
-"""Share of the false alarms that new settings may cause (`new_limit`); distances and shifts, over a short window and
-over a long one, have the rest in equal parts."""
+"""Share of the false alarms that new settings may cause (`new_limit`); distances and shifts, over each of the WINDOWS,
+have the rest in equal parts."""
 UNVARIED = 1e-4
 """Unit of PSI and KS for what never varies in the bootstrap."""
 LEAST_SHIFT = 0.5
@@ -240,7 +242,7 @@ def calibrate(
     `start` `[C]`: weights of the components in healthy traffic; `weights` `[D]`: of the domains; `scores` `[2, total]`:
     normal scores of the bins, 0 for features whose values have no order or do not vary.
     """
-    part = exceedance * (1 - NEW_SHARE) / 4
+    part = exceedance * (1 - NEW_SHARE) / (2 * WINDOWS)
     drawn = draw(lives, weights, replicates, rng)
     reference = references(lives, drawn, components)
     units: list[tuple[Floats, Floats, Floats]] = []

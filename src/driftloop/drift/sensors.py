@@ -13,8 +13,8 @@ come in clusters, both counts are divided by the design effect, the variance bet
 (Kish, "Survey Sampling", 1965). Whatever a single unit does, all of its values flapping, is no alarm.
 
 All of this together may cause `SHARE` of the false alarms that the baseline promises, in addition to these: that is the
-level that is divided among columns, kinds, the two counts and the two windows. The rule rests on healthy units being
-alike and on ENGINES of them sending; fewer units send less than it takes for granted.
+level that is divided among columns, kinds, the two counts and the two longer windows. The rule rests on healthy units
+being alike and on ENGINES of them sending; fewer units send less than it takes for granted.
 """
 
 from collections.abc import Sequence

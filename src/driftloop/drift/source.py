@@ -177,12 +177,13 @@ class Window:
         """Requests that it has taken in since it began."""
         return self._requests(self._total)
 
-    def newest(self) -> Counts:
-        """Counts of the newest requests, at least `size` of them where there are as many: flat `[total]` per bin, and
-        behind them `[columns * COUNTED]` of quality."""
+    def newest(self, size: int | None = None) -> Counts:
+        """Counts of the newest requests, at least `size` of them where there are as many, by default the window's: flat
+        `[total]` per bin, and behind them `[columns * COUNTED]` of quality."""
+        least = self._size if size is None else size
         for snapshot in reversed(self._snapshots):
             counts = self._total - snapshot
-            if self._requests(counts) >= self._size:
+            if self._requests(counts) >= least:
                 return counts
         return self.held()
 

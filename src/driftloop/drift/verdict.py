@@ -173,11 +173,13 @@ def judge(
     longer: dict[str, NDArray[np.int64]] | None = None,
     quality: NDArray[np.int64] | None = None,
     longer_quality: NDArray[np.int64] | None = None,
+    quick: dict[str, NDArray[np.int64]] | None = None,
 ) -> Verdict:
     """The verdict on `counts`: for each feature, how many requests fell into each bin of `baseline`.
 
     `longer` are the counts of a window that reaches further back: it sees smaller changes, later. It has the say
-    where its score is the larger one and is not below where alerts end.
+    where its score is the larger one and is not below where alerts end. `quick` are those of a window that holds the
+    newest requests alone: it sees large changes, sooner, and has the say where it alone sees drift.
 
     The traffic is compared with the mixture of known domains and ages that explains it best (mixture.fit). A shift
     among domains that the model was trained on, or of the fleet's age, is therefore no drift: the model knows these
@@ -199,7 +201,13 @@ def judge(
     if longer is not None:
         later = _judge(baseline.binner.join(longer), baseline, longer_quality)
         if longer_decides(verdict.score, later.score):
-            return later
+            verdict = later
+    if quick is not None and baseline.windows == calibration.WINDOWS and verdict.verdict != DRIFT:
+        sooner = _judge(baseline.binner.join(quick), baseline, None)
+        if sooner.verdict == DRIFT:
+            return sooner
+        if longer_decides(verdict.score, sooner.score):
+            return msgspec.structs.replace(verdict, score=sooner.score)
     return verdict
 
 

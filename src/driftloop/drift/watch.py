@@ -15,7 +15,7 @@ from driftloop import durable
 from driftloop.drift import live_error
 from driftloop.drift.alerts import read_alert, save_alert
 from driftloop.drift.bins import PREDICTION, REGIME
-from driftloop.drift.calibration import LONG
+from driftloop.drift.calibration import LONG, QUICK
 from driftloop.drift.exporter import Exporter
 from driftloop.drift.live_error import Estimate
 from driftloop.drift.production import Production, WatchedModel
@@ -64,6 +64,8 @@ class Watch:
         self._path, self._exporter, self._clock = folder / "state.json", exporter, clock
         self._model: WatchedModel | None = None
         self._window: Window | None = None
+        self._verdict: Verdict | None = None
+        """On what the window holds; None where it was not judged yet."""
         self._reported: tuple[str | None, str] | None = None
         self._reported_at = self._sent_at = self._ask_at = float("-inf")
         self._streak = Streak()
@@ -111,20 +113,25 @@ class Watch:
             self._follow(model)
         assert self._window is not None
         try:
-            self._window.add(self._source.read(model.version))
+            new = self._window.add(self._source.read(model.version))
         except DriftloopError as error:
             if self._source_up:
                 log.warning("traffic cannot be read: %s", error)
             self._source_up = False
             return None, str(error)
         self._source_up = True
+        if new or self._verdict is None:
+            self._verdict = self._judge_window(model, self._window)
+        return self._verdict, None
+
+    def _judge_window(self, model: WatchedModel, window: Window) -> Verdict:
         total = model.baseline.binner.total
-        newest, held = self._window.newest(), self._window.held()
+        newest, held, quick = window.newest(), window.held(), window.newest(QUICK)
         split = model.baseline.binner.split
         counts = split(newest[:total])
-        verdict = judge(counts, model.baseline, split(held[:total]), newest[total:], held[total:])
+        verdict = judge(counts, model.baseline, split(held[:total]), newest[total:], held[total:], split(quick[:total]))
         self.estimate = _estimate(model, counts, drift=verdict.verdict == DRIFT)
-        return verdict, None
+        return verdict
 
     def _look(self) -> WatchedModel | None:
         """What is in production. A registry works for an answer longer than all else that a look costs: while the
@@ -138,7 +145,7 @@ class Watch:
     def _follow(self, model: WatchedModel | None) -> None:
         """Begin a window for `model`: one version's counts are never mixed with another's."""
         self._model = model
-        self._window = self.estimate = None
+        self._window = self._verdict = self.estimate = None
         self._streak = Streak()
         if model is not None:
             self._window = new_window(model, self._settings.watch_window)

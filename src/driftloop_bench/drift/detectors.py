@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driftloop.drift.baseline import Baseline
-from driftloop.drift.calibration import LONG
+from driftloop.drift.calibration import LONG, QUICK
 from driftloop.drift.statistics import psi, shares
 from driftloop.drift.verdict import Streak, Verdict, judge, longer_decides, measure
 from driftloop_bench.drift.champions import Champion, Lives
@@ -31,16 +31,15 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What the watch sees of a stream: its two windows at every scrape."""
+    """What the watch sees of a stream: its windows at every scrape, each `[scrapes, total]`."""
 
     newest: NDArray[np.int64]
-    """`[scrapes, total]`"""
     held: NDArray[np.int64]
-    """`[scrapes, total]`"""
+    quick: NDArray[np.int64]
 
     def since(self, first: int) -> "Seen":
         """The scrapes from `first` on."""
-        return Seen(self.newest[first:], self.held[first:])
+        return Seen(self.newest[first:], self.held[first:], self.quick[first:])
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,18 +60,20 @@ def seen_of(baseline: Baseline, binned: NDArray[np.int16], step: int) -> Seen:
     """The same for requests whose bins `[n, F]` are known."""
     counts = snapshots(binned, step, baseline.binner.total)
     size = max(WINDOW, baseline.min_n)
-    return Seen(windows(counts, step, size), windows(counts, step, max(size, LONG)))
+    return Seen(*(windows(counts, step, each) for each in (size, max(size, LONG), QUICK)))
 
 
 def scored(windows_seen: Seen, baseline: Baseline) -> tuple[Floats, Floats]:
     """The drift score and the newest window's age shift at each scrape, some at a time to save memory."""
     scores, ages = [], []
     for begin in range(0, len(windows_seen.newest), BATCH):
-        newest, held = (
-            measure(counts[begin : begin + BATCH], baseline) for counts in (windows_seen.newest, windows_seen.held)
+        newest, held, quick = (
+            measure(counts[begin : begin + BATCH], baseline)
+            for counts in (windows_seen.newest, windows_seen.held, windows_seen.quick)
         )
-        score, longer = newest.score.max(axis=-1), held.score.max(axis=-1)
-        scores.append(np.where(longer_decides(score, longer), longer, score))
+        score, longer, sooner = (found.score.max(axis=-1) for found in (newest, held, quick))
+        score = np.where(longer_decides(score, longer), longer, score)
+        scores.append(np.where((score <= 1) & longer_decides(score, sooner), sooner, score))
         ages.append(newest.age_shift)
     return np.concatenate(scores), np.concatenate(ages)
 
@@ -80,7 +81,8 @@ def scored(windows_seen: Seen, baseline: Baseline) -> tuple[Floats, Floats]:
 def verdict_at(windows_seen: Seen, baseline: Baseline, at: int) -> Verdict:
     """What the watch says at a scrape."""
     split = baseline.binner.split
-    return judge(split(windows_seen.newest[at]), baseline, split(windows_seen.held[at]))
+    newest, held, quick = (split(counts[at]) for counts in (windows_seen.newest, windows_seen.held, windows_seen.quick))
+    return judge(newest, baseline, held, quick=quick)
 
 
 def first_alarm(champion: Champion, windows_seen: Seen, step: int, before: int, checks: int = 1) -> Alarm | None:
