@@ -11,10 +11,20 @@ from driftloop.loop.judge import first_aid as judge
 from driftloop.loop.judge.first_aid import Evidence
 from driftloop.model import first_aid
 from driftloop.model.bundle import Ages, Rehearsal
+from driftloop.protocol.windows import UnitWindow
 
-HEALTHY = Rehearsal(widening=[0.0] * 6, slope=-1.0, at_cap=0.4, units=20, ages=Ages([], [], []))
+HEALTHY = Rehearsal(
+    widening=[0.0] * 6, slope=-1.0, at_cap=0.4, units=20, ages=Ages([], [], []), short_at_cap=0.6, rows=(50.0, 150.0)
+)
 GOOD = Evidence(
-    familiar_equal=True, finite=True, drift_before=50.0, drift_after=0.5, slopes=[-0.9] * 8, at_cap=0.4, units=30
+    familiar_equal=True,
+    finite=True,
+    drift_before=50.0,
+    drift_after=0.5,
+    slopes=[-0.9] * 8,
+    at_cap=0.4,
+    units=30,
+    rows=150.0,
 )
 
 
@@ -40,13 +50,53 @@ def test_what_stands_against_it_is_said(change: dict[str, object], reason: str) 
     assert reason in str(judge.refusal(GOOD._replace(**change), HEALTHY))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(("rows", "usual"), [(20, 0.6), (50, 0.6), (100, 0.5), (150, 0.4), (256, 0.4)])
+def test_along_short_windows_more_answers_may_be_at_the_cap(rows: float, usual: float) -> None:
+    """As in healthy traffic, where a model that sees few rows cannot tell wear from chance either."""
+    assert judge.usual_at_cap(HEALTHY, rows) == pytest.approx(usual)
+    limit = usual + judge.SPREADS * np.sqrt(usual * (1 - usual) * (1 / HEALTHY.units + 1 / GOOD.units))
+    assert judge.refusal(GOOD._replace(rows=rows, at_cap=limit - 0.01), HEALTHY) is None
+    assert "at the cap" in str(judge.refusal(GOOD._replace(rows=rows, at_cap=limit + 0.01), HEALTHY))
+
+
+def test_a_model_from_before_short_windows_were_rehearsed_is_judged_by_whole_ones() -> None:
+    """Nothing else is known of it."""
+    before = Rehearsal(widening=[0.0] * 6, slope=-1.0, at_cap=0.4, units=20, ages=Ages([], [], []))
+    assert judge.usual_at_cap(before, 50.0) == 0.4
+
+
+def test_where_a_window_begins_in_its_units_life() -> None:
+    """By the step of its newest row, or since whoever sends less than others has no more; else nobody knows."""
+    rows = np.zeros((60, 24), np.float32)
+    seen = [
+        UnitWindow("told", rows, 100),
+        UnitWindow("cut", rows),
+        UnitWindow("young", rows[:20]),
+        UnitWindow("miscounted", rows, 10),
+    ]
+    assert judge.begins(seen) == {"told": 40, "young": 0, "miscounted": 0}
+
+
 def test_a_fleet_may_be_only_too_young() -> None:
-    """Age cures a share at the cap that is too high, and nothing else."""
+    """Age cures a share at the cap that is too high, and slopes that so few units may have by chance; nothing else."""
     young = GOOD._replace(at_cap=0.95)
     assert judge.only_young(young, HEALTHY)
     assert not judge.only_young(GOOD, HEALTHY)
     for change in ({"finite": False}, {"familiar_equal": False}, {"drift_after": 40.0}, {"slopes": [0.1] * 8}):
         assert not judge.only_young(young._replace(**change), HEALTHY)  # type: ignore[arg-type]
+    unlike = GOOD._replace(slopes=[-1.5, -0.9, -0.2, -0.1, 0.4, 0.5])
+    assert "change by -0.15" in str(judge.refusal(unlike, HEALTHY))
+    assert judge.only_young(unlike, HEALTHY)
+    assert judge.only_young(unlike._replace(at_cap=0.95), HEALTHY)
+    assert not judge.only_young(unlike._replace(slopes=unlike.slopes * 100), HEALTHY)
+
+
+def test_the_error_of_a_median_is_that_of_drawn_medians() -> None:
+    """Of normal values; one value has no spread to tell it from."""
+    drawn = np.random.default_rng(0).normal(0.0, 2.0, (4000, 25))
+    found = np.mean([judge.median_error(each.tolist()) for each in drawn])
+    assert found == pytest.approx(np.median(drawn, axis=1).std(), rel=0.1)
+    assert judge.median_error([3.0]) == 0.0
 
 
 def test_half_of_a_large_drift_may_be_left() -> None:

@@ -134,11 +134,34 @@ def test_the_provisional_baseline_knows_the_new_domain_and_still_sees_another(ai
     assert sum(baseline.weights) == pytest.approx(1.0)
 
 
+def test_rows_are_normalised_as_of_their_age_where_it_is_known(known: first_aid.Known) -> None:
+    """To what is usual at that age; of units of whom nobody knows it, to mean 0 and standard deviation 1."""
+    runs = seen((CRUISE,))
+    anyhow = first_aid.grown(known.regimes, runs, ages(known))
+    rows = anyhow.normalised(np.concatenate([each.rows for each in runs]))
+    varies = anyhow.varies[-1] > 0
+    assert varies.any()
+    np.testing.assert_allclose(rows[:, varies].mean(axis=0), 0.0, atol=1e-3)
+    np.testing.assert_allclose(rows[:, varies].std(axis=0), 1.0, atol=1e-2)
+    young = first_aid.grown(known.regimes, runs, ages(known), {each.run_id: 0 for each in runs})
+    usual = np.asarray(ages(known).mean)[
+        np.searchsorted(ages(known).edges, np.concatenate([np.arange(len(each.rows)) for each in runs]), side="right")
+    ].mean(axis=0)
+    rows = young.normalised(np.concatenate([each.rows for each in runs]))
+    np.testing.assert_allclose(rows[:, varies].mean(axis=0), usual[varies], atol=1e-3)
+
+
 def test_too_few_units_and_rows_are_waited_for(known: first_aid.Known) -> None:
-    """It says how many there are."""
+    """It says how many there are; all rows of a unit count that is run elsewhere in some of them."""
     assert "0 of 10 units" in str(first_aid.lacking(known.regimes, with_role(fleet(), "live")))
     assert "3 of 10 units" in str(first_aid.lacking(known.regimes, seen(units=3)))
     assert first_aid.lacking(known.regimes, seen(units=30)) is None
+    units = [Run(f"seen-{n}", run(f"seen-{n}", settings=(SEA_LEVEL, CRUISE), cycles=60).rows[:50]) for n in range(10)]
+    assert first_aid.lacking(known.regimes, units) is None
+    short = [*units[1:], Run("seen-0", units[0].rows[:49])]
+    assert "10 of 10 units in regimes that the model does not know, with 499 of 500 rows" in str(
+        first_aid.lacking(known.regimes, short)
+    )
 
 
 def test_windows_without_a_new_regime_get_no_first_aid(known: first_aid.Known) -> None:

@@ -76,12 +76,17 @@ class Rehearsal(msgspec.Struct, frozen=True):
     slope: float
     """How much healthy answers below the cap change from one step to the next: the median over units."""
     at_cap: float
-    """Share of healthy answers that are at the cap."""
+    """Share of healthy answers that are at the cap, along whole windows."""
     units: int
     """Units that slope and share come from."""
     ages: Ages
     errors: ErrorTable | None = None
     """How wrong answers in grown regimes are (driftloop.drift.live_error); None before that was found."""
+    short_at_cap: float | None = None
+    """The share at the cap along windows of a few rows (driftloop.model.first_aid.ALONG), which tell less of a unit's
+    wear; None before that was found."""
+    rows: tuple[float, float] = (0.0, 0.0)
+    """Mean rows of these short windows, and of whole ones."""
 
 
 class Metadata(msgspec.Struct, frozen=True, kw_only=True):

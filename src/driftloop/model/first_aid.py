@@ -32,7 +32,7 @@ from driftloop.model.signature import INPUT, OUTPUTS
 LEAST_UNITS = 10
 """Units with rows in regimes that the model does not know."""
 LEAST_ROWS = 500
-"""Such rows, of all units together."""
+"""Rows of these units together, in whatever regime."""
 LEAST_OF_REGIME = 20
 """Rows from which a regime's mean and standard deviation can be taken."""
 LEAST_SPREAD = 0.2
@@ -120,17 +120,19 @@ def is_strange(known: Regimes, run: Run) -> NDArray[np.bool_]:
 
 def lacking(known: Regimes, runs: Sequence[Run]) -> str | None:
     """What the windows are still too few of, in words; None where there are enough."""
-    counts = [int(is_strange(known, run).sum()) for run in runs]
-    units, rows = sum(count > 0 for count in counts), sum(counts)
+    lengths = [len(run.rows) for run in runs if is_strange(known, run).any()]
+    units, rows = len(lengths), sum(lengths)
     if units < LEAST_UNITS or rows < LEAST_ROWS:
-        return f"{units} of {LEAST_UNITS} units and {rows} of {LEAST_ROWS} rows in regimes that the model does not know"
+        return (
+            f"{units} of {LEAST_UNITS} units in regimes that the model does not know, with {rows} of {LEAST_ROWS} rows"
+        )
     return None
 
 
 def grown(known: Regimes, runs: Sequence[Run], ages: Ages, begins: Mapping[str, int] = NOTHING) -> Regimes:
     """`known` with the regimes appended that enough rows of `runs` show, apart from every known one.
 
-    `begins` are the steps of each unit's life before its window, where that is known; else it begins with the window.
+    `begins` are the steps of each unit's life before its window; a unit that is not among them may be of any age.
     A centre nearer to a known one than two radii would take rows from it: it is left out, as what is known stays.
     """
     found = regimes.extend(known, runs)
@@ -155,11 +157,13 @@ def _of_their_age(
     Of a sensor that is constant in all known regimes the weights have learnt nothing: it is so in the new ones too.
     """
     rows = np.concatenate([run.rows for run in runs])
-    step = np.concatenate([begins.get(run.run_id, 0) + np.arange(len(run.rows)) for run in runs])
+    band = np.concatenate([_bands(ages, begins.get(run.run_id), len(run.rows)) for run in runs])
     there = np.isfinite(rows[:, : known.centres.shape[1]]).all(axis=1)
     at, inside = found.assign(rows[there, : known.centres.shape[1]])
-    band = np.searchsorted(ages.edges, step[there], side="right")
-    usual, square = np.asarray(ages.mean), np.asarray(ages.square)
+    band = band[there]
+    # At last what is usual at no age in particular, which is what sensors are normalised to.
+    sensors = known.mean.shape[1]
+    usual, square = np.vstack([ages.mean, np.zeros(sensors)]), np.vstack([ages.square, np.ones(sensors)])
     mean, std, varies = found.mean.copy(), found.std.copy(), found.varies.copy()
     for regime in range(len(known), len(found)):
         here = band[inside & (at == regime)]
@@ -170,6 +174,13 @@ def _of_their_age(
         mean[regime] = np.where(varying, mean[regime] - middle * std[regime], mean[regime])
         varies[regime] = varying
     return Regimes(found.centres, mean, std, varies, found.scales)
+
+
+def _bands(ages: Ages, begin: int | None, rows: int) -> NDArray[np.int64]:
+    """The age band of each row of a window, `[rows]`; -1 where nobody knows the unit's age."""
+    if begin is None:
+        return np.full(rows, -1)
+    return np.searchsorted(ages.edges, begin + np.arange(rows), side="right")
 
 
 def give(known: Known, runs: Sequence[Run], begins: Mapping[str, int] = NOTHING) -> Aided | None:

@@ -34,7 +34,7 @@ BAND = 25
 """Steps of an age band."""
 MOST = 6.0
 """Normalised sensors are clipped here, as the weights see them."""
-LEAST = 0.25
+LEAST = 0.3
 """Fixed on C-MAPSS with FD001 and FD003 as sources: half of FD004's units fail in a way that FD001's do not."""
 INVENTED = 6
 """Regimes that the known ones are dealt over; C-MAPSS's fleets have as many where they have several."""
@@ -69,12 +69,15 @@ def rehearse(content: bytes, model: Model, runs: Sequence[Run], seed: int) -> Re
         return None
     rng = np.random.default_rng(seed)
     known = grafting.known_regimes(content)
-    healthy = [first_aid.along(model, window)[0] for window in _snapshot(units, model.window, rng)]
+    windows = _snapshot(units, model.window, rng)
+    healthy = [first_aid.along(model, window)[0] for window in windows]
+    short = [Run(window.run_id, window.rows[-first_aid.ALONG :]) for window in windows]
     slopes = first_aid.slopes(healthy, model.cap)
     if not slopes:
         return None
     hidden = _hidden(known, units, rng)
-    found = first_aid.grown(known, _snapshot(hidden, model.window, rng), _ageless(known))
+    ages = _ages(known, with_role(runs, *LEARNT))
+    found = first_aid.grown(known, _snapshot(hidden, model.window, rng), ages)
     bare = _asked(content, found, np.zeros(len(bands(model.cap)), np.float32), model, hidden)
     scores = np.maximum(np.maximum(bare.lower - bare.true, bare.true - bare.upper), 0.0)
     offsets = band_offsets(scores, bare.true, bare.engine, model.cap)
@@ -84,7 +87,9 @@ def rehearse(content: bytes, model: Model, runs: Sequence[Run], seed: int) -> Re
         slope=round(float(np.median(slopes)), 4),
         at_cap=round(first_aid.at_cap(healthy, model.cap), 4),
         units=len(units),
-        ages=_ages(known, with_role(runs, *LEARNT)),
+        ages=ages,
+        short_at_cap=round(first_aid.at_cap([first_aid.along(model, one)[0] for one in short], model.cap), 4),
+        rows=(_mean_rows(short), _mean_rows(windows)),
     )
     # What is told of intervals in service is of those that are served: widened ones.
     return Rehearsed(rest, _asked(content, found, np.asarray(widening, np.float32), model, hidden), seed)
@@ -98,10 +103,8 @@ def _asked(
     return answers.evaluate(Model(aided, model.window, model.schema, model.cap), units, stride=STRIDE, threads=1)
 
 
-def _ageless(known: Regimes) -> Ages:
-    """Units of which nothing is known as they age: what is usual is mean 0 and standard deviation 1."""
-    sensors = known.mean.shape[1]
-    return Ages([], [[0.0] * sensors], [[1.0] * sensors])
+def _mean_rows(windows: Sequence[Run]) -> float:
+    return round(float(np.mean([len(window.rows) for window in windows])), 1)
 
 
 def _ages(known: Regimes, runs: Sequence[Run]) -> Ages:

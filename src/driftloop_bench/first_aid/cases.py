@@ -74,7 +74,8 @@ def _aided(case: Json, known: Known, seen: Sequence[Any], live: Sequence[Run]) -
     began = time.process_time()
     tried = judging.attempt(known, seen)
     spent = time.process_time() - began
-    outcome = {"given": GIVEN, "waiting": NOT_DUE, "refused": REFUSED}[tried.kind]
+    # Where time may cure what stands against it, the loop looks again.
+    outcome = NOT_DUE if tried.young else {"given": GIVEN, "waiting": NOT_DUE, "refused": REFUSED}[tried.kind]
     shown = {**_untouched(case, outcome, tried.reason), "cpu_s": round(spent, 3)}
     if tried.kind == "given" and tried.aided is not None:
         found = _asked(tried.aided.model, live)

@@ -75,7 +75,7 @@ def made(known: Known, seen: Sequence[UnitWindow], reference: Sequence[Run]) -> 
     """Each variant by its name, made from the windows `seen`; `reference` are the units that `known` was fitted to."""
     assert known.metadata.rehearsal is not None
     runs = first_aid.newest([Run(one.unit, one.rows.astype(np.float64)) for one in seen])
-    begins = {one.unit: one.step - len(one.rows) for one in seen if one.step is not None}
+    begins = judging.begins(seen)
     ages = known.metadata.rehearsal.ages
     enough = first_aid.lacking(known.regimes, runs) is None
     aided = first_aid.give(known, runs, begins) if enough else None
@@ -193,5 +193,6 @@ def _refusal(known: Known, variant: Variant, runs: Sequence[Run]) -> str | None:
         slopes=first_aid.slopes(answered, known.metadata.cap),
         at_cap=first_aid.at_cap(answered, known.metadata.cap),
         units=len(answered),
+        rows=float(np.mean([len(run.rows) for run in runs])),
     )
     return judging.refusal(evidence, known.metadata.rehearsal)

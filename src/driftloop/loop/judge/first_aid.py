@@ -24,7 +24,8 @@ LEAST_UNITS = 5
 SLOWEST, FASTEST = 0.3, 2.0
 """Of the healthy slope: what the median unit's may be."""
 SPREADS = 2.0
-"""Standard errors by which the share at the cap may be above the healthy one."""
+"""Standard errors by which the share at the cap may be above the healthy one, and by which a slope must be beyond its
+limits before it is no chance of few units."""
 LEFT = 0.5
 """Share of the drift that may be left where it is above its threshold."""
 CHECKED = 1000
@@ -46,6 +47,8 @@ class Evidence(NamedTuple):
     at_cap: float
     """Share of answers at the cap."""
     units: int
+    rows: float
+    """Mean rows of the windows."""
 
 
 class Attempt(NamedTuple):
@@ -57,7 +60,7 @@ class Attempt(NamedTuple):
     aided: Aided | None = None
     """What was made, whatever the judge says of it."""
     young: bool = False
-    """Of `refused`: it is only that too many answers are at the cap, as a young fleet's are; it may be given later."""
+    """Of `refused`: it may be given later, when the units have lived on (`only_young`)."""
 
 
 def attempt(known: Known, seen: Sequence[UnitWindow]) -> Attempt:
@@ -67,8 +70,7 @@ def attempt(known: Known, seen: Sequence[UnitWindow]) -> Attempt:
     lacking = first_aid.lacking(known.regimes, runs)
     if lacking is not None:
         return Attempt("waiting", lacking)
-    begins = {one.unit: max(0, one.step - len(one.rows)) for one in seen if one.step is not None}
-    aided = first_aid.give(known, runs, begins)
+    aided = first_aid.give(known, runs, begins(seen))
     if aided is None:
         return Attempt("waiting", "no new regime has rows enough")
     assert known.metadata.rehearsal is not None
@@ -79,6 +81,17 @@ def attempt(known: Known, seen: Sequence[UnitWindow]) -> Attempt:
         return Attempt("waiting" if few else "refused", against, aided, only_young(evidence, known.metadata.rehearsal))
     reason = f"{aided.added} new regimes from {len(aided.strange)} units, without labels"
     return Attempt("given", reason, aided)
+
+
+def begins(seen: Sequence[UnitWindow]) -> dict[str, int]:
+    """The steps of each unit's life before its window; units of which nobody can tell are not in it.
+
+    Who does not name the step sends as many rows as there are, up to a limit: a window that is shorter than others
+    begins with the life.
+    """
+    longest = max((len(one.rows) for one in seen if one.step is None), default=0)
+    found = {one.unit: 0 for one in seen if one.step is None and len(one.rows) < longest}
+    return found | {one.unit: max(0, one.step - len(one.rows)) for one in seen if one.step is not None}
 
 
 def refusal(evidence: Evidence, healthy: Rehearsal) -> str | None:
@@ -95,16 +108,39 @@ def refusal(evidence: Evidence, healthy: Rehearsal) -> str | None:
     slope = float(np.median(evidence.slopes))
     if not FASTEST * healthy.slope <= slope <= SLOWEST * healthy.slope:
         return f"answers change by {slope:.2f} a step in the median unit, by {healthy.slope:.2f} in healthy traffic"
-    error = np.sqrt(healthy.at_cap * (1.0 - healthy.at_cap) * (1.0 / healthy.units + 1.0 / evidence.units))
-    limit = healthy.at_cap + SPREADS * float(error)
+    usual = usual_at_cap(healthy, evidence.rows)
+    error = np.sqrt(usual * (1.0 - usual) * (1.0 / healthy.units + 1.0 / evidence.units))
+    limit = usual + SPREADS * float(error)
     if evidence.at_cap > limit:
         return f"{evidence.at_cap:.0%} of the answers are at the cap, at most {limit:.0%} in healthy traffic"
     return None
 
 
+def usual_at_cap(healthy: Rehearsal, rows: float) -> float:
+    """The share of healthy answers at the cap along windows of so many `rows` in the mean: a model that sees few rows
+    cannot tell wear from chance, and says more often that a unit is as good as new."""
+    if healthy.short_at_cap is None:
+        return healthy.at_cap
+    return float(np.interp(rows, healthy.rows, (healthy.short_at_cap, healthy.at_cap)))
+
+
 def only_young(evidence: Evidence, healthy: Rehearsal) -> bool:
-    """Whether nothing stands against it but that too many answers are at the cap: those of a young fleet are."""
-    return refusal(evidence, healthy) is not None and refusal(evidence._replace(at_cap=0.0), healthy) is None
+    """Whether time may cure what stands against it: too many answers are at the cap, as a young fleet's are, or the
+    median unit's slope is beyond its limits by no more than chance can do among so few units."""
+    older = evidence._replace(at_cap=0.0)
+    if len(evidence.slopes) >= LEAST_UNITS:
+        slope, error = float(np.median(evidence.slopes)), SPREADS * median_error(evidence.slopes)
+        if FASTEST * healthy.slope - error <= slope <= SLOWEST * healthy.slope + error:
+            older = older._replace(slopes=[healthy.slope] * LEAST_UNITS)
+    return refusal(evidence, healthy) is not None and refusal(older, healthy) is None
+
+
+def median_error(values: Sequence[float]) -> float:
+    """The standard error of the median of `values`, of a normal distribution as wide as their median absolute
+    deviation says."""
+    middle = np.median(values)
+    sigma = 1.4826 * float(np.median(np.abs(np.asarray(values) - middle)))
+    return float(np.sqrt(np.pi / 2 / len(values))) * sigma
 
 
 def gather(known: Known, aided: Aided) -> Evidence:
@@ -125,6 +161,7 @@ def gather(known: Known, aided: Aided) -> Evidence:
         slopes=first_aid.slopes(answers, known.metadata.cap),
         at_cap=first_aid.at_cap(answers, known.metadata.cap),
         units=len(answers),
+        rows=float(np.mean([len(run.rows) for run in aided.strange])),
     )
 
 
