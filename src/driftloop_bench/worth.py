@@ -4,13 +4,15 @@ Renewal reward: each unit is followed by another, so a policy costs the sum of w
 that its units ran. A policy sees a unit's predictions row by row, by a model that has not seen the unit, and takes it
 out at the first row at which it says "now". Of a unit that was cut off while it still ran (a test engine of C-MAPSS)
 the last row decides: the policy says after how many more steps the unit is to be taken out, and it fails if its life is
-shorter. Whatever a policy may choose (an age, a threshold) is chosen on other units than it is judged on; the plan
+shorter. Whatever a policy may choose (an age, a threshold, a rate) is chosen on other units than it is judged on; the plan
 chooses nothing.
 
 - `failure`: run until it fails.
 - `age`: the best fixed age.
 - `point`: as soon as the predicted RUL is at most a threshold, the best one.
 - `plan`: when the predictive distribution says so (driftloop.units.plan), with a slot always free.
+- `tuned`: the same, but a step of life costs the best of FACTORS times what the plan takes. It tells whether that choice,
+  which is made for all fleets, is a good one for this one.
 - `foresight`: at the last step before the failure. Nothing can be cheaper.
 """
 
@@ -37,7 +39,9 @@ if TYPE_CHECKING:
     from driftloop.settings import Settings
 
 Floats = NDArray[np.float64]
-POLICIES = ("failure", "age", "point", "plan", "foresight")
+POLICIES = ("failure", "age", "point", "plan", "tuned", "foresight")
+FACTORS = (0.5, 0.7, 1.0, 1.4, 2.0, 3.0)
+"""Of what a step costs where nothing fails and no life is given away."""
 DRAWS = 2000
 Tell = Callable[[str], None]
 
@@ -139,13 +143,26 @@ def ends(policy: str, part: Part, costs: Costs) -> Ends:
         limits = range(part.cap)
         best = limits[int(np.argmin([_cost(_run(part.choose, _at_most(limit)), costs) for limit in limits]))]
         return _run(part.judge, _at_most(best))
-    per_step = rate(costs, float(part.lives.mean()))
+    factor = 1.0
+    if policy == "tuned":
+        tried = by_factor(part, costs)
+        factor = min(tried, key=tried.__getitem__)
+    return _run(part.judge, _planned(part, costs, factor))
 
-    def plan(answers: Floats) -> NDArray[np.int64]:
+
+def by_factor(part: Part, costs: Costs) -> dict[float, float]:
+    """What plans cost per step by which a step of life costs FACTORS times as much, on the units to choose on."""
+    return {factor: _cost(_run(part.choose, _planned(part, costs, factor)), costs) for factor in FACTORS}
+
+
+def _planned(part: Part, costs: Costs, factor: float) -> Callable[[Floats], NDArray[np.int64]]:
+    per_step = factor * rate(costs, float(part.lives.mean()))
+
+    def steps(answers: Floats) -> NDArray[np.int64]:
         rul, lower, upper = answers.T
         return best_steps(survival(rul, lower, upper, part.cap, part.cap), costs, per_step)
 
-    return _run(part.judge, plan)
+    return steps
 
 
 def _at_most(limit: int) -> Callable[[Floats], Floats]:
@@ -200,6 +217,8 @@ def figures(parts: Sequence[Sequence[Part]], costs: Costs, seed: int = 0) -> dic
             "failed_share": failed[policy],
             "way_from_age_to_foresight": _with_range(way),
         }
+    tried = [by_factor(part, costs) for training_ in parts for part in training_]
+    shown["on_other_units"] = {str(at): 1000 * float(np.mean([one[at] for one in tried])) for at in FACTORS}
     rivals = ("failure", "age", "point")
     shown["plan"]["cheaper_than"] = {rival: float((rates["plan"] < rates[rival])[1:].mean()) for rival in rivals}
     return shown

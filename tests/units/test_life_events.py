@@ -158,6 +158,39 @@ def test_an_overhaul_that_never_was_is_taken_back_while_its_life_has_no_rows(fle
     assert fleet.http.delete(f"/units/a/events/{second}").status_code == 409
 
 
+def test_an_installation_that_never_was_leaves_the_life_before_as_it_ended(fleet: Fleet) -> None:
+    lived(fleet, "a", 3)
+    fleet.tell("a", kind="failed")
+    archived(fleet, "a")
+    number = fleet.tell("a", kind="installed")["id"]
+    assert fleet.unit("a")["state"] == "running"
+    assert fleet.http.delete(f"/units/a/events/{number}").json()["withdrawn"]["run"] is None
+    for _ in range(2):
+        found = fleet.unit("a")
+        assert (found["state"], found["life"], len(found["lives"])) == ("failed", 1, 1)
+        assert [one["withdrawn"] is None for one in found["life_events"]] == [True, False]
+        fleet.again()
+    assert fleet.retrainer.withdrawn == {}
+    fleet.tell("a", kind="installed")
+    lived(fleet, "a", 1)
+    assert fleet.unit("a")["life"] == 2
+
+
+def test_rows_of_a_life_before_that_come_again_are_no_rows_of_this_one(fleet: Fleet) -> None:
+    lived(fleet, "a", 4)
+    fleet.tell("a", kind="failed")
+    fleet.tell("a", kind="installed")
+    last = row("a", 4, pressure=4.0)
+    assert fleet.send(last)["results"] == ["known"]
+    assert fleet.send(row("a", 1, pressure=7.0), row("a", 2, pressure=8.0))["results"] == ["stored"] * 2
+    # Those at times that the new life has, too; others there contradict it.
+    again = [row("a", 1, pressure=1.0), row("a", 2, pressure=2.0), row("a", 2, pressure=9.0), last]
+    assert fleet.send(*again)["results"] == ["known", "known", "refused", "known"]
+    # What follows on the newest row is the new life's, whatever it reads.
+    assert fleet.send(row("a", 3, pressure=3.0), last)["results"] == ["stored", "stored"]
+    assert fleet.unit("a", life=1)["quality"]["rows"] == fleet.unit("a")["quality"]["rows"] == 4
+
+
 @pytest.mark.parametrize(("age", "step", "since"), [(None, 1, 1), (100, 101, 101), ("unknown", 1, None)])
 def test_installed_units_tell_their_age(make: Make, age: Any, step: int, since: int | None) -> None:
     fleet = make(CLOCK)

@@ -81,7 +81,11 @@ def withdraw(
             raise refusal(409, "event", f"was withdrawn already, by {found.withdrawn_by}")
         life = keeper.memory.lives[found.life]
         row = connection.execute(sa.select(lives).where(lives.c.id == life.id)).one()
-        if found.kind == "installed":
+        if found.kind == "installed" and life.number > 1 and life.first is None and life is unit.life:
+            # Nothing came of the life that began so; the one before is the newest again.
+            life = unit.lives[-2]
+            _drop_empty(connection, keeper, life)
+        elif found.kind == "installed":
             keeper.write(connection, life, youth="unknown", installed=None, age=None)
             life.youth, life.installed, life.age = "unknown", None, None
         else:
