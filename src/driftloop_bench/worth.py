@@ -4,15 +4,15 @@ Renewal reward: each unit is followed by another, so a policy costs the sum of w
 that its units ran. A policy sees a unit's predictions row by row, by a model that has not seen the unit, and takes it
 out at the first row at which it says "now". Of a unit that was cut off while it still ran (a test engine of C-MAPSS)
 the last row decides: the policy says after how many more steps the unit is to be taken out, and it fails if its life is
-shorter. Whatever a policy may choose (an age, a threshold, a rate) is chosen on other units than it is judged on; the plan
-chooses nothing.
+shorter. Whatever a policy may choose (an age, a threshold, a factor) is chosen on other units than it is judged on; the
+plan chooses nothing.
 
 - `failure`: run until it fails.
 - `age`: the best fixed age.
 - `point`: as soon as the predicted RUL is at most a threshold, the best one.
 - `plan`: when the predictive distribution says so (driftloop.units.plan), with a slot always free.
-- `tuned`: the same, but a step of life costs the best of FACTORS times what the plan takes. It tells whether that choice,
-  which is made for all fleets, is a good one for this one.
+- `tuned`: the same, but a step of life costs the best of FACTORS times what the plan takes. It tells whether the plan's
+  own rate, which is the same for all fleets, is a good one for this fleet.
 - `foresight`: at the last step before the failure. Nothing can be cheaper.
 """
 

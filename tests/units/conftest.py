@@ -2,6 +2,9 @@
 
 import json
 import math
+import os
+import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +21,8 @@ from fastapi.testclient import TestClient
 from driftloop.protocol import windows
 from driftloop.settings import Settings
 from driftloop.units.app import create_app
+
+from .postgresql import BINARIES, Postgres
 
 LONG_S = 60.0
 
@@ -217,3 +222,24 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
 def fleet(make: Make) -> Fleet:
     """The small fleet, whose time is a counter."""
     return make()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A running PostgreSQL."""
+    if not BINARIES or os.getuid() != 0 or shutil.which("setpriv") is None:
+        pytest.skip("needs PostgreSQL, and to be root to become its user")
+    folder = Path(tempfile.mkdtemp(prefix="driftloop-postgres-"))
+    found = Postgres(folder)
+    found.start()
+    try:
+        yield found
+    finally:
+        found.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def postgres_url(postgres: Postgres) -> str:
+    """A database of its own in it, with the password."""
+    return postgres.new().replace("units@", f"units:{postgres.password.read_text().strip()}@")

@@ -1,15 +1,6 @@
 """The store: its schema, who may open it, and PostgreSQL beside SQLite."""
 
-import os
-import pwd
-import shutil
-import signal
-import subprocess
-import tempfile
 import threading
-import time
-import uuid
-from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -19,7 +10,6 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection
-from sqlalchemy.exc import OperationalError
 
 from driftloop.errors import DriftloopError
 from driftloop.protocol.problems import refusal
@@ -27,76 +17,14 @@ from driftloop.settings import Settings
 from driftloop.units import tables
 from driftloop.units.committing import Committer, StoreUnavailable
 from driftloop.units.store import Store
-from ports import free_port
 
 from .conftest import COUNTED, Make, row
-
-BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-
-
-class Postgres:
-    """A throwaway PostgreSQL on a port of its own; it can be stopped at once and started again."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.port, self.password = folder, free_port(), folder / "password"
-        self.address = f"postgresql+psycopg2://units@127.0.0.1:{self.port}/postgres"
-        self._become = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
-        self._place = BINARIES[-1].parent
-        self.password.write_text("a-password-in-a-file\n")
-        user = pwd.getpwnam("postgres")
-        for path in (folder, self.password):
-            os.chown(path, user.pw_uid, user.pw_gid)
-        init = [*self._become, str(self._place / "initdb"), "-D", str(folder / "data"), "-U", "units"]
-        init += ["-A", "scram-sha-256", "-N", f"--pwfile={self.password}"]
-        subprocess.run(init, check=True, capture_output=True, cwd=folder)
-
-    def start(self) -> None:
-        options = ["-c", "listen_addresses=127.0.0.1", "-c", f"port={self.port}"]
-        options += ["-c", f"unix_socket_directories={self.folder}"]
-        self._server = subprocess.Popen(
-            [*self._become, str(self._place / "postgres"), "-D", str(self.folder / "data"), *options],
-            cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        engine = sa.create_engine(sa.make_url(self.address).set(password="a-password-in-a-file"))
-        for _ in range(600):
-            try:
-                engine.connect().close()
-                break
-            except OperationalError:
-                assert self._server.poll() is None
-                time.sleep(0.1)
-        engine.dispose()
-
-    def stop(self) -> None:
-        """At once: whoever is connected is cut off in the middle of whatever it does."""
-        self._server.send_signal(signal.SIGQUIT)
-        self._server.wait()
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    """A running PostgreSQL."""
-    if not BINARIES or os.getuid() != 0 or shutil.which("setpriv") is None:
-        pytest.skip("needs PostgreSQL, and to be root to become its user")
-    folder = Path(tempfile.mkdtemp(prefix="driftloop-postgres-"))
-    found = Postgres(folder)
-    found.start()
-    try:
-        yield found
-    finally:
-        found.stop()
-        shutil.rmtree(folder, ignore_errors=True)
+from .postgresql import Postgres
 
 
 def emptied(postgres: Postgres) -> dict[str, Any]:
     """Settings for a database of its own in it."""
-    name = f"units_{uuid.uuid4().hex[:8]}"
-    engine = sa.create_engine(sa.make_url(postgres.address).set(password="a-password-in-a-file"))
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name}")
-    engine.dispose()
-    address = postgres.address.removesuffix("postgres") + name
-    return {"units_database": address, "units_password_file": postgres.password}
+    return {"units_database": postgres.new(), "units_password_file": postgres.password}
 
 
 def settings(folder: Path, **more: object) -> Settings:

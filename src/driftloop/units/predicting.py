@@ -23,11 +23,10 @@ from driftloop.protocol import windows
 from driftloop.protocol.client import Server, detail
 from driftloop.protocol.http import Patience, client, may_change
 from driftloop.protocol.windows import Asked
-from driftloop.units import loading, tables
+from driftloop.units import bulk, loading, tables
 from driftloop.units.committing import Committer
 from driftloop.units.keeper import Keeper
 from driftloop.units.memory import FAILED, Latest, Life
-from driftloop.units.store import insert
 from driftloop.units.tables import NOTHING
 from driftloop.units.tails import Tail
 
@@ -280,11 +279,12 @@ class Predictor:
         with memory.lock:
             for step, answer in zip(steps, answers, strict=True):
                 life = memory.lives.get(step.life.id)
-                if life is None:
+                # Answers of a life rise; what is not newer was asked again since the store was read anew meanwhile.
+                if life is None or (life.latest is not None and step.place <= life.latest.place):
                     continue
                 memory.seq += 1
                 flags = [*answer.flags, *step.flags]
-                known = Latest(
+                life.latest = Latest(
                     step.place,
                     step.step,
                     step.time,
@@ -294,8 +294,6 @@ class Predictor:
                     flags,
                     answer.model_version,
                 )
-                if life.latest is None or life.latest.place < step.place:
-                    life.latest = known
                 values.append(
                     {
                         "life": life.id,
@@ -313,8 +311,7 @@ class Predictor:
                         "true_rul": self._true_rul(life, step.place),
                     }
                 )
-            if values:
-                connection.execute(insert(connection, tables.predictions).on_conflict_do_nothing(), values)
+            bulk.add(connection, tables.predictions, values)
 
     def _true_rul(self, life: Life, place: int) -> float | None:
         if life.state != FAILED or life.ended is None:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from driftloop.units import tables
+from driftloop.units import bulk, tables
 from driftloop.units.keeper import Keeper
 from driftloop.units.memory import RUNNING, Life
 from driftloop.units.rows import BadRow, Row
@@ -196,6 +196,5 @@ class _Taking:
         }
 
     def _flush(self) -> None:
-        if self._inserts:
-            self._connection.execute(sa.insert(tables.rows), self._inserts)
-            self._inserts = []
+        bulk.add(self._connection, tables.rows, self._inserts)
+        self._inserts = []
