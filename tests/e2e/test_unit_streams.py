@@ -24,7 +24,7 @@ from units.process import Process
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
 LONG_S = 120.0
-IN, OUT = "driftloop.pumps.rows", "driftloop.pumps.predictions"
+IN, EVENTS, OUT = "driftloop.pumps.rows", "driftloop.pumps.events", "driftloop.pumps.predictions"
 
 
 @pytest.fixture(scope="session")
@@ -216,6 +216,7 @@ def test_rows_by_nats_and_mqtt_survive_kills_and_a_broker_that_goes_away(
             until(lambda: units_of(process).get("*.>") == [1, 2] and units_of(process).get("f") == [1], log_of(process))
             bad = asyncio.run(nats_bad_messages(nats.url))
             told = asyncio.run(nats_told(nats.url))
+            lives = nats_lives(nats, process)
         steps = units_of(process)
     assert {unit: len(set(found)) for unit, found in steps.items()} == {
         "a": 60,
@@ -225,14 +226,80 @@ def test_rows_by_nats_and_mqtt_survive_kills_and_a_broker_that_goes_away(
         "e": 5,
         "h": 1,
         "f": 1,
+        "g": 1,
         "x.y.z": 2,
         "*.>": 2,
     }
     assert bad
     for unit, found in steps.items():
-        if unit != "h":  # answered before there was a broker: a stream that is new begins with what follows
+        # h was answered before there was a broker, and a stream that is new begins with what follows; g came after.
+        if unit not in ("h", "g"):
             assert {one["step"] for one in told if one["unit"] == unit} == set(found), unit
     assert {one["rul"] for one in told if one["unit"] == "e"} == {99.0, 98.0, 97.0, 96.0, 95.0}
+    assert lives == ["overhauled", "failed", "running"]
+
+
+def nats_lives(nats: Nats, process: Process) -> list[str]:
+    """The lives of a unit of which everything came twice: the broker has forgotten that it was taken."""
+
+    def lives() -> list[str]:
+        found = process.http.get("/units/g")
+        return [one["state"] for one in found.json()["lives"]] if found.is_success else []
+
+    def hours(*chosen: int) -> None:
+        rows = [row("g", hour, pressure=float(hour)) for hour in chosen]
+        asyncio.run(nats_send(nats.url, IN, rows))
+        until(lambda: units_of(process).get("g", [])[-1:] == [chosen[-1]], log_of(process))
+
+    hours(1, 2, 3)
+    asyncio.run(nats_send(nats.url, EVENTS, {"unit": "g", "kind": "overhauled"}))
+    until(lambda: lives() == ["overhauled", "running"], log_of(process))
+    hours(4, 5)
+    for kind in ("failed", "installed"):
+        asyncio.run(nats_send(nats.url, EVENTS, {"unit": "g", "kind": kind}))
+    until(lambda: lives() == ["overhauled", "failed", "running"], log_of(process))
+    hours(6)
+    process.kill()
+    asyncio.run(nats_forgets(nats.url))
+    process.start()
+    until(lambda: asyncio.run(nats_taken(nats.url)), log_of(process))
+    for life, rows in ((1, 3), (2, 2), (3, 1)):
+        assert process.http.get("/units/g", params={"life": life}).json()["quality"]["rows"] == rows
+    return lives()
+
+
+async def nats_send(url: str, subject: str, body: Any) -> None:
+    import nats
+
+    connection = await nats.connect(url)
+    await connection.jetstream().publish(subject, json.dumps(body).encode())
+    await connection.close()
+
+
+async def nats_forgets(url: str) -> None:
+    import nats
+
+    connection = await nats.connect(url)
+    for name in ("units-rows", "units-events"):
+        assert await connection.jetstream().delete_consumer("driftloop-pumps-in", name)
+    await connection.close()
+
+
+async def nats_taken(url: str) -> bool:
+    """Whether everything that is in the stream was taken and acknowledged."""
+    import nats
+
+    connection = await nats.connect(url)
+    try:
+        found = [
+            await connection.jetstream().consumer_info("driftloop-pumps-in", name)
+            for name in ("units-rows", "units-events")
+        ]
+    except nats.js.errors.NotFoundError:
+        return False
+    finally:
+        await connection.close()
+    return all(not one.num_pending and not one.num_ack_pending for one in found)
 
 
 def mqtt_send(nats: Nats, body: Any, qos: int) -> None:
@@ -253,7 +320,7 @@ async def nats_bad_messages(url: str) -> list[Any]:
     said = await jetstream.subscribe("driftloop.pumps.refused", ordered_consumer=True)
     await jetstream.publish(IN, b"{")
     await jetstream.publish(IN, json.dumps(row("e", 1, flow=77.0)).encode())
-    await jetstream.publish("driftloop.pumps.events", json.dumps({"unit": "nobody", "kind": "failed"}).encode())
+    await jetstream.publish(EVENTS, json.dumps({"unit": "nobody", "kind": "failed"}).encode())
     found = [json.loads((await said.next_msg(timeout=LONG_S)).data) for _ in range(3)]
     await connection.close()
     return [one["message"] for one in found]
@@ -292,7 +359,7 @@ def test_rows_and_life_events_by_kafka_survive_a_kill_and_a_broker_that_is_resta
         stack.enter_context(kafka.running())
         replay(process, table(tmp_path, ["c.1"], 20), kafka.url)
         until(lambda: units_of(process).get("c.1") == list(range(1, 21)), log_of(process))
-        asyncio.run(kafka_send(kafka, "driftloop.pumps.events", {"unit": "a", "kind": "failed", "who": "a stream"}))
+        asyncio.run(kafka_send(kafka, EVENTS, {"unit": "a", "kind": "failed", "who": "a stream"}))
         until(lambda: process.http.get("/units/a").json()["state"] == "failed", log_of(process))
         steps = units_of(process)
         told = asyncio.run(

@@ -124,6 +124,19 @@ def test_the_same_fleet_on_postgresql(postgres: Postgres, make: Make) -> None:
         assert compare_metadata(MigrationContext.configure(connection), tables.metadata) == []
 
 
+def test_a_postgresql_that_may_acknowledge_before_it_syncs_syncs_for_rows(postgres_url: str, tmp_path: Path) -> None:
+    engine = sa.create_engine(postgres_url, isolation_level="AUTOCOMMIT")
+    name = engine.url.database
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"ALTER DATABASE {name} SET synchronous_commit = off")
+    engine.dispose()
+    store = Store(settings(tmp_path, units_database=postgres_url))
+    asked = sa.text("SHOW synchronous_commit")
+    with store.writes.connect() as writes, store.read() as reads:
+        assert (writes.execute(asked).scalar(), reads.execute(asked).scalar()) == ("on", "off")
+    store.close()
+
+
 def test_a_postgresql_that_is_cut_off_loses_nothing_and_stays_this_processs(postgres: Postgres, make: Make) -> None:
     fleet = make(**emptied(postgres))
     fleet.send(row("a", 1))

@@ -4,6 +4,7 @@ Names: `driftloop.<fleet>.rows`, `.events`, `.predictions`, `.verdicts`, `.alert
 door writes slashes for the points.
 """
 
+import functools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import SplitResult, urlsplit
@@ -26,6 +27,8 @@ class Message(NamedTuple):
 
     body: bytes
     content_type: str
+    id: str
+    """The same where it comes again, and no other message's: of a stream that was made anew the time differs."""
 
 
 Handler = Callable[[Sequence[Message], "Broker"], Awaitable[None]]
@@ -107,7 +110,7 @@ class Nats:
                 durable=f"units-{name}",
                 pull_sub=PullSub(batch_size=_BATCH, timeout=_FETCH_S, batch=True),
                 ack_policy=AckPolicy.NACK_ON_ERROR,
-                decoder=_raw_batch,
+                decoder=functools.partial(_raw_batch, identify=_in_jetstream),
             )(_together(handler, self))
         await self._broker.start()
         if out:
@@ -156,7 +159,7 @@ class Kafka:
                 batch=True,
                 max_records=_BATCH,
                 ack_policy=AckPolicy.NACK_ON_ERROR,
-                decoder=_raw_batch,
+                decoder=functools.partial(_raw_batch, identify=_in_kafka),
             )(_together(handler, self))
         await self._broker.start()
 
@@ -174,12 +177,21 @@ class Kafka:
         await self._broker.publish(body, name_of(self._fleet, name), key=key.encode() or None, headers=headers)
 
 
-async def _raw_batch(message: Any) -> list[Message]:
+async def _raw_batch(message: Any, identify: Callable[[Any], str]) -> list[Message]:
     kinds = message.batch_headers or [{}] * len(message.body)
     return [
-        Message(body or b"", str(headers.get("content-type") or ""))
-        for body, headers in zip(message.body, kinds, strict=True)
+        Message(body or b"", str(headers.get("content-type") or ""), identify(raw))
+        for body, headers, raw in zip(message.body, kinds, message.raw_message, strict=True)
     ]
+
+
+def _in_jetstream(raw: Any) -> str:
+    known = raw.metadata
+    return f"{known.stream} {known.sequence.stream} {known.timestamp.isoformat()}"
+
+
+def _in_kafka(raw: Any) -> str:
+    return f"{raw.topic} {raw.partition} {raw.offset} {raw.timestamp}"
 
 
 def _together(handler: Handler, broker: Broker) -> Callable[[list[Message]], Awaitable[None]]:

@@ -294,10 +294,10 @@ class Memory:
         """Lives before the newest one whose rows may have the times of its own: where times are no clock's."""
         return () if self.schema.time.kind == "timestamp" else unit.lives[:-1]
 
-    def leaps(self, life: Life, time: float) -> bool:
-        """Whether a row does not follow on the newest of its life, or is the first one and no beginning."""
-        width = self.schema.time.width
-        return time > (life.last_time if life.last_time > -math.inf else 0.0) + width
+    def follows(self, life: Life, time: float) -> bool:
+        """Whether a row is the next one of its life, or one with which a life begins."""
+        newest, width = life.last_time, self.schema.time.width
+        return newest < time <= newest + width if newest > -math.inf else time <= width
 
     def at(self, unit: Unit, time: float) -> Life:
         """The life that a row of this time belongs to: by the time where it is a clock's, else the newest one."""

@@ -29,6 +29,7 @@ from driftloop.units.passwords import password
 
 NAME = "units.db"
 _BUSY_S = 30.0
+_SYNCED = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
 _REMEDY = "set DRIFTLOOP_UNITS_DATABASE, or DRIFTLOOP_STATE_DIR to a folder that can be written"
 
 
@@ -184,6 +185,8 @@ def _engine(url: sa.URL, *, writes: bool, fleet: str = "") -> Engine:
             with connection.cursor() as asked:
                 asked.execute("SELECT pg_try_advisory_lock(%s)", (key,))
                 [held] = asked.fetchone()
+                # Acknowledged means on disk, whatever the server thinks enough for others.
+                asked.execute(_SYNCED)
             connection.commit()
             if not held:
                 raise _taken(engine.url.render_as_string(hide_password=True))

@@ -148,6 +148,8 @@ class Streams:
                 except JsonError as error:
                     raise of_json(error) from error
                 name = name_of(event.unit)
+                # Without an id of its own it has the message's, so that it happens once however often that comes.
+                event.id = event.id or message.id
                 await self._settled(self._posting(name, event))
                 self._service.archiver.poke()
             except RequestRefused as error:

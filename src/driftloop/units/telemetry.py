@@ -115,7 +115,7 @@ class _Taking:
         readings = memory.pack(row.values)
         key = (life.id, row.time)
         there = self._fresh.get(key) or self._found.get(key)
-        if there == readings or ((there is not None or memory.leaps(life, row.time)) and self._told(row, readings)):
+        if there == readings or (not memory.follows(life, row.time) and self._of_earlier(row, readings)):
             return KNOWN, None
         if there is not None:
             return REFUSED, self._contradicting(life, row, there, readings)
@@ -137,7 +137,7 @@ class _Taking:
         over = mark == AFTER_END and life.ended is not None and row.time <= life.ended
         return LATE_ROW if over else _SAID[mark], None
 
-    def _told(self, row: Row, readings: bytes) -> bool:
+    def _of_earlier(self, row: Row, readings: bytes) -> bool:
         """Whether the same row is there of an earlier life: whoever sends at least once sends it again at any time."""
         earlier = self._memory.before(self._memory.units[row.unit])
         return any(self._found.get((life.id, row.time)) == readings for life in earlier)
