@@ -14,10 +14,11 @@ from msgspec import Meta
 
 from driftloop.access.guard import asker, reason_of_act
 from driftloop.api import shapes
-from driftloop.api.bodies import body_of, bytes_of, documented
+from driftloop.api.bodies import body_of, bytes_of
 from driftloop.api.fleets import Fleet
 from driftloop.api.problems import responses
 from driftloop.api.reads import Name, fleets_of
+from driftloop.protocol.bodies import documented
 
 router = APIRouter(responses=responses(400, 401, 403, 404, 409, 413, 415, 422, 429, 503))
 

@@ -12,9 +12,10 @@ from driftloop.access.doors import Door
 from driftloop.access.roles import Role
 from driftloop.access.tokens import RATE, Tokens
 from driftloop.api import shapes
-from driftloop.api.bodies import body_of, documented
+from driftloop.api.bodies import body_of
 from driftloop.api.problems import Problem, responses
 from driftloop.errors import DriftloopError, JsonError
+from driftloop.protocol.bodies import documented
 
 router = APIRouter(responses=responses(401, 403, 422, 429, 503), tags=["access"])
 

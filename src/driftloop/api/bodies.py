@@ -1,8 +1,7 @@
 """Bodies of the public API: bounded, decoded once, described with an example that works."""
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import msgspec
 from fastapi import Request
 
 from driftloop import durable
@@ -29,11 +28,3 @@ async def bytes_of(request: Request, most: int = MOST_BYTES) -> bytes:
 async def body_of(request: Request, kind: type[T]) -> T:
     """The body of a request as `kind`, whose defaults stand for a body that is empty; JsonError for anything else."""
     return durable.decode_json(await bytes_of(request) or b"{}", kind)
-
-
-def documented(kind: type[msgspec.Struct], example: Any, *, required: bool = True) -> dict[str, Any]:
-    """How the OpenAPI document describes a body."""
-    schema = msgspec.json.schema(kind)
-    [definition] = schema["$defs"].values()
-    content = {"schema": definition, "example": example}
-    return {"requestBody": {"required": required, "content": {"application/json": content}}}

@@ -12,9 +12,10 @@ from driftloop.access.doors import Asking, Door, TurnedAway, cookie, same_site
 from driftloop.access.guard import asker, of_scope
 from driftloop.access.sessions import COOKIE
 from driftloop.api import shapes
-from driftloop.api.bodies import body_of, documented
+from driftloop.api.bodies import body_of
 from driftloop.api.problems import Problem, responses
 from driftloop.errors import DriftloopError
+from driftloop.protocol.bodies import documented
 
 router = APIRouter(responses=responses(401, 403, 429), tags=["access"])
 

@@ -1,7 +1,9 @@
 """A request's body, of which no more is kept than is allowed; one that is packed by gzip is unpacked."""
 
 import zlib
+from typing import Any
 
+import msgspec
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
@@ -60,3 +62,11 @@ def unpacked(body: bytes, most: int) -> bytes | None:
     except zlib.error as error:
         raise refusal(400, "body", f"is no gzip, as Content-Encoding says: {error}") from None
     return content
+
+
+def documented(kind: type[msgspec.Struct], example: Any, *, required: bool = True) -> dict[str, Any]:
+    """How the OpenAPI document describes a body."""
+    schema = msgspec.json.schema(kind)
+    [definition] = schema["$defs"].values()
+    content = {"schema": definition, "example": example}
+    return {"requestBody": {"required": required, "content": {"application/json": content}}}

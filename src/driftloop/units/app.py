@@ -32,6 +32,8 @@ MAX_SMALL_BODY = 64 * 1024
 _LONG_BODY = 64 * 1024
 _encode = msgspec.json.Encoder().encode
 _RESPONSES: dict[int | str, dict[str, Any]] = dict.fromkeys((400, 401, 404, 409, 413, 415, 422, 503), problems.RESPONSE)
+_EVENT = bodies.documented(life_events.PostedEvent, {"kind": "failed", "note": "bearing", "id": "ticket-4711"})
+_NAME = bodies.documented(changing.PostedName, {"name": "engine-17"})
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -202,7 +204,7 @@ def _add_answers(app: FastAPI, service: Service) -> None:
 
 
 def _add_changes(app: FastAPI, service: Service) -> None:
-    @app.post("/units/{unit}/events", responses=_RESPONSES, status_code=201)
+    @app.post("/units/{unit}/events", responses=_RESPONSES, status_code=201, openapi_extra=_EVENT)
     async def post_event(unit: str, request: Request) -> Response:
         """Tell of an installation, a failure, a removal or an overhaul."""
         event = await _posted(request, life_events.PostedEvent)
@@ -230,7 +232,7 @@ def _add_changes(app: FastAPI, service: Service) -> None:
 
         return _json(await run_in_threadpool(act))
 
-    @app.post("/units/{unit}/rename", responses=_RESPONSES)
+    @app.post("/units/{unit}/rename", responses=_RESPONSES, openapi_extra=_NAME)
     async def rename(unit: str, request: Request) -> Response:
         """Call a unit otherwise."""
         posted = await _posted(request, changing.PostedName)
@@ -240,7 +242,7 @@ def _add_changes(app: FastAPI, service: Service) -> None:
             )
         )
 
-    @app.post("/units/{unit}/split", responses=_RESPONSES)
+    @app.post("/units/{unit}/split", responses=_RESPONSES, openapi_extra=_NAME)
     async def split(unit: str, request: Request) -> Response:
         """Make a unit of its own of the rows that contradicted this one's."""
         posted = await _posted(request, changing.PostedName)
