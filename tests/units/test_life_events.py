@@ -153,9 +153,52 @@ def test_an_overhaul_that_never_was_is_taken_back_while_its_life_has_no_rows(fle
     assert fleet.http.delete(f"/units/a/events/{first}").status_code == 200
     lived(fleet, "a", 1, first=4)
     assert fleet.unit("a")["life"] == 1
-    second = fleet.tell("a", kind="overhauled")["id"]
+
+
+@pytest.mark.parametrize("file", [COUNTED, CLOCK])
+def test_an_overhaul_that_never_was_is_taken_back_with_what_came_behind_it(make: Make, file: str) -> None:
+    fleet = make(file)
+    when = (lambda hour: at(10 * hour)) if file == CLOCK else lambda hour: hour
+    rows = {hour: row("a", when(hour), pressure=float(hour)) for hour in range(1, 10)}
+    fleet.send(*(rows[hour] for hour in (1, 2, 3)))
+    fleet.until(lambda: len(fleet.steps("a")) == 3)
+    number = fleet.tell("a", kind="overhauled", **({"time": at(31)} if file == CLOCK else {}))["id"]
+    fleet.until(lambda: fleet.unit("a")["lives"][0]["archive"] == "archived")
+    fleet.send(rows[4], rows[5], {**rows[4], "flow": 9.0})
+    fleet.until(lambda: len(fleet.steps("a")) == 2)
+    fleet.server.away = True
+    fleet.send(rows[6])
+    assert fleet.http.delete(f"/units/a/events/{number}").json()["withdrawn"]["run"] == "a"
+    fleet.server.away = False
+    fleet.send(rows[7])
+    for _ in range(2):
+        fleet.until(lambda: fleet.steps("a") == [1, 2, 3, 4, 5, 6, 7])
+        found = fleet.unit("a")
+        assert (found["life"], found["state"], len(found["lives"])) == (1, "running", 1)
+        assert found["quality"]["rows"] == 7
+        assert found["quality"]["contradicting"] == 1
+        assert [one["life"] for one in found["life_events"]] == [1]
+        fleet.again()
+    # The window goes on over what was an end.
+    assert [one[1] for one in fleet.server.windows[-1]["rows"]] == [4.0, 5.0, 6.0, 7.0]
+    fleet.tell("a", kind="failed")
+    fleet.until(lambda: len(fleet.retrainer.runs.get("a.again1", {"rows": []})["rows"]) == 7)
+    fleet.until(lambda: len(fleet.retrainer.outcomes) == 7)
+    assert {cycle: one["true_rul"] for (_, cycle), one in fleet.retrainer.outcomes.items()} == {
+        step: 7.0 - step for step in range(1, 8)
+    }
+
+
+def test_what_belongs_to_another_life_is_not_taken_back(fleet: Fleet) -> None:
+    lived(fleet, "a", 3)
+    first = fleet.tell("a", kind="overhauled")["id"]
     lived(fleet, "a", 1)
-    assert fleet.http.delete(f"/units/a/events/{second}").status_code == 409
+    said = fleet.http.delete(f"/units/a/events/{first}")
+    assert (said.status_code, "do not follow" in said.json()["detail"]) == (409, True)
+    second = fleet.tell("a", kind="overhauled")["id"]
+    assert "newest event of its life 3" in fleet.http.delete(f"/units/a/events/{first}").json()["detail"]
+    assert fleet.http.delete(f"/units/a/events/{second}").status_code == 200
+    assert fleet.unit("a")["life"] == 2
 
 
 def test_an_installation_that_never_was_leaves_the_life_before_as_it_ended(fleet: Fleet) -> None:

@@ -17,7 +17,7 @@ from driftloop.fleet import lives
 from driftloop.fleet.findings import Findings
 from driftloop.protocol.problems import RequestRefused
 from driftloop.settings import Settings
-from driftloop.units import life_events, telemetry
+from driftloop.units import life_events, telemetry, views
 from driftloop.units.life_events import PostedEvent
 from driftloop.units.predicting import Answer, Step
 from driftloop.units.rows import Row
@@ -42,8 +42,10 @@ event = st.tuples(
     st.just("event"),
     st.tuples(st.sampled_from("ab"), st.sampled_from(["failed", "removed", "overhauled", "installed"])),
 )
+withdrawn = st.tuples(st.just("withdraw"), st.sampled_from("ab"))
 turns = st.tuples(
-    st.lists(backfill, max_size=3), st.lists(st.one_of(batch, batch, answered, event), min_size=1, max_size=8)
+    st.lists(backfill, max_size=3),
+    st.lists(st.one_of(batch, batch, answered, event, withdrawn), min_size=1, max_size=8),
 ).map(lambda parts: parts[0] + parts[1])
 """History comes before a unit's own rows, as the documentation says."""
 
@@ -90,6 +92,13 @@ class Story:
                     lambda connection: life_events.post(
                         connection, service.keeper, unit, PostedEvent(kind=said), "", 100.0
                     )
+                )
+            return []
+        if kind == "withdraw":
+            with contextlib.suppress(RequestRefused, IndexError):
+                number = views.life_events_of(service.keeper, what)[-1]["id"]
+                service.committer.do(
+                    lambda connection: life_events.withdraw(connection, service.keeper, what, number, "", "", 100.0)
                 )
             return []
         work = lambda connection: telemetry.take(  # noqa: E731

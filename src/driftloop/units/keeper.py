@@ -82,8 +82,7 @@ class Keeper:
     def begin(self, connection: Connection, life: Life, time: float) -> None:
         """Count the steps of a life from a row at this time."""
         waiting = [(row, one) for one in life.pending.values() for row in one.rows]
-        for place in list(life.pending):
-            self.memory.take(life, place)
+        self.memory.forget_pending(life)
         self.memory.begin(life, time)
         for row, one in waiting:
             mark = tables.BACKFILLED if one.backfilled else USED
@@ -206,9 +205,9 @@ class Keeper:
             mark = USED if place > life.sent else LATE
             key = (rows.c.life == life.id) & (rows.c.time == one.time)
             connection.execute(sa.update(rows).where(key).values(mark=mark))
-            if mark == USED:
-                row = (one.time, self.converted(one))
-                self.memory.add(life, place, row, one.received, self.lateness, mark)
+        self.memory.forget_pending(life)
+        if life.first is not None:
+            self.read_on(connection, life)
 
 
 def run_id(life: Life, closings: int) -> str:

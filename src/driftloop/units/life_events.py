@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from driftloop import durable
 from driftloop.protocol.problems import refusal
 from driftloop.units import tables
+from driftloop.units.joining import join
 from driftloop.units.keeper import Keeper
 from driftloop.units.memory import FAILED, OVERHAULED, REMOVED, RUNNING, Life, Unit
 
@@ -84,13 +85,14 @@ def withdraw(
         if found.kind == "installed" and life.number > 1 and life.first is None and life is unit.life:
             # Nothing came of the life that began so; the one before is the newest again.
             life = unit.lives[-2]
-            _drop_empty(connection, keeper, life)
+            join(connection, keeper, life)
         elif found.kind == "installed":
             keeper.write(connection, life, youth="unknown", installed=None, age=None)
             life.youth, life.installed, life.age = "unknown", None, None
         else:
-            _refuse_followed(life)
-            _drop_empty(connection, keeper, life)
+            if life.state == RUNNING:
+                raise refusal(409, "event", "the life goes on already")
+            join(connection, keeper, life)
             keeper.reopen(connection, life)
             if row.archive and row.run_id:
                 values = {"run_id": row.run_id, "reason": reason or f"event {number} was withdrawn", "event": number}
@@ -183,25 +185,6 @@ def _running(unit: Unit | None, name: str, kind: str) -> Life:
 def _check_end(life: Life, moment: float | None) -> None:
     if moment is not None and life.earliest < float("inf") and moment < life.earliest:
         raise refusal(422, "time", f"lies before the first row of {life.unit.name}")
-
-
-def _refuse_followed(life: Life) -> None:
-    if life.state == RUNNING:
-        raise refusal(409, "event", "the life goes on already")
-    later = [other for other in life.unit.lives if other.number > life.number]
-    if any(other.first is not None for other in later) or len(later) > 1:
-        message = f"{life.unit.name} has a later life with rows; split these off first"
-        raise refusal(409, "event", message)
-
-
-def _drop_empty(connection: Connection, keeper: Keeper, life: Life) -> None:
-    """Take a life back that began with the end of this one, and has no rows."""
-    keeper.keep_numbers(connection)
-    for other in [other for other in life.unit.lives if other.number > life.number]:
-        connection.execute(sa.update(tables.events).where(tables.events.c.life == other.id).values(life=life.id))
-        connection.execute(sa.delete(tables.lives).where(tables.lives.c.id == other.id))
-        life.unit.lives.remove(other)
-        del keeper.memory.lives[other.id]
 
 
 def _tell(connection: Connection, values: dict[str, Any]) -> int:

@@ -283,12 +283,21 @@ class Memory:
 
     def remove(self, unit: Unit) -> None:
         """Forget a unit."""
-        for life in unit.lives:
-            self.pending -= len(life.pending)
-            life.pending.clear()
-            self.forget_tail(life)
-            self.lives.pop(life.id, None)
+        for life in list(unit.lives):
+            self.drop(life)
         self.units.pop(unit.name, None)
+
+    def drop(self, life: Life) -> None:
+        """Forget a life."""
+        self.forget_pending(life)
+        self.forget_tail(life)
+        self.lives.pop(life.id, None)
+        life.unit.lives.remove(life)
+
+    def forget_pending(self, life: Life) -> None:
+        """Let none of a life's steps wait in memory."""
+        self.pending -= len(life.pending)
+        life.pending.clear()
 
     def before(self, unit: Unit) -> Sequence[Life]:
         """Lives before the newest one whose rows may have the times of its own: where times are no clock's."""
