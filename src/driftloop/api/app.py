@@ -14,7 +14,7 @@ from driftloop.access.audit import Audit
 from driftloop.access.doors import LOOKING, Door
 from driftloop.access.guard import Guard
 from driftloop.access.roles import Role
-from driftloop.api import acts, admin, entry, planning, problems, reads
+from driftloop.api import acts, admin, entry, planning, problems, reads, unit_acts
 from driftloop.api.fleets import Fleets
 from driftloop.console import pages
 from driftloop.settings import Settings, from_environment
@@ -57,7 +57,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.logging_in = asyncio.Semaphore(1)
     app.state.door, app.state.audit = Door(base, sessions=True), Audit(base.access_folder, "console")
     problems.install(app)
-    for router in (entry.router, reads.router, acts.router, planning.router, admin.router):
+    for router in (entry.router, reads.router, acts.router, unit_acts.router, planning.router, admin.router):
         app.include_router(router, prefix=PREFIX)
 
     @app.get("/healthz", include_in_schema=False)

@@ -73,6 +73,16 @@ class Fleet:
         url = self.settings.units_url + path
         return _answer(lambda: self._server.get(url, params=parameters, timeout=GLANCE.timeout), "units")
 
+    def change_units(self, method: str, path: str, body: bytes, actor: str) -> dict[str, Any]:
+        """Have the service that keeps units do something for `actor`; its answer. Raises Problem where it refuses."""
+        if "units_url" not in self.settings.model_fields_set:
+            raise Problem(409, "fleet", f"{self.name} keeps no units: rows go to its prediction server alone")
+        headers = {ACTOR.encode(): actor.encode(), b"Content-Type": b"application/json"}
+        url = self.settings.units_url + path
+        return _answer(
+            lambda: self._server.request(method, url, content=body, headers=headers, timeout=ACTING.timeout), "units"
+        )
+
     def model(self) -> dict[str, Any] | None:
         """What the server says that it serves; None where it does not answer."""
         try:

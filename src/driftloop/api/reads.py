@@ -104,12 +104,15 @@ def units(
     order: Literal["asc", "desc"] = "asc",
     q: Text = "",
     flag: Annotated[str, Query(max_length=100, description="only answers with this flag")] = "",
+    state: Annotated[
+        units_view.State, Query(description="where rows are kept: what has become of the unit")
+    ] = "running",
     offset: Offset = 0,
     limit: Limit = 100,
 ) -> Any:
     """The newest answer of every unit that the servers remember, by default the one that is due first at the top."""
     found = fleets_of(request).get(fleet)
-    return in_service.listed(found, sort=sort, order=order, q=q, flag=flag, offset=offset, limit=limit)
+    return in_service.listed(found, sort=sort, order=order, q=q, flag=flag, state=state, offset=offset, limit=limit)
 
 
 @router.get(
@@ -119,9 +122,14 @@ def units(
     summary="One unit",
     tags=["units"],
 )
-def unit(request: Request, fleet: Name, unit: Annotated[str, Path(max_length=200, examples=["engine-7"])]) -> Any:
+def unit(
+    request: Request,
+    fleet: Name,
+    unit: Annotated[str, Path(max_length=200, examples=["engine-7"])],
+    life: Annotated[int | None, Query(ge=1, le=10**9, description="where rows are kept: an earlier life of it")] = None,
+) -> Any:
     """Its predictions over time, and its newest readings with the band of their regime."""
-    return in_service.one(fleets_of(request).get(fleet), unit)
+    return in_service.one(fleets_of(request).get(fleet), unit, life)
 
 
 @router.get(

@@ -112,13 +112,13 @@ class UnitList(Shape):
 
 
 class Prediction(Shape):
-    """One answer."""
+    """One answer, null where the server refused to give one; with `true_rul` where the unit has failed since."""
 
     time: str
     step: int | None
-    rul: float
-    low: float
-    high: float
+    rul: float | None
+    low: float | None
+    high: float | None
     flags: list[str]
     version: str
 
@@ -134,9 +134,38 @@ class Sensor(Shape):
     high: list[float | None] | None
 
 
+class LifeEvent(Shape):
+    """What has happened to a unit; `withdrawn` says who took it back, and what learnt from the run that it ended."""
+
+    id: int
+    kind: str
+    time: str
+    life: int | None
+    note: str
+    who: str
+    recorded: str
+    withdrawn: dict[str, Any] | None
+
+
+class Renamed(Shape):
+    """A unit's name, and the one before."""
+
+    unit: str
+    before: str
+
+
+class Split(Shape):
+    """How many rows the new unit has, and how many contradicting ones are left."""
+
+    unit: str
+    split_off: str
+    rows: int
+    left: int
+
+
 class UnitInWhole(Shape):
     """What is known of one unit; `steps` are those of its sensors' readings. Where its rows are kept, `state`,
-    `history_from`, `life_events` and `lives` stand here too."""
+    `life`, `history_from`, `quality`, `life_events` and `lives` stand here too."""
 
     unit: str
     last_seen: str | None

@@ -13,13 +13,24 @@ _MOST_ROWS = 500
 
 
 def listed(
-    fleet: Fleet, *, sort: units_view.Sort, order: str, q: str, flag: str, offset: int, limit: int
+    fleet: Fleet,
+    *,
+    sort: units_view.Sort,
+    order: str,
+    q: str,
+    flag: str,
+    state: units_view.State = "running",
+    offset: int,
+    limit: int,
 ) -> dict[str, Any]:
     """A page of the units that are meant; raises Problem where nobody answers."""
-    asked = {"sort": sort, "order": order, "q": q, "flag": flag, "offset": offset, "limit": limit}
+    asked = {"sort": sort, "order": order, "q": q, "flag": flag, "state": state, "offset": offset, "limit": limit}
     kept = _kept(fleet, "/units", **asked)
     if kept is not None and (kept["total"] or _any(fleet)):
         return kept
+    if state not in ("running", "all"):
+        # Servers remember answers, and nobody's end.
+        return {"total": 0, "units": []}
     found = units_view.chosen(fleet.newest().values(), text=q, flag=flag, sort=sort, descending=order == "desc")
     return {"total": len(found), "units": [units_view.unit(one) for one in found[offset : offset + limit]]}
 
@@ -36,9 +47,9 @@ def at_a_glance(fleet: Fleet) -> tuple[int, dict[str, Any] | None]:
     return page["total"], {name: first[name] for name in ("unit", "rul", "low", "high")}
 
 
-def one(fleet: Fleet, unit: str) -> dict[str, Any]:
-    """One unit; raises Problem 404 where nobody has seen it."""
-    kept = _kept(fleet, f"/units/{quote(unit, safe='')}")
+def one(fleet: Fleet, unit: str, life: int | None = None) -> dict[str, Any]:
+    """One unit, in its newest life or in another; raises Problem 404 where nobody has seen it."""
+    kept = _kept(fleet, f"/units/{quote(unit, safe='')}", **({"life": life} if life is not None else {}))
     if kept is not None:
         return {**kept, "sensors": _with_bands(fleet, kept["sensors"])}
     remembered = fleet.of_unit(unit)

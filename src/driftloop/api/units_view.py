@@ -7,6 +7,7 @@ from driftloop.durable import format_seconds
 from driftloop.protocol.answers import Answer, OfUnit
 
 Sort = Literal["low", "rul", "unit", "last_seen"]
+State = Literal["running", "failed", "removed", "overhauled", "all"]
 _KEYS: dict[Sort, Callable[[Answer], Any]] = {
     "low": lambda answer: (answer.low, answer.rul),
     "rul": lambda answer: (answer.rul, answer.low),

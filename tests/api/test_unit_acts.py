@@ -1,0 +1,106 @@
+"""What people do to units in service through the API: a real service that keeps units stands behind it."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+from fastapi.testclient import TestClient
+
+from driftloop.api.app import create_app
+from driftloop.fleets.cmapss.schema import SCHEMA
+from driftloop.units.app import create_app as create_units
+from live_server import local, running
+
+from .conftest import Platform, wait
+
+PASSWORD = "correct horse battery"
+
+
+class Kept(NamedTuple):
+    """A console of a fleet whose units are kept, anna's browser there, and the service itself."""
+
+    console: TestClient
+    headers: dict[str, str]
+    units: httpx.Client
+
+    def act(self, method: str, path: str, body: Any, status: int) -> Any:
+        answer = self.console.request(method, f"/api/v1/fleets/cmapss/units{path}", json=body, headers=self.headers)
+        assert answer.status_code == status, answer.text
+        return answer.json()
+
+    def get(self, path: str) -> Any:
+        answer = self.console.get(f"/api/v1/fleets/cmapss/units{path}")
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+
+def row(unit: str, step: int, **other: float) -> dict[str, Any]:
+    return {"unit": unit, "time": step, **dict.fromkeys(SCHEMA.columns, 1.0), **other}
+
+
+@pytest.fixture
+def kept(platform: Platform) -> Iterator[Kept]:
+    settings = platform.settings.model_copy(update={"units_lateness_s": 0.0})
+    with running(create_units(settings)) as units:
+        units.headers.update(platform.token)
+        for name in ("e1", "50%", "e2"):
+            rows = [row(name, step) for step in (1, 2, 3)]
+            assert units.post("/telemetry", json=rows).status_code == 200
+        with local(create_app(settings.model_copy(update={"units_url": str(units.base_url)}))) as console:
+            console.app.state.door.people.add("anna", "operate", PASSWORD)  # type: ignore[attr-defined]
+            assert console.post("/api/v1/login", json={"name": "anna", "password": PASSWORD}).status_code == 204
+            yield Kept(console, {"X-CSRF-Token": console.get("/api/v1/me").json()["csrf"]}, units)
+
+
+def test_a_person_tells_of_a_failure_and_takes_it_back(kept: Kept) -> None:
+    body = {"kind": "failed", "note": "bearing", "id": "ticket-1"}
+    told = kept.act("POST", "/50%25/events", body, 201)
+    assert (told["kind"], told["who"], told["note"], told["life"]) == ("failed", "anna", "bearing", 1)
+    assert kept.act("POST", "/50%25/events", body, 201)["id"] == told["id"]
+    assert [one["unit"] for one in kept.get("?state=failed")["units"]] == ["50%"]
+    assert [one["unit"] for one in kept.get("?sort=unit")["units"]] == ["e1", "e2"]
+    wait(lambda: kept.get("/50%25")["lives"][0]["archive"] in ("archived", "refused", "labels"))
+    back = kept.act("DELETE", f"/50%25/events/{told['id']}", {"reason": "it was the gauge"}, 200)
+    assert (back["withdrawn"]["who"], back["withdrawn"]["reason"]) == ("anna", "it was the gauge")
+    assert (kept.get("/50%25")["state"], kept.get("/50%25")["quality"]["rows"]) == ("running", 3)
+
+
+def test_refusals_are_the_services_own(kept: Kept) -> None:
+    assert kept.act("POST", "/nobody/events", {"kind": "failed"}, 404)["field"] == "unit"
+    assert kept.act("POST", "/e1/events", {"kind": "exploded"}, 422)["field"] == "kind"
+    assert kept.act("POST", "/e1/events", {"kind": "failed", "age": 3}, 422)["field"] == "age"
+    assert kept.act("POST", "/e1/events", {"kind": "failed", "who": "somebody else"}, 422)["field"] == "body"
+    kept.act("POST", "/e1/events", {"kind": "removed"}, 201)
+    assert kept.act("POST", "/e1/events", {"kind": "failed"}, 409)["field"] == "kind"
+    assert kept.act("DELETE", "/e1/events/99", None, 404)["field"] == "event"
+
+
+def test_units_are_renamed_and_split_and_earlier_lives_shown(kept: Kept) -> None:
+    assert kept.act("POST", "/e1/rename", {"name": "e7"}, 200) == {"unit": "e7", "before": "e1"}
+    assert kept.act("POST", "/e7/rename", {"name": "e2"}, 409)["field"] == "name"
+    assert kept.units.post("/telemetry", json=[row("e7", 1, setting_1=5.0)]).status_code == 409
+    assert kept.act("POST", "/e7/split", {"name": "e8"}, 200)["rows"] == 1
+    kept.act("POST", "/e7/events", {"kind": "overhauled"}, 201)
+    assert (kept.get("/e7")["life"], kept.get("/e7?life=1")["state"]) == (2, "overhauled")
+
+
+def test_who_may_only_look_changes_nothing(kept: Kept) -> None:
+    kept.console.app.state.door.people.add("bo", "view", PASSWORD)  # type: ignore[attr-defined]
+    kept.console.cookies.clear()
+    assert kept.console.post("/api/v1/login", json={"name": "bo", "password": PASSWORD}).status_code == 204
+    kept.headers["X-CSRF-Token"] = kept.console.get("/api/v1/me").json()["csrf"]
+    for method, path, body in (
+        ("POST", "/e1/events", {"kind": "failed"}),
+        ("DELETE", "/e1/events/1", None),
+        ("POST", "/e1/rename", {"name": "x"}),
+        ("POST", "/e1/split", {"name": "x"}),
+    ):
+        assert kept.act(method, path, body, 403)["field"] == "role"
+    assert kept.get("/e1")["state"] == "running"
+
+
+def test_a_fleet_that_keeps_no_units_says_so(platform: Platform) -> None:
+    path = "/api/v1/fleets/cmapss/units/e1/events"
+    answer = platform.http.post(path, json={"kind": "failed"}, headers=platform.token)
+    assert (answer.status_code, answer.json()["field"]) == (409, "fleet")
