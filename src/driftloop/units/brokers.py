@@ -4,7 +4,6 @@ Names: `driftloop.<fleet>.rows`, `.events`, `.predictions`, `.verdicts`, `.alert
 door writes slashes for the points.
 """
 
-import functools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import SplitResult, urlsplit
@@ -110,7 +109,7 @@ class Nats:
                 durable=f"units-{name}",
                 pull_sub=PullSub(batch_size=_BATCH, timeout=_FETCH_S, batch=True),
                 ack_policy=AckPolicy.NACK_ON_ERROR,
-                decoder=functools.partial(_raw_batch, identify=_in_jetstream),
+                decoder=_raw_batches(_in_jetstream),
             )(_together(handler, self))
         await self._broker.start()
         if out:
@@ -159,7 +158,7 @@ class Kafka:
                 batch=True,
                 max_records=_BATCH,
                 ack_policy=AckPolicy.NACK_ON_ERROR,
-                decoder=functools.partial(_raw_batch, identify=_in_kafka),
+                decoder=_raw_batches(_in_kafka),
             )(_together(handler, self))
         await self._broker.start()
 
@@ -177,12 +176,16 @@ class Kafka:
         await self._broker.publish(body, name_of(self._fleet, name), key=key.encode() or None, headers=headers)
 
 
-async def _raw_batch(message: Any, identify: Callable[[Any], str]) -> list[Message]:
-    kinds = message.batch_headers or [{}] * len(message.body)
-    return [
-        Message(body or b"", str(headers.get("content-type") or ""), identify(raw))
-        for body, headers, raw in zip(message.body, kinds, message.raw_message, strict=True)
-    ]
+def _raw_batches(identify: Callable[[Any], str]) -> Callable[[Any], Awaitable[list[Message]]]:
+    # A decoder with more than one parameter would be given FastStream's own as the second.
+    async def decode(message: Any) -> list[Message]:
+        kinds = message.batch_headers or [{}] * len(message.body)
+        return [
+            Message(body or b"", str(headers.get("content-type") or ""), identify(raw))
+            for body, headers, raw in zip(message.body, kinds, message.raw_message, strict=True)
+        ]
+
+    return decode
 
 
 def _in_jetstream(raw: Any) -> str:
