@@ -249,7 +249,7 @@ def nats_lives(nats: Nats, process: Process) -> list[str]:
     def hours(*chosen: int) -> None:
         rows = [row("g", hour, pressure=float(hour)) for hour in chosen]
         asyncio.run(nats_send(nats.url, IN, rows))
-        until(lambda: units_of(process).get("g", [])[-1:] == [chosen[-1]], log_of(process))
+        until(lambda: len(units_of(process).get("g", [])) == len(chosen), log_of(process))
 
     hours(1, 2, 3)
     asyncio.run(nats_send(nats.url, EVENTS, {"unit": "g", "kind": "overhauled"}))
