@@ -85,6 +85,19 @@ def test_units_are_renamed_and_split_and_earlier_lives_shown(kept: Kept) -> None
     assert (kept.get("/e7")["life"], kept.get("/e7?life=1")["state"]) == (2, "overhauled")
 
 
+def test_what_drives_a_prediction_is_said_of_the_newest_rows_of_the_life(kept: Kept) -> None:
+    """Of many steps in one request the server remembers the first; the rows that are kept are asked about."""
+    kept.act("POST", "/e1/events", {"kind": "overhauled"}, 201)
+    assert kept.units.post("/telemetry", json=[row("e1", step, sensor_2=2.0) for step in range(4, 9)]).status_code == 200
+    drivers = "/api/v1/fleets/cmapss/drivers/e1"
+    wait(lambda: kept.get("/e1")["step"] == 5)
+    found = kept.console.get(drivers).json()
+    assert found["step"] == 5
+    assert found["rul"] == pytest.approx(kept.get("/e1")["rul"], abs=0.01)
+    window = kept.units.get("/units/e1/window").json()
+    assert (window["life"], [one[4] for one in window["rows"]]) == (2, [2.0] * 5)
+
+
 def test_who_may_only_look_changes_nothing(kept: Kept) -> None:
     kept.console.app.state.door.people.add("bo", "view", PASSWORD)  # type: ignore[attr-defined]
     kept.console.cookies.clear()

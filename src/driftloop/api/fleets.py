@@ -112,6 +112,11 @@ class Fleet:
         newest = max(found, key=lambda one: (bool(one.sensors), -1 if one.step is None else one.step))
         return answers.OfUnit(unit, said, newest.sensors, newest.step, newest.drivers)
 
+    def explain(self, rows: Sequence[Sequence[float | None]]) -> dict[str, Any]:
+        """What drives the server's answer to the rows of one unit; raises Problem."""
+        url, body = f"{self.settings.server_url}/explain", msgspec.json.encode({"rows": rows})
+        return _answer(lambda: self._server.post(url, content=body, headers=JSON, timeout=ACTING.timeout), "server")
+
     def bands(self, rows: Sequence[Sequence[float | None]]) -> list[answers.Band]:
         """The sensors of rows of one unit with the bands of their regimes; raises Problem, as for rows with a value
         missing that this fleet's must have."""

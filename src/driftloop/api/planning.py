@@ -27,10 +27,7 @@ Cost = Annotated[float, Query(gt=0, le=1e12, allow_inf_nan=False)]
 )
 def drivers(request: Request, fleet: Name, unit: Annotated[str, Path(max_length=200, examples=["engine-7"])]) -> Any:
     """By how many steps each sensor moves the RUL, compared with an average unit under the same settings."""
-    found = fleets_of(request).get(fleet).of_unit(unit, explained=True)
-    if found.drivers is None:
-        raise Problem(404, "unit", f"no server remembers rows of unit {unit[:60]!r}; it was not seen, or long ago")
-    return {"unit": unit, "step": found.step, **msgspec.to_builtins(found.drivers)}
+    return in_service.drivers(fleets_of(request).get(fleet), unit)
 
 
 @router.get("/fleets/{fleet}/plan", response_model=shapes.Plan, summary="Which unit in which slot, and why")

@@ -3,6 +3,8 @@
 from typing import Any
 from urllib.parse import quote
 
+import msgspec
+
 from driftloop.api import units_view
 from driftloop.api.fleets import Fleet
 from driftloop.api.problems import Problem
@@ -25,14 +27,14 @@ def listed(
 ) -> dict[str, Any]:
     """A page of the units that are meant; raises Problem where nobody answers."""
     asked = {"sort": sort, "order": order, "q": q, "flag": flag, "state": state, "offset": offset, "limit": limit}
-    kept = _kept(fleet, "/units", **asked)
+    kept, problem = _kept(fleet, "/units", **asked)
     if kept is not None and (kept["total"] or _any(fleet)):
         return kept
     if state not in ("running", "all"):
         # Servers remember answers, and nobody's end.
-        return {"total": 0, "units": []}
+        return {"total": 0, "units": [], **problem}
     found = units_view.chosen(fleet.newest().values(), text=q, flag=flag, sort=sort, descending=order == "desc")
-    return {"total": len(found), "units": [units_view.unit(one) for one in found[offset : offset + limit]]}
+    return {"total": len(found), "units": [units_view.unit(one) for one in found[offset : offset + limit]], **problem}
 
 
 def at_a_glance(fleet: Fleet) -> tuple[int, dict[str, Any] | None]:
@@ -49,13 +51,25 @@ def at_a_glance(fleet: Fleet) -> tuple[int, dict[str, Any] | None]:
 
 def one(fleet: Fleet, unit: str, life: int | None = None) -> dict[str, Any]:
     """One unit, in its newest life or in another; raises Problem 404 where nobody has seen it."""
-    kept = _kept(fleet, f"/units/{quote(unit, safe='')}", **({"life": life} if life is not None else {}))
+    asked = {"life": life} if life is not None else {}
+    kept, problem = _kept(fleet, f"/units/{quote(unit, safe='')}", **asked)
     if kept is not None:
         return {**kept, "sensors": _with_bands(fleet, kept["sensors"])}
     remembered = fleet.of_unit(unit)
     if not remembered.answers:
         raise Problem(404, "unit", f"no server remembers unit {unit[:60]!r}; it was not seen, or long ago")
-    return units_view.in_whole(remembered)
+    return {**units_view.in_whole(remembered), **problem}
+
+
+def drivers(fleet: Fleet, unit: str) -> dict[str, Any]:
+    """What drives the newest prediction of one unit; raises Problem 404 where nobody has rows of it."""
+    kept, _ = _kept(fleet, f"/units/{quote(unit, safe='')}/window")
+    if kept is not None and kept["rows"]:
+        return {"unit": unit, "step": kept["step"], **fleet.explain(kept["rows"])}
+    found = fleet.of_unit(unit, explained=True)
+    if found.drivers is None:
+        raise Problem(404, "unit", f"no server remembers rows of unit {unit[:60]!r}; it was not seen, or long ago")
+    return {"unit": unit, "step": found.step, **msgspec.to_builtins(found.drivers)}
 
 
 def _with_bands(fleet: Fleet, columns: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -79,13 +93,17 @@ def _with_band(column: dict[str, Any], band: Band | None) -> dict[str, Any]:
 
 def _any(fleet: Fleet) -> bool:
     """Whether the service keeps any unit at all."""
-    everything = _kept(fleet, "/units", state="all", limit=1)
+    everything, _ = _kept(fleet, "/units", state="all", limit=1)
     return everything is not None and everything["total"] > 0
 
 
-def _kept(fleet: Fleet, path: str, **parameters: Any) -> dict[str, Any] | None:
-    """What the service answers; None where there is none, or it knows nothing of this."""
+def _kept(fleet: Fleet, path: str, **parameters: Any) -> tuple[dict[str, Any] | None, dict[str, str]]:
+    """What the service answers, None where there is none, or it knows nothing of this; and, where it ought to answer
+    and does not, the `problem` for whoever reads what the servers remember instead."""
     try:
-        return fleet.kept(path, **parameters)
-    except Problem:
-        return None
+        return fleet.kept(path, **parameters), {}
+    except Problem as error:
+        if error.status < 500:
+            return None, {}
+        said = f"The service that keeps the units {error.what}: this is what the prediction servers remember."
+        return None, {"problem": said}

@@ -190,6 +190,13 @@ def _add_units(app: FastAPI, service: Service) -> None:
         """One unit: its newest steps, what was predicted, its life events."""
         return _json(views.unit(service.keeper, unit, life_number=life, steps=steps))
 
+    @app.get("/units/{unit}/window", responses=_RESPONSES)
+    def window(unit: str) -> Response:
+        """The newest steps of a unit that were sent to the server, as many as its model looks at, oldest first."""
+        if not service.predictor.window:
+            raise refusal(503, "server", str(service.predictor.problem))
+        return _json(views.window(service.keeper, unit, service.predictor.window))
+
 
 def _add_answers(app: FastAPI, service: Service) -> None:
     @app.get("/predictions", responses=_RESPONSES)

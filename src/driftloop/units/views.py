@@ -111,6 +111,18 @@ def unit(keeper: Keeper, name: str, *, life_number: int | None, steps: int) -> d
         }
 
 
+def window(keeper: Keeper, name: str, steps: int) -> dict[str, Any]:
+    """The newest `steps` steps of a unit's newest life that were sent to the server, and the number of the last one."""
+    memory = keeper.memory
+    with memory.lock:
+        life = find(keeper, name).life
+        with keeper.store.read() as connection:
+            tail = loading.read_tail(connection, memory, life, steps, keeper.columns)
+        last = life.first_step + life.sent if len(tail) else None
+    rows = np.frombuffer(tail.rows, dtype="<f4").reshape(-1, memory.schema.n_columns).tolist()
+    return {"unit": name, "life": life.number, "step": last, "rows": rows}
+
+
 def life_events_of(keeper: Keeper, name: str) -> list[dict[str, Any]]:
     """The life events of a unit, oldest first; RequestRefused where there is no such unit."""
     found = find(keeper, name)

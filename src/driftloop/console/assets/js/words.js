@@ -58,6 +58,9 @@ const FLAGS = {
   ],
   short_history: ["short history", "info", "Fewer readings than the model looks at."],
   no_finite_answer: ["no answer", "bad", "The model could not compute an answer; 0 is given, the cautious value."],
+  no_youth: ["youth not seen", "info", "Its first readings are not there: it was in service before they came, or its age is not known."],
+  contradicting_rows: ["two under one name?", "warn", "Several readings came for one time: perhaps two send under this name."],
+  gap: ["history begins anew", "info", "Readings were missing for a while, and this fleet's must not; what came before is not looked at."],
   too_much_missing: ["readings missing", "bad", "So many readings are missing that the answer says little."],
 };
 
@@ -69,6 +72,7 @@ export const tellingFlags = (flags) =>
 
 /** The words, kind and explanation of a flag. */
 export function flagWords(flag) {
+  if (flag.startsWith("refused:")) return ["no answer", "bad", `The prediction server refused it: ${flag.slice(8).trim()}`];
   if (flag.startsWith("held:"))
     return [`${flag.slice(5)} held`, "warn", `Sensor ${flag.slice(5)} is missing; its last reading stands in.`];
   return FLAGS[flag] ?? [flag.replaceAll("_", " "), "plain", null];

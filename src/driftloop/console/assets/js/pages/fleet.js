@@ -6,9 +6,11 @@ import { capital, count, moment, number, one, plural } from "../format.js";
 import { pager } from "../pager.js";
 import { page } from "../shell.js";
 import { empty, part, settled } from "../states.js";
+import { stateWords } from "../unit_acts.js";
 import { FLAG_NAMES, RUL, flagWords, stateName, tellingFlags, verdictWords } from "../words.js";
 
 const ROWS = 50;
+const UNIT_STATES = { running: "in service", failed: "failed", removed: "removed", all: "any" };
 
 page(({ fleet, main, live }) => {
   const summary = part("the fleet", () => get(of(fleet.name)), top, { every: 10_000 });
@@ -58,8 +60,9 @@ function top(fleet) {
 }
 
 function listing(fleet) {
-  const query = { sort: "low", order: "asc", q: "", flag: "", offset: 0, limit: ROWS };
+  const query = { sort: "low", order: "asc", q: "", flag: "", state: "running", offset: 0, limit: ROWS };
   const place = h("div", { class: "pager" });
+  const problems = h("div", {});
   const list = part(plural(fleet.unit), () => get(of(fleet.name, "units"), query), draw, { every: 10_000 });
   const now = (changes) => {
     Object.assign(query, { offset: 0 }, changes);
@@ -80,21 +83,28 @@ function listing(fleet) {
     h("option", { value: "" }, "all"),
     FLAG_NAMES.map((name) => h("option", { value: name }, flagWords(name)[0])),
   );
+  const states = h(
+    "select",
+    { id: "state", onchange: (event) => now({ state: event.target.value }) },
+    Object.entries(UNIT_STATES).map(([key, text]) => h("option", { value: key }, text)),
+  );
   const only = (flag) => {
     flags.value = flag;
     now({ flag });
     find.scrollIntoView({ block: "center" });
   };
 
-  function draw({ total, units }) {
+  function draw({ total, units, problem }) {
+    fill(problems, problem && h("p", { class: "not-allowed", role: "status" }, problem));
     fill(place, pager(query, { total, shown: units.length, of: count(total, fleet.unit), again: turned }));
-    if (!total && (query.q || query.flag))
+    if (!total && (query.q || query.flag || query.state !== "running"))
       return empty(
         `No ${fleet.unit} matches`,
-        "Try a shorter name, or show all.",
-        button("Show all", () => {
+        "Try a shorter name, or show all in service.",
+        button("Show all in service", () => {
           find.value = flags.value = "";
-          now({ q: "", flag: "" });
+          states.value = "running";
+          now({ q: "", flag: "", state: "running" });
         }),
       );
     if (!total)
@@ -134,7 +144,12 @@ function listing(fleet) {
         class: "name",
         cell: (row) => [
           h("a", { href: of(fleet.name, "units", row.unit) }, row.unit),
-          h("span", { class: "tags" }, tellingFlags(row.flags).map(flagTag)),
+          h(
+            "span",
+            { class: "tags" },
+            row.state && row.state !== "running" && tag(stateWords(row.state), row.state === "failed" ? "bad" : "plain"),
+            tellingFlags(row.flags).map(flagTag),
+          ),
         ],
       },
       { name: "At least", ...sorter("low", "At least"), class: "num strong", cell: (row) => number(row.low) },
@@ -156,6 +171,8 @@ function listing(fleet) {
     { class: "tools" },
     h("label", { for: "find", class: "visually-hidden" }, `Find ${one(fleet.unit)}`),
     find,
+    h("label", { for: "state" }, "State"),
+    states,
     h("label", { for: "flag" }, "Flag"),
     flags,
     h("span", { class: "grow" }),
@@ -170,6 +187,7 @@ function listing(fleet) {
       h("h2", {}, "In service"),
       h("p", { class: "note" }, `remaining life in ${plural(fleet.step)}, first due first`),
     ),
+    problems,
     tools,
     list.node,
   );

@@ -1,5 +1,6 @@
 // One unit: how its expected life went, and each sensor against what is usual under its operating conditions.
 
+import { notAllowed } from "../act.js";
 import { get, of } from "../api.js";
 import { chart } from "../chart.js";
 import { figure, h, panel, table, tag } from "../dom.js";
@@ -7,15 +8,17 @@ import { drivers } from "../drivers.js";
 import { count, moment, number, plural } from "../format.js";
 import { page } from "../shell.js";
 import { empty, part, settled } from "../states.js";
+import { lifeEvents, lives, rowsCame, stateWords, tellActs } from "../unit_acts.js";
 import { RUL, flagWords, tellingFlags, whatIs } from "../words.js";
 
-page(({ fleet, unit, main, live }) => {
+page(({ me, fleet, unit, main, live }) => {
+  const life = new URLSearchParams(location.search).get("life");
   document.title = `${unit} · ${fleet.name} · driftloop`;
   const back = h("a", { href: of(fleet.name) }, `All ${plural(fleet.unit)}`);
   const shown = part(
     "the unit",
-    () => get(of(fleet.name, "units", unit)),
-    (found) => draw(found, fleet),
+    () => get(of(fleet.name, "units", unit), { life }),
+    (found) => draw(found, { me, fleet, unit, after: () => shown.refresh() }),
     { every: 10_000 },
   );
   const why = part(
@@ -35,10 +38,13 @@ function unlessUnknown(error) {
   throw error;
 }
 
-function draw(found, fleet) {
+function draw(found, context) {
+  const { fleet } = context;
   const rows = thisLife(found.predictions);
   const newest = rows.at(-1);
+  const kept = found.life_events !== undefined;
   return [
+    found.problem && h("p", { class: "not-allowed", role: "status" }, found.problem),
     h(
       "dl",
       { class: "figures" },
@@ -47,7 +53,8 @@ function draw(found, fleet) {
         newest ? `${number(newest.low)} ${plural(fleet.step)}` : "–",
         newest && `expected ${number(newest.rul)}, up to ${number(newest.high)}`,
       ),
-      figure("Age", newest ? count(newest.step, fleet.step) : "–"),
+      kept && figure("State", ...stateOf(found)),
+      figure("Age", ...ageOf(found, newest, fleet)),
       figure("Last seen", moment(found.last_seen, { relative: true })),
       figure("Model", found.version ?? "–"),
       figure(
@@ -63,8 +70,15 @@ function draw(found, fleet) {
         : empty("No prediction yet", `Predictions for this ${fleet.unit} appear as its readings arrive.`),
       { wide: true },
     ),
-    found.life_events?.length > 0 &&
-      panel("What happened to it", life(found), { note: "installations, overhauls, removals, failures" }),
+    kept &&
+      panel("What happened to it", h("div", {}, lifeEvents(found, context), notAllowed(context.me, "operate")), {
+        wide: true,
+        actions: tellActs(found, context),
+      }),
+    kept &&
+      (found.lives.length > 1 || found.lives[0]?.run) &&
+      panel("Its lives", lives(found, fleet), { note: "each that has ended is archived as a run" }),
+    kept && panel("How its readings came", h("div", {}, rowsCame(found, context))),
     panel("Sensors", sensors(found, fleet), {
       wide: true,
       note: "The shaded band is the mean over whole lives that the model learnt from, under the same operating conditions, with two standard deviations to either side. Sensors that leave it come first. Where the conditions change all the time, a reading is shown by its place in the band, −1 to 1.",
@@ -72,20 +86,18 @@ function draw(found, fleet) {
   ];
 }
 
-function life(found) {
-  const columns = [
-    { name: "When", cell: (row) => moment(row.time) },
-    {
-      name: "What",
-      cell: (row) => [
-        row.kind,
-        row.withdrawn && h("span", { class: "tags" }, tag("withdrawn", "warn", row.withdrawn.reason)),
-      ],
-    },
-    { name: "Note", cell: (row) => row.note ?? "" },
-    { name: "By", cell: (row) => row.who ?? "–" },
-  ];
-  return table("Life events", columns, found.life_events, { rowClass: (row) => (row.withdrawn ? "withdrawn" : null) });
+function stateOf({ state, life, lives }) {
+  const kind = { running: "good", failed: "bad" }[state] ?? "plain";
+  return [tag(stateWords(state), kind), lives.length > 1 && `life ${life} of ${lives.length}`];
+}
+
+/** How old it is; where nobody has said, how many of its steps were seen. */
+function ageOf(found, newest, fleet) {
+  if (!newest) return ["–"];
+  if (found.history_from === null)
+    return ["not known", `${count(newest.step, fleet.step)} by the count of its readings`];
+  const from = found.history_from > 1 && `readings since ${fleet.step} ${number(found.history_from)}`;
+  return [count(newest.step, fleet.step), from];
 }
 
 /** The answers since the unit was last installed or overhauled: from where its age began anew. */
@@ -97,6 +109,7 @@ function thisLife(predictions) {
 
 function predictions(rows, fleet) {
   const newest = rows.at(-1);
+  const ended = rows.some((row) => typeof row.true_rul === "number");
   return chart({
     x: { name: `age (${plural(fleet.step)})`, label: fleet.step, whole: true, values: rows.map((row) => row.step) },
     y: {
@@ -106,7 +119,10 @@ function predictions(rows, fleet) {
       digits: 0,
       unit: plural(fleet.step),
     },
-    lines: [{ name: "expected", values: rows.map((row) => row.rul) }],
+    lines: [
+      { name: "expected", values: rows.map((row) => row.rul) },
+      ...(ended ? [{ name: "what was really left", values: rows.map((row) => row.true_rul ?? null), dash: [6, 4] }] : []),
+    ],
     band: { name: "range (nine cases of ten)", low: rows.map((row) => row.low), high: rows.map((row) => row.high) },
     height: 300,
     summary: `Expected remaining life at ${rows.length} ages; at ${fleet.step} ${newest.step} it is ${number(newest.rul)}, between ${number(newest.low)} and ${number(newest.high)} ${plural(fleet.step)}.`,
@@ -114,6 +130,8 @@ function predictions(rows, fleet) {
 }
 
 function sensors(found, fleet) {
+  if (found.life_events && !found.steps.length)
+    return empty("No readings yet", `They appear as soon as the first one of this ${fleet.unit} has come.`);
   if (!found.sensors.length)
     return empty(
       "No readings kept",
