@@ -68,12 +68,12 @@ class UnitPage(msgspec.Struct, frozen=True):
 
 
 class Answered(msgspec.Struct, frozen=True):
-    """One answer of the past."""
+    """One answer of the past, None where the server refused to give one."""
 
     time: str
-    rul: float
-    low: float
-    high: float
+    rul: float | None
+    low: float | None
+    high: float | None
     flags: list[str]
     version: str
     step: int | None = None
