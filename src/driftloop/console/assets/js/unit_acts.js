@@ -40,7 +40,7 @@ export const kindWords = (kind) => KINDS[kind]?.said ?? kind;
 
 /** The buttons for what may have happened to a unit as it is now. */
 export function tellActs(found, { me, fleet, after }) {
-  if (!may(me, "operate")) return null;
+  if (!may(me, "operate") || found.life !== found.lives.at(-1).life) return null;
   const running = found.state === "running";
   const known =
     running &&

@@ -3,7 +3,7 @@
 import { notAllowed } from "../act.js";
 import { get, of } from "../api.js";
 import { chart } from "../chart.js";
-import { figure, h, panel, table, tag } from "../dom.js";
+import { figure, fill, h, panel, tag } from "../dom.js";
 import { drivers } from "../drivers.js";
 import { count, moment, number, plural } from "../format.js";
 import { page } from "../shell.js";
@@ -15,19 +15,27 @@ page(({ me, fleet, unit, main, live }) => {
   const life = new URLSearchParams(location.search).get("life");
   document.title = `${unit} · ${fleet.name} · driftloop`;
   const back = h("a", { href: of(fleet.name) }, `All ${plural(fleet.unit)}`);
+  const below = h("div", { class: "part" });
   const shown = part(
     "the unit",
     () => get(of(fleet.name, "units", unit), { life }),
-    (found) => draw(found, { me, fleet, unit, after: () => shown.refresh() }),
+    (found) => {
+      fill(below, readings(found, fleet));
+      return draw(found, { me, fleet, unit, after: () => shown.refresh() });
+    },
     { every: 10_000 },
   );
-  const why = part(
-    "what drives it",
-    () => get(of(fleet.name, "drivers", unit)).catch(unlessUnknown),
-    (found) => found && panel("What drives this prediction", h("div", {}, drivers(found, fleet)), { wide: true }),
-    { every: 30_000 },
-  );
-  main.append(h("div", { class: "title" }, h("p", { class: "crumb" }, back), h("h1", {}, unit)), shown.node, why.node);
+  // Of an earlier life nothing is predicted any more.
+  const why =
+    life === null &&
+    part(
+      "what drives it",
+      () => get(of(fleet.name, "drivers", unit)).catch(unlessUnknown),
+      (found) => found && panel("What drives this prediction", h("div", {}, drivers(found, fleet)), { wide: true }),
+      { every: 30_000 },
+    );
+  const title = h("div", { class: "title" }, h("p", { class: "crumb" }, back), h("h1", {}, unit));
+  main.append(title, shown.node, ...(why ? [why.node] : []), below);
   const again = settled(shown.refresh);
   live({ event: (event) => event.event !== "verdict" && again(), resumed: (anew) => anew && again() });
 });
@@ -79,11 +87,14 @@ function draw(found, context) {
       (found.lives.length > 1 || found.lives[0]?.run) &&
       panel("Its lives", lives(found, fleet), { note: "each that has ended is archived as a run" }),
     kept && panel("How its readings came", h("div", {}, rowsCame(found, context))),
-    panel("Sensors", sensors(found, fleet), {
-      wide: true,
-      note: "The shaded band is the mean over whole lives that the model learnt from, under the same operating conditions, with two standard deviations to either side. Sensors that leave it come first. Where the conditions change all the time, a reading is shown by its place in the band, −1 to 1.",
-    }),
   ];
+}
+
+function readings(found, fleet) {
+  return panel("Sensors", sensors(found, fleet), {
+    wide: true,
+    note: "The shaded band is the mean over whole lives that the model learnt from, under the same operating conditions, with two standard deviations to either side. Sensors that leave it come first. Where the conditions change all the time, a reading is shown by its place in the band, −1 to 1.",
+  });
 }
 
 function stateOf({ state, life, lives }) {
