@@ -114,6 +114,22 @@ def test_who_may_only_look_changes_nothing(kept: Kept) -> None:
     assert kept.get("/e1")["state"] == "running"
 
 
+def test_where_the_service_is_away_is_said_so_beside_what_servers_remember(platform: Platform) -> None:
+    served = platform.settings.model_copy(update={"units_url": "http://127.0.0.1:9"})
+    with local(create_app(served)) as console:
+        path = "/api/v1/fleets/cmapss/units"
+        unseen = console.get(f"{path}/e1")
+        assert (unseen.status_code, unseen.json()["field"]) == (503, "units")
+        assert console.get("/api/v1/fleets/cmapss/drivers/e1").status_code == 503
+        platform.predict("e1", 7)
+        for found in (console.get(path).json(), console.get(f"{path}/e1").json()):
+            assert "does not answer" in found["problem"]
+        assert console.get(path, params={"state": "failed"}).json()["units"] == []
+        headers = platform.token
+        assert console.post(f"{path}/e1/events", json={"kind": "failed"}, headers=headers).status_code == 503
+    assert "problem" not in platform.get("./units")
+
+
 def test_a_fleet_that_keeps_no_units_says_so(platform: Platform) -> None:
     path = "/api/v1/fleets/cmapss/units/e1/events"
     answer = platform.http.post(path, json={"kind": "failed"}, headers=platform.token)

@@ -32,9 +32,13 @@ def listed(
         return kept
     if state not in ("running", "all"):
         # Servers remember answers, and nobody's end.
-        return {"total": 0, "units": [], **problem}
+        return {"total": 0, "units": [], **_said(problem)}
     found = units_view.chosen(fleet.newest().values(), text=q, flag=flag, sort=sort, descending=order == "desc")
-    return {"total": len(found), "units": [units_view.unit(one) for one in found[offset : offset + limit]], **problem}
+    return {
+        "total": len(found),
+        "units": [units_view.unit(one) for one in found[offset : offset + limit]],
+        **_said(problem),
+    }
 
 
 def at_a_glance(fleet: Fleet) -> tuple[int, dict[str, Any] | None]:
@@ -50,25 +54,26 @@ def at_a_glance(fleet: Fleet) -> tuple[int, dict[str, Any] | None]:
 
 
 def one(fleet: Fleet, unit: str, life: int | None = None) -> dict[str, Any]:
-    """One unit, in its newest life or in another; raises Problem 404 where nobody has seen it."""
+    """One unit, in its newest life or in another; raises Problem where nobody has seen it, or could say so."""
     asked = {"life": life} if life is not None else {}
     kept, problem = _kept(fleet, f"/units/{quote(unit, safe='')}", **asked)
     if kept is not None:
         return {**kept, "sensors": _with_bands(fleet, kept["sensors"])}
     remembered = fleet.of_unit(unit)
     if not remembered.answers:
-        raise Problem(404, "unit", f"no server remembers unit {unit[:60]!r}; it was not seen, or long ago")
-    return {**units_view.in_whole(remembered), **problem}
+        raise problem or Problem(404, "unit", f"no server remembers unit {unit[:60]!r}; it was not seen, or long ago")
+    return {**units_view.in_whole(remembered), **_said(problem)}
 
 
 def drivers(fleet: Fleet, unit: str) -> dict[str, Any]:
-    """What drives the newest prediction of one unit; raises Problem 404 where nobody has rows of it."""
-    kept, _ = _kept(fleet, f"/units/{quote(unit, safe='')}/window")
+    """What drives the newest prediction of one unit; raises Problem where nobody has rows of it, or could say so."""
+    kept, problem = _kept(fleet, f"/units/{quote(unit, safe='')}/window")
     if kept is not None and kept["rows"]:
         return {"unit": unit, "step": kept["step"], **fleet.explain(kept["rows"])}
     found = fleet.of_unit(unit, explained=True)
     if found.drivers is None:
-        raise Problem(404, "unit", f"no server remembers rows of unit {unit[:60]!r}; it was not seen, or long ago")
+        unseen = f"no server remembers rows of unit {unit[:60]!r}; it was not seen, or long ago"
+        raise problem or Problem(404, "unit", unseen)
     return {"unit": unit, "step": found.step, **msgspec.to_builtins(found.drivers)}
 
 
@@ -97,13 +102,18 @@ def _any(fleet: Fleet) -> bool:
     return everything is not None and everything["total"] > 0
 
 
-def _kept(fleet: Fleet, path: str, **parameters: Any) -> tuple[dict[str, Any] | None, dict[str, str]]:
-    """What the service answers, None where there is none, or it knows nothing of this; and, where it ought to answer
-    and does not, the `problem` for whoever reads what the servers remember instead."""
+def _kept(fleet: Fleet, path: str, **parameters: Any) -> tuple[dict[str, Any] | None, Problem | None]:
+    """What the service answers, None where there is none, or it knows nothing of this; and why it does not answer,
+    where it ought to."""
     try:
-        return fleet.kept(path, **parameters), {}
+        return fleet.kept(path, **parameters), None
     except Problem as error:
-        if error.status < 500:
-            return None, {}
-        said = f"The service that keeps the units {error.what}: this is what the prediction servers remember."
-        return None, {"problem": said}
+        return None, error if error.status >= 500 else None
+
+
+def _said(problem: Problem | None) -> dict[str, str]:
+    """What is told beside units that only servers remember, where the service ought to have answered."""
+    if problem is None:
+        return {}
+    said = f"The service that keeps the units {problem.what}: this is what the prediction servers remember."
+    return {"problem": said}

@@ -56,11 +56,7 @@ function draw(found, context) {
     h(
       "dl",
       { class: "figures" },
-      figure(
-        "Remaining life, at least",
-        newest ? `${number(newest.low)} ${plural(fleet.step)}` : "–",
-        newest && `expected ${number(newest.rul)}, up to ${number(newest.high)}`,
-      ),
+      figure("Remaining life, at least", ...remaining(found, newest, fleet)),
       kept && figure("State", ...stateOf(found)),
       figure("Age", ...ageOf(found, newest, fleet)),
       figure("Last seen", moment(found.last_seen, { relative: true })),
@@ -95,6 +91,13 @@ function readings(found, fleet) {
     wide: true,
     note: "The shaded band is the mean over whole lives that the model learnt from, under the same operating conditions, with two standard deviations to either side. Sensors that leave it come first. Where the conditions change all the time, a reading is shown by its place in the band, −1 to 1.",
   });
+}
+
+function remaining({ state }, newest, fleet) {
+  if (!newest) return ["–"];
+  if ((state ?? "running") !== "running")
+    return ["–", `at its end ${number(newest.low)} to ${number(newest.high)} ${plural(fleet.step)} were predicted`];
+  return [`${number(newest.low)} ${plural(fleet.step)}`, `expected ${number(newest.rul)}, up to ${number(newest.high)}`];
 }
 
 function stateOf({ state, life, lives }) {
