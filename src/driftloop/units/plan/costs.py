@@ -2,8 +2,8 @@
 Probability Models", chapter 7).
 
 Each unit that ends is followed by another, so what counts is cost per step in the long run. A step of life that is
-given away costs what a step costs on average; the least that can be is the cost of planned work over the mean life,
-and a plan made with it was within a few per cent of one made with the best rate (docs/plan.md).
+given away costs what a step costs on average; the least that can be is the cost of planned work over the mean life. Of
+its multiples it costs least on units that are held out for the choice (docs/plan.md).
 """
 
 from typing import NamedTuple
