@@ -8,17 +8,14 @@ import pytest
 from fastapi.testclient import TestClient
 
 from driftloop.api.app import create_app
-from driftloop.fleets.cmapss.schema import SCHEMA
-from driftloop.units.app import create_app as create_units
-from live_server import local, running
+from live_server import local
 
 from .conftest import Platform, wait
-
-PASSWORD = "correct horse battery"
+from .kept import PASSWORD, keeping, row
 
 
 class Kept(NamedTuple):
-    """A console of a fleet whose units are kept, anna's browser there, and the service itself."""
+    """Anna's browser at the console, and the service that keeps the units."""
 
     console: TestClient
     headers: dict[str, str]
@@ -35,22 +32,11 @@ class Kept(NamedTuple):
         return answer.json()
 
 
-def row(unit: str, step: int, **other: float) -> dict[str, Any]:
-    return {"unit": unit, "time": step, **dict.fromkeys(SCHEMA.columns, 1.0), **other}
-
-
 @pytest.fixture
 def kept(platform: Platform) -> Iterator[Kept]:
-    settings = platform.settings.model_copy(update={"units_lateness_s": 0.0})
-    with running(create_units(settings)) as units:
-        units.headers.update(platform.token)
-        for name in ("e1", "50%", "e2"):
-            rows = [row(name, step) for step in (1, 2, 3)]
-            assert units.post("/telemetry", json=rows).status_code == 200
-        with local(create_app(settings.model_copy(update={"units_url": str(units.base_url)}))) as console:
-            console.app.state.door.people.add("anna", "operate", PASSWORD)  # type: ignore[attr-defined]
-            assert console.post("/api/v1/login", json={"name": "anna", "password": PASSWORD}).status_code == 204
-            yield Kept(console, {"X-CSRF-Token": console.get("/api/v1/me").json()["csrf"]}, units)
+    with keeping(platform, "e1", "50%", "e2") as (app, units), local(app) as console:
+        assert console.post("/api/v1/login", json={"name": "anna", "password": PASSWORD}).status_code == 204
+        yield Kept(console, {"X-CSRF-Token": console.get("/api/v1/me").json()["csrf"]}, units)
 
 
 def test_a_person_tells_of_a_failure_and_takes_it_back(kept: Kept) -> None:
