@@ -165,7 +165,8 @@ def _rows_of(
     """The rows of a life's steps from one place on, in the order of time; a step more at the edges, for rounding."""
     rows, width = tables.rows, 1.0 if memory.counted else memory.schema.time.width
     assert life.first is not None
-    wanted = sa.select(rows).where(rows.c.life == life.id, marks, rows.c.time >= life.first + (after - 1) * width)
+    told = (rows.c.time, rows.c.received, rows.c.mark, rows.c.layout, rows.c.readings)
+    wanted = sa.select(*told).where(rows.c.life == life.id, marks, rows.c.time >= life.first + (after - 1) * width)
     if until is not None:
         wanted = wanted.where(rows.c.time <= life.first + (until + 1) * width)
     wanted = wanted.order_by(rows.c.time)

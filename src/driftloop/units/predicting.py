@@ -183,7 +183,7 @@ class Predictor:
             life.sent = place
             flags = [NO_YOUTH] if memory.no_youth(life) else []
             steps.append(self._step(life, place, pending.rows, pending.received, flags + [GAP] * anew, tail))
-            most_bytes -= len(tail.rows)
+            most_bytes -= len(steps[-1].window.rows)
             if most_bytes <= 0:
                 break
         memory.keep_tail(life, tail)
@@ -202,7 +202,7 @@ class Predictor:
     ) -> Step:
         step = life.first_step + place
         number = step if 0 <= step <= MOST_STEP else None
-        window = Asked(bytes(tail.rows), life.unit.name, number, f"units-{life.id}-{place}")
+        window = Asked(tail.content(), life.unit.name, number, f"units-{life.id}-{place}")
         is_clock = self._keeper.memory.schema.time.kind == "timestamp"
         moment = max(row[0] for row in rows) if is_clock else received
         return Step(life, place, step, moment, flags, window)

@@ -8,26 +8,39 @@ _OBJECTS = 160
 
 @dataclass(slots=True)
 class Tail:
-    """At most `most` rows of `width` bytes, oldest first."""
+    """At most `most` rows of `width` bytes. Once it is full, each row takes the place of the oldest one, so that a tail
+    stays where it is in memory and is no larger than its rows."""
 
     most: int
     width: int
-    rows: bytearray = field(default_factory=bytearray)
+    _rows: bytearray = field(default_factory=bytearray)
+    _oldest: int = 0
+    """Where the oldest row begins."""
 
     def __len__(self) -> int:
-        return len(self.rows) // self.width
+        return len(self._rows) // self.width
 
     @property
     def size(self) -> int:
         """Bytes in memory."""
-        return len(self.rows) + _OBJECTS
+        return len(self._rows) + _OBJECTS
+
+    def content(self) -> bytes:
+        """The rows, oldest first."""
+        rows = memoryview(self._rows)
+        return b"".join((rows[self._oldest :], rows[: self._oldest]))
 
     def append(self, row: bytes) -> None:
         """Add the next row; the oldest goes where there are too many."""
-        self.rows += row
-        beyond = len(self.rows) - self.most * self.width
-        if beyond > 0:
-            del self.rows[:beyond]
+        whole = self.most * self.width
+        if len(self._rows) < whole:
+            self._rows += row
+            if len(self._rows) == whole:
+                # Without the room that a growing one has in reserve.
+                self._rows = bytearray(self._rows)
+            return
+        self._rows[self._oldest : self._oldest + self.width] = row
+        self._oldest = (self._oldest + self.width) % whole
 
     def skip(self, rows: int, nothing: bytes) -> None:
         """Add so many rows without values."""
@@ -36,4 +49,4 @@ class Tail:
 
     def clear(self) -> None:
         """Begin anew."""
-        self.rows.clear()
+        self._rows, self._oldest = bytearray(), 0

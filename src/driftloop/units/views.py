@@ -119,7 +119,7 @@ def window(keeper: Keeper, name: str, steps: int) -> dict[str, Any]:
         with keeper.store.read() as connection:
             tail = loading.read_tail(connection, memory, life, steps, keeper.columns)
         last = life.first_step + life.sent if len(tail) else None
-    rows = np.frombuffer(tail.rows, dtype="<f4").reshape(-1, memory.schema.n_columns).tolist()
+    rows = np.frombuffer(tail.content(), dtype="<f4").reshape(-1, memory.schema.n_columns).tolist()
     return {"unit": name, "life": life.number, "step": last, "rows": rows}
 
 
