@@ -111,6 +111,20 @@ def at(second: float) -> str:
     return f"2024-02-01T13:{int(second // 60):02d}:{second % 60:06.3f}Z"
 
 
+def test_steps_that_overtake_one_wait_for_it_together(make: Make) -> None:
+    """Two senders at once: what follows on a step that waits is no reason to go on without the missing one."""
+    fleet = make(units_lateness_s=3600.0)
+    fleet.send(row("a", 1))
+    fleet.until(lambda: fleet.steps("a") == [1])
+    fleet.send(row("a", 3))
+    fleet.send(row("a", 4), row("b", 1))
+    fleet.until(lambda: fleet.steps("b") == [1])
+    assert fleet.steps("a") == [1]
+    assert fleet.send(row("a", 2))["results"] == ["stored"]
+    fleet.until(lambda: fleet.steps("a") == [1, 2, 3, 4])
+    assert fleet.asked() == [("a", 1), ("b", 1), ("a", 2), ("a", 3), ("a", 4)]
+
+
 def test_a_step_is_predicted_once_of_all_its_rows_when_lateness_has_passed(make: Make) -> None:
     fleet = make(CLOCK, units_lateness_s=0.5)
     fleet.send(row("a", at(0), pressure=1.0), row("a", at(9), pressure=5.0), row("a", at(3), pressure=2.0))

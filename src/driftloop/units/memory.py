@@ -114,12 +114,15 @@ class Memory:
         self._sent = struct.Struct(f"<{schema.n_columns}f")
         self.nothing = self.as_sent((math.nan,) * schema.n_columns)
         """A row without values, as it is sent."""
+        self.reading = 0
+        """How often it was read from the store: what was asked of it before says nothing of it now."""
         self.clear()
 
     def clear(self) -> None:
         """Forget everything."""
         self.known = False
         """Whether it is what the store says; not while the store cannot be read."""
+        self.reading += 1
         self.units: dict[str, Unit] = {}
         self.lives: dict[int, Life] = {}
         self.due: list[tuple[float, int]] = []
@@ -204,17 +207,29 @@ class Memory:
             known.due, known.received = due, now
             # With one row of its own the step is no mere history.
             known.backfilled = known.backfilled and mark == BACKFILLED
+        if self.counted:
+            self._follow(life, place)
         self.settle(life)
 
     def _due(self, life: Life, place: int, now: float, lateness: float) -> float:
         """When a step whose newest row came now is predicted."""
         if self.counted:
-            # A step that follows the one before waits for nothing.
-            newest = max(life.pending, default=life.sent)
-            return now if place <= newest + 1 or life.sent == NOTHING else now + lateness
+            # A step that follows the one before waits for nothing else, and behind a gap for what is missing there.
+            before = life.pending.get(place - 1)
+            if before is not None:
+                return now if before.backfilled else max(now, before.due)
+            first = life.sent == NOTHING and all(place <= at for at in life.pending)
+            return now if first or NOTHING < life.sent >= place - 1 else now + lateness
         if self.schema.time.kind == "timestamp" and life.first is not None:
             return max(now, life.first + (place + 0.5) * self.schema.time.width) + lateness
         return now + lateness
+
+    def _follow(self, life: Life, place: int) -> None:
+        """Let the steps that waited for this one wait no longer than it does."""
+        due = life.pending[place].due
+        while (after := life.pending.get(place + 1)) is not None and after.due > due and not after.backfilled:
+            after.due = due
+            place += 1
 
     def pass_over(self, life: Life) -> bool:
         """Pass over all steps of a backfill but the newest; whether that changes from where answers go on."""

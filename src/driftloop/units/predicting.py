@@ -9,7 +9,9 @@ import functools
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 import httpx
@@ -37,6 +39,8 @@ MOST_BYTES = 4 * 2**20
 """Of one request."""
 PATIENCE = Patience(30.0, 2.0)
 LOOK_S = 0.2
+KEPT_AHEAD = 2
+"""Requests whose answers may be on their way to the disk while the next one is asked."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
 NO_YOUTH, GAP = "no_youth", "gap"
 
@@ -87,6 +91,8 @@ class Predictor:
         self.problem: str | None = "the prediction server was not asked yet"
         """Why nothing is predicted now; None where it is."""
         self.asked = self.answered = 0
+        self._keeping: deque[Future[None]] = deque()
+        """Answers on their way to the disk, in the order in which they were asked."""
 
     def start(self) -> None:
         """Start the thread."""
@@ -121,8 +127,10 @@ class Predictor:
 
     def _go_back_to_the_store(self) -> None:
         """Forget what was asked and not kept, as soon as the store is there."""
+        self._keeping.clear()
         while not self._stopping.wait(LONGEST_PAUSE_S):
             try:
+                # Behind this nothing that was asked before is on its way to the disk.
                 self._committer.do(lambda _: None)
                 self._keeper.rebuild()
             except Exception as error:
@@ -132,18 +140,25 @@ class Predictor:
                 return
 
     def turn(self, now: float) -> bool:
-        """Predict what is due, one request's worth; False where nothing is."""
-        steps = self._due(now)
-        if not steps:
-            return False
-        answers = self._ask(steps)
+        """Predict what is due, one request's worth; False where nothing is, and all answers are on disk."""
+        with self._keeper.memory.lock:
+            reading, steps = self._keeper.memory.reading, self._due(now)
+        answers = self._ask(steps) if steps else None
         if answers is None:
+            self._settle(0)
             return False
-        self._committer.do(lambda connection: self.keep(connection, steps, answers, time.time()))
+        keep = functools.partial(self.keep, steps=steps, answers=answers, now=time.time(), reading=reading)
+        self._keeping.append(self._committer.submit(keep))
+        self._settle(KEPT_AHEAD)
         newest = answers[-1].model_version
         if newest != self.version:
             self.window = 0
         return True
+
+    def _settle(self, ahead: int) -> None:
+        """Wait until all answers but those to the newest `ahead` requests are on disk."""
+        while len(self._keeping) > ahead:
+            self._keeping.popleft().result()
 
     # What is due.
 
@@ -273,13 +288,20 @@ class Predictor:
 
     # The store.
 
-    def keep(self, connection: Connection, steps: Sequence[Step], answers: Sequence[Answer], now: float) -> None:
-        """Keep the answers to steps, each once, and with its label where the unit has failed meanwhile."""
+    def keep(
+        self, connection: Connection, steps: Sequence[Step], answers: Sequence[Answer], now: float, reading: int
+    ) -> None:
+        """Keep the answers to steps, each once, and with its label where the unit has failed meanwhile.
+
+        Where the store was read anew since they were asked, they wait there, and are asked again.
+        """
         memory, values = self._keeper.memory, []
         with memory.lock:
+            if memory.reading != reading:
+                return
             for step, answer in zip(steps, answers, strict=True):
                 life = memory.lives.get(step.life.id)
-                # Answers of a life rise; what is not newer was asked again since the store was read anew meanwhile.
+                # Answers of a life rise.
                 if life is None or (life.latest is not None and step.place <= life.latest.place):
                     continue
                 memory.seq += 1
