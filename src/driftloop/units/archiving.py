@@ -28,7 +28,7 @@ from driftloop.settings import Settings
 from driftloop.units import loading, tables
 from driftloop.units.committing import Committer
 from driftloop.units.keeper import WAITING, Keeper
-from driftloop.units.memory import FAILED
+from driftloop.units.memory import FAILED, RUNNING
 
 log = logging.getLogger(__name__)
 
@@ -213,20 +213,27 @@ class Archiver:
     # Retention.
 
     def _sweep(self, now: float) -> None:
-        """Delete rows and answers of lives that were archived long ago."""
+        """Delete rows and answers of lives that were archived long ago: a life at a time, so that no row waits long."""
         days = self._settings.units_keep_days
         if not days or now - self._swept < 3600:
             return
         self._swept = now
-        lives, rows, answers = tables.lives, tables.rows, tables.predictions
-        old = sa.select(lives.c.id).where(lives.c.archive == ARCHIVED, lives.c.closed < now - days * 86400)
+        lives, rows = tables.lives, tables.rows
+        old = (lives.c.archive == ARCHIVED) & (lives.c.closed < now - days * 86400)
+        wanted = sa.select(lives.c.id).where(old, sa.exists().where(rows.c.life == lives.c.id))
+        with self._keeper.store.read() as connection:
+            found = connection.execute(wanted).scalars().all()
+        for life in found:
+            self._committer.do(functools.partial(self._delete, life=life))
 
-        def work(connection: Connection) -> None:
-            self._keeper.keep_numbers(connection)
-            for table in (rows, answers, tables.conflicts):
-                connection.execute(sa.delete(table).where(table.c.life.in_(old)))
-
-        self._committer.do(work)
+    def _delete(self, connection: Connection, life: int) -> None:
+        # An event may have been withdrawn since it was looked for.
+        known = self._keeper.memory.lives.get(life)
+        if known is None or known.state == RUNNING:
+            return
+        self._keeper.keep_numbers(connection)
+        for table in (tables.rows, tables.predictions, tables.conflicts):
+            connection.execute(sa.delete(table).where(table.c.life == life))
 
 
 def _execute(connection: Connection, statement: sa.Executable) -> None:

@@ -172,8 +172,8 @@ class Memory:
             life.first_step, life.youth = index, "counter"
 
     def history_from(self, life: Life) -> int | None:
-        """The step of its life at which a unit's rows begin; None where its age is not known."""
-        if life.first is None or life.youth in ("unknown", "said_unknown"):
+        """The step of its life at which a unit's rows begin; None where its age is not known, or they were deleted."""
+        if life.first is None or life.earliest == math.inf or life.youth in ("unknown", "said_unknown"):
             return None
         return life.first_step + self.place(life, life.earliest)
 

@@ -198,7 +198,8 @@ def _engine(url: sa.URL, *, writes: bool, fleet: str = "") -> Engine:
     def _(connection: Any, _record: Any) -> None:
         # Transactions begin where SQLAlchemy says so, not where the driver guesses.
         connection.isolation_level = None
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        # What is deleted is written over: a unit that was erased is not to be found in the file.
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
