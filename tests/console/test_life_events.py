@@ -27,9 +27,9 @@ class Seen:
         expect(self.page.get_by_role("heading", name="What happened to it")).to_be_visible()
         return self.page
 
-    def press(self, name: str, **fields: str) -> None:
+    def press(self, button: str, **fields: str) -> None:
         """Press a button, fill in the dialog, and confirm."""
-        self.page.get_by_role("button", name=name).click()
+        self.page.get_by_role("button", name=button).click()
         for field, value in fields.items():
             self.page.locator(f"dialog [name={field}]").fill(value)
         self.page.locator("dialog button[type=submit]").click()
