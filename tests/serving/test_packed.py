@@ -1,6 +1,7 @@
 """Windows as MessagePack: the same answers as in JSON, and nothing that JSON would not let in."""
 
 import math
+import re
 from typing import Any
 
 import httpx
@@ -45,6 +46,24 @@ def test_what_is_asked_is_counted_logged_and_remembered(shared: httpx.Client) ->
     assert ask(shared, Asked(packed([row(3.0)] * 4), "packed-1", 4)).status_code == 200
     [window] = shared.get("/answers", params={"unit": "packed-1"}).json()["answers"]
     assert (window["unit"], window["step"]) == ("packed-1", 4)
+
+
+def counted(shared: httpx.Client) -> float:
+    """Predictions of any version so far."""
+    said = shared.get("/metrics").text
+    return sum(float(value) for value in re.findall(r"^driftloop_predictions_total\{.*\} (\S+)$", said, re.MULTILINE))
+
+
+def test_a_history_is_answered_and_remembered_and_counts_as_no_traffic(shared: httpx.Client) -> None:
+    alone = ask(shared, Asked(packed([row(5.0)] * 4), "now", 4, "r")).json()["predictions"][0]
+    before = counted(shared)
+    past = Asked(packed([row(9.0)] * 4), "past", 4, history=True)
+    found = ask(shared, past, Asked(packed([row(5.0)] * 4), "now", 4, "r"), past).json()["predictions"]
+    assert found[1] == alone
+    assert counted(shared) == before + 1
+    assert ask(shared, past).json()["predictions"][0]["rul"] == found[0]["rul"]
+    assert counted(shared) == before + 1
+    assert shared.get("/answers", params={"unit": "past"}).json()["answers"][-1]["step"] == 4
 
 
 WRONG: dict[str, tuple[Any, int, str]] = {

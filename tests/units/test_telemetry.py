@@ -155,6 +155,8 @@ def test_of_a_backfill_only_the_newest_step_is_predicted(make: Make, monkeypatch
     fleet.send(row("a", 400, pressure=400.0))
     fleet.until(lambda: fleet.steps("a") == [399, 400])
     assert [one[1] for one in fleet.server.windows[-1]["rows"]] == [397.0, 398.0, 399.0, 400.0]
+    # The server is told which of them are no traffic, and raise no alarm.
+    assert [window.get("history", False) for window in fleet.server.windows] == [True, True, False]
     fleet.again()
     fleet.send(row("b", 400, pressure=400.0))
     fleet.until(lambda: fleet.steps("b") == [399, 400])

@@ -71,6 +71,8 @@ class Asked(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     engine_id: Name | None = None
     cycle: Annotated[int, msgspec.Meta(ge=0, le=10**9)] | None = None
     request_id: Name | None = None
+    history: bool = False
+    """Of a history that was sent at once: answered, and counted nowhere as traffic of now."""
 
 
 class Batch(msgspec.Struct, forbid_unknown_fields=True):

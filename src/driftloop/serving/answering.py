@@ -39,10 +39,17 @@ class Answerer:
         engine = self._slot.engine
         outputs = engine.predict([window.rows for window in windows])
         predictions = _predictions(engine, windows, outputs)
-        self._metrics.predicted(engine, outputs)
-        self._log.put(engine.version, windows, predictions, outputs.newest)
         self._ring.put(windows)
         self._recent.put(windows, predictions)
+        traffic = [at for at, window in enumerate(windows) if not (isinstance(window, Window) and window.history)]
+        if len(traffic) < len(windows):
+            # Of a history nothing is said of how the fleet is now.
+            outputs = Outputs._make(each[traffic] for each in outputs)
+            windows = [windows[at] for at in traffic]
+        if traffic:
+            told = [predictions[at] for at in traffic] if len(traffic) < len(predictions) else predictions
+            self._metrics.predicted(engine, outputs)
+            self._log.put(engine.version, windows, told, outputs.newest)
         return predictions
 
 

@@ -83,7 +83,7 @@ class Reader:
                 raise refusal(422, f"{field}[{row}].{name}", "is missing" if gone[row, column] else "is infinite")
             if gone.all():
                 raise refusal(422, field, "has no value at all")
-        found = Window(rows, asked.engine_id, asked.cycle, asked.request_id)
+        found = Window(rows, asked.engine_id, asked.cycle, asked.request_id, history=asked.history)
         if self.form.synonyms:
             found.unit_id, found.step = asked.engine_id, asked.cycle
         return found

@@ -48,6 +48,8 @@ class Window(msgspec.Struct, forbid_unknown_fields=True):
     """Equal to `engine_id` where the request named its unit by this field."""
     step: float | None = None
     """Equal to `cycle` where the request named its step by this field."""
+    history: bool = False
+    """Of a history, and no traffic; only the service that keeps units says so, in MessagePack."""
 
 
 class Batch(msgspec.Struct, forbid_unknown_fields=True):

@@ -28,7 +28,7 @@ from driftloop.protocol.windows import Asked
 from driftloop.units import bulk, loading, tables
 from driftloop.units.committing import Committer
 from driftloop.units.keeper import Keeper
-from driftloop.units.memory import FAILED, Latest, Life
+from driftloop.units.memory import FAILED, Latest, Life, Pending
 from driftloop.units.tables import NOTHING
 from driftloop.units.tails import Tail
 
@@ -197,7 +197,7 @@ class Predictor:
             tail.append(loading.encoded(pending.rows, memory))
             life.sent = place
             flags = [NO_YOUTH] if memory.no_youth(life) else []
-            steps.append(self._step(life, place, pending.rows, pending.received, flags + [GAP] * anew, tail))
+            steps.append(self._step(life, place, pending, flags + [GAP] * anew, tail))
             most_bytes -= len(steps[-1].window.rows)
             if most_bytes <= 0:
                 break
@@ -206,20 +206,12 @@ class Predictor:
         memory.settle(life)
         return steps
 
-    def _step(
-        self,
-        life: Life,
-        place: int,
-        rows: Sequence[tuple[float, bytes]],
-        received: float,
-        flags: list[str],
-        tail: Tail,
-    ) -> Step:
+    def _step(self, life: Life, place: int, pending: Pending, flags: list[str], tail: Tail) -> Step:
         step = life.first_step + place
         number = step if 0 <= step <= MOST_STEP else None
-        window = Asked(tail.content(), life.unit.name, number, f"units-{life.id}-{place}")
+        window = Asked(tail.content(), life.unit.name, number, f"units-{life.id}-{place}", history=pending.backfilled)
         is_clock = self._keeper.memory.schema.time.kind == "timestamp"
-        moment = max(row[0] for row in rows) if is_clock else received
+        moment = max(row[0] for row in pending.rows) if is_clock else pending.received
         return Step(life, place, step, moment, flags, window)
 
     # The server.

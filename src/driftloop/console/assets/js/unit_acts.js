@@ -209,9 +209,12 @@ export function rowsCame({ quality }, { me, fleet, unit, after }) {
     });
   return [
     h("dl", { class: "pairs" }, entries.map(([name, value]) => [h("dt", {}, name), h("dd", {}, String(value))])),
-    quality.contradicting > 0 && [
-      h("p", { class: "note" }, `Several readings came for one time. Perhaps two ${plural(fleet.unit)} send under this name.`),
-      may(me, "operate") && button(`Make two ${plural(fleet.unit)} of it…`, split, { "data-key": "split" }),
-    ],
+    quality.contradicting > 0 &&
+      h(
+        "div",
+        { class: "acts" },
+        h("p", { class: "note" }, `Several readings came for one time. Perhaps two ${plural(fleet.unit)} send under this name.`),
+        may(me, "operate") && h("div", {}, button(`Make two ${plural(fleet.unit)} of it…`, split, { "data-key": "split" })),
+      ),
   ];
 }
