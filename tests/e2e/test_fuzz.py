@@ -1,4 +1,4 @@
-"""Ten minutes of requests that nobody would send, against a whole platform: the public API, the retrainer, the server.
+"""Requests that nobody would send for a quarter of an hour, against a whole platform: all that one may ask of it.
 
 Schemathesis makes them up from each service's own description, fitting and not; answers must be as described, nothing
 may be a server's error, and at the end every process is the one that was started. DRIFTLOOP_FUZZ_S changes how long.
@@ -19,7 +19,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 SECONDS = int(os.environ.get("DRIFTLOOP_FUZZ_S", "200"))
 """For each service."""
 ENGINES = 60
-DESCRIPTIONS = {"console": "/api/openapi.json", "retrainer": "/openapi.json", "server": "/openapi.json"}
+DESCRIPTIONS = {
+    "console": "/api/openapi.json", "retrainer": "/openapi.json", "server": "/openapi.json", "units": "/openapi.json",
+}  # fmt: skip
 CHECKS = (
     "not_a_server_error", "status_code_conformance", "content_type_conformance", "response_headers_conformance",
     "response_schema_conformance", "use_after_free",
