@@ -90,9 +90,12 @@ class Predictor:
         self.version = ""
         self.problem: str | None = "the prediction server was not asked yet"
         """Why nothing is predicted now; None where it is."""
-        self.asked = self.answered = 0
-        self._keeping: deque[Future[None]] = deque()
-        """Answers on their way to the disk, in the order in which they were asked."""
+        self.asked = self.answered = self.kept = 0
+        """Requests, steps that the server answered, and steps whose answers are on disk."""
+        self.under_way = 0
+        """Steps that wait in memory no longer, and are not on disk yet."""
+        self._keeping: deque[tuple[Future[int], int]] = deque()
+        """Answers on their way to the disk, to so many steps each, in the order in which they were asked."""
 
     def start(self) -> None:
         """Start the thread."""
@@ -128,6 +131,7 @@ class Predictor:
     def _go_back_to_the_store(self) -> None:
         """Forget what was asked and not kept, as soon as the store is there."""
         self._keeping.clear()
+        self.under_way = 0
         while not self._stopping.wait(LONGEST_PAUSE_S):
             try:
                 # Behind this nothing that was asked before is on its way to the disk.
@@ -143,12 +147,13 @@ class Predictor:
         """Predict what is due, one request's worth; False where nothing is, and all answers are on disk."""
         with self._keeper.memory.lock:
             reading, steps = self._keeper.memory.reading, self._due(now)
+            self.under_way += len(steps)
         answers = self._ask(steps) if steps else None
         if answers is None:
             self._settle(0)
             return False
         keep = functools.partial(self.keep, steps=steps, answers=answers, now=time.time(), reading=reading)
-        self._keeping.append(self._committer.submit(keep))
+        self._keeping.append((self._committer.submit(keep), len(steps)))
         self._settle(KEPT_AHEAD)
         newest = answers[-1].model_version
         if newest != self.version:
@@ -158,7 +163,9 @@ class Predictor:
     def _settle(self, ahead: int) -> None:
         """Wait until all answers but those to the newest `ahead` requests are on disk."""
         while len(self._keeping) > ahead:
-            self._keeping.popleft().result()
+            future, steps = self._keeping.popleft()
+            self.kept += future.result()
+            self.under_way -= steps
 
     # What is due.
 
@@ -282,15 +289,15 @@ class Predictor:
 
     def keep(
         self, connection: Connection, steps: Sequence[Step], answers: Sequence[Answer], now: float, reading: int
-    ) -> None:
-        """Keep the answers to steps, each once, and with its label where the unit has failed meanwhile.
+    ) -> int:
+        """Keep the answers to steps, each once, and with its label where the unit has failed meanwhile; how many.
 
         Where the store was read anew since they were asked, they wait there, and are asked again.
         """
         memory, values = self._keeper.memory, []
         with memory.lock:
             if memory.reading != reading:
-                return
+                return 0
             for step, answer in zip(steps, answers, strict=True):
                 life = memory.lives.get(step.life.id)
                 # Answers of a life rise.
@@ -326,6 +333,7 @@ class Predictor:
                     }
                 )
             bulk.add(connection, tables.predictions, values)
+        return len(values)
 
     def _true_rul(self, life: Life, place: int) -> float | None:
         if life.state != FAILED or life.ended is None:

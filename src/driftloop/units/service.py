@@ -97,13 +97,16 @@ class Service:
         memory = self.memory
         with memory.lock:
             states = Counter(unit.life.state for unit in memory.units.values() if unit.lives)
-            waiting, behind = memory.pending, sum(life.behind for life in memory.lives.values())
+            waiting, behind = (
+                memory.pending + self.predictor.under_way,
+                sum(life.behind for life in memory.lives.values()),
+            )
         return {
             "fleet": self.settings.schema.name,
             "store": self.store.where,
             "units": dict(sorted(states.items())),
             "rows": {result: self.rows[result] for result in telemetry.RESULTS},
-            "predictions": self.predictor.answered,
+            "predictions": self.predictor.kept,
             "steps_waiting": waiting,
             "units_behind": behind,
             "model_version": self.predictor.version or None,
