@@ -82,6 +82,7 @@ CHECKS = {
         "src/*",
         "tests/e2e/*",
         "tests/conftest.py",
+        "tests/described.py",
         "tests/live_platform.py",
         "tests/messy_fleet.py",
         "tests/ports.py",
