@@ -144,7 +144,7 @@ def test_a_quick_window_that_is_nearly_drift_keeps_an_alert_from_ending(
 def test_of_two_sensors_that_explain_everything_the_one_that_changed_more_is_at_fault(
     baseline: Baseline, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(verdict_module, "_left_without", lambda *_: 0.0)
+    monkeypatch.setattr(verdict_module, "left_without", lambda *_: (0.0, None))
     verdict = judged(baseline, [trace(i, bias={2: 1.0, 3: 3.0}) for i in range(200, 240)], 700)
     assert (verdict.kind, verdict.blamed) == ("sensor_fault", ["sensor_3"])
 

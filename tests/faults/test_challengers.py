@@ -3,11 +3,19 @@
 import threading
 from collections.abc import Sequence
 
+import numpy as np
+
 from driftloop.fleet.runs import Run
+from driftloop.fleets.cmapss.schema import COLUMNS
 from driftloop.fleets.cmapss.simulator import simulate
 
 from .conftest import ENGINES, Prepare
 from .story import Story, alert, webhook
+
+MANY = 30
+"""Runs that a first challenger learns from."""
+HIGHER = np.eye(1, len(COLUMNS)) * 5.0
+"""What is added to a row so that its altitude is one of no known regime."""
 
 
 def test_a_worse_challenger_is_rejected_and_not_tried_again_until_new_runs_arrive(
@@ -15,12 +23,13 @@ def test_a_worse_challenger_is_rejected_and_not_tried_again_until_new_runs_arriv
 ) -> None:
     platform = prepared()
     lives = simulate("FD001", seed=1, engines=ENGINES, splits=("train",)).train
-    runs = [Run(f"eng-scrambled-{unit}", rows) for unit, rows in enumerate(lives)]
+    # Units of another fleet, or they would be no labels of one: run where the champion has not been, and else alike.
+    runs = [Run(f"eng-scrambled-{unit}", rows + HIGHER) for unit, rows in enumerate(lives)]
     completed = [run for run in runs if run.role != "live"]
     # Engines to learn from that get better with age; the gate engines tell the truth.
     scrambled = [run if run.role == "gate" else Run(run.run_id, run.rows[::-1].copy()) for run in completed]
     with Story(platform, healthy_fleet) as story:
-        story.post(scrambled[:-1])
+        story.post(scrambled[:MANY])
         assert platform.post("/alerts", webhook(alert())).json()["alerts"][0]["result"] == "queued"
         decision = story.settled()
         assert decision["decision"] == "rejected"
@@ -31,12 +40,14 @@ def test_a_worse_challenger_is_rejected_and_not_tried_again_until_new_runs_arriv
         assert (tags["decision"], tags["decision_reason"]) == ("rejected", decision["reason"])
         story.check(moved=False)
 
-    # The same alert, fired anew: refused, and said so.
-    assert platform.post("/alerts", webhook(alert())).json()["alerts"][0]["result"] == "refused"
-    assert "no new runs since" in platform.of_kind("retraining_refused")[-1]["reason"]
+    # The same alert, fired anew: it waits for more runs, and says so.
+    assert platform.post("/alerts", webhook(alert())).json()["alerts"][0]["result"] in ("queued", "duplicate")
+    platform.wait(lambda: platform.of_kind("waiting_for_labels"), "the wait for more runs")
+    assert "no completed runs have come" in platform.of_kind("waiting_for_labels")[-1]["reason"]
     assert len(platform.of_kind("retraining_started")) == 1
-    # One more run opens the cause again.
-    story.post(scrambled[-1:])
+    # Half as many more open the cause again.
+    story.post(scrambled[MANY : MANY + 1])
+    story.post(scrambled[MANY + 1 :])
     platform.wait(lambda: len(platform.of_kind("retraining_started")) == 2, "the second retraining")
 
 

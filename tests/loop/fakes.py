@@ -1,14 +1,16 @@
 """A registry, an archive, a pipeline and a clock that tests hold in their hands."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from driftloop.durable import format_time
-from driftloop.errors import BundleError, DriftloopError, RegistryUnavailable
+from driftloop.errors import BundleError, DataError, DriftloopError, RegistryUnavailable
 from driftloop.fleet.roles import role_of
+from driftloop.fleet.runs import Run
 from driftloop.loop.jobs.local import Ended, Job
+from driftloop.loop.judge.standing import Standing
 from driftloop.loop.waits import Now
 from driftloop.model.bundle import SERVING_FILES, Example, ManifestEntry, Metadata, write_metadata
 from driftloop.model.registry import Version
@@ -48,6 +50,9 @@ class FakeArchive:
 
     def total(self) -> int:
         return len(self.ids)
+
+    def read(self, run_id: str) -> Run:
+        raise DataError("there are ids alone", where=run_id)
 
     def roles(self) -> dict[str, str]:
         return {}
@@ -133,6 +138,25 @@ class FakeRegistry:
         folder.mkdir(parents=True, exist_ok=True)
         write_metadata(folder, metadata(OLD))
         return folder
+
+
+@dataclass
+class FakeEvidence:
+    """What completed runs say, as a test wants it."""
+
+    domains: dict[str, int] = field(default_factory=dict)
+    """Runs that every version knows, with their domain."""
+    standings: dict[tuple[str, str], bool] = field(default_factory=dict)
+    """Whether the first of two versions is better than the second; what is not here is not known."""
+    asked: list[str] = field(default_factory=list)
+
+    def known(self, version: str, run_ids: Sequence[str]) -> dict[str, int]:
+        self.asked.append(version)
+        return {run_id: self.domains[run_id] for run_id in run_ids if run_id in self.domains}
+
+    def compare(self, version: str, than: str, **_: bool) -> Standing | None:
+        better = self.standings.get((version, than))
+        return None if better is None else Standing(version, than, better, "on 9 units ...")
 
 
 @dataclass

@@ -252,7 +252,9 @@ def test_what_could_not_be_judged_is_not_promoted_because_nobody_looked(tmp_path
 
 def test_new_runs_try_a_cause_again_that_waits_for_a_person(tmp_path: Path) -> None:
     world = World(tmp_path)
-    question = few(world, len(NEW) - 1)
+    question = few(world, 40)
+    world.arrive(59)
+    assert world.settle() == "awaiting_approval"
     world.arrive()
     world.clock.now += 60
     assert world.settle() == "running"

@@ -10,12 +10,23 @@ from hypothesis import strategies as st
 
 from driftloop.loop import waits
 from driftloop.loop.asking import Answer, Question
-from driftloop.loop.changes import With, apply
-from driftloop.loop.decide import ASK_POLL_S, MAX_RESTARTS, NOTHING_DECIDED, POLL_S, SWITCHED_OFF, VERIFY_POLL_S, decide
+from driftloop.loop.changes import apply
+from driftloop.loop.decide import (
+    ASK_POLL_S,
+    MAX_RESTARTS,
+    NOTHING_DECIDED,
+    NOTHING_NEW,
+    POLL_S,
+    SWITCHED_OFF,
+    VERIFY_POLL_S,
+    decide,
+)
 from driftloop.loop.judge import gate, promotion
 from driftloop.loop.judge.shadow import Report
+from driftloop.loop.judge.standing import Standing
 from driftloop.loop.moves import (
     Aided,
+    AidWithdrawn,
     Announce,
     Ask,
     AwaitLabels,
@@ -39,8 +50,9 @@ from driftloop.loop.moves import (
     Shadowed,
     Start,
     TrainInFull,
+    WithdrawAid,
 )
-from driftloop.loop.state import PHASES, Attempt, Change, Confirming, Decision, Phase, State
+from driftloop.loop.state import PHASES, Attempt, Change, Confirming, Decision, Phase, State, With
 from driftloop.loop.waits import Now
 
 CAUSE, BY_HAND, CONCEPT = "fleet_change:1", "by_hand:1:2026-01-31T12:00:00.000Z", "concept:1"
@@ -101,6 +113,13 @@ def asked(**changes: Any) -> Facts:
     return facts(**{"digest": "abcd", **changes})
 
 
+def provisional(**changes: Any) -> State:
+    """Version 1 is provisional, and waits for labels."""
+    return state("waiting_for_labels", aided="1", **changes)
+
+
+BETTER, WORSE = Standing("2", "1", True, "on 9 units ..."), Standing("2", "1", False, "on 9 units ...")
+
 ROWS: list[tuple[str, State, Facts, Move]] = [
     # idle
     ("switched off", state("idle"), facts(enabled=False), Rest()),
@@ -109,6 +128,8 @@ ROWS: list[tuple[str, State, Facts, Move]] = [
     ("another version", state("idle"), facts(production="7"), Refuse(CAUSE, "version 7 is in production")),
     ("too few runs", state("idle"), facts(lacking="0 runs"), AwaitLabels(CAUSE, "", "0 runs")),
     ("enough runs", state("idle"), facts(), Start(CAUSE, "r2", 80)),
+    ("tried before, and no more runs", state("idle", archived=80), facts(), AwaitLabels(CAUSE, "", NOTHING_NEW)),
+    ("tried before, and more runs", state("idle", archived=79), facts(), Start(CAUSE, "r2", 80)),
     ("labels change", state("idle", CONCEPT), facts(), Announce(CONCEPT)),
     ("the pause before that", state("idle", CONCEPT, announced=PAUSE), facts(pause_s=9.0), Rest(9.0)),
     ("the pause is over", state("idle", CONCEPT, announced=PAUSE), facts(), Start(CONCEPT, "r2", 80)),
@@ -127,6 +148,26 @@ ROWS: list[tuple[str, State, Facts, Move]] = [
     ),
     ("nothing new", state("waiting_for_labels", archived=80), facts(), Rest()),
     ("not enough yet", state("waiting_for_labels"), facts(lacking="3 runs"), Rest()),
+    (
+        "first aid turns out worse",
+        provisional(),
+        facts(production="1", lacking="3 runs", standing=WORSE),
+        WithdrawAid(CAUSE, "", "1", "on 9 units ..."),
+    ),
+    ("first aid turns out better", provisional(), facts(production="1", lacking="3 runs", standing=BETTER), Rest()),
+    ("labels suffice, so nothing is withdrawn", provisional(), facts(standing=WORSE), Start(CAUSE, "r2", 80)),
+    (
+        "the withdrawal goes on",
+        provisional(condemned="worse"),
+        facts(production="1"),
+        WithdrawAid(CAUSE, "", "1", "worse"),
+    ),
+    (
+        "the withdrawal is done",
+        provisional(condemned="worse"),
+        facts(production="0"),
+        AidWithdrawn(CAUSE, "", "1", "0"),
+    ),
     ("enough at last", state("waiting_for_labels"), facts(), Start(CAUSE, "r2", 80)),
     (
         "another version while it waits",
@@ -251,6 +292,12 @@ ROWS: list[tuple[str, State, Facts, Move]] = [
     ("the version is gone", waiting(YES), asked(digest=None), settle("superseded", "version 2 is gone", "2")),
     ("more runs for what passed", waiting(archived=70), asked(), Rest(ASK_POLL_S)),
     ("more runs for what could not be judged", waiting(archived=70, passed=False), asked(), Start(CAUSE, "r2", 80)),
+    (
+        "too few more for what could not be judged",
+        waiting(archived=70, passed=False),
+        asked(lacking="3 runs"),
+        Rest(ASK_POLL_S),
+    ),
     # first aid that is asked about
     ("nobody has answered about first aid", aid(), asked(lacking="0 runs"), Rest(ASK_POLL_S)),
     ("first aid is approved", aid(YES), asked(lacking="0 runs"), PromoteAid(CAUSE, "", "2")),
@@ -298,7 +345,37 @@ ROWS: list[tuple[str, State, Facts, Move]] = [
         "the rollback is done",
         state("verifying", condemned="not recovered"),
         facts(),
-        settle("rolled_back", "not recovered", "2"),
+        settle("rolled_back", "not recovered", "2", champion="1"),
+    ),
+    (
+        "the rollback is done, behind a provisional version",
+        state("verifying", condemned="not recovered"),
+        facts(production="0"),
+        settle("rolled_back", "not recovered", "2", champion="0"),
+    ),
+    (
+        "drift, but the version before is known to be worse",
+        state("verifying"),
+        facts(production="2", seen=Seen("2", "drift", 1000), standing=BETTER),
+        settle("kept", "after 1000 answers the watch still sees drift, but on 9 units ...", "2"),
+    ),
+    (
+        "few answers, and the version before is known to be worse",
+        state("verifying"),
+        facts(production="2", seen=Seen("2", "drift", 999), standing=BETTER),
+        Rest(VERIFY_POLL_S),
+    ),
+    (
+        "drift, and the version before is known to be better",
+        state("verifying"),
+        facts(production="2", seen=Seen("2", "drift", 1000), standing=WORSE),
+        RollBack("r1", "2", "on 9 units ..."),
+    ),
+    (
+        "no drift, but completed units know better",
+        state("verifying"),
+        facts(production="2", seen=Seen("2", "no_drift", 1000), standing=WORSE),
+        RollBack("r1", "2", "on 9 units ..."),
     ),
     (
         "another version while verifying",
@@ -368,6 +445,7 @@ def attempts(draw: st.DrawFn, run: str = "") -> Attempt:
         announced=draw(st.none() | st.just(PAUSE)),
         shadow=draw(st.sampled_from([None, Report(100, 0.4), Report(100, 0.4, False, ["slow"])])),
         condemned=draw(st.none() | st.just("not recovered")),
+        aid_withdrawn=draw(st.booleans()),
     )
 
 
@@ -378,6 +456,7 @@ def states(draw: st.DrawFn) -> State:
     made = State(phase, firing={cause: [SINCE] for cause in draw(st.sets(CAUSES))})
     if under_way or phase == "waiting_for_labels":
         made.attempt = draw(attempts("r1" if under_way else draw(st.sampled_from(["", "r0"]))))
+        made.attempt.aided = draw(st.none() | st.just(made.attempt.champion))
     taken = made.attempt.cause if made.attempt else None
     queued = draw(st.lists(attempts(), max_size=2, unique_by=lambda attempt: attempt.cause))
     made.queue = [attempt for attempt in queued if attempt.cause != taken]
@@ -412,6 +491,7 @@ FACTS = st.builds(
         Seen, VERSIONS, st.sampled_from(["drift", "no_drift", "fleet_age", "not_enough_data"]), st.integers(0, 2000)
     ),
     answers_needed=st.just(1000),
+    standing=st.sampled_from([None, BETTER, WORSE]),
     pause_s=SECONDS,
     served=st.none() | VERSIONS,
     confirm_s=SECONDS,
@@ -542,6 +622,9 @@ def test_every_state_has_a_way_out(at: State):
             move = Shadowed(move.run, move.challenger.version, Report(0, 5.0))
         if isinstance(move, PromoteAid):
             move = Aided(move.cause, move.run, move.version)
+        if isinstance(move, WithdrawAid):
+            apply(change, move, With(NOW))
+            move = AidWithdrawn(move.cause, move.run, move.version, "0")
         if isinstance(move, RollBack):
             assert attempt is not None
             move = Settle(attempt.cause, attempt.run, "rolled_back", "done", move.version)

@@ -43,6 +43,17 @@ def test_new_runs_become_the_next_domain_and_old_ones_keep_theirs():
     assert made.missing == []
 
 
+def test_new_runs_of_a_known_domain_are_old_ones_and_keep_it():
+    old, new, failed_since = make_runs("a", 10), make_runs("b", 8), make_runs("c", 4)
+    known = manifest_of(old[:5]) + manifest_of(old[5:], domain=1)
+    domains = {run.run_id: 1 for run in failed_since}
+    made = plan.make([*new, *old, *failed_since], known, SCHEMA, domains=domains)
+    assert {run.run_id for run in made.new} == {run.run_id for run in new}
+    assert {run.run_id for run in made.old} == {run.run_id for run in [*old, *failed_since]}
+    assert {entry.domain for entry in made.manifest if entry.run_id in domains} == {1}
+    assert {entry.domain for entry in made.manifest if entry.run_id.startswith("eng-b")} == {2}
+
+
 def test_a_stuck_sensor_is_left_out_and_named():
     old, new = make_runs("a", 10), make_runs("b", 8)
     new[2].rows[:, 3 + 10] = new[2].rows[0, 3 + 10]

@@ -14,9 +14,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from driftloop.errors import DriftloopError, RegistryUnavailable
 from driftloop.loop import by_hand, changes, migration, status
 from driftloop.loop.by_hand import Busy
-from driftloop.loop.decide import MAX_RESTARTS
+from driftloop.loop.decide import MAX_RESTARTS, NOTHING_NEW
 from driftloop.loop.inbox import Inbox
-from driftloop.loop.jobs.local import Job, Runs
+from driftloop.loop.jobs.local import Job, Runs, unpack
 from driftloop.loop.judge import gate, promotion
 from driftloop.loop.moves import Facts
 from driftloop.loop.state import Attempt
@@ -27,7 +27,7 @@ from driftloop.protocol.windows import UnitWindow
 from driftloop.settings import Settings
 from driftloop.training.modes import Mode
 
-from .fakes import NEW, OLD, Clocks, FakeArchive, FakeBackend, FakeRegistry, KilledError
+from .fakes import NEW, OLD, Clocks, FakeArchive, FakeBackend, FakeEvidence, FakeRegistry, KilledError
 
 CAUSE = "fleet_change:1"
 
@@ -43,7 +43,7 @@ class World:
         self.clock, self.archive, self.registry = Clocks(), FakeArchive([*OLD]), FakeRegistry()
         self.registry.add(decision="promoted")
         self.registry.pointers["production"] = "1"
-        self.backend = FakeBackend()
+        self.backend, self.evidence = FakeBackend(), FakeEvidence()
         self.changed: list[str] = []
         self.windows: list[UnitWindow] = []
         self.serves: str | None = None
@@ -66,6 +66,7 @@ class World:
             served=lambda: self.serves or self.registry.pointers["production"],
             clock=self.clock,
         )
+        self.worker.look.evidence = self.evidence
         self.inbox = Inbox(self.worker)
 
     # By hand.
@@ -94,6 +95,13 @@ class World:
     @property
     def status(self) -> dict[str, Any]:
         return status.status(self.worker)
+
+    @property
+    def waits_for(self) -> str:
+        """What the loop lacks now."""
+        attempt = self.store.state.attempt
+        assert attempt is not None
+        return self.worker.look.lacking_for(attempt) or ""
 
     @property
     def kinds(self) -> list[str]:
@@ -388,12 +396,129 @@ def test_a_rejected_challenger_changes_nothing_and_is_not_retried_until_runs_arr
     assert world.registry.tags("2")["decision_reason"] == "worse on old engines"
     assert world.decisions == [(CAUSE, "rejected")]
     world.clock.now += 31
-    assert world.settle() == "idle"
-    assert world.alert(at="2027-01-15T09:00:00.000Z") == "refused"
-    assert world.settle() == "idle"
-    assert "no new runs since" in world.store.tail(1)[0]["reason"]
+    # It goes on waiting, so that there may be first aid.
+    assert world.settle() == "waiting_for_labels"
+    said = "40 new completed runs, 60 are needed; a challenger that learnt 40 was turned down"
+    assert world.status["attempt"]["waiting_for"] == said
+    assert world.alert(at="2027-01-15T09:00:00.000Z") == "duplicate"
+    assert world.settle() == "waiting_for_labels"
     world.arrive()
     assert world.settle() == "running"
+
+
+def test_a_challenger_is_not_tried_again_for_one_more_label(world: World):
+    world.arrive(36)
+    world.alert()
+    world.settle()
+    world.run(world.rejecting)
+    world.settle()
+    world.clock.now += 31
+    for count in (37, 50, 53):
+        world.arrive(count)
+        assert world.settle() == "waiting_for_labels"
+    assert "54 are needed; a challenger that learnt 36 was turned down" in world.waits_for
+    # An alert that ends and comes again changes nothing in that.
+    world.alert(firing=False)
+    assert world.settle() == "idle"
+    world.alert(at="2027-01-15T09:00:00.000Z")
+    assert world.settle() == "waiting_for_labels"
+    assert len(world.backend.jobs) == 1
+    world.arrive(54)
+    assert world.settle() == "running"
+
+
+def test_a_pipeline_that_failed_is_tried_with_one_more_label(world: World):
+    world.arrive(40)
+    world.alert()
+    for _ in range(changes.MAX_FAILURES):
+        assert world.settle() == "running"
+        world.backend.end(succeeded=False, error="the disk is full")
+        assert world.settle() == "cooling_down"
+        world.clock.now += 31
+    assert world.settle() == "waiting_for_labels"
+    assert world.status["attempt"]["waiting_for"] == NOTHING_NEW
+    world.arrive(41)
+    assert world.settle() == "running"
+
+
+def test_a_person_may_have_runs_tried_that_the_loop_does_not_try_again(world: World):
+    world.arrive(40)
+    world.alert()
+    world.settle()
+    world.run(world.rejecting)
+    world.settle()
+    world.clock.now += 31
+    assert world.settle() == "waiting_for_labels"
+    world.retrain("full")
+    assert world.settle() == "running"
+    assert world.status["queue"] == [CAUSE]
+    world.run(world.rejecting)
+    assert world.settle() == "cooling_down"
+    world.clock.now += 31
+    # What waited goes on waiting.
+    assert world.settle() == "waiting_for_labels"
+    assert world.status["cause"] == CAUSE
+    assert len(world.backend.jobs) == 2
+
+
+def test_an_alert_that_flutters_does_not_have_the_same_runs_tried_again(world: World):
+    world.arrive(40)
+    world.alert()
+    world.settle()
+    world.run(world.rejecting)
+    world.settle()
+    world.clock.now += 31
+    assert world.settle() == "waiting_for_labels"
+    for hour in (9, 10):
+        world.alert(firing=False)
+        world.alert(firing=False, at=f"2027-01-15T{hour:02}:00:00.000Z")
+        assert world.settle() == "idle"
+        assert world.alert(at=f"2027-01-15T{hour + 1:02}:00:00.000Z") == "queued"
+        assert world.settle() == "waiting_for_labels"
+    assert len(world.backend.jobs) == 1
+
+
+def test_a_rejected_concept_drift_is_refused_until_runs_arrive(world: World):
+    world.arrive(60)
+    world.changed = NEW[20:]
+    world.alert(drift="concept")
+    world.settle()
+    world.clock.now += world.settings.supersede_pause_s
+    assert world.settle() == "running"
+    world.run(world.rejecting)
+    world.settle()
+    world.clock.now += 31
+    assert world.settle() == "idle"
+    assert world.alert(drift="concept", at="2027-01-15T09:00:00.000Z") == "refused"
+    assert "no new runs since" in world.store.tail(1)[0]["reason"]
+
+
+def test_failures_of_the_old_fleet_are_no_labels_of_the_new_one(world: World):
+    world.evidence.domains = dict.fromkeys(NEW[:45], 0)
+    world.arrive(45)
+    world.alert()
+    assert world.settle() == "waiting_for_labels"
+    said = str(world.status["attempt"]["waiting_for"])
+    assert said.startswith("0 new completed runs")
+    assert "; 45 others are of the fleet as it was before" in said
+    world.arrive()
+    assert world.settle() == "waiting_for_labels"
+    del world.evidence.domains[NEW[44]]
+    for run in NEW[:44:2]:
+        del world.evidence.domains[run]
+    world.arrive()
+    assert world.settle() == "running"
+    # They are learnt from all the same, as what they are; what is known, the version says that the alarm is about.
+    assert unpack(world.backend.jobs[0].runs) == Runs(sorted(NEW), known=world.evidence.domains)
+    assert set(world.evidence.asked) == {"1"}
+
+
+def test_what_a_person_asks_for_learns_from_all_runs_alike(world: World):
+    world.evidence.domains = dict.fromkeys(NEW, 0)
+    world.arrive()
+    world.settle()
+    world.retrain("warm_start")
+    assert unpack(world.backend.jobs[0].runs) == Runs(sorted(NEW))
 
 
 def test_runs_that_arrive_while_a_challenger_is_rejected_open_its_cause_again(world: World):
@@ -429,7 +554,47 @@ def test_a_recovery_that_the_watch_denies_after_enough_answers_is_rolled_back(wo
     assert world.registry.tags("2")["decision"] == "rolled_back"
     assert world.kinds[-2:] == ["recovery_failed", "rolled_back"]
     assert world.decisions == [(CAUSE, "rolled_back")]
+    # The change is still there: the loop waits for more labels, and does not try the same ones again.
+    world.clock.now += 31
+    assert world.settle() == "waiting_for_labels"
+    assert len(world.backend.jobs) == 1
+    assert "90 are needed; a challenger that learnt 60 was turned down" in world.waits_for
+
+
+def test_there_is_no_rollback_to_a_version_that_is_known_to_be_worse(world: World):
+    verifying(world)
+    world.evidence.standings["2", "1"] = True
+    world.report("verdict", model_version="2", verdict="drift", n=500, answered=1000)
+    assert world.settle() == "cooling_down"
+    assert world.registry.pointers["production"] == "2"
+    assert world.kinds[-2:] == ["recovery_failed", "kept"]
+    assert world.decisions == [(CAUSE, "kept")]
+    assert world.alert(at="2027-01-15T09:00:00.000Z") == "duplicate"
+    # What the watch sees of the version that stays is a cause of its own.
+    assert world.alert("2") == "queued"
+    world.clock.now += 31
+    world.settle()
+    assert world.status["cause"] == "fleet_change:2"
+
+
+def test_a_version_that_completed_units_speak_against_is_rolled_back_whatever_the_watch_sees(world: World):
+    verifying(world)
+    world.evidence.standings["2", "1"] = False
+    assert world.settle() == "verifying"
+    world.report("verdict", model_version="2", verdict="no_drift", n=500, answered=1000)
+    assert world.settle() == "cooling_down"
+    assert world.registry.pointers["production"] == "1"
+    assert world.decisions == [(CAUSE, "rolled_back")]
+    assert "recovery_verified" not in world.kinds
+
+
+def test_what_a_person_ended_is_not_taken_up_again_with_the_same_runs(world: World):
+    verifying(world)
+    world.rollback()
+    world.clock.now += 31
+    world.settle()
     assert world.alert(at="2027-01-15T09:00:00.000Z") == "refused"
+    assert world.settle() == "idle"
 
 
 @pytest.mark.parametrize("verdict", [None, "not_enough_data"])
@@ -528,7 +693,8 @@ def test_a_failed_pipeline_is_retried_with_growing_pauses_and_then_given_up(worl
         pauses.append(world.status["cooling_down_s"])
         world.clock.now += pauses[-1]
     assert pauses == [5.0, 20.0, 30.0]
-    assert world.settle() == "idle"
+    assert world.settle() == "waiting_for_labels"
+    assert len(world.backend.jobs) == changes.MAX_FAILURES
     assert world.decisions == [(CAUSE, "failed")]
     failures = [event for event in world.store.read() if event["kind"] == "retraining_failed"]
     assert [event["error"] for event in failures] == ["the train step was killed"] * 3
@@ -871,7 +1037,7 @@ def test_a_restart_while_cooling_down_keeps_the_pause(world: World):
     world.restart()
     assert world.settle() == "cooling_down"
     world.clock.now += 31
-    assert world.settle() == "idle"
+    assert world.settle() == "waiting_for_labels"
 
 
 def test_a_cause_that_kills_the_retrainer_again_and_again_is_given_up(world: World):

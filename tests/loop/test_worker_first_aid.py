@@ -1,5 +1,6 @@
 """First aid in the loop: while a change of the fleet waits for labels, and until they come."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from driftloop.loop.aiding import POLL_S
 from driftloop.loop.first_aid import Outcome
 from driftloop.protocol.windows import UnitWindow, WindowsUnavailable
 
-from .fakes import FakeRegistry
+from .fakes import FakeRegistry, KilledError
 from .test_worker import CAUSE, World
 
 
@@ -153,3 +154,75 @@ def test_a_fleet_that_is_too_young_is_judged_again_when_it_has_aged(
     world.settle()
     assert asked == [200, 221, 321]
     assert world.kinds.count("first_aid_refused") == 1
+
+
+def provisional(world: World, aid: Aid) -> None:
+    """Version 2 is first aid for version 1, and the alert has ended."""
+    waiting(world)
+    aid.kind = "promoted"
+    world.settle()
+    world.alert(firing=False)
+    assert world.settle() == "waiting_for_labels"
+    assert world.registry.pointers["production"] == "2"
+
+
+def test_a_rejected_retraining_leaves_the_provisional_version_waiting_for_more_labels(world: World, aid: Aid) -> None:
+    provisional(world, aid)
+    world.arrive(40)
+    assert world.settle() == "running"
+    world.run(world.rejecting)
+    assert world.settle() == "cooling_down"
+    # A late end of the alert takes nothing away.
+    world.alert()
+    world.alert(firing=False)
+    world.restart()
+    world.clock.now += 31
+    assert world.settle() == "waiting_for_labels"
+    assert (world.status["attempt"]["champion"], world.status["attempt"]["aided"]) == ("2", "2")
+    assert len(world.backend.jobs) == 1
+    world.arrive()
+    assert world.settle() == "running"
+    assert world.backend.jobs[-1].champion == "2"
+
+
+@pytest.mark.parametrize("calls", [None, *range(24)])
+def test_first_aid_that_turns_out_worse_by_labels_is_withdrawn(world: World, aid: Aid, calls: int | None) -> None:
+    provisional(world, aid)
+    asked = aid.asked
+    world.evidence.standings["2", "1"] = False
+    world.registry.calls_until_kill = calls
+    with contextlib.suppress(KilledError):
+        world.settle()
+    world.registry.calls_until_kill = None
+    world.restart()
+    world.arrive(5)
+    assert world.settle() == "waiting_for_labels"
+    assert world.registry.pointers == {"production": "1"}
+    assert world.registry.tags("2")["decision"] == "rolled_back"
+    (told,) = [event for event in world.store.read() if event["kind"] == "first_aid_withdrawn"]
+    assert (told["model_version"], told["from_version"], told["reason"]) == ("1", "2", "on 9 units ...")
+    # It is not given again, the retraining stands though no alert fires, and starts from what had labels.
+    assert aid.asked == asked
+    world.arrive()
+    assert world.settle() == "running"
+    assert world.backend.jobs[-1].champion == "1"
+    assert world.kinds.count("first_aid_promoted") == 1
+
+
+def test_a_rollback_behind_first_aid_goes_to_what_had_labels_and_that_is_given_first_aid_again(
+    world: World, aid: Aid
+) -> None:
+    provisional(world, aid)
+    world.arrive()
+    assert world.settle() == "running"
+    world.run(world.approving)
+    assert world.settle() == "verifying"
+    world.evidence.standings["3", "1"] = False
+    world.report("verdict", model_version="3", verdict="drift", n=500, answered=1000)
+    assert world.settle() == "cooling_down"
+    assert world.registry.pointers["production"] == "1"
+    assert world.alert(at="2027-01-15T09:00:00.000Z") == "queued"
+    world.clock.now += 31
+    assert world.settle() == "waiting_for_labels"
+    assert world.registry.pointers["production"] == "4"
+    assert world.kinds.count("first_aid_promoted") == 2

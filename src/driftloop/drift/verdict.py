@@ -226,7 +226,7 @@ def _judge(flat: NDArray[np.int64], baseline: Baseline, quality: NDArray[np.int6
     kind = None
     bad = _bad(quality, n, baseline)
     blamed = list(dict.fromkeys(baseline.binner.names.index(fault.feature) for fault in bad if fault.score > 1))
-    if blamed and _left_without(blamed, found, baseline) <= 1:
+    if blamed and left_without(blamed, found, baseline)[0] <= 1:
         verdict, order, kind = DRIFT, blamed, SENSOR_FAULT
     elif worst > 1:
         verdict = DRIFT
@@ -343,13 +343,14 @@ def _faulty_sensor(found: Measured, baseline: Baseline) -> int | None:
     suspects = np.argsort(-np.where(baseline.binner.is_sensor, found.score, -1.0), kind="stable")[:SUSPECTS]
     if found.score[suspects[0]] <= 1:
         return None
-    explaining = [int(i) for i in suspects if _left_without([int(i)], found, baseline) <= OTHERS_BELOW]
+    explaining = [int(i) for i in suspects if left_without([int(i)], found, baseline)[0] <= OTHERS_BELOW]
     changed = found.psi / found.limits.psi
     return max(explaining, key=lambda suspect: float(changed[suspect]), default=None)
 
 
-def _left_without(suspects: list[int], found: Measured, baseline: Baseline) -> float:
-    """The largest score of what neither is one of `suspects` nor computed from them, with these left out of the fit."""
+def left_without(suspects: list[int], found: Measured, baseline: Baseline) -> tuple[Floats, Floats]:
+    """With `suspects` left out of the fit: the largest score `[...]` of what neither is one of them nor computed from
+    them, and the weights `[..., C]` of the components that explain it."""
     offsets = baseline.binner.offsets
     others = np.ones(len(baseline.features), dtype=bool)
     # The prediction, which comes first, is computed from it.
@@ -364,7 +365,7 @@ def _left_without(suspects: list[int], found: Measured, baseline: Baseline) -> f
     score = np.maximum(
         _score(*distances, shift, found.limits), _new_score(found.new, found.limits, baseline.binner.is_operation)
     )
-    return float(score[others].max())
+    return np.asarray(score[..., others].max(axis=-1)), weights
 
 
 def _bad(quality: NDArray[np.int64] | None, n: int, baseline: Baseline) -> list[Fault]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from driftloop.errors import DriftloopError
-from driftloop.loop import asking, changes, questions
+from driftloop.loop import aid, asking, changes, questions
 from driftloop.loop.asking import Answer, Question, Word
 from driftloop.loop.facts import next_run
 from driftloop.loop.judge import promotion
@@ -57,7 +57,7 @@ def retrain(
         phase = worker.store.state.phase
         if phase == "awaiting_approval":
             raise Busy("a version waits for a person", remedy="driftloop approve, or driftloop reject")
-        if phase not in ("idle", "cooling_down"):
+        if phase not in ("idle", "cooling_down", "waiting_for_labels"):
             raise Busy(f"the retrainer is {phase}", remedy=WAIT_FOR_IT)
         champion = worker.registry.alias(PRODUCTION)
         if champion is None:
@@ -69,6 +69,9 @@ def retrain(
             raise TooFew(missing, remedy="add completed runs: driftloop archive add FILE")
         archived, runs = worker.archive.total(), worker.look.runs_for(attempt).packed()
         with worker.store.change() as change:
+            if change.state.attempt is not None:
+                # What waits for labels goes on with that afterwards.
+                change.state.queue.insert(0, change.state.attempt)
             changes.begin(change, attempt, next_run(), archived, now, who=who)
             also(change)
         worker.start(attempt, runs)
@@ -122,7 +125,9 @@ def rollback(worker: Worker, who: str = TOKEN, reason: str = "") -> tuple[str, s
         attempt = worker.store.state.attempt
         with worker.store.change() as change:
             if attempt is not None and attempt.challenger == gone:
-                settled = Settle(attempt.cause, attempt.run, promotion.ROLLED_BACK, why, gone, archived=archived)
+                settled = Settle(
+                    attempt.cause, attempt.run, promotion.ROLLED_BACK, why, gone, archived=archived, by_hand=True
+                )
                 changes.apply(change, settled, worker.tools.how())
             else:
                 changes.settle_by_hand(change, cause, gone, archived, worker.clock(), why)
@@ -152,7 +157,7 @@ def first_aid(worker: Worker, who: str = TOKEN) -> dict[str, Any]:
         found = worker.aid_now(attempt, told.append)
         if found.model_version is not None:
             with worker.store.change() as change:
-                changes.aid_by_hand(change, attempt)
+                aid.by_hand(change, attempt)
                 events = [{**event, "who": who} for event in told]
                 move = Aided(attempt.cause, attempt.run, found.model_version)
                 changes.apply(change, move, worker.tools.how(*events))

@@ -6,15 +6,15 @@ not fit any more changes nothing, so that applying it twice is applying it once.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from driftloop.loop import questions, waits
+from driftloop.loop import aid, questions, waits
 from driftloop.loop.judge import promotion
 from driftloop.loop.moves import (
     Aided,
+    AidWithdrawn,
     AwaitLabels,
     Challenger,
     Confirm,
@@ -30,33 +30,25 @@ from driftloop.loop.moves import (
     Shadowed,
     Start,
     TrainInFull,
+    WithdrawAid,
 )
-from driftloop.loop.state import Attempt, Change, Confirming, Decision, Phase
+from driftloop.loop.state import CONFIRM_S, Attempt, Change, Confirming, Decision, Phase, With
 from driftloop.loop.waits import Now
 from driftloop.protocol.causes import Cause
-from driftloop.protocol.events import Event
 
 MAX_FAILURES = 3
 """Failures after which a cause is given up until new runs arrive."""
 BACK_OFF_S = 5.0
 """Pause after the first failure; four times as long after each further one."""
-CONFIRM_S = 60.0
-"""How long a server may take to answer with a promoted version before that is no longer waited for."""
 _ERROR_CHARACTERS = 4000
 
 OPEN_ENDS = ("resolved", "switched_off")
 """Ends of a retraining that say nothing against another one for the same cause."""
-
-
-@dataclass(frozen=True)
-class With:
-    """What a move is applied with: the clocks, the settings that matter, and what carrying it out has told."""
-
-    now: Now
-    cool_down_s: float = 0.0
-    enabled: bool = True
-    told: tuple[Event, ...] = ()
-    """Events of moving the alias, such as `promoted`; empty where an earlier retrainer moved it."""
+TOOK_OVER = (promotion.PROMOTED, promotion.KEPT)
+"""Ends after which another version is in production."""
+FAILED = "failed"
+IN_VAIN = (promotion.REJECTED, promotion.ROLLED_BACK, FAILED)
+"""Ends after which the same completed runs are not tried again."""
 
 
 def apply(change: Change, move: Move, how: With) -> bool:
@@ -78,25 +70,18 @@ def admit(change: Change, why: Cause, *, first: bool, archived: int, how: With) 
     if change.state.pending(cause):
         return "duplicate"
     settled = change.state.settled.get(cause)
-    if settled is not None and settled.decision == promotion.PROMOTED:
+    if settled is not None and settled.decision in TOOK_OVER:
         return "duplicate"
-    if settled is not None and settled.decision not in OPEN_ENDS and archived <= settled.archived:
+    tried, labels = (settled.tried, settled.labels) if settled is not None else (0, 0)
+    nothing_new = settled is not None and settled.decision not in OPEN_ENDS and archived <= settled.archived
+    # What is seen in the inputs waits for more runs, since first aid needs none; nothing else may be done meanwhile.
+    if settled is not None and nothing_new and not (why.of_inputs and tried):
         if first:
             reason = f"{settled.decision} before ({settled.reason}) and no new runs since"
             change.tell("retraining_refused", model_version=champion, cause=cause, reason=reason)
         return "refused"
-    change.state.queue.append(Attempt(cause, champion, how.now.time))
+    change.state.queue.append(Attempt(cause, champion, how.now.time, archived=tried, labels=labels))
     return "queued"
-
-
-def aid_by_hand(change: Change, attempt: Attempt) -> None:
-    """A person asked for first aid: the retraining that is to replace it waits for labels from now on."""
-    state = change.state
-    if state.attempt is None:
-        state.attempt, state.phase, state.pause = attempt, "waiting_for_labels", None
-        attempt.waiting_for = "labels, which first aid does without"
-    if state.attempt is not None:
-        state.attempt.aid_refused = None
 
 
 def settle_by_hand(change: Change, cause: str, version: str, archived: int, now: Now, why: str) -> None:
@@ -122,43 +107,9 @@ def _await_labels(change: Change, move: AwaitLabels, _: With) -> bool:
         return False
     if state.phase == "idle":
         state.leave_queue(move.cause)
-        attempt.archived = 0
         change.tell("waiting_for_labels", model_version=attempt.champion, cause=move.cause, reason=move.reason)
     attempt.waiting_for, attempt.step = move.reason, None
     state.attempt, state.phase = attempt, "waiting_for_labels"
-    return True
-
-
-def _aided(change: Change, move: Aided, how: With) -> bool:
-    """The labelled retraining stands from now on, and is one of the provisional version."""
-    attempt = change.state.attempt_for(move.cause)
-    if attempt is None or attempt.run != move.run or attempt.champion == move.version:
-        return False
-    told = next(iter(how.told), {})
-    change.tell_of(
-        attempt,
-        "first_aid_promoted",
-        move.version,
-        time=told.get("time", how.now.time),
-        from_version=attempt.champion,
-        reason=told.get("reason"),
-        who=told.get("who"),
-        repaired=None if told else True,
-    )
-    questions.close(change, f"version {move.version} was promoted", how.now.time)
-    attempt.champion = attempt.aided = move.version
-    wait = waits.begin(CONFIRM_S, how.now)
-    change.state.confirming = Confirming(move.version, attempt.cause, attempt.run, wait)
-    return True
-
-
-def _not_aided(change: Change, move: NotAided, how: With) -> bool:
-    attempt = change.state.attempt_for(move.cause)
-    if attempt is None or attempt.run != move.run or attempt.aid_refused is not None:
-        return False
-    questions.close(change, move.reason, how.now.time)
-    attempt.aid_refused = move.reason
-    change.tell_of(attempt, "first_aid_refused", attempt.champion, reason=move.reason)
     return True
 
 
@@ -169,6 +120,7 @@ def _start(change: Change, move: Start, how: With) -> bool:
     resumed = state.phase == "running"
     if resumed:
         attempt.restarts += 1
+    attempt.labels = move.labels
     begin(change, attempt, move.run, move.archived, how.now, resumed=resumed)
     return True
 
@@ -256,12 +208,16 @@ def _settle(change: Change, move: Settle, how: With) -> bool:
         change.tell_of(attempt, "rejected", move.version, reason=move.reason)
     if state.phase == "verifying" and move.decision == promotion.PROMOTED:
         change.tell("recovery_verified", model_version=move.version, cause=attempt.cause, n=move.n)
+    if state.phase == "verifying" and move.decision == promotion.KEPT:
+        change.tell("recovery_failed", model_version=move.version, cause=attempt.cause, reason=move.reason)
+        change.tell_of(attempt, "kept", move.version, from_version=attempt.champion, reason=move.reason)
     if attempt.condemned is not None and move.decision == promotion.ROLLED_BACK and not how.told:
         # The retrainer died between moving the alias back and telling of it.
-        change.tell_of(attempt, "rolled_back", attempt.champion, from_version=move.version, reason=move.reason)
+        back = move.champion or attempt.champion
+        change.tell_of(attempt, "rolled_back", back, from_version=move.version, reason=move.reason)
     change.pass_on(how.told)
     challenger = Challenger(move.version or "", reason=move.reason)
-    _end(change, attempt, move.decision, challenger, move.archived, how, cool_down=move.cool_down)
+    _end(change, attempt, move.decision, challenger, move.archived, how, cool_down=move.cool_down, by_hand=move.by_hand)
     return True
 
 
@@ -284,7 +240,7 @@ def _fail(change: Change, move: Fail, how: With) -> bool:
     )
     if give_up:
         error = move.error.splitlines()[0][:500] if move.error else ""
-        _end(change, attempt, "failed", Challenger(attempt.challenger or "", reason=error), move.archived, how)
+        _end(change, attempt, FAILED, Challenger(attempt.challenger or "", reason=error), move.archived, how)
         return True
     state.queue.insert(0, attempt.again())
     state.attempt, state.phase, state.pause = None, "cooling_down", waits.begin(pause, how.now)
@@ -330,8 +286,10 @@ def _confirm(change: Change, move: Confirm, how: With) -> bool:
 _APPLIES: dict[type[Move], Callable[[Change, Any, With], bool]] = {
     Refuse: _refuse,
     AwaitLabels: _await_labels,
-    Aided: _aided,
-    NotAided: _not_aided,
+    Aided: aid.aided,
+    NotAided: aid.refused,
+    WithdrawAid: aid.condemned,
+    AidWithdrawn: aid.withdrawn,
     Start: _start,
     Promoted: _promoted,
     TrainInFull: _train_in_full,
@@ -358,10 +316,13 @@ def _end(
     how: With,
     *,
     cool_down: bool = True,
+    by_hand: bool = False,
 ) -> None:
     state = change.state
     questions.close(change, challenger.reason, how.now.time)
     passed = attempt.started.passed(how.now) if attempt.started is not None else None
+    in_vain, waited = decision in IN_VAIN and not by_hand, state.phase == "waiting_for_labels"
+    turned_down = in_vain and decision != FAILED
     state.settle(
         Decision(
             attempt.cause,
@@ -371,14 +332,21 @@ def _end(
             attempt.archived if attempt.run else archived,
             challenger.version or None,
             None if passed is None else round(passed, 3),
+            attempt.archived if in_vain or waited else 0,
+            attempt.labels if turned_down or waited else 0,
         )
     )
-    if state.confirming is not None and decision != promotion.PROMOTED:
+    if state.confirming is not None and decision not in TOOK_OVER:
         state.confirming = None
     after: Phase = "cooling_down" if cool_down else "idle"
     state.attempt, state.phase = None, after
     if cool_down:
         state.pause = waits.begin(how.cool_down_s, how.now)
-    # Runs that arrived while it was decided open the cause again.
-    if decision not in (promotion.PROMOTED, *OPEN_ENDS) and attempt.cause in state.firing:
+    provisional = attempt.aided is not None and decision != promotion.ROLLED_BACK
+    if in_vain and (provisional or attempt.aid_withdrawn):
+        # What serves is no answer to the change: the retraining that is goes on with more labels.
+        tried = {"archived": attempt.archived, "labels": attempt.labels if turned_down else 0}
+        state.queue.append(attempt.again(**tried, failures=0, by_hand=attempt.by_hand))
+    elif decision not in (*TOOK_OVER, *OPEN_ENDS) and attempt.cause in state.firing:
+        # The cause stands: runs that arrived while it was decided are tried, others waited for.
         admit(change, attempt.why, first=False, archived=archived, how=how)

@@ -14,12 +14,13 @@ challenger was promoted is where the alias `production` points.
 from collections.abc import Callable
 from dataclasses import replace
 
-from driftloop.drift.verdict import DRIFT, WITHOUT_DRIFT
+from driftloop.drift.verdict import WITHOUT_DRIFT
 from driftloop.loop import asking
 from driftloop.loop.asking import Question
 from driftloop.loop.judge import gate, promotion
 from driftloop.loop.moves import (
     Aided,
+    AidWithdrawn,
     Announce,
     Ask,
     AwaitLabels,
@@ -42,6 +43,7 @@ from driftloop.loop.moves import (
     Start,
     TrainInFull,
     TryFirstAid,
+    WithdrawAid,
 )
 from driftloop.loop.state import Attempt, Phase, State
 
@@ -56,6 +58,7 @@ VERIFY_POLL_S = 1.0
 
 SWITCHED_OFF = "retraining is switched off (ENABLE_RETRAINING)"
 NOTHING_DECIDED = "the pipeline ended, but nothing was decided"
+NOTHING_NEW = "no completed runs have come since it was tried with those that are there"
 
 
 def decide(state: State, facts: Facts) -> Move:
@@ -71,7 +74,7 @@ def decide(state: State, facts: Facts) -> Move:
     return move
 
 
-def _idle(state: State, facts: Facts) -> Move:
+def _idle(state: State, facts: Facts) -> Move:  # noqa: PLR0911 (a row each)
     if not facts.enabled or not state.queue:
         # What was queued before it was switched off stays so; it is looked at again when it is switched on.
         return Rest()
@@ -84,6 +87,8 @@ def _idle(state: State, facts: Facts) -> Move:
         return Refuse(first.cause, f"version {facts.production} is in production")
     if facts.lacking is not None:
         return AwaitLabels(first.cause, first.run, facts.lacking)
+    if not _more_than_tried(first, facts):
+        return AwaitLabels(first.cause, first.run, NOTHING_NEW)
     return _start(first, facts)
 
 
@@ -98,11 +103,19 @@ def _waiting_for_labels(state: State, facts: Facts) -> Move:  # noqa: PLR0911 (a
     if facts.provisional_of == attempt.champion and facts.production is not None:
         # The retrainer died between moving the alias and telling of it.
         return Aided(attempt.cause, attempt.run, facts.production)
+    withdrawn = attempt.condemned is not None and attempt.aided is not None
+    if withdrawn and facts.production not in (None, attempt.aided):
+        return AidWithdrawn(attempt.cause, attempt.run, attempt.champion, facts.production or "")
     if facts.production != attempt.champion:
         return _superseded(attempt, facts, cool_down=False)
-    if facts.archived > attempt.archived and facts.lacking is None:
+    if withdrawn and attempt.condemned is not None:
+        return WithdrawAid(attempt.cause, attempt.run, attempt.champion, attempt.condemned)
+    if _more_than_tried(attempt, facts) and facts.lacking is None:
         # Runs that a pipeline has already found unusable are no reason to start another one.
         return _start(attempt, facts)
+    if facts.worse and facts.standing is not None:
+        # Labels that are too few to learn from may be enough to tell two models apart.
+        return WithdrawAid(attempt.cause, attempt.run, attempt.champion, facts.standing.why)
     if state.question is not None:
         return _asked_about_aid(attempt, state.question, facts)
     if facts.first_aid and _may_be_aided(attempt):
@@ -175,9 +188,9 @@ def _awaiting_approval(state: State, facts: Facts) -> Move:  # noqa: PLR0911 (a 
         return _settle(attempt, facts, promotion.REJECTED, asking.what_became(asked.answer), asked.version)
     if facts.settling_s > 0:
         return Rest(facts.settling_s)
-    if not asked.passed and facts.enabled and facts.archived > attempt.archived:
+    if not asked.passed and facts.enabled and _more_than_tried(attempt, facts) and facts.lacking is None:
         # What there were too few of may be enough now.
-        return Start(attempt.cause, facts.next_run, facts.archived)
+        return _started(attempt, facts)
     return _wait_for_an_answer(asked, facts)
 
 
@@ -196,27 +209,30 @@ def _taken_up_again(attempt: Attempt, facts: Facts) -> Move:
         return _superseded(attempt, facts, attempt.challenger)
     if not (facts.enabled or attempt.by_hand):
         return _settle(attempt, facts, "switched_off", SWITCHED_OFF, attempt.challenger)
-    return Start(attempt.cause, facts.next_run, facts.archived)
+    return _started(attempt, facts)
 
 
 def _verifying(state: State, facts: Facts) -> Move:  # noqa: PLR0911 (a row each)
     attempt = _current(state)
     version = attempt.challenger or ""
-    if attempt.condemned is not None and facts.production == attempt.champion:
-        return _settle(attempt, facts, promotion.ROLLED_BACK, attempt.condemned, version)
+    if attempt.condemned is not None and facts.production != version:
+        settled = _settle(attempt, facts, promotion.ROLLED_BACK, attempt.condemned, version)
+        return replace(settled, champion=facts.production)
     if facts.production != version:
         return _superseded(attempt, facts, version)
     if attempt.condemned is not None:
         return RollBack(attempt.run, version, attempt.condemned)
-    if facts.seen is None or facts.seen.model_version != version:
+    if facts.seen is None or not facts.spoken_about(version):
         return Rest(VERIFY_POLL_S)
+    if facts.standing is not None and facts.worse:
+        # The watch sees inputs alone; completed units know better.
+        return RollBack(attempt.run, version, facts.standing.why)
     if facts.seen.verdict in WITHOUT_DRIFT:
         return replace(_settle(attempt, facts, promotion.PROMOTED, attempt.reason, version), n=facts.seen.n)
-    if facts.seen.verdict == DRIFT and facts.seen.answered >= facts.answers_needed:
-        # Silence is no such sign: a fleet may send ten rows a day.
-        answers = f"after {facts.seen.answered} answers the watch still sees drift"
-        return RollBack(attempt.run, version, f"not recovered: {answers}")
-    return Rest(VERIFY_POLL_S)
+    drifts = f"after {facts.seen.answered} answers the watch still sees drift"
+    if facts.standing is not None and facts.better:
+        return _settle(attempt, facts, promotion.KEPT, f"{drifts}, but {facts.standing.why}", version)
+    return RollBack(attempt.run, version, f"not recovered: {drifts}")
 
 
 def _cooling_down(_: State, facts: Facts) -> Move:
@@ -241,7 +257,16 @@ def _start(attempt: Attempt, facts: Facts) -> Move:
         return Announce(attempt.cause)
     if attempt.announced is not None and facts.pause_s > 0:
         return Rest(facts.pause_s)
-    return Start(attempt.cause, facts.next_run, facts.archived)
+    return _started(attempt, facts)
+
+
+def _started(attempt: Attempt, facts: Facts) -> Start:
+    return Start(attempt.cause, facts.next_run, facts.archived, facts.labels or attempt.labels)
+
+
+def _more_than_tried(attempt: Attempt, facts: Facts) -> bool:
+    """Whether there are completed runs that the attempt has not been tried with in vain."""
+    return facts.archived > attempt.archived
 
 
 def _may_be_aided(attempt: Attempt) -> bool:

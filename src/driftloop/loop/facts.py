@@ -4,6 +4,7 @@ Each phase needs few of them, and no more is asked: the registry takes tens of m
 """
 
 import contextlib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -15,8 +16,11 @@ import msgspec
 from driftloop.drift.live_error import Estimate
 from driftloop.errors import DriftloopError, RegistryUnavailable
 from driftloop.fleet import roles
+from driftloop.loop import evidence
+from driftloop.loop.evidence import Evidence
 from driftloop.loop.jobs.local import Backend, Runs
 from driftloop.loop.judge import plan, promotion
+from driftloop.loop.judge.standing import Standing
 from driftloop.loop.moves import Challenger, Facts, Pipeline, Seen
 from driftloop.loop.state import Attempt, State
 from driftloop.loop.waits import Now
@@ -27,16 +31,14 @@ from driftloop.protocol.client import Server
 from driftloop.protocol.events import Event
 from driftloop.settings import Settings
 
+GROWTH = 1.5
+"""By how much the labels must have grown since a challenger was turned down: one more run changes no verdict."""
 SETTLE_S, SETTLE_LIMIT_S = 0.3, 10.0
 """A fleet's runs arrive in many calls: wait for 0.3 s of silence, but not longer than ten seconds."""
 
 
-class Archive(Protocol):
+class Archive(evidence.Archive, Protocol):
     """What the loop asks of the archive."""
-
-    def failed_ids(self) -> list[str]:
-        """The ids of the archived runs that have labels: neither withdrawn nor censored."""
-        ...
 
     def total(self) -> int:
         """How many runs were ever archived."""
@@ -82,6 +84,7 @@ class Look:
         self._settings, self._registry, self._archive, self._backend = settings, registry, archive, backend
         self._changed_runs, self._served = changed_runs, served or (lambda: serves(settings.server_url, settings.token))
         self._bundles = Bundles(registry, folder / "bundles", keep=1)
+        self.evidence = Evidence(registry, folder / "evidence", archive)
         self._manifests: dict[str, list[ManifestEntry]] = {}
         self.arrivals = Arrivals()
         self.seen: Seen | None = None
@@ -114,22 +117,38 @@ class Look:
                 archived=self._archive.total(),
                 next_run=next_run(),
             )
+            if state.question is not None and not state.question.passed and attempt is not None:
+                lacking, labels = self.labels_for(attempt)
+                facts = replace(facts, lacking=lacking, labels=labels)
             return self._of_question(state, facts, now)
         if state.phase == "verifying":
             assert attempt is not None
-            return replace(
-                facts,
-                production=self._registry.alias(PRODUCTION),
-                archived=self._archive.total(),
-                seen=self.seen,
-                answers_needed=self._settings.recovery_answers,
-            )
+            return self._of_recovery(attempt, facts)
         if attempt is None and facts.enabled:
             self._backend.prepare()
             attempt = state.queue[0] if state.queue else None
         if attempt is None or (state.phase == "waiting_for_labels" and _is_over(attempt, state, facts)):
             return facts
         return self._of_question(state, self._before_a_start(attempt, facts, now), now)
+
+    def _of_recovery(self, attempt: Attempt, facts: Facts) -> Facts:
+        version = self._registry.alias(PRODUCTION)
+        facts = replace(
+            facts,
+            production=version,
+            archived=self._archive.total(),
+            seen=self.seen,
+            answers_needed=self._settings.recovery_answers,
+        )
+        spoken = version == attempt.challenger and facts.spoken_about(version)
+        if version is None or not spoken or attempt.condemned is not None:
+            return facts
+        return replace(facts, standing=self._standing(version, only_since=not facts.still_drifts))
+
+    def _standing(self, version: str, *, only_since: bool = False) -> Standing | None:
+        """How a version compares with the one that a rollback would go to; None where there is none to go to."""
+        before = promotion.goes_back_to(self._registry)
+        return None if before is None else self.evidence.compare(version, before, only_since=only_since)
 
     def _of_question(self, state: State, facts: Facts, now: Now) -> Facts:
         asked = state.question
@@ -156,8 +175,11 @@ class Look:
         if production != attempt.champion:
             return replace(facts, provisional_of=self._provisional_of(production))
         facts = replace(facts, first_aid=self._settings.first_aid)
+        if attempt.aided is not None and attempt.condemned is None:
+            facts = replace(facts, standing=self._standing(attempt.aided, only_since=True))
         pause = attempt.announced.left(now) if attempt.announced is not None else 0.0
-        return replace(facts, lacking=self.lacking_for(attempt), pause_s=pause)
+        lacking, labels = self.labels_for(attempt)
+        return replace(facts, lacking=lacking, labels=labels, pause_s=pause)
 
     def _of_run(self, attempt: Attempt, facts: Facts) -> Facts:
         pipeline: Pipeline = "lost"
@@ -201,20 +223,36 @@ class Look:
         return self._manifests[champion]
 
     def runs_for(self, attempt: Attempt) -> Runs:
-        """The runs of a retraining: those that it learns anew from, and which show the labels as they are now."""
+        """The runs of a retraining: those that it learns anew from, which of them are of a domain that is known, and
+        which show the labels as they are now."""
         new = plan.new_run_ids(self._archive.failed_ids(), self.manifest(attempt.champion))
-        if not attempt.why.changes_labels:
+        if attempt.why.changes_labels:
+            changed = self._changed_runs()
+            return Runs(sorted({*new} & {*changed}), changed)
+        alarmed = attempt.why.model_version
+        if not attempt.why.of_inputs or alarmed is None:
             return Runs(new)
-        changed = self._changed_runs()
-        return Runs(sorted({*new} & {*changed}), changed)
+        return Runs(new, known=self.evidence.known(alarmed, new))
 
     def lacking_for(self, attempt: Attempt) -> str | None:
         """What completed runs are too few of for a retraining, in words."""
+        return self.labels_for(attempt)[0]
+
+    def labels_for(self, attempt: Attempt) -> tuple[str | None, int]:
+        """What completed runs are too few of for a retraining, in words, and how many there are to learn anew from."""
         least: Mapping[str, int] = self._settings.schema.least
         if attempt.why.changes_labels:
             # After a concept drift nothing older is learnt from.
             least = roles.from_nothing(least)
-        return plan.lacking(self.runs_for(attempt).new, self._settings.new_units, least, self._archive.roles())
+        runs = self.runs_for(attempt)
+        anew = [run_id for run_id in runs.new if run_id not in runs.known]
+        needed = max(self._settings.new_units, math.ceil(GROWTH * attempt.labels))
+        missing = plan.lacking(anew, needed, least, self._archive.roles())
+        if missing is not None and attempt.labels:
+            missing += f"; a challenger that learnt {attempt.labels} was turned down"
+        if missing is not None and runs.known:
+            missing += f"; {len(runs.known)} others are of the fleet as it was before"
+        return missing, len(anew)
 
 
 def _is_over(attempt: Attempt, state: State, facts: Facts) -> bool:

@@ -113,7 +113,7 @@ def _ends(change: Change, alert: Alert) -> str:
             starts_at=alert.starts_at,
         )
         if cause not in change.state.firing:
-            change.state.leave_queue(cause)
+            change.state.call_off(cause)
     return "resolved"
 
 

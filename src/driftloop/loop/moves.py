@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from driftloop.drift.verdict import DRIFT, WITHOUT_DRIFT
 from driftloop.loop.judge.shadow import Report
+from driftloop.loop.judge.standing import Standing
 
 Pipeline = Literal["none", "runs", "ended", "lost"]
 """`lost`: an earlier retrainer started it, and it did not outlive that one."""
@@ -47,6 +49,8 @@ class Facts:
     """Until a fleet's runs, which arrive in many calls, have all arrived."""
     lacking: str | None = None
     """What completed runs are too few of to start."""
+    labels: int = 0
+    """Completed runs that there are to learn anew from."""
     pipeline: Pipeline = "none"
     error: str | None = None
     """Why the pipeline ended without success."""
@@ -54,6 +58,9 @@ class Facts:
     seen: Seen | None = None
     answers_needed: int = 1
     """Answers after which a version that the watch still calls drifted has not recovered."""
+    standing: Standing | None = None
+    """How the version in production compares with the one that a rollback would go to, by completed units; asked only
+    where it decides, and None where it is not known."""
     pause_s: float = 0.0
     """What is left of the phase's own pause, or of the one before all labels are superseded."""
     served: str | None = None
@@ -73,6 +80,28 @@ class Facts:
     """Of the bundle of the version that is asked about; None where the version is gone."""
     deadline_s: float | None = None
     """What is left until the question's deadline; None where it has none, or it is over and told of."""
+
+    @property
+    def still_drifts(self) -> bool:
+        """Whether the watch sees drift after as many answers as recovering takes."""
+        # Silence is no such sign: a fleet may send ten rows a day.
+        return self.seen is not None and self.seen.verdict == DRIFT and self.seen.answered >= self.answers_needed
+
+    def spoken_about(self, version: str | None) -> bool:
+        """Whether the watch has said of a version that it has recovered, or that it has not."""
+        if self.seen is None or self.seen.model_version != version:
+            return False
+        return self.still_drifts or self.seen.verdict in WITHOUT_DRIFT
+
+    @property
+    def better(self) -> bool:
+        """Whether the version in production is known to be better than the one before."""
+        return self.standing is not None and self.standing.better
+
+    @property
+    def worse(self) -> bool:
+        """Whether it is known to be worse."""
+        return self.standing is not None and not self.standing.better
 
 
 # The moves.
@@ -116,6 +145,7 @@ class Start:
     cause: str
     run: str
     archived: int
+    labels: int = 0
 
 
 @dataclass(frozen=True)
@@ -197,6 +227,10 @@ class Settle:
     archived: int = 0
     n: int | None = None
     """Requests that the watch looked at, where it is what was waited for."""
+    champion: str | None = None
+    """The version in production after a rollback."""
+    by_hand: bool = False
+    """Whether a person has ended it: then the loop does not go on by itself with the runs that are there."""
 
 
 @dataclass(frozen=True)
@@ -250,6 +284,27 @@ class Aided:
 
 
 @dataclass(frozen=True)
+class WithdrawAid:
+    """Take a provisional version out of production: completed units show that the one before is better."""
+
+    cause: str
+    run: str
+    version: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class AidWithdrawn:
+    """The version before is in production again, and the attempt's champion; it is not given first aid again."""
+
+    cause: str
+    run: str
+    version: str
+    """The provisional one."""
+    champion: str
+
+
+@dataclass(frozen=True)
 class NotAided:
     """There is no first aid for this attempt, and why."""
 
@@ -259,6 +314,7 @@ class NotAided:
 
 
 Move = (
-    Aided | Announce | Ask | AwaitLabels | Confirm | CooledDown | Fail | InShadow | NotAided | Overdue | Promote
-    | PromoteAid | Promoted | Refuse | Rest | RollBack | Settle | Shadowed | Start | TrainInFull | TryFirstAid
+    AidWithdrawn | Aided | Announce | Ask | AwaitLabels | Confirm | CooledDown | Fail | InShadow | NotAided | Overdue
+    | Promote | PromoteAid | Promoted | Refuse | Rest | RollBack | Settle | Shadowed | Start | TrainInFull | TryFirstAid
+    | WithdrawAid
 )  # fmt: skip

@@ -10,6 +10,7 @@ from driftloop.loop.asking import Answer, Question
 from driftloop.loop.judge import gate, promotion
 from driftloop.loop.moves import (
     Aided,
+    AidWithdrawn,
     Ask,
     Fail,
     InShadow,
@@ -20,6 +21,7 @@ from driftloop.loop.moves import (
     RollBack,
     Settle,
     Shadowed,
+    WithdrawAid,
 )
 from driftloop.loop.shadow import Shadow
 from driftloop.loop.state import Attempt
@@ -120,10 +122,26 @@ def roll_back(tools: Tools, move: RollBack) -> None:
     tools.apply(replace(settled, archived=tools.archive.total()), *told)
 
 
+def withdraw_aid(tools: Tools, move: WithdrawAid) -> None:
+    """Put the labelled version before a provisional one back, after it has been written down that this will be done."""
+    tools.apply(move)
+    told: list[Event] = []
+    _, champion = promotion.rollback(tools.registry, reason=move.reason, cause=move.cause, report=told.append)
+    tools.apply(AidWithdrawn(move.cause, move.run, move.version, champion), *told)
+
+
 def tag_rolled_back(tools: Tools, move: Settle) -> None:
     """Tag a version that was rolled back by a retrainer that died over it."""
     assert move.version is not None
     promotion.decide(tools.registry, move.version, promotion.ROLLED_BACK, move.reason, move.cause)
+    promotion.repair(tools.registry)
+
+
+def tag_withdrawn(tools: Tools, move: AidWithdrawn) -> None:
+    """The same of a provisional version."""
+    attempt = tools.store.state.attempt
+    why = attempt.condemned if attempt is not None else None
+    promotion.decide(tools.registry, move.version, promotion.ROLLED_BACK, why or "", move.cause)
     promotion.repair(tools.registry)
 
 

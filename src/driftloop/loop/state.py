@@ -17,6 +17,9 @@ from driftloop.protocol.causes import Cause
 from driftloop.protocol.events import Event, EventKind
 from driftloop.training.modes import Mode
 
+CONFIRM_S = 60.0
+"""How long a server may take to answer with a promoted version before that is no longer waited for."""
+
 Phase = Literal["idle", "waiting_for_labels", "running", "awaiting_approval", "verifying", "cooling_down"]
 PHASES: tuple[Phase, ...] = get_args(Phase)
 
@@ -45,7 +48,9 @@ class Attempt(msgspec.Struct):
     run: str = ""
     """Name of the pipeline run, and of its folder."""
     archived: int = 0
-    """Completed runs in the archive when it started."""
+    """Completed runs in the archive when it started, or when it was last tried with them in vain."""
+    labels: int = 0
+    """Completed runs to learn anew from when it started, or when a challenger was last turned down that learnt them."""
     started_at: str | None = None
     started: Moment | None = None
     """The same for durations."""
@@ -63,13 +68,15 @@ class Attempt(msgspec.Struct):
     """The provisional version that it has to replace: it stays whatever becomes of the alert."""
     aid_refused: str | None = None
     """Why there was no first aid."""
+    aid_withdrawn: bool = False
+    """Whether there was, and completed units spoke against it."""
     announced: Wait | None = None
     """The pause since it was said that it will supersede all labels."""
     announcement: str = ""
     shadow: Report | None = None
     """How the challenger did in the shadow."""
     condemned: str | None = None
-    """Why the challenger is rolled back, once that is decided."""
+    """Why the challenger is rolled back, or the first aid withdrawn, once that is decided."""
 
     @property
     def why(self) -> Cause:
@@ -78,8 +85,8 @@ class Attempt(msgspec.Struct):
 
     @property
     def stands(self) -> bool:
-        """Whether it goes on when its alert ends: a person asked for it, or a provisional version serves."""
-        return self.by_hand or self.aided is not None
+        """Whether it goes on when its alert ends: a person asked for it, or a provisional version serves or did."""
+        return self.by_hand or self.aided is not None or self.aid_withdrawn
 
     def why_failed(self, ended: str) -> str:
         """How its run ended, and before that what its step raised, where the place that it ran in does not say so."""
@@ -90,8 +97,8 @@ class Attempt(msgspec.Struct):
 
     def again(self, **changes: Any) -> "Attempt":
         """A new attempt for the same cause."""
-        kept = {"mode": self.mode, "failures": self.failures, "aided": self.aided, "aid_refused": self.aid_refused}
-        fresh: dict[str, Any] = {**kept, **changes}
+        kept = ("mode", "failures", "aided", "aid_refused", "aid_withdrawn")
+        fresh: dict[str, Any] = {**{name: getattr(self, name) for name in kept}, **changes}
         return Attempt(self.cause, self.champion, self.requested_at, **fresh)
 
     def shown(self) -> dict[str, Any]:
@@ -109,6 +116,10 @@ class Decision(msgspec.Struct, frozen=True):
     archived: int
     model_version: str | None = None
     duration_s: float | None = None
+    tried: int = 0
+    """Completed runs in the archive with which it had been tried in vain."""
+    labels: int = 0
+    """Those of them that a challenger had learnt anew which was turned down."""
 
 
 class Total(msgspec.Struct):
@@ -216,6 +227,10 @@ class State(msgspec.Struct):
         """Take the retraining for this cause out of the queue."""
         self.queue = [item for item in self.queue if item.cause != cause]
 
+    def call_off(self, cause: str) -> None:
+        """The same because its alerts have ended, unless it stands for itself."""
+        self.queue = [item for item in self.queue if item.cause != cause or item.stands]
+
     def settle(self, decision: Decision) -> None:
         """Keep a decision, and forget the oldest ones."""
         self.settled.pop(decision.cause, None)
@@ -261,6 +276,17 @@ class Change:
         """Add events that somebody else has made."""
         for event in events:
             self.tell(event["kind"], **{name: value for name, value in event.items() if name != "kind"})
+
+
+@dataclass(frozen=True)
+class With:
+    """What a move is applied with: the clocks, the settings that matter, and what carrying it out has told."""
+
+    now: Now
+    cool_down_s: float = 0.0
+    enabled: bool = True
+    told: tuple[Event, ...] = ()
+    """Events of moving the alias, such as `promoted`; empty where an earlier retrainer moved it."""
 
 
 def plain(value: msgspec.Struct | None) -> dict[str, object] | None:

@@ -116,7 +116,15 @@ def collect(run: str, cause: str, champion: str, runs: str, dataset: str, bundle
         wanted = {*given.new, *(given.changed or ()), *(entry.run_id for entry in known.manifest)}
         archived = archive.read_all(run_id for run_id in archive.run_ids() if run_id in wanted)
         restored = step.patiently(lambda: withdrawal.restored(step.registry, known, withdrawn))
-        made = plan.make(archived, known.manifest, known.schema, given.changed, withdrawn=withdrawn, restored=restored)
+        made = plan.make(
+            archived,
+            known.manifest,
+            known.schema,
+            given.changed,
+            withdrawn=withdrawn,
+            restored=restored,
+            domains=given.known,
+        )
         if made.excluded:
             step.report(
                 {

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from driftloop.loop import changes
-from driftloop.loop.changes import With
 from driftloop.loop.facts import Archive, Look
 from driftloop.loop.judge import promotion
 from driftloop.loop.moves import Move
+from driftloop.loop.state import With
 from driftloop.loop.store import Store
 from driftloop.loop.waits import Now
 from driftloop.model.registry import PRODUCTION, Registry

@@ -20,6 +20,7 @@ from driftloop.loop.jobs.local import Backend, Job
 from driftloop.loop.judge import promotion, retention
 from driftloop.loop.judge.promotion import Tell
 from driftloop.loop.moves import (
+    AidWithdrawn,
     Announce,
     Ask,
     AwaitLabels,
@@ -35,6 +36,7 @@ from driftloop.loop.moves import (
     Settle,
     Start,
     TryFirstAid,
+    WithdrawAid,
 )
 from driftloop.loop.shadow import Shadow
 from driftloop.loop.state import Attempt
@@ -198,6 +200,12 @@ class Worker:
                 tools.apply(move)
             case RollBack():
                 promoting.roll_back(tools, move)
+            case WithdrawAid():
+                promoting.withdraw_aid(tools, move)
+            case AidWithdrawn():
+                # The retrainer died between moving the alias back and telling of it.
+                promoting.tag_withdrawn(tools, move)
+                tools.apply(move)
             case Settle() if move.decision == promotion.ROLLED_BACK:
                 # The retrainer died between moving the alias back and telling of it.
                 promoting.tag_rolled_back(tools, move)

@@ -119,6 +119,7 @@ RULES: dict[str, Rule] = {
     "first_aid_promoted": Rule(
         _of_drift, _says("first aid: version {model_version} serves, provisional until labels come"), opens=False
     ),
+    "first_aid_withdrawn": Rule(_of_drift, _reason("no first aid any more"), opens=False),
     "first_aid_refused": Rule(_of_drift, _reason("no first aid"), opens=False),
     "waiting_for_labels": Rule(_of_drift, _reason("the retraining waits for labels"), opens=False),
     "retraining_started": Rule(_of_drift, _says("a retraining of version {model_version} has started"), opens=False),
@@ -136,6 +137,7 @@ RULES: dict[str, Rule] = {
     "retraining_failed": Rule(_is("failed"), _failed),
     "rejected": Rule(_is("rejected"), _reason("version {model_version}")),
     "rolled_back": Rule(_is("rolled-back"), _reason("version {from_version}, {model_version} serves")),
+    "kept": Rule(_of_drift, _reason("version {model_version} stays in production"), opens=False),
     "serving_not_confirmed": Rule(_is("not-served"), _reason("version {model_version}")),
     "watch_firing": Rule(_watch, _reason("watch {schedule}"), _schedule),
     "watch_resolved": Rule(_watch, _reason("watch {schedule} has ended"), _schedule, opens=False),

@@ -96,6 +96,10 @@ ABOUT: dict[EventKind, About] = {
         f"{_OF_ATTEMPT} from_version reason? who? repaired?",
     ),
     "first_aid_refused": About("first aid would not have helped, or could not be given", f"{_OF_ATTEMPT} reason"),
+    "first_aid_withdrawn": About(
+        "completed units spoke against a provisional version: the one before is in production again",
+        f"{_OF_ATTEMPT} from_version reason repaired?",
+    ),
     "promoted": About(
         "a version went into production (T_RT)", "model_version from_version? cause? run? reason? who? repaired?"
     ),
@@ -106,6 +110,10 @@ ABOUT: dict[EventKind, About] = {
     "recovery_failed": About("it still does", "model_version cause reason"),
     "rolled_back": About(
         "the version before is in production again", "model_version from_version cause? run? reason who?"
+    ),
+    "kept": About(
+        "no rollback though the watch still sees drift: the version before is known to be worse",
+        f"{_OF_ATTEMPT} from_version reason",
     ),
     "retraining_failed": About(
         "a retraining ended with an error", "model_version cause run step? error failures retry_in_s?"

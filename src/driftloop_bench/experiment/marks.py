@@ -230,6 +230,7 @@ _EXPLAIN = {
     "waiting_for_labels": "the loop waits for completed runs",
     "retraining_failed": "retraining failed",
     "retraining_refused": "retraining was refused",
+    "kept": "the promoted version stays, though the watch sees drift",
 }
 
 

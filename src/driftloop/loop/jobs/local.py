@@ -46,6 +46,8 @@ class Runs(msgspec.Struct, frozen=True):
     """Those to learn anew from."""
     changed: list[str] | None = None
     """After a concept drift those that show the labels as they are now; all others' are superseded then."""
+    known: dict[str, int] = {}
+    """Those of the new ones that are of an operating domain the champion knows, with its number."""
 
     def packed(self) -> str:
         """As a short text: of ten thousand ids too, a command line and a pipeline's parameter have room for it."""

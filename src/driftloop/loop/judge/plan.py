@@ -16,6 +16,7 @@ from driftloop.model.bundle import ManifestEntry
 
 NEWEST_CYCLES, LEAST_CYCLES = 20, 10
 """A sensor is looked at over an engine's newest 20 cycles in a regime; with fewer than 10 it is not judged."""
+NOTHING: Mapping[str, int] = {}
 LEAST_REFERENCE = 5
 """Runs that must have been in a regime before their variation says anything."""
 USUALLY, DISTINCT = 0.95, 4
@@ -35,7 +36,9 @@ class Plan:
     """The runs of one retraining, and the challenger's manifest over all of them."""
 
     old: list[Run]
+    """Of domains that the champion knows: those that it has learnt from, and those that came since."""
     new: list[Run]
+    """Of the next domain."""
     manifest: list[ManifestEntry]
     excluded: list[StuckSensor]
     missing: list[str]
@@ -75,10 +78,12 @@ def make(
     *,
     withdrawn: Collection[str] = (),
     restored: Collection[str] = (),
+    domains: Mapping[str, int] = NOTHING,
 ) -> Plan:
     """Sort archived runs into old and new, and leave out new ones with a stuck sensor or with rows that are known.
 
-    New runs form the next operating domain. After a concept drift `changed` are the runs that show the labels as they
+    New runs form the next operating domain, but for those that `domains` has: these are of a domain that is there, and
+    count as old. After a concept drift `changed` are the runs that show the labels as they
     are now: only these are learnt from, and all others are superseded. Censored runs have no labels: they count as
     superseded from the start. `withdrawn` runs leave the manifest; the labels of `restored` ones hold again. Raises
     DataError where a run differs from what the champion was trained on under the same id.
@@ -102,16 +107,20 @@ def make(
     usable = [run for run in arrived if run.run_id not in refused]
     domain = 1 + max((entry.domain for entry in manifest), default=-1)
     entries = [known[run.run_id] for run in recognised]
-    entries += [ManifestEntry(run.run_id, run.sha256, run.role, domain, len(run.rows)) for run in usable]
+    entries += [
+        ManifestEntry(run.run_id, run.sha256, run.role, domains.get(run.run_id, domain), len(run.rows))
+        for run in usable
+    ]
     hold = {entry.run_id for entry in entries if not entry.superseded or entry.run_id in restored}
     if changed is not None:
         hold = set(changed)
     hold -= {run.run_id for run in [*recognised, *usable] if run.censored}
     entries = [msgspec.structs.replace(entry, superseded=entry.run_id not in hold) for entry in entries]
     stale = {entry.run_id for entry in entries if entry.superseded}
+    familiar = [*recognised, *(run for run in usable if run.run_id in domains)]
     return Plan(
-        old=[run for run in recognised if run.run_id not in stale],
-        new=[run for run in usable if run.run_id not in stale],
+        old=[run for run in familiar if run.run_id not in stale],
+        new=[run for run in usable if run.run_id not in stale and run.run_id not in domains],
         manifest=entries,
         excluded=excluded,
         missing=sorted(set(known) - {run.run_id for run in recognised}),

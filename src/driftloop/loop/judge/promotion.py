@@ -19,6 +19,8 @@ Tell = Callable[[Event], object]
 """Takes an event on its way to the log."""
 
 APPROVED, PROMOTED, REJECTED, ROLLED_BACK, ABANDONED = "approved", "promoted", "rejected", "rolled_back", "abandoned"
+KEPT = "kept"
+"""It stays in production though the watch still sees drift, since the version before is known to be worse."""
 UNDECIDED = "undecided"
 """The gate had too few units: the challenger waits for a person, who promotes it or does not."""
 OVER_TAG, PARENT_TAG, RETRAINING_TAG = "promoted_over", "parent_version", "retraining"
@@ -134,6 +136,12 @@ def rollback(registry: Registry, *, reason: str, cause: str | None, report: Tell
     decide(registry, now, ROLLED_BACK, reason, cause)
     repair(registry)
     return now, before
+
+
+def goes_back_to(registry: Registry) -> str | None:
+    """The version that a rollback would go to; None where there is none."""
+    versions = {version.version: version for version in registry.versions()}
+    return _before(versions, registry.alias(PRODUCTION))
 
 
 def repair(registry: Registry) -> None:
