@@ -29,7 +29,18 @@ from driftloop.serving.inference_log import InferenceLog
 from driftloop.serving.recent import Recent
 from driftloop.serving.requests import Form, Limits
 from driftloop.serving.ring import Ring
-from driftloop.serving.routes import VERSION_KEY, Health, ModelInfo, Parts, Readiness, needs, refusal, router
+from driftloop.serving.routes import (
+    PREDICT,
+    VERSION_KEY,
+    Health,
+    ModelInfo,
+    Parts,
+    Readiness,
+    needs,
+    predict,
+    refusal,
+    router,
+)
 from driftloop.settings import Settings, load
 
 log = logging.getLogger(__name__)
@@ -109,6 +120,7 @@ def create_app(settings: Settings | None = None, source: Source | None = None) -
     app.state.parts = parts
     app.include_router(router)
     app.router.routes += documentation.routes("/docs")
+    app.add_middleware(Shortcut)
     app.add_middleware(
         Guard,
         door=Door(settings),
@@ -121,6 +133,22 @@ def create_app(settings: Settings | None = None, source: Source | None = None) -
         app.add_middleware(logs.Requests)
     openapi.install(app, limits, Form(schema), Health, Readiness, ModelInfo, Explanation)
     return app
+
+
+class Shortcut:
+    """Answers predictions without a search for their route, which takes a fifth of an answer's CPU; behind the door, as
+    the routes are. Everything else goes on to these, `/predict` by another method too."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or pass the request on."""
+        if scope["type"] == "http" and scope["path"] == PREDICT and scope["method"] == "POST":
+            response = await predict(Request(scope, receive, send))
+            await response(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
 
 
 class Observed:

@@ -47,10 +47,19 @@ class Record(msgspec.Struct):
     newest: list[float]
 
 
+class _Asked(NamedTuple):
+    """What is kept of a window until it is written: its rows are thousands of objects, which are better given back at
+    once to the requests that follow."""
+
+    engine_id: str | None
+    cycle: float | None
+    row: Row
+
+
 class _Batch(NamedTuple):
     time: str
     version: str
-    windows: Sequence[Window]
+    windows: Sequence[_Asked]
     predictions: Sequence[Prediction]
     newest: NDArray[np.float32]
 
@@ -103,7 +112,8 @@ class InferenceLog:
             fits = self._waiting + len(windows) <= self._most_waiting
             if fits:
                 self._waiting += len(windows)
-                self._batches.append(_Batch(now(), version, windows, predictions, newest))
+                asked = [_Asked(window.engine_id, window.cycle, newest_row(window.rows)) for window in windows]
+                self._batches.append(_Batch(now(), version, asked, predictions, newest))
         if not fits:
             self._dropped(len(windows))
 
@@ -202,7 +212,7 @@ def _records(batch: _Batch) -> Iterator[Record]:
             upper=prediction.upper,
             regime=prediction.regime,
             flags=prediction.flags,
-            row=newest_row(window.rows),
+            row=window.row,
             newest=newest,
         )
 

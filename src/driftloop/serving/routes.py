@@ -34,6 +34,7 @@ from driftloop.serving.ring import Ring
 
 log = logging.getLogger(__name__)
 
+PREDICT = "/predict"
 VERSION_KEY = "driftloop.model_version"
 """Where a request's scope keeps the version that answered it."""
 _LONG_BODY = 64 * 1024
@@ -146,7 +147,7 @@ def needs(openly: bool) -> Needs:
 
 
 @router.post(
-    "/predict",
+    PREDICT,
     summary="Remaining useful life of one window or a batch",
     responses=openapi.refusals(400, 413, 415, 422, 503),
 )
