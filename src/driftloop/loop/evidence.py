@@ -40,6 +40,7 @@ class Evidence:
         self._archive, self._bundles = archive, Bundles(registry, folder, keep=2)
         self._reader: tuple[str, belonging.Reader | None] | None = None
         self._counts: dict[str, Counts] = {}
+        self._known: tuple[tuple[str, ...], dict[str, int]] = ((), {})
         self._compared: tuple[tuple[str, str, bool, tuple[str, ...]], Standing | None] | None = None
 
     def known(self, version: str, run_ids: Sequence[str]) -> dict[str, int]:
@@ -47,14 +48,16 @@ class Evidence:
         if not run_ids:
             return {}
         if self._reader is None or self._reader[0] != version:
-            self._reader, self._counts = (version, self._open(version)), {}
+            self._reader, self._counts, self._known = (version, self._open(version)), {}, ((), {})
         reader = self._reader[1]
         if reader is None:
             return {}
-        for run_id in run_ids:
-            if run_id not in self._counts:
-                self._counts[run_id] = reader.counts(self._archive.read(run_id))
-        return reader.known({run_id: self._counts[run_id] for run_id in run_ids})
+        if self._known[0] != tuple(run_ids):
+            for run_id in run_ids:
+                if run_id not in self._counts:
+                    self._counts[run_id] = reader.counts(self._archive.read(run_id))
+            self._known = tuple(run_ids), reader.known({run_id: self._counts[run_id] for run_id in run_ids})
+        return self._known[1]
 
     def compare(self, version: str, than: str, *, only_since: bool = False) -> Standing | None:
         """How `version` compares with another; None where that is not known. `only_since`: by units completed since."""

@@ -84,6 +84,8 @@ class Look:
         self._settings, self._registry, self._archive, self._backend = settings, registry, archive, backend
         self._changed_runs, self._served = changed_runs, served or (lambda: serves(settings.server_url, settings.token))
         self._bundles = Bundles(registry, folder / "bundles", keep=1)
+        self._before: tuple[str, str | None] | None = None
+        """A version that was in production, and the one that a rollback of it goes to."""
         self.evidence = Evidence(registry, folder / "evidence", archive)
         self._manifests: dict[str, list[ManifestEntry]] = {}
         self.arrivals = Arrivals()
@@ -147,7 +149,9 @@ class Look:
 
     def _standing(self, version: str, *, only_since: bool = False) -> Standing | None:
         """How a version compares with the one that a rollback would go to; None where there is none to go to."""
-        before = promotion.goes_back_to(self._registry)
+        if self._before is None or self._before[0] != version:
+            self._before = version, promotion.goes_back_to(self._registry)
+        before = self._before[1]
         return None if before is None else self.evidence.compare(version, before, only_since=only_since)
 
     def _of_question(self, state: State, facts: Facts, now: Now) -> Facts:

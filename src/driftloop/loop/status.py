@@ -74,6 +74,7 @@ def _verification(worker: Worker, state: State) -> dict[str, dict[str, Any]]:
     needed = worker.settings.recovery_answers
     says = {
         "not_enough_data": f"not enough data yet: {seen.n} requests, {seen.min_n} are needed",
-        "drift": f"the watch sees drift after {seen.answered} answers; after {needed} it is rolled back",
+        "drift": f"the watch sees drift after {seen.answered} answers; after {needed} it is rolled back"
+        ", unless the version before is known to be worse",
     }.get(seen.verdict, seen.verdict)
     return {"verification": {"model_version": version, "verdict": seen.verdict, "says": says}}
