@@ -9,7 +9,9 @@
 # A folder with a Containerfile is an image. Beside it may stand
 #   inputs       paths of the repository that are copied into the build context; pyproject.toml:project is that file's
 #                [project] tables alone, so that a change to a linter's settings makes no image anew
-#   go-build     lines "BINARY PACKAGE": compiled on this host into the context's bin/, versions as in go.mod and go.sum
+#   go-build     lines "BINARY PACKAGE [TAGS|- [VARIABLE=VALUE]]": compiled on this host into the context's bin/, versions as
+#                in go.mod and go.sum
+#   go-module    a module of which some files are not as published: those below the folder module/ take their place
 #   debootstrap  "SUITE [PACKAGE...]": a Debian root file system, in the context as rootfs.tar
 #   build-args   names of environment variables handed to the build, empty by default
 # `ARG IMAGE_name` in a Containerfile is a parent image (with _ for -); it is built first.
@@ -134,8 +136,23 @@ build() {
     ) 9>"$cache/locks/$1"
 }
 
+compile() { # CONTEXT
+    local binary package tags variable module
+    if [[ -f $1/go-module ]]; then
+        module=$(<"$1/go-module")
+        cp -r "$(cd "$1" && go mod download "$module" && go list -m -f '{{.Dir}}' "$module")" "$1/patched"
+        chmod -R u+w "$1/patched"
+        cp -r "$1/module/." "$1/patched/"
+        (cd "$1" && go mod edit -replace "$module=./patched")
+    fi
+    while read -r binary package tags variable; do
+        (cd "$1" && CGO_ENABLED=0 go build -trimpath -tags "${tags#-}" -ldflags "-s -w${variable:+ -X $variable}" \
+            -o "$1/bin/$binary" "$package")
+    done <"$1/go-build"
+}
+
 build_alone() {
-    local name=$1 folder context parent argument binary package options=()
+    local name=$1 folder context parent argument options=()
     folder=$(folder_of "$name")
     for parent in $(parents_of "$name"); do
         options+=(--build-arg "IMAGE_${parent//-/_}=$(reference "$parent")")
@@ -146,11 +163,7 @@ build_alone() {
     mkdir -p "$context"
     cp -a "$folder/." "$context/"
     copy_inputs "$folder" "$context"
-    if [[ -f $folder/go-build ]]; then
-        while read -r binary package; do
-            (cd "$folder" && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$context/bin/$binary" "$package")
-        done <"$folder/go-build"
-    fi
+    if [[ -f $folder/go-build ]]; then compile "$context"; fi
     if [[ -f $folder/debootstrap ]]; then
         local suite packages
         read -r suite packages <"$folder/debootstrap"

@@ -106,3 +106,16 @@ def test_an_image_that_the_bundle_has_not_stops_the_playbook(platform: Path) -> 
         archive.unlink()
     with pytest.raises(AssertionError, match=r"the bundle has no .*postgres-"):
         bring(platform, platform / "bundle")
+
+
+def test_what_a_component_is_said_to_be_is_what_its_image_is_built_from() -> None:
+    manifests = (ROOT / "files" / "monitoring" / "manifests.yml.j2").read_text()
+    images = ROOT / "files" / "images"
+    for name, module in (("prometheus", r"v0\.(\d)(\d\d)\.(\d+)"), ("alertmanager", r"v(\d+)\.(\d+)\.(\d+)")):
+        required = re.search(rf"prometheus/{name} {module}\b", (images / name / "go.mod").read_text())
+        assert required, name
+        version = ".".join(required.groups())
+        assert f"image: {{{{ images['{name}'] }}}}" in manifests
+        assert re.search(rf"version: v{re.escape(version)}\n  image: {{{{ images\['{name}'\]", manifests), version
+        told = re.findall(r"version\.Version=(\S+)", (images / name / "go-build").read_text())
+        assert told == [version, version]
