@@ -8,8 +8,8 @@ MOVE_FROM_SECRET_KEY, MOVE_TO_ACCESS_KEY, MOVE_TO_SECRET_KEY.
 Every object is read from FROM, written to TO with its metadata, and read back from TO: its SHA-256 there is the one it
 had when it was read. What was proved is written to the journal, so that another run goes on where one ended, and copies
 again only what has changed at FROM since. In the end both stores are listed again and compared object by object.
-Nothing is deleted at FROM or at TO; what TO has in addition is named. Whoever writes should rest meanwhile: what was
-written after its bucket was listed is found in the end, and means another run.
+Nothing is deleted at FROM or at TO; what TO has in addition is named. Whoever writes should rest meanwhile
+(docs/object-store.md): what was written after its bucket was listed is found in the end, and means another run.
 
 Exit code 0: everything is there, proved; 1: something is not, or another run is needed; 2: a store cannot be used.
 """

@@ -4,7 +4,7 @@
 # command's output is the evidence where it is not. Needs kubectl, jq, curl and driftloop's .venv (boto3, dvc).
 #
 # Environment: KUBECONFIG; DRIFTLOOP_KUBECTL (kubectl); NAMESPACE_STORAGE, _MLFLOW, _MONITORING, _SERVING, _KUBEFLOW;
-# BUCKET_DATA, _MLFLOW, _MODELS;
+# BUCKET_DATA, _MLFLOW, _MODELS; OBJECT_STORE, minio or seaweedfs;
 # MODEL_NAME, the registered model; SUITE_PATIENCE_S, how long to wait at most for what is not so yet: for where it is known to be broken.
 set -uo pipefail
 
@@ -18,6 +18,7 @@ serving=${NAMESPACE_SERVING:-serving} kubeflow=${NAMESPACE_KUBEFLOW:-kubeflow}
 namespaces=("$storage" "$mlflow" "$monitoring" "$serving")
 model=${MODEL_NAME:-rul-lstm}
 data_bucket=${BUCKET_DATA:-thesis-data} mlflow_bucket=${BUCKET_MLFLOW:-thesis-mlflow} models_bucket=${BUCKET_MODELS:-thesis-models}
+store=${OBJECT_STORE:-minio}
 scratch=$(mktemp -d)
 counts=${SUITE_COUNTS:-$scratch/counts}
 undo=()
@@ -117,8 +118,8 @@ pod_reaches() {
 # Runs Python with boto3 as one of the store's users: `s3` is its client, `arguments` what follows, `data_bucket` and so on
 # the buckets. USER CODE ARGUMENTS...
 as_s3_user() {
-  [[ -n ${s3_address:-} ]] || { tunnel "$storage" minio 9000 || return 1; s3_address=$address; }
-  AWS_ACCESS_KEY_ID=$(secret "$storage" "minio-$1" access-key) AWS_SECRET_ACCESS_KEY=$(secret "$storage" "minio-$1" secret-key) \
+  [[ -n ${s3_address:-} ]] || { tunnel "$storage" "$store" 9000 || return 1; s3_address=$address; }
+  AWS_ACCESS_KEY_ID=$(secret "$storage" "$store-$1" access-key) AWS_SECRET_ACCESS_KEY=$(secret "$storage" "$store-$1" secret-key) \
     "$python" -c "
 import sys, boto3
 from botocore.config import Config

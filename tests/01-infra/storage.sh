@@ -10,18 +10,18 @@ prometheus_keeps() {
   k -n "$monitoring" get prometheuses.monitoring.coreos.com -o json | jq -e '.items[0].spec.retention == "5d"' >/dev/null \
     || { k -n "$monitoring" get prometheuses.monitoring.coreos.com -o json | jq '.items[].spec.retention'; return 1; }
 }
-survives() { # a file on MinIO's volume is there again after its pod was made anew
+survives() { # a file on the store's volume is there again after its pod was made anew
   local mark=suite-$RANDOM$RANDOM
   as_s3_user dvc 's3.put_object(Bucket=data_bucket, Key="dvc/" + arguments[0], Body=b"kept")' "$mark" || return 1
-  k -n "$storage" delete pod minio-0 --wait=true >/dev/null || return 1
-  soon 120 k -n "$storage" wait --for=condition=Ready pod/minio-0 --timeout=5s || return 1
+  k -n "$storage" delete pod "$store-0" --wait=true >/dev/null || return 1
+  soon 120 k -n "$storage" wait --for=condition=Ready "pod/$store-0" --timeout=5s || return 1
   s3_address=
   soon 30 as_s3_user dvc 'assert s3.get_object(Bucket=data_bucket, Key="dvc/" + arguments[0])["Body"].read() == b"kept"
 s3.delete_object(Bucket=data_bucket, Key="dvc/" + arguments[0])' "$mark"
 }
 
 fact "every volume claim is bound" all_bound
-fact "the object store asked for 50Gi" asked_for minio 50Gi
+fact "the object store asked for 50Gi" asked_for "$store" 50Gi
 fact "PostgreSQL asked for 10Gi" asked_for postgres 10Gi
 if exists crd prometheuses.monitoring.coreos.com; then
   fact "Prometheus keeps five days" prometheus_keeps

@@ -16,7 +16,7 @@ postgres_refuses() { # PASSWORD
 retrainer_refuses() { tunnel "$serving" driftloop-retrainer 8600 && status_of 401 -X POST -H 'Content-Type: application/json' -d '{}' "http://$address/$1"; }
 units_refuse() { tunnel "$serving" driftloop-units 8700 && status_of 401 -X POST -H 'Content-Type: application/json' -d '[]' "http://$address/telemetry"; }
 mlflow_refuses() { tunnel "$mlflow" mlflow 5000 && status_of 403 -H 'Host: evil.example' "http://$address/api/2.0/mlflow/experiments/search?max_results=1"; }
-s3_refuses() { tunnel "$storage" minio 9000 && status_of 403 "http://$address/$mlflow_bucket?list-type=2"; }
+s3_refuses() { tunnel "$storage" "$store" 9000 && status_of 403 "http://$address/$mlflow_bucket?list-type=2"; }
 denied() { # USER ACTION: refused with AccessDenied
   as_s3_user "$1" "
 try:

@@ -12,7 +12,7 @@ fact "the drift watch reaches Prometheus" pod_reaches "$serving" "$watch" "prome
 fact "the drift watch reaches MLflow" pod_reaches "$serving" "$watch" "mlflow.$mlflow.svc" 5000
 fact "the drift watch reaches the retrainer" pod_reaches "$serving" "$watch" "driftloop-retrainer.$serving.svc" 8600
 fact "the retrainer reaches MLflow" pod_reaches "$serving" "$retrainer" "mlflow.$mlflow.svc" 5000
-fact "the retrainer reaches the object store" pod_reaches "$serving" "$retrainer" "minio.$storage.svc" 9000
+fact "the retrainer reaches the object store" pod_reaches "$serving" "$retrainer" "$store.$storage.svc" 9000
 fact "the retrainer reaches the prediction server" pod_reaches "$serving" "$retrainer" "driftloop-server.$serving.svc" 8500
 console=app.kubernetes.io/name=driftloop-console units=app.kubernetes.io/name=driftloop-units
 fact "the console reaches the retrainer" pod_reaches "$serving" "$console" "driftloop-retrainer.$serving.svc" 8600
@@ -21,5 +21,5 @@ fact "the fleet in service reaches PostgreSQL" pod_reaches "$serving" "$units" "
 fact "the fleet in service reaches the prediction server" pod_reaches "$serving" "$units" "driftloop-server.$serving.svc" 8500
 fact "the fleet in service reaches the retrainer" pod_reaches "$serving" "$units" "driftloop-retrainer.$serving.svc" 8600
 fact "MLflow reaches PostgreSQL" pod_reaches "$mlflow" app.kubernetes.io/name=mlflow "postgres.$storage.svc" 5432
-fact "MLflow reaches the object store" pod_reaches "$mlflow" app.kubernetes.io/name=mlflow "minio.$storage.svc" 9000
+fact "MLflow reaches the object store" pod_reaches "$mlflow" app.kubernetes.io/name=mlflow "$store.$storage.svc" 9000
 true

@@ -3,7 +3,7 @@
 # shellcheck disable=SC2016  # jq and Python in single quotes
 source "$(dirname "${BASH_SOURCE[0]}")/../_lib.sh"
 
-dvc() { (cd "$scratch/$1" && AWS_ACCESS_KEY_ID=dvc AWS_SECRET_ACCESS_KEY=$(secret "$storage" minio-dvc secret-key) "$repository/.venv/bin/dvc" "${@:2}"); }
+dvc() { (cd "$scratch/$1" && AWS_ACCESS_KEY_ID=dvc AWS_SECRET_ACCESS_KEY=$(secret "$storage" "$store"-dvc secret-key) "$repository/.venv/bin/dvc" "${@:2}"); }
 project() { # NAME: a DVC project with the platform's remote
   mkdir -p "$scratch/$1" && dvc "$1" init --quiet --no-scm && dvc "$1" config core.analytics false &&
     dvc "$1" remote add --quiet --default platform "s3://$data_bucket/dvc/suite-$mark" &&
@@ -27,7 +27,7 @@ if [[ ! -x $repository/.venv/bin/dvc ]]; then
   exit 0
 fi
 # In this shell, not in a fact's own: the tunnel and its address are needed by all three.
-if tunnel "$storage" minio 9000; then s3_address=$address; fi
+if tunnel "$storage" "$store" 9000; then s3_address=$address; fi
 fact "DVC pushes a file to its prefix of the store" pushes
 fact "what DVC pushed lies in the bucket" in_bucket
 fact "DVC pulls the file again as it was" pulls

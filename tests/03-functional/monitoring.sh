@@ -46,8 +46,8 @@ mark=$RANDOM
 
 fact "every target of Prometheus is up" soon 60 all_up
 fact "Prometheus has 15 targets or more that are up" soon 60 enough_up
-for job in server retrainer watch minio node-exporter pushgateway alertmanager prometheus; do
-  fact "Prometheus scrapes $job" soon 60 scraped $job
+for job in server retrainer watch "$store" node-exporter pushgateway alertmanager prometheus; do
+  fact "Prometheus scrapes $job" soon 60 scraped "$job"
 done
 fact "the machine's memory is measured" node_figures
 fact "the served model's version is measured" server_figures

@@ -117,7 +117,7 @@ stage_up() {
 
 stage_images() {
     local name
-    for name in minio postgres mlflow prometheus-operator prometheus alertmanager pushgateway node-exporter server drift trainer units backup; do
+    for name in minio store-setup postgres mlflow prometheus-operator prometheus alertmanager pushgateway node-exporter server drift trainer units backup; do
         files/images/build.sh import "$name"
     done
     # From now on a lab needs little room of its own.

@@ -42,6 +42,8 @@ SCRAPED = {
     "kube_pod_status_ready",
     # MinIO, Prometheus
     "minio_bucket_usage_total_bytes", "minio_cluster_drive_offline_total", "minio_cluster_health_status",
+    # SeaweedFS
+    "SeaweedFS_master_is_leader", "SeaweedFS_s3_bucket_size_bytes",
     "prometheus_tsdb_head_samples_appended_total",
 }  # fmt: skip
 """What the exporters that are not ours are known to export, of what is used here."""

@@ -1,7 +1,8 @@
-// Command setup gives a MinIO server the buckets, policies, users and rules of expiry that a file describes, and changes nothing else.
+// Command setup gives an object store the buckets and rules of expiry that a file describes, and MinIO, by its own
+// interface, the users and policies as well. It changes nothing else; running it again is harmless.
 //
 // Usage: setup DESIRED.json SECRETS, where SECRETS is a folder with one folder per user (and one named `root`),
-// each with the files `access-key` and `secret-key`. MINIO_URL is the server's address. Running it again is harmless.
+// each with the files `access-key` and `secret-key`. STORE_URL is the store's address.
 package main
 
 import (
@@ -23,7 +24,7 @@ import (
 type desired struct {
 	Buckets  []string                   `json:"buckets"`
 	Policies map[string]json.RawMessage `json:"policies"`
-	Users    map[string]string          `json:"users"` // user's folder of secrets -> name of the policy
+	Users    map[string]string          `json:"users"` // user's folder of secrets -> name of the policy; MinIO alone
 	Expiry   []expiry                   `json:"expiry"`
 }
 
@@ -56,10 +57,10 @@ func keys(secrets, user string) (access, secret string, err error) {
 }
 
 // waitUntilReady returns once the server answers an authenticated call, or with its last error after two minutes.
-func waitUntilReady(ctx context.Context, admin *madmin.AdminClient) error {
+func waitUntilReady(ctx context.Context, store *minio.Client) error {
 	deadline := time.Now().Add(2 * time.Minute)
 	for {
-		_, err := admin.ListCannedPolicies(ctx)
+		_, err := store.ListBuckets(ctx)
 		if err == nil || time.Now().After(deadline) {
 			return err
 		}
@@ -72,22 +73,28 @@ func apply(ctx context.Context, want desired, secrets string, server *url.URL) e
 	if err != nil {
 		return err
 	}
-	secure := server.Scheme == "https"
-	admin, err := madmin.NewWithOptions(server.Host, &madmin.Options{
-		Creds: credentials.NewStaticV4(access, secret, ""), Secure: secure,
-	})
+	who, secure := credentials.NewStaticV4(access, secret, ""), server.Scheme == "https"
+	store, err := minio.New(server.Host, &minio.Options{Creds: who, Secure: secure})
 	if err != nil {
 		return err
 	}
-	store, err := minio.New(server.Host, &minio.Options{
-		Creds: credentials.NewStaticV4(access, secret, ""), Secure: secure,
-	})
-	if err != nil {
-		return err
-	}
-	if err := waitUntilReady(ctx, admin); err != nil {
+	if err := waitUntilReady(ctx, store); err != nil {
 		return fmt.Errorf("%s is not ready: %w", server, err)
 	}
+	if err := applyBuckets(ctx, want, store); err != nil {
+		return err
+	}
+	if len(want.Users) == 0 && len(want.Policies) == 0 {
+		return nil
+	}
+	admin, err := madmin.NewWithOptions(server.Host, &madmin.Options{Creds: who, Secure: secure})
+	if err != nil {
+		return err
+	}
+	return applyUsers(ctx, want, secrets, admin)
+}
+
+func applyBuckets(ctx context.Context, want desired, store *minio.Client) error {
 	for _, bucket := range want.Buckets {
 		there, err := store.BucketExists(ctx, bucket)
 		if err == nil && !there {
@@ -115,6 +122,10 @@ func apply(ctx context.Context, want desired, secrets string, server *url.URL) e
 		}
 		fmt.Printf("bucket %s: %d rules of expiry\n", bucket, len(configuration.Rules))
 	}
+	return nil
+}
+
+func applyUsers(ctx context.Context, want desired, secrets string, admin *madmin.AdminClient) error {
 	for name, policy := range want.Policies {
 		if err := admin.AddCannedPolicy(ctx, name, policy); err != nil {
 			return fmt.Errorf("policy %s: %w", name, err)
@@ -162,9 +173,9 @@ func run() error {
 	if len(os.Args) != 3 {
 		return fmt.Errorf("usage: setup DESIRED.json SECRETS")
 	}
-	server, err := url.Parse(os.Getenv("MINIO_URL"))
+	server, err := url.Parse(os.Getenv("STORE_URL"))
 	if err != nil || server.Host == "" {
-		return fmt.Errorf("MINIO_URL = %q: set it to the server's address, such as http://minio:9000", os.Getenv("MINIO_URL"))
+		return fmt.Errorf("STORE_URL = %q: set it to the server's address, such as http://minio:9000", os.Getenv("STORE_URL"))
 	}
 	content, err := os.ReadFile(os.Args[1])
 	if err != nil {
