@@ -252,6 +252,7 @@ cgroupRoot: /driftloop-lab
 clusterDNS: [$dns]
 clusterDomain: cluster.local
 containerRuntimeEndpoint: unix://$state/containerd.sock
+failCgroupV1: false
 failSwapOn: false
 healthzBindAddress: 127.0.0.1
 imageGCHighThresholdPercent: 100
@@ -372,7 +373,7 @@ build_kube() {
         local room
         room=$(lacks_room) || die "$room: make room, or set DRIFTLOOP_LAB_CACHE"
         (cd "$here/node" && CGO_ENABLED=0 go build -trimpath -o "$kube.part" -ldflags \
-            "-s -w -X k8s.io/component-base/version.gitVersion=$version -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=34" .)
+            "-s -w -X k8s.io/component-base/version.gitVersion=$version -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=$(cut -d. -f2 <<<"$version")" .)
         mv "$kube.part" "$kube"
     fi
     ln -sfn "$kube" "$cache/kube"

@@ -119,3 +119,10 @@ def test_what_a_component_is_said_to_be_is_what_its_image_is_built_from() -> Non
         assert re.search(rf"version: v{re.escape(version)}\n  image: {{{{ images\['{name}'\]", manifests), version
         told = re.findall(r"version\.Version=(\S+)", (images / name / "go-build").read_text())
         assert told == [version, version]
+
+
+def test_the_lab_runs_the_kubernetes_that_production_runs() -> None:
+    versions = yaml.safe_load((ROOT / "inventory" / "group_vars" / "all" / "versions.yml").read_text())
+    lab = re.search(r"k8s\.io/kubernetes v(\d+\.\d+)\.", (ROOT / "tests" / "lab" / "node" / "go.mod").read_text())
+    assert lab
+    assert versions["k3s_version"].startswith(f"v{lab[1]}.")
