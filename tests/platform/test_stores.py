@@ -134,3 +134,17 @@ def test_of_an_external_store_nothing_runs_here(external: list[Manifest]) -> Non
     out = [each["spec"]["egress"] for each in external if each["metadata"]["name"] == "allow-object-store"]
     assert out
     assert all(each == [{"ports": [{"port": 8443}]}] for each in out)
+
+
+def test_a_job_of_one_name_runs_one_pod(
+    minio: list[Manifest], seaweedfs: list[Manifest], external: list[Manifest]
+) -> None:
+    """The pod of a Job that is there cannot be changed: with another store it must be another Job."""
+    pod_of: dict[str, Manifest] = {}
+    for manifests in (minio, seaweedfs, external):
+        for job in (each for each in manifests if each["kind"] == "Job"):
+            name = f"{job['metadata']['namespace']}/{job['metadata']['name']}"
+            # A study is begun by a person, who deletes its Job to go on with other workers.
+            if "tuner" not in name:
+                assert pod_of.setdefault(name, job["spec"]["template"]) == job["spec"]["template"], name
+    assert len([name for name in pod_of if "postgres-databases" in name]) == 3
