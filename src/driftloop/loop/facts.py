@@ -173,17 +173,20 @@ class Look:
         facts = replace(facts, settling_s=self.arrivals.settling_s(now), archived=self._archive.total())
         if facts.settling_s > 0:
             self._backend.expect()
+            # Those that are here are looked at while the others arrive.
+            self.runs_for(attempt)
             return facts
         production = self._registry.alias(PRODUCTION)
         facts = replace(facts, production=production, next_run=next_run())
         if production != attempt.champion:
             return replace(facts, provisional_of=self._provisional_of(production))
         facts = replace(facts, first_aid=self._settings.first_aid)
-        if attempt.aided is not None and attempt.condemned is None:
-            facts = replace(facts, standing=self._standing(attempt.aided, only_since=True))
         pause = attempt.announced.left(now) if attempt.announced is not None else 0.0
         lacking, labels = self.labels_for(attempt)
-        return replace(facts, lacking=lacking, labels=labels, pause_s=pause)
+        facts = replace(facts, lacking=lacking, labels=labels, pause_s=pause)
+        if attempt.aided is None or attempt.condemned is not None or lacking is None:
+            return facts
+        return replace(facts, standing=self._standing(attempt.aided, only_since=True))
 
     def _of_run(self, attempt: Attempt, facts: Facts) -> Facts:
         pipeline: Pipeline = "lost"

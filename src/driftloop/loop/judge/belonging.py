@@ -72,14 +72,10 @@ def _unexplained(flat: Counts, baseline: Baseline) -> tuple[Floats, Floats]:
 
 
 def _counts(model: Model, binner: Binner, run: Run) -> Counts:
-    import onnxruntime
-
     counted = model.schema.padding == "counted"
     ends = window_ends(len(run.rows), STRIDE)
     # A missing value is filled from the rows before; else the newest row stands for itself.
     rows = windows_at(run, ends, model.window if counted else 1, counted=counted)
-    options = onnxruntime.RunOptions()
-    options.only_execute_path_to_fetches = True
-    newest, regime = model.session.run([NEWEST, REGIME], {INPUT: rows}, options)
+    newest, regime = model.session.run([NEWEST, REGIME], {INPUT: rows})
     # The prediction is left out when this is judged; any value keeps its place.
     return binner.counts(np.zeros(len(ends)), run.rows[ends, : model.schema.n_settings], newest, regime)
