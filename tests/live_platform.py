@@ -97,7 +97,7 @@ class Platform:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.end()
         if kind is None:
-            assert self.undescribed == []
+            assert self.undescribed == [], self.undescribed
 
     def end(self) -> None:
         """Print the evidence, and end whatever is left of it."""
