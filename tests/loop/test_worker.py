@@ -577,6 +577,20 @@ def test_there_is_no_rollback_to_a_version_that_is_known_to_be_worse(world: Worl
     assert world.status["cause"] == "fleet_change:2"
 
 
+def test_a_change_whose_version_was_kept_is_one_again_when_somebody_goes_back(world: World):
+    verifying(world)
+    world.evidence.standings["2", "1"] = True
+    world.report("verdict", model_version="2", verdict="drift", n=500, answered=1000)
+    assert world.settle() == "cooling_down"
+    assert world.promote("1") == "2"
+    assert world.store.state.settled[CAUSE].decision == "superseded"
+    world.archive.ids.append("eng-new60")
+    world.inbox.on_runs(["eng-new60"])
+    world.clock.now += 31
+    assert world.alert(at="2027-01-15T09:00:00.000Z") == "duplicate"
+    assert world.settle() == "running"
+
+
 def test_a_version_that_completed_units_speak_against_is_rolled_back_whatever_the_watch_sees(world: World):
     verifying(world)
     world.evidence.standings["2", "1"] = False

@@ -44,8 +44,6 @@ _ERROR_CHARACTERS = 4000
 
 OPEN_ENDS = ("resolved", "switched_off")
 """Ends of a retraining that say nothing against another one for the same cause."""
-TOOK_OVER = (promotion.PROMOTED, promotion.KEPT)
-"""Ends after which another version is in production."""
 FAILED = "failed"
 IN_VAIN = (promotion.REJECTED, promotion.ROLLED_BACK, FAILED)
 """Ends after which the same completed runs are not tried again."""
@@ -70,7 +68,7 @@ def admit(change: Change, why: Cause, *, first: bool, archived: int, how: With) 
     if change.state.pending(cause):
         return "duplicate"
     settled = change.state.settled.get(cause)
-    if settled is not None and settled.decision in TOOK_OVER:
+    if settled is not None and settled.decision in promotion.TOOK_OVER:
         return "duplicate"
     tried, labels = (settled.tried, settled.labels) if settled is not None else (0, 0)
     nothing_new = settled is not None and settled.decision not in OPEN_ENDS and archived <= settled.archived
@@ -336,7 +334,7 @@ def _end(
             attempt.labels if turned_down or waited else 0,
         )
     )
-    if state.confirming is not None and decision not in TOOK_OVER:
+    if state.confirming is not None and decision not in promotion.TOOK_OVER:
         state.confirming = None
     after: Phase = "cooling_down" if cool_down else "idle"
     state.attempt, state.phase = None, after
@@ -347,6 +345,6 @@ def _end(
         # What serves is no answer to the change: the retraining that is goes on with more labels.
         tried = {"archived": attempt.archived, "labels": attempt.labels if turned_down else 0}
         state.queue.append(attempt.again(**tried, failures=0, by_hand=attempt.by_hand))
-    elif decision not in (*TOOK_OVER, *OPEN_ENDS) and attempt.cause in state.firing:
+    elif decision not in (*promotion.TOOK_OVER, *OPEN_ENDS) and attempt.cause in state.firing:
         # The cause stands: runs that arrived while it was decided are tried, others waited for.
         admit(change, attempt.why, first=False, archived=archived, how=how)

@@ -9,6 +9,7 @@ import msgspec
 from driftloop import durable
 from driftloop.errors import DriftloopError
 from driftloop.loop.asking import Closed, Question
+from driftloop.loop.judge import promotion
 from driftloop.loop.judge.shadow import Report
 from driftloop.loop.schedules import Muted, Schedule
 from driftloop.loop.waits import Moment, Now, Wait
@@ -245,7 +246,7 @@ class State(msgspec.Struct):
     def reopen(self, champion: str, reason: str, archived: int) -> None:
         """Take back that causes about `champion` were settled by a promotion; runs beyond `archived` open them."""
         for cause in map(str, causes.about(self.settled, champion)):
-            if self.settled[cause].decision == "promoted":
+            if self.settled[cause].decision in promotion.TOOK_OVER:
                 self.settled[cause] = msgspec.structs.replace(
                     self.settled[cause], decision="superseded", reason=reason, archived=archived
                 )

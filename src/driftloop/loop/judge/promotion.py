@@ -21,6 +21,8 @@ Tell = Callable[[Event], object]
 APPROVED, PROMOTED, REJECTED, ROLLED_BACK, ABANDONED = "approved", "promoted", "rejected", "rolled_back", "abandoned"
 KEPT = "kept"
 """It stays in production though the watch still sees drift, since the version before is known to be worse."""
+TOOK_OVER = (PROMOTED, KEPT)
+"""Ends of a retraining after which another version is in production."""
 UNDECIDED = "undecided"
 """The gate had too few units: the challenger waits for a person, who promotes it or does not."""
 OVER_TAG, PARENT_TAG, RETRAINING_TAG = "promoted_over", "parent_version", "retraining"
