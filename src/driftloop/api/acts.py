@@ -13,7 +13,7 @@ from fastapi.concurrency import run_in_threadpool
 from msgspec import Meta
 
 from driftloop.access.guard import asker, reason_of_act
-from driftloop.api import shapes
+from driftloop.api import outcomes
 from driftloop.api.bodies import body_of, bytes_of
 from driftloop.api.fleets import Fleet
 from driftloop.api.problems import responses
@@ -101,7 +101,7 @@ async def _hand_on(request: Request, fleet: str, method: str, path: str, body: A
 
 @router.post(
     "/fleets/{fleet}/loop/retrain",
-    response_model=shapes.Attempt,
+    response_model=outcomes.Attempt,
     summary="Retrain now",
     tags=["loop"],
     openapi_extra=documented(Retrain, {"mode": "warm", "reason": "new engines have failed"}, required=False),
@@ -114,7 +114,7 @@ async def retrain(request: Request, fleet: Name) -> Any:
 
 @router.post(
     "/fleets/{fleet}/loop/first-aid",
-    response_model=shapes.Done,
+    response_model=outcomes.Done,
     summary="Give the champion first aid",
     tags=["loop"],
     openapi_extra=documented(Reasoned, {"reason": "a new regime, and no labels for weeks"}, required=False),
@@ -127,7 +127,7 @@ async def first_aid(request: Request, fleet: Name) -> Any:
 
 @router.post(
     "/fleets/{fleet}/models/{version}/promote",
-    response_model=shapes.Moved,
+    response_model=outcomes.Moved,
     summary="Put a version into production",
     tags=["models"],
     openapi_extra=documented(Reasoned, {"reason": "looked at it with the fleet's engineer"}, required=False),
@@ -140,7 +140,7 @@ async def promote(request: Request, fleet: Name, version: Version) -> Any:
 
 @router.post(
     "/fleets/{fleet}/models/rollback",
-    response_model=shapes.Moved,
+    response_model=outcomes.Moved,
     summary="Go back to the version before",
     tags=["models"],
     openapi_extra=documented(Reasoned, {"reason": "worse on the older engines"}, required=False),
@@ -153,7 +153,7 @@ async def rollback(request: Request, fleet: Name) -> Any:
 
 @router.post(
     "/fleets/{fleet}/approvals/{id}/{answer}",
-    response_model=shapes.Done,
+    response_model=outcomes.Done,
     summary="Approve or reject the version that waits for a person",
     tags=["loop"],
     openapi_extra=documented(Reasoned, {"reason": "the gate's figures are convincing"}, required=False),
@@ -167,7 +167,7 @@ async def answer(request: Request, fleet: Name, id: Question, answer: Answer) ->
 
 @router.post(
     "/fleets/{fleet}/causes/{cause}/mute",
-    response_model=shapes.Done,
+    response_model=outcomes.Done,
     summary="Tell nobody of a cause for a while",
     tags=["loop"],
     openapi_extra=documented(Mute, {"for_s": 3600, "reason": "the test stand is being rebuilt"}),
@@ -181,7 +181,7 @@ async def mute(request: Request, fleet: Name, cause: Cause) -> Any:
 
 
 @router.delete(
-    "/fleets/{fleet}/causes/{cause}/mute", response_model=shapes.Done, summary="Tell of a cause again", tags=["loop"]
+    "/fleets/{fleet}/causes/{cause}/mute", response_model=outcomes.Done, summary="Tell of a cause again", tags=["loop"]
 )
 async def unmute(request: Request, fleet: Name, cause: Cause) -> Any:
     """End the muting of a cause."""
@@ -189,7 +189,10 @@ async def unmute(request: Request, fleet: Name, cause: Cause) -> Any:
 
 
 @router.get(
-    "/fleets/{fleet}/schedules", response_model=shapes.ScheduleList, summary="What is done by the clock", tags=["loop"]
+    "/fleets/{fleet}/schedules",
+    response_model=outcomes.ScheduleList,
+    summary="What is done by the clock",
+    tags=["loop"],
 )
 def schedules(request: Request, fleet: Name) -> Any:
     """Schedules and watches, each with when it is due next."""
@@ -198,7 +201,7 @@ def schedules(request: Request, fleet: Name) -> Any:
 
 @router.post(
     "/fleets/{fleet}/schedules",
-    response_model=shapes.Done,
+    response_model=outcomes.Done,
     summary="Add a schedule or a watch, or change the one of its name",
     tags=["loop"],
     openapi_extra=documented(Schedule, {"name": "monthly", "act": "retrain", "cron": "0 3 1 * *", "mode": "full"}),
@@ -210,7 +213,9 @@ async def add_schedule(request: Request, fleet: Name) -> Any:
     return await _hand_on(request, fleet, "POST", "/schedules", {**msgspec.to_builtins(given), **mode})
 
 
-@router.delete("/fleets/{fleet}/schedules/{id}", response_model=shapes.Done, summary="Cancel a schedule", tags=["loop"])
+@router.delete(
+    "/fleets/{fleet}/schedules/{id}", response_model=outcomes.Done, summary="Cancel a schedule", tags=["loop"]
+)
 async def cancel_schedule(request: Request, fleet: Name, id: Entry) -> Any:
     """Cancel a schedule or a watch by its name."""
     return await _hand_on(request, fleet, "DELETE", f"/schedules/{quote(id, safe='')}", b"")
@@ -218,7 +223,7 @@ async def cancel_schedule(request: Request, fleet: Name, id: Entry) -> Any:
 
 @router.post(
     "/fleets/{fleet}/runs",
-    response_model=shapes.Archived,
+    response_model=outcomes.Archived,
     summary="Archive completed runs",
     tags=["runs"],
     openapi_extra=documented(
@@ -233,7 +238,7 @@ async def archive(request: Request, fleet: Name) -> Any:
 
 @router.post(
     "/fleets/{fleet}/runs/withdraw",
-    response_model=shapes.Withdrawn,
+    response_model=outcomes.Withdrawn,
     summary="Take runs back",
     tags=["runs"],
     openapi_extra=documented(Withdraw, {"runs": ["pump-7"], "reason": "the wrong file"}),

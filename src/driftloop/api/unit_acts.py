@@ -13,7 +13,7 @@ from fastapi.concurrency import run_in_threadpool
 from msgspec import Meta
 
 from driftloop.access.guard import asker, reason_of_act
-from driftloop.api import shapes
+from driftloop.api import outcomes, shapes
 from driftloop.api.acts import Reasoned
 from driftloop.api.bodies import body_of
 from driftloop.api.problems import responses
@@ -80,7 +80,7 @@ async def withdraw(request: Request, fleet: Name, unit: Unit, id: Number) -> Any
 
 @router.post(
     "/fleets/{fleet}/units/{unit}/rename",
-    response_model=shapes.Renamed,
+    response_model=outcomes.Renamed,
     summary="Call a unit otherwise",
     openapi_extra=documented(NewName, {"name": "engine-17"}),
 )
@@ -91,7 +91,7 @@ async def rename(request: Request, fleet: Name, unit: Unit) -> Any:
 
 @router.post(
     "/fleets/{fleet}/units/{unit}/split",
-    response_model=shapes.Split,
+    response_model=outcomes.Split,
     summary="Make two units of one name two",
     openapi_extra=documented(NewName, {"name": "engine-17-b"}),
 )
