@@ -114,8 +114,9 @@ def events() -> str:
     text = (
         "# Events\n\nWhat the retrainer's log holds: `driftloop events`, `GET /events` of the retrainer, and the "
         "console's `GET /api/v1/fleets/{fleet}/events`, where `kind` is called `event`. Each has `seq`, `time` and "
-        "`kind`, and the fields of its kind; those with a `?` where they apply. Others may report kinds of their own "
-        "(`POST /events`): of `fleet_changed`, told by whoever knows when the fleet did, the console reads T0. "
+        "`kind`, an `id` where somebody else reported it, and the fields of its kind; those with a `?` where they "
+        "apply. Others may report kinds of their own (`POST /events`): of `fleet_changed`, told by whoever knows when "
+        "the fleet did, the console reads T0. "
     ) + MADE
     kinds = [
         (f"`{kind}`", about.meaning, " ".join(f"`{name}`" for name in about.fields.split()))
@@ -123,7 +124,7 @@ def events() -> str:
     ]
     text += "\n" + table(("kind", "what has happened", "fields"), kinds)
     rows = []
-    for key, field in {**event_fields.ALWAYS, **event_fields.FIELDS}.items():
+    for key, field in {**event_fields.ALWAYS, **event_fields.MAYBE, **event_fields.FIELDS}.items():
         of, _, name = key.rpartition(".")
         rows.append((f"`{name}`" + (f" of `{of}`" if of else ""), field.kind, field.meaning))
     return text + "\n## Fields\n\n" + table(("field", "type", "meaning"), rows)

@@ -4,7 +4,7 @@ from typing import Any
 
 from driftloop import durable
 from driftloop.errors import DriftloopError
-from driftloop.protocol.event_fields import ALWAYS, fields_of
+from driftloop.protocol.event_fields import ALWAYS, MAYBE, fields_of
 from driftloop.protocol.events import KINDS, Event
 
 _TYPES: dict[str, Any] = {
@@ -17,7 +17,8 @@ def undescribed(event: Event) -> list[str]:
     if event["kind"] not in KINDS:
         return []
     own = fields_of(event["kind"])
-    described = {**{name: (field, True) for name, field in ALWAYS.items()}, **own}
+    everywhere = {name: (field, name in ALWAYS) for name, field in {**ALWAYS, **MAYBE}.items()}
+    described = {**everywhere, **own}
     wrong = [f"{name} is not described" for name in event.keys() - described.keys()]
     wrong += [f"{name} is missing" for name, (_, always) in described.items() if always and name not in event]
     wrong += [

@@ -29,16 +29,20 @@ ALWAYS: dict[str, Field] = {
     "kind": Field("text", "one of the kinds above; `event` in the console's API"),
 }
 """Fields of every event."""
+MAYBE: dict[str, Field] = {
+    "id": Field("text", "given by who reports it, such as a step: reported again, it is not logged again"),
+}
+"""Fields that an event of any kind may have."""
 
 _OF_STEP = "run cause"
 _OF_ATTEMPT = "model_version cause run?"
 
 ABOUT: dict[EventKind, About] = {
-    "alert_firing": About("an alert began (T1)", "id model_version? cause drift starts_at features n? score? summary?"),
-    "alert_resolved": About("it ended", "id model_version? cause drift? starts_at ends_at? features?"),
+    "alert_firing": About("an alert began (T1)", "model_version? cause drift starts_at features n? score? summary?"),
+    "alert_resolved": About("it ended", "model_version? cause drift? starts_at ends_at? features?"),
     "verdict": About(
         "the drift watch judged the traffic, or said why it cannot",
-        "id? model_version? verdict n min_n? reason? score? drift? blamed? stuck? faults? mixture? ages? age_shift? "
+        "model_version? verdict n min_n? reason? score? drift? blamed? stuck? faults? mixture? ages? age_shift? "
         "psi_max? psi_plain_max? worst? answered? estimate?",
     ),
     "runs_archived": About("completed runs came into the archive", "count roles"),
@@ -172,7 +176,6 @@ FIELDS: dict[str, Field] = {
     "findings": Field("list", "the reasons in fixed words: `better`, `forgot`, ..."),
     "first_aid": Field("true or false", "true where the version is first aid"),
     "from_version": Field("text", "the version that was in production before, or that it was trained from"),
-    "id": Field("text", "given by who reports it: reported again, it is not logged again"),
     "labels": Field("whole number", "runs whose labels would no longer count"),
     "metrics": Field("object", "figures of the training, by name"),
     "min_n": Field("number", "requests that a verdict needs"),
