@@ -108,7 +108,7 @@ class Story:
         self._check_archive()
         lost = [record for record in failed(self.traffic.records) if not self._excused(record)]
         assert not lost, f"{len(lost)} of {len(self.traffic.records)} requests failed, first: {lost[:3]}"
-        assert platform.loop()["state"] in SETTLED
+        assert _rests(platform.loop())
 
     def _answers_after_now(self, count: int = 20) -> list[Record]:
         """The next answers to requests that are sent from now on."""
@@ -160,9 +160,15 @@ def _promotions(platform: Platform) -> Counter[str]:
     return Counter(event["model_version"] for event in platform.of_kind("promoted"))
 
 
+def _rests(status: dict[str, Any]) -> bool:
+    """Whether nothing is under way; after a rejection the loop waits for more labels."""
+    waits = status.get("state") == "waiting_for_labels" and status["attempt"]["archived"] > 0
+    return waits or (status.get("state") in SETTLED and not status["queue"])
+
+
 def _decision(platform: Platform, cause: str) -> dict[str, Any] | None:
     status = platform.loop()
-    if status.get("state") not in SETTLED or status["queue"]:
+    if not _rests(status):
         return None
     return next((item for item in reversed(status["history"]) if item["cause"] == cause), None)
 
