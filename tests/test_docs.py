@@ -112,6 +112,17 @@ def test_every_command_and_its_options_are_there(page: Path) -> None:
     assert wrong == []
 
 
+def test_every_command_that_the_console_names_is_there() -> None:
+    scripts = (ROOT / "src" / "driftloop" / "console" / "assets" / "js").rglob("*.js")
+    said = {
+        words for path in scripts for words in re.findall(r"driftloop ([a-z]+(?: [a-z]+)?)", path.read_text("utf-8"))
+    }
+    named = [tuple(words.split()) for words in said if words.split()[0] in cli.COMMANDS]
+    assert len(named) > 1
+    wrong = [words for words in named if isinstance(command(words[:1]), TyperGroup) and command(words) is None]
+    assert wrong == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
 def test_every_setting_is_there(page: Path) -> None:
     known = {

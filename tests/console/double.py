@@ -16,18 +16,25 @@ from typing import Annotated, Any
 from fastapi import Body, FastAPI, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
+from driftloop.api.app import HEADERS
 from driftloop.api.planning import shown
 from driftloop.console import pages
 from driftloop.units.plan.costs import Costs
 from driftloop.units.plan.slots import Unit, Wanted, make_plan
 
-CSP = (
-    "default-src 'self'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
-)
 BODY = Body()
 PAST = {"approve": "approved", "reject": "rejected"}
 MARKUP = "<script>alert(1)</script>"
+ODD_NAMES = {
+    7: MARKUP,
+    8: "<b>x",
+    9: "محرك-الطائرة-٩",
+    10: "press 3 / line B?#%41",
+    11: "unbroken" * 24,
+    12: "エンジン十二号",
+    13: "-",
+}
+"""What units are called too, by their place in the list; the others are engines with a number."""
 FLAGS = ("unseen_regime", "short_history", "held:s11")
 SENSORS = ("T24", "T30", "T50", "P30", "Nf", "Nc", "Ps30", "phi", "BPR", "htBleed")
 
@@ -43,6 +50,8 @@ class World:
     state: str = "awaiting_approval"
     busy: bool = True
     """Whether anything ever happened: models, events, verdicts."""
+    sensors: int = 10
+    fleets: tuple[str, ...] = ("cmapss", "pumps")
     broken: set[str] = field(default_factory=set)
     """Ends of paths that are answered with 503."""
     answered: tuple[str, str] | None = None
@@ -72,9 +81,9 @@ def ago(seconds: float) -> str:
     return time_text(datetime.now(UTC) - timedelta(seconds=seconds))
 
 
-def problem(status: int, title: str, detail: str) -> JSONResponse:
+def problem(status: int, title: str, detail: str, **more: str) -> JSONResponse:
     """Problem details."""
-    content = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    content = {"type": "about:blank", "title": title, "status": status, "detail": detail, **more}
     return JSONResponse(content, status, media_type="application/problem+json")
 
 
@@ -98,7 +107,7 @@ def story(world: World) -> None:
 
 def unit_name(index: int) -> str:
     """The names are in the order of the lower bound."""
-    return MARKUP if index == 7 else f"engine-{index + 1:05d}"
+    return ODD_NAMES.get(index, f"engine-{index + 1:05d}")
 
 
 def unit(index: int, units: int) -> dict[str, Any]:
@@ -123,17 +132,17 @@ def create(world: World) -> FastAPI:  # noqa: PLR0915 (a table of routes)
     async def policy(request: Request, call_next: Any) -> Response:
         path = request.url.path
         if path.startswith("/api/") and any(path.endswith(end) for end in world.broken):
-            answer: Response = problem(503, "Not now", "the retrainer does not answer")
+            answer: Response = problem(503, "Service Unavailable", "does not answer (ConnectError)", field="retrainer")
         else:
             answer = await call_next(request)
-        answer.headers["Content-Security-Policy"] = CSP
+        answer.headers.update(HEADERS)
         return answer
 
     def fleet(name: str) -> dict[str, Any]:
         return {
             "name": name, "description": "Turbofan engines (NASA C-MAPSS): 3 settings, 21 sensors", "unit": "engine",
             "step": "cycle", "state": world.state if world.busy else "idle",
-            "waits_for": "a person to approve or reject model 5" if world.state == "awaiting_approval" else None,
+            "waits_for": "a person to approve or reject model 5" if world.busy and world.state == "awaiting_approval" else None,
             "champion": world.champion if world.busy else None, "provisional": world.busy and world.champion == "4",
             "verdict": "drift" if world.busy else None, "units": world.units, "settings": [], "sensors": [{"name": "T24", "unit": "°R", "description": "total temperature at the outlet of the LPC"}],
             "first_due": {k: unit(0, world.units)[k] for k in ("unit", "rul", "low", "high")} if world.units else None,
@@ -155,12 +164,12 @@ def create(world: World) -> FastAPI:  # noqa: PLR0915 (a table of routes)
 
     @app.get(f"{api}/fleets")
     def fleets() -> dict[str, Any]:
-        return {"fleets": [fleet("cmapss"), fleet("pumps")]}
+        return {"fleets": [fleet(name) for name in world.fleets]}
 
     @app.get(f"{api}/fleets/{{name}}")
     def one(name: str) -> Any:
-        if name not in ("cmapss", "pumps"):
-            return problem(404, "No such fleet", f"there is no fleet {name}; there are cmapss, pumps")
+        if name not in world.fleets:
+            return problem(404, "No such fleet", f"there is no fleet {name}; there are {', '.join(world.fleets)}")
         return fleet(name)
 
     @app.get(f"{api}/fleets/{{name}}/units")
@@ -187,7 +196,7 @@ def create(world: World) -> FastAPI:  # noqa: PLR0915 (a table of routes)
                 "low": [641.4 - 0.2 * (step % 6 == 0) for step in steps] if k < 8 else None,
                 "high": [642.7 + 0.2 * (step % 6 == 0) for step in steps] if k < 8 else None,
             }
-            for k, name in enumerate(SENSORS)
+            for k, name in enumerate((*SENSORS, *(f"sensor-{n}" for n in range(len(SENSORS), world.sensors))))
         ]  # fmt: skip
         row = unit(index, world.units)
         return {
@@ -257,7 +266,8 @@ def create(world: World) -> FastAPI:  # noqa: PLR0915 (a table of routes)
             if world.state == "running" else None,
             "approval": waiting_approval() if waiting else None,
             "error": {"rmse": 13.4, "coverage": 0.91, "units": 42},
-            "schedules": [{"name": "monday", "act": "retrain", "every_s": None, "cron": "0 3 * * 1", "next": ago(-86_400),
+            "schedules": [{"name": "stale", "act": "overdue", "every_s": 60, "cron": None, "next": ago(-60), "last": ago(1),
+                           "days": 30, "firing": True, "who": "ben"}, {"name": "monday", "act": "retrain", "every_s": None, "cron": "0 3 * * 1", "next": ago(-86_400),
                            "last": None, "mode": "warm", "who": "anna"}],
             "estimate": {"rmse": 31.2, "low": 24.0, "high": 39.5, "known": True}, "promotion": "approve",
         }  # fmt: skip
@@ -269,6 +279,10 @@ def create(world: World) -> FastAPI:  # noqa: PLR0915 (a table of routes)
             "reasons": ["better on new engines: RMSE 13.10 instead of 38.42 (bound of the difference -22.31, below 0)",
                         "not worse on old engines: RMSE 12.61 instead of 12.48 (bound +0.61, +1.87 allowed)"],
         }  # fmt: skip
+
+    @app.get(f"{api}/fleets/{{name}}/schedules")
+    def schedules() -> dict[str, Any]:
+        return {"schedules": loop().get("schedules", [])}
 
     @app.get(f"{api}/fleets/{{name}}/verdict")
     def verdict() -> dict[str, Any]:

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from driftloop.console import files, pages, shells
+from driftloop.protocol.events import KINDS
 
 SCRIPTS = sorted(path for path in files.FOLDER.rglob("*.js") if path.parent.name != "vendor")
 OWN = [*SCRIPTS, files.FOLDER / "console.css", files.FOLDER / "icon.svg"]
@@ -95,3 +96,10 @@ def test_a_page_without_its_data_is_small() -> None:
     assets = {name: asset for name, asset in files.load_all().items() if "swagger-ui" not in name}
     own = sum(len(gzip.compress(asset.content)) for name, asset in assets.items() if not name.endswith("LICENSE"))
     assert own < 100_000
+
+
+def test_there_are_words_for_every_kind_of_event() -> None:
+    words = (files.FOLDER / "js" / "words.js").read_text(encoding="utf-8")
+    [table] = re.findall(r"^const EVENTS = \{\n(.*?)^\};", words, re.MULTILINE | re.DOTALL)
+    named = set(re.findall(r"^  (\w+): \[", table, re.MULTILINE))
+    assert named - {"fleet_changed"} == KINDS  # which whoever knows of it reports

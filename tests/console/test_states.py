@@ -89,11 +89,33 @@ def test_where_nothing_is_the_page_says_what_would_change_that(url: str, world: 
 def test_what_fails_says_so_and_mends_itself(url: str, world: World, page: Page) -> None:
     world.broken = {"/verdict"}
     page.goto(url + PAGES["loop"])
-    expect(page.get_by_role("alert")).to_contain_text("the retrainer does not answer")
+    expect(page.get_by_role("alert")).to_contain_text("The loop\u2019s process does not answer")
     expect(page.get_by_text("Timeline of the newest recovery")).to_be_visible()
     world.broken = set()
     expect(page.get_by_role("list", name="Drift of each reading")).to_be_visible()
     expect(page.get_by_role("alert")).to_have_count(0)
+
+
+def test_what_cannot_be_fetched_any_more_says_since_when(url: str, world: World, page: Page) -> None:
+    """A retrainer that goes away leaves what was shown, and nobody takes that for the present."""
+    page.clock.install()
+    page.goto(url + PAGES["loop"])
+    settle(page)
+    expect(page.locator(".stale")).to_have_count(0)
+    world.broken = {"/verdict", "/loop", "/schedules"}
+    page.clock.run_for(20_000)
+    expect(page.locator(".stale")).to_have_count(3)
+    said = page.locator(".stale").first
+    expect(said).to_contain_text(
+        "This is not up to date. The loop\u2019s process does not answer (ConnectError). What you see"
+    )
+    expect(page.get_by_text("Timeline of the newest recovery")).to_be_visible()
+    expect(page.locator(".live")).to_have_text("live")
+    page.clock.run_for(20_000)
+    expect(page.locator(".stale")).to_have_count(3)
+    world.broken = set()
+    page.clock.run_for(20_000)
+    expect(page.locator(".stale")).to_have_count(0)
 
 
 def test_what_does_not_exist_says_so(url: str, page: Page) -> None:

@@ -2,6 +2,7 @@
 
 import { signInPath } from "./api.js";
 import { button, fill, h } from "./dom.js";
+import { refusalWords } from "./words.js";
 
 /** What most acts ask for. */
 export const REASON = { name: "reason", label: "Why (others will read it)", kind: "textarea", required: true };
@@ -73,6 +74,7 @@ const TITLES = {
   403: "Your role may not do this",
   401: "Please sign in first",
   409: "Somebody was faster, or things have changed",
+  503: "This cannot be done now",
 };
 
 /** What became of an act that was refused; `titles` by status. */
@@ -82,7 +84,7 @@ export function refused(error, titles = TITLES) {
     "div",
     { class: "refused", role: "alert" },
     h("strong", {}, title),
-    h("p", {}, error.detail || error.message),
+    h("p", {}, refusalWords(error)),
   );
 }
 

@@ -2,8 +2,8 @@
 
 import { of, post, remove } from "./api.js";
 import { REASON, ask, may } from "./act.js";
-import { button, h, table } from "./dom.js";
-import { duration, moment } from "./format.js";
+import { button, h, table, tag } from "./dom.js";
+import { duration, moment, number, plural } from "./format.js";
 import { empty } from "./states.js";
 import { causeWords } from "./words.js";
 
@@ -87,7 +87,7 @@ export function causeActs(cause, { me, fleet, after }) {
           title: "Unmute this alarm?",
           verb: "Unmute",
           after,
-          text: `“${causeWords(cause.cause)}” may start retrainings again.`,
+          text: `People are told of “${causeWords(cause.cause)}” again.`,
           run: async () => {
             await remove(path);
             return "The alarm is no longer muted.";
@@ -103,7 +103,7 @@ export function causeActs(cause, { me, fleet, after }) {
         title: "Mute this alarm?",
         verb: "Mute",
         after,
-        text: `“${causeWords(cause.cause)}” starts no retraining and tells nobody until then. The watch goes on looking.`,
+        text: `Nobody is told of “${causeWords(cause.cause)}” until then. What the loop does about it stays the same.`,
         fields: [{ name: "for_s", label: "For", kind: "select", options: HOURS, value: "14400" }, REASON],
         run: async (values) => {
           await post(path, { for_s: Number(values.for_s), reason: values.reason });
@@ -114,7 +114,12 @@ export function causeActs(cause, { me, fleet, after }) {
   );
 }
 
-const ACTS = { retrain: "retrain", overdue: "say which completed runs are overdue", error: "watch the measured error" };
+/** What an entry does, in words. */
+const ACTS = {
+  retrain: () => "retrain",
+  overdue: (row) => `tell when nothing was trained for ${number(row.days)} days`,
+  error: (row, fleet) => `tell when the error is above ${number(row.above, 1)} ${plural(fleet.step)}`,
+};
 
 /** What is planned, with ways to plan more and to cancel. */
 export function schedules(found, { me, fleet, after }) {
@@ -164,7 +169,7 @@ export function schedules(found, { me, fleet, after }) {
     );
   const columns = [
     { name: "Name", cell: (row) => row.name },
-    { name: "Does", cell: (row) => ACTS[row.act] ?? row.act },
+    { name: "Does", cell: (row) => [ACTS[row.act]?.(row, fleet) ?? row.act, row.firing && h("span", { class: "tags" }, tag("now", "bad"))] },
     { name: "When", cell: (row) => (row.cron ? h("code", {}, row.cron) : `every ${duration(row.every_s)}`) },
     { name: "Next", cell: (row) => moment(row.next) },
     { name: "Last", class: "wide-only", cell: (row) => moment(row.last) },

@@ -2,6 +2,8 @@
 
 import { signInPath } from "./api.js";
 import { button, fill, h } from "./dom.js";
+import { moment } from "./format.js";
+import { refusalWords } from "./words.js";
 
 /** While something is fetched. */
 export const loading = (what) => h("p", { class: "state loading", role: "status" }, `Loading ${what}…`);
@@ -21,26 +23,38 @@ export function failure(error, again = null) {
     ],
     403: ["This is not for your role", h("p", {}, "Ask whoever runs the platform for a role that may see it.")],
     404: ["There is nothing here", h("a", { class: "button", href: "/" }, "To the fleets")],
+    503: ["This cannot be shown now", null],
   }[error.status];
   const title = known?.[0] ?? error.title ?? "Something went wrong";
   return h(
     "div",
     { class: "state failed", role: "alert" },
     h("p", { class: "state-title" }, title),
-    h("p", {}, error.detail || error.message || ""),
+    h("p", {}, refusalWords(error)),
     known?.[1] ?? null,
     again && error.status !== 401 && error.status !== 403 && button("Try again", again),
   );
 }
 
+/** Above what was fetched before, where it cannot be fetched now. */
+const stale = (error, at) =>
+  h(
+    "p",
+    { class: "stale", role: "status" },
+    h("strong", {}, "This is not up to date. "),
+    `${refusalWords(error).replace(/\.$/, "")}. What you see is from `,
+    moment(at.toISOString()),
+    "; it is tried again by itself.",
+  );
+
 /**
  * A part of a page that shows what `fetchIt` brings, drawn by `draw`, and can be shown anew. Only the newest answer
- * counts; a failure replaces the content only where there is none yet, and is tried again.
+ * counts; a failure replaces the content only where there is none yet, else stands above it, and is tried again.
  */
 export function part(what, fetchIt, draw, { every = null } = {}) {
   const node = h("div", { class: "part" }, loading(what));
   let turn = 0;
-  let shown = false;
+  let shown = null;
   let timer = null;
   async function refresh() {
     const mine = ++turn;
@@ -50,11 +64,15 @@ export function part(what, fetchIt, draw, { every = null } = {}) {
       const found = await fetchIt();
       if (mine !== turn) return;
       fill(node, draw(found));
-      shown = true;
+      shown = new Date();
     } catch (error) {
       if (mine !== turn) return;
       if (error.status === undefined) console.error(error);
-      if (!shown || error.status === 401) fill(node, failure(error, refresh));
+      if (shown === null || error.status === 401) fill(node, failure(error, refresh));
+      else {
+        node.querySelector(":scope > .stale")?.remove();
+        node.prepend(stale(error, shown));
+      }
       next = error.status === 0 || error.status >= 500 ? 3000 : every;
     }
     if (next !== null) timer = setTimeout(refresh, document.hidden ? 4 * next : next);

@@ -8,14 +8,14 @@ export const RUL = (fleet) =>
   `The range beside it is where the true value lies in nine cases of ten; plan by its lower end.`;
 
 export const STATES = {
-  idle: ["Watching", "Nothing to do: the model in service fits the fleet."],
+  idle: ["Watching", "No alarm is on: there is nothing to do."],
   waiting_for_labels: [
     "Waiting for completed runs",
     "Something changed. The loop needs units that have run to their end to learn from.",
   ],
   running: ["Retraining", "A new model is being trained and judged."],
   shadow: ["Trying it alongside", "The new model answers beside the one in service; only the one in service is used."],
-  awaiting_approval: ["Waiting for a person", "The new model passed; a person decides whether it goes into service."],
+  awaiting_approval: ["Waiting for a person", "A person decides whether the new model goes into service."],
   verifying: ["Checking recovery", "The new model is in service; the watch checks that it fits."],
   cooling_down: ["Pausing", "A short rest before the next retraining may start."],
   unknown: ["Not known", "The loop’s process does not answer; what is in service goes on answering."],
@@ -151,6 +151,7 @@ const EVENTS = {
   pipeline_started: ["Training run started", "info"],
   step_started: ["Step started", "plain"],
   step_finished: ["Step finished", "plain"],
+  step_failed: ["Step failed", "bad"],
   challenger_registered: ["New model registered", "info"],
   gate_decided: ["New model judged", "info"],
   approval_needed: ["A person must decide", "warn"],
@@ -183,6 +184,20 @@ const EVENTS = {
 };
 
 export const EVENT_NAMES = Object.keys(EVENTS);
+
+const PARTS = {
+  retrainer: "The loop’s process",
+  server: "The prediction server",
+  units: "The service that keeps readings",
+  registry: "The registry of models",
+};
+
+/** What the API says against something; of a part of the platform that is away, which one. */
+export function refusalWords({ status, detail, message, body }) {
+  const part = status === 503 ? PARTS[body?.field] : null;
+  if (!part || !detail) return detail || message || "";
+  return /^(does|answers)/.test(detail) ? `${part} ${detail}` : `${part}: ${detail}`;
+}
 
 /** The words and kind of an event. */
 export const eventWords = (name) => EVENTS[name] ?? [sentence(name), "plain"];

@@ -3,7 +3,7 @@
 import { get, of, post } from "../api.js";
 import { REASON, ask, may, notAllowed } from "../act.js";
 import { button, figure, fill, h, panel, table, tag } from "../dom.js";
-import { capital, count, moment, number, plural } from "../format.js";
+import { capital, count, moment, number, one, plural } from "../format.js";
 import { pager } from "../pager.js";
 import { page } from "../shell.js";
 import { empty, part, settled } from "../states.js";
@@ -14,7 +14,7 @@ const ROWS = 50;
 page(({ me, fleet, main, live }) => {
   const query = { role: "", q: "", offset: 0, limit: ROWS };
   const roles = h("div", {});
-  const refused = h("div", {});
+  const refused = h("div", {}, h("p", { class: "fine" }, "Not known yet."));
   const place = h("div", { class: "pager" });
   const runs = part("completed runs", () => get(of(fleet.name, "runs"), query), draw, { every: 20_000 });
   const now = (changes) => {
@@ -43,7 +43,7 @@ page(({ me, fleet, main, live }) => {
       h(
         "p",
         {},
-        `Runs of ${plural(fleet.unit)} that came to their end: what models learn from. What a ${fleet.unit} is for never changes, so no model is judged on what it learnt.`,
+        `Runs of ${plural(fleet.unit)} that came to their end: what models learn from. What ${one(fleet.unit)} is for never changes, so no model is judged on what it learnt.`,
       ),
     ),
     roles,
@@ -83,7 +83,7 @@ page(({ me, fleet, main, live }) => {
     if (!total)
       return query.q || query.role
         ? empty("No run matches", "Try a shorter name, or all roles.")
-        : empty("The archive is empty", "Add completed runs: driftloop data add FILE, or send them to the API.");
+        : empty("The archive is empty", "Add completed runs: driftloop archive add FILE, or send them to the API.");
     return table("Completed runs", columns(found.runs), found.runs, {
       rowClass: (row) => (row.withdrawn ? "withdrawn" : null),
     });

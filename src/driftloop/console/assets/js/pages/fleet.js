@@ -110,7 +110,7 @@ function listing(fleet) {
     if (!total)
       return empty(
         `No ${fleet.unit} seen yet`,
-        `As soon as readings of ${one(fleet.unit)} arrive at the server's /predict, it appears here.`,
+        `As soon as readings of ${one(fleet.unit)} arrive, it appears here.`,
       );
     return table(`${plural(fleet.unit)} in service`, columns(longest(units)), units);
   }
@@ -218,16 +218,19 @@ function rangeBar(row, fleet, most) {
 }
 
 async function askQuality(fleet) {
-  const counts = await Promise.all(FLAG_NAMES.map((flag) => get(of(fleet.name, "units"), { flag, limit: 1 })));
+  const [all, ...counts] = await Promise.all(
+    ["", ...FLAG_NAMES].map((flag) => get(of(fleet.name, "units"), { flag, limit: 1 })),
+  );
   const verdict = await get(of(fleet.name, "verdict"));
   return {
+    units: all.total,
     flags: FLAG_NAMES.map((flag, index) => [flag, counts[index].total]),
     faults: verdict.sensor_faults ?? [],
     requests: verdict.requests,
   };
 }
 
-function qualityOf({ flags, faults, requests }, fleet, only) {
+function qualityOf({ units, flags, faults, requests }, fleet, only) {
   const counted = new Map(flags);
   const said = (flag, total) => flag === "out_of_distribution" && total === counted.get("unseen_regime");
   const found = flags.filter(([flag, total]) => total > 0 && !said(flag, total));
@@ -246,6 +249,7 @@ function qualityOf({ flags, faults, requests }, fleet, only) {
       ),
     ),
   ];
+  if (!units && !list.length) return h("p", { class: "fine" }, `No ${fleet.unit} has been seen yet.`);
   return list.length
     ? h("ul", { class: "plain-list" }, list)
     : h(

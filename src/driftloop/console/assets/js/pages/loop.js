@@ -2,19 +2,24 @@
 
 import { get, of } from "../api.js";
 import { notAllowed } from "../act.js";
-import { figure, fill, h, pair, panel, tag } from "../dom.js";
+import { figure, h, pair, panel, tag } from "../dom.js";
 import { capital, count, duration, moment, number, percent, plural } from "../format.js";
 import { acts, causeActs, schedules } from "../loop_acts.js";
 import { timeline } from "../marks.js";
 import { page } from "../shell.js";
-import { empty, loading, part, settled } from "../states.js";
+import { empty, part, settled } from "../states.js";
 import { STATES, STEPS, STEPS_OF_LOOP, causeWords, findings, stateName, verdictWords, whatIs } from "../words.js";
 
 page(({ me, fleet, main, live }) => {
-  const plan = h("div", { class: "part" }, loading("schedules"));
   const fetchLoop = () => get(of(fleet.name, "loop"));
-  const after = () => [loop, drift].forEach((each) => each.refresh());
-  const loop = part("the loop", fetchLoop, (found) => drawLoop(found, { me, fleet, after, plan }), { every: 4000 });
+  const after = () => [loop, drift, plan].forEach((each) => each.refresh());
+  const loop = part("the loop", fetchLoop, (found) => drawLoop(found, { me, fleet, after }), { every: 4000 });
+  const plan = part(
+    "schedules",
+    () => get(of(fleet.name, "schedules")),
+    (found) => schedules(found.schedules, { me, fleet, after }),
+    { every: 15_000 },
+  );
   const drift = part(
     "the verdict",
     () => get(of(fleet.name, "verdict")),
@@ -33,7 +38,7 @@ page(({ me, fleet, main, live }) => {
       wide: true,
       note: "how far each reading is from what the model learnt, against the limit at which the alarm goes off",
     }),
-    panel("Schedules", plan, { wide: true, note: "retrainings and checks at set times" }),
+    panel("Schedules", plan.node, { wide: true, note: "retrainings and checks at set times" }),
   );
   const again = settled(after);
   const look = settled(drift.refresh, 500);
@@ -45,8 +50,7 @@ page(({ me, fleet, main, live }) => {
 });
 
 function drawLoop(loop, shared) {
-  const { me, fleet, after, plan } = shared;
-  fill(plan, schedules(loop.schedules ?? [], shared));
+  const { me, fleet, after } = shared;
   return [
     machine(loop),
     loop.approval && approval(loop.approval, fleet),
@@ -82,7 +86,9 @@ function machine(loop) {
       h("span", { class: "name" }, stateName(state)),
     ),
   );
-  const [name, meaning] = STATES[here] ?? [stateName(here), ""];
+  const [name, usual] = STATES[here] ?? [stateName(here), ""];
+  const meaning =
+    here === "idle" && loop.causes.length ? "An alarm is on; all that can be done about it now has been done." : usual;
   return h(
     "section",
     { class: `panel wide machine ${here === "idle" ? "calm" : "busy"}`, "aria-label": "State of the loop" },

@@ -212,6 +212,8 @@ function drawList({ total, models }, query, shared, refresh) {
     }
     close.focus();
   };
+  // Two lines of them; all stand behind the model's name.
+  const reasons = (model) => (model.reasons ?? []).join("; ");
   const rows = models.map((model) =>
     h(
       "li",
@@ -228,7 +230,7 @@ function drawList({ total, models }, query, shared, refresh) {
         KINDS_OF_MODEL[model.kind] ?? model.kind,
         model.parent ? ` from ${model.parent}` : "",
       ),
-      h("span", { class: "why" }, (model.reasons ?? []).join("; ")),
+      h("span", { class: "why", title: reasons(model) }, reasons(model)),
       h("span", { class: "nowrap note" }, moment(model.created)),
       may(shared.me, "operate") && model.state !== "champion" && model.kind !== "stub"
         ? button("Put into service", () => promote(model, shared), {

@@ -3,7 +3,7 @@
 import { notAllowed } from "../act.js";
 import { get, of } from "../api.js";
 import { chart } from "../chart.js";
-import { figure, fill, h, panel, tag } from "../dom.js";
+import { button, figure, fill, h, panel, tag } from "../dom.js";
 import { drivers } from "../drivers.js";
 import { count, moment, number, plural } from "../format.js";
 import { page } from "../shell.js";
@@ -153,12 +153,24 @@ function sensors(found, fleet) {
     );
   const judged = found.sensors.map((sensor) => ({ ...sensor, outside: outside(sensor) }));
   judged.sort((a, b) => (b.outside ?? -1) - (a.outside ?? -1));
-  return h(
-    "div",
-    { class: "multiples" },
-    judged.map((sensor) => small(sensor, found, fleet)),
-  );
+  const drawn = h("div", { class: "multiples" });
+  const more = h("div", { class: "more" });
+  const show = () => {
+    drawn.append(...judged.slice(drawn.childElementCount, charts).map((sensor) => small(sensor, found, fleet)));
+    const left = judged.length - drawn.childElementCount;
+    fill(more, left > 0 && button(`Show ${Math.min(left, CHARTS)} more of ${number(left)} sensors`, grow, { "data-key": "more" }));
+  };
+  const grow = () => {
+    charts += CHARTS;
+    show();
+  };
+  show();
+  return [drawn, more];
 }
+
+/** Charts of sensors that are drawn at once: hundreds would keep the browser busy with every refresh. */
+const CHARTS = 24;
+let charts = CHARTS;
 
 /** The share of readings outside the usual band; null where no band is known. */
 function outside({ values, low, high }) {
