@@ -382,7 +382,7 @@ def test_a_plan_without_enough_usable_runs_waits_for_more(world: World):
     assert world.settle() == "waiting_for_labels"
     assert world.settle() == "waiting_for_labels"
     assert "retraining_failed" not in world.kinds
-    world.arrive()
+    world.arrive(41)
     assert world.settle() == "running"
 
 

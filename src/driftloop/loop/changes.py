@@ -72,7 +72,7 @@ def admit(change: Change, why: Cause, *, first: bool, archived: int, how: With) 
         return "duplicate"
     tried, labels = (settled.tried, settled.labels) if settled is not None else (0, 0)
     nothing_new = settled is not None and settled.decision not in OPEN_ENDS and archived <= settled.archived
-    # What is seen in the inputs waits for more runs, since first aid needs none; nothing else may be done meanwhile.
+    # A change of the inputs waits for more runs, since first aid needs none; of another kind nothing can be done yet.
     if settled is not None and nothing_new and not (why.of_inputs and tried):
         if first:
             reason = f"{settled.decision} before ({settled.reason}) and no new runs since"
@@ -106,6 +106,9 @@ def _await_labels(change: Change, move: AwaitLabels, _: With) -> bool:
     if state.phase == "idle":
         state.leave_queue(move.cause)
         change.tell("waiting_for_labels", model_version=attempt.champion, cause=move.cause, reason=move.reason)
+    else:
+        # Some could not be used, and nothing was turned down.
+        attempt.labels = 0
     attempt.waiting_for, attempt.step = move.reason, None
     state.attempt, state.phase = attempt, "waiting_for_labels"
     return True
