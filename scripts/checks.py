@@ -102,6 +102,7 @@ CHECKS = {
         "scripts/generate_secrets.py",
         "scripts/age_key.py",
         "scripts/kfp_manifests.py",
+        "scripts/gitops.py",
     ),
     "test-host": (
         *CALLED,

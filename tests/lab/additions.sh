@@ -179,3 +179,99 @@ alerted() {
 }
 
 lines_stored() { "$state/observability/logs.sh" --since 30d --json '* | stats count() lines' | jq -r .lines; }
+
+# --- Git ------------------------------------------------------------------------------------------------------------
+
+readonly git_address=10.99.99.2 git_port=5580
+
+stage_gitops() {
+    local writer reader settings=$results/gitops.json staging targets old new
+    files/images/build.sh import flux
+    writer=$(openssl rand -hex 12) reader=$(openssl rand -hex 12)
+    printf 'playbooks %s write\nflux %s read\n' "$writer" "$reader" >"$state/people"
+    mkdir -p "$state/git"
+    on_node .venv/bin/python "$here/git_server.py" "$git_address" "$git_port" "$state/git" <"$state/people" >"$results/git.log" 2>&1 &
+    provider=$!
+    # Whoever runs the playbooks pushes with their own credentials, which a helper of Git knows.
+    (umask 077 && printf 'http://playbooks:%s@%s:%s\n' "$writer" "$git_address" "$git_port" >"$state/credentials")
+    export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=credential.helper GIT_CONFIG_VALUE_0="store --file=$state/credentials"
+    (umask 077 && jq -n --arg remote "http://$git_address:$git_port/platform.git" --arg password "$reader" \
+        '{gitops_enabled: true, gitops_remote: $remote, gitops_interval: "30s", gitops_reader: {username: "flux", password: $password}}' >"$settings")
+
+    say "Git says what runs"
+    ansible gitops -e "@$settings"
+    ansible gitops-again -e "@$settings"
+    unchanged gitops-again
+    on_node tests/run-all.sh 03-functional/gitops.sh >"$results/gitops-facts.log" 2>&1 || {
+        grep -A 12 '^FAIL' "$results/gitops-facts.log" >&2
+        die "a fact about Git is none: $results/gitops-facts.log"
+    }
+    tail -n 1 "$results/gitops-facts.log"
+
+    say "a change goes through Git, and pods follow"
+    play gitops-change playbooks/09-fastapi.yml -e "@$settings" -e '{"server_replicas": {"minimum": 3, "maximum": 4, "cpu": "800m"}}'
+    k -n serving wait --for=jsonpath='{.status.readyReplicas}'=3 --timeout=120s deployment/driftloop-server >/dev/null
+    play gitops-back playbooks/09-fastapi.yml -e "@$settings"
+
+    say "the serving layer twice: an image is tried in staging, and promoted"
+    staging=(-e gitops_environment=staging -e '{"namespaces": {"storage": "storage", "mlflow": "mlflow", "kubeflow": "kubeflow", "monitoring": "staging", "serving": "staging", "gitops": "gitops", "logs": "logs", "doors": "doors"}}')
+    targets=(-e '{"gitops_targets": {"production": ["storage", "mlflow", "monitoring", "serving"], "staging": ["staging"]}}')
+    old=$(files/images/build.sh refs | jq -r .server)
+    play gitops-staging playbooks/09-fastapi.yml -e "@$settings" "${staging[@]}" "${targets[@]}"
+    play gitops-targets playbooks/20-gitops.yml -e "@$settings" "${targets[@]}"
+    new=$(next_server "$old")
+    try_in_staging "$old" "$new"
+    soon 180 runs staging "$new" || die "staging does not run the new image"
+    runs serving "$old" || die "production runs what nobody has promoted"
+    play gitops-promoted playbooks/promote.yml -e "@$settings" "${targets[@]}" -e promote_from=staging
+    soon 180 runs serving "$new" || die "production does not run what was promoted"
+    say "promoted: $(git -C "$state/git/platform.git" log -1 --format=%s main)"
+    sleep 60 # that it is idle
+    say "memory: $(k -n gitops top pods --no-headers | awk '{printf "%s %s, ", $1, $3}')"
+
+    say "and off again"
+    ansible gitops-off
+    kill "$provider"
+    provider=''
+    gone gitops flux
+    [[ -z $(k get deployments,statefulsets,services,configmaps,networkpolicies -A -o json --show-managed-fields | grep -E 'toolkit.fluxcd.io|kustomize-controller' || true) ]] ||
+        die "marks of Flux are left"
+    k delete namespace staging --wait --timeout=120s >/dev/null
+    $DRIFTLOOP_CTR images remove "$new" >/dev/null
+    ansible gitops-off-again
+    unchanged gitops-off-again
+}
+
+# The next version of an image: it differs by a label, and so has another digest. REFERENCE
+next_server() {
+    local store=(buildah --root "$DRIFTLOOP_IMAGES_CACHE/layers" --runroot "$DRIFTLOOP_IMAGES_CACHE/run") container
+    local next=localhost/driftloop/server:000000000000 archive=$state/next.tar
+    container=$("${store[@]}" from --pull-never "$1")
+    "${store[@]}" config --label driftloop.test=next "$container"
+    "${store[@]}" commit --quiet "$container" "$next" >/dev/null
+    "${store[@]}" push --quiet "$next" "oci-archive:$archive:$next"
+    "${store[@]}" rm "$container" >/dev/null
+    "${store[@]}" rmi "$next" >/dev/null
+    $DRIFTLOOP_CTR images import "$archive" >/dev/null
+    rm "$archive"
+    printf '%s' "$next"
+}
+
+# A person commits another image to staging: OLD NEW
+try_in_staging() {
+    local copy=$state/hers digest
+    digest=$($DRIFTLOOP_CTR images list "name==$2" | grep -o 'sha256:[0-9a-f]\{64\}')
+    git clone --quiet "http://$git_address:$git_port/platform.git" "$copy"
+    sed -i "s|$1|$2|" "$copy"/staging/*.yml
+    jq --arg new "$2" --arg digest "$digest" '.server = {reference: $new, digest: $digest}' "$copy/staging/images.json" >"$state/images.json"
+    cp "$state/images.json" "$copy/staging/images.json"
+    git -C "$copy" -c user.name=anna -c user.email=anna@example.test commit --quiet --all --message "staging: the next server"
+    git -C "$copy" push --quiet origin HEAD:main
+}
+
+# Every server of a namespace runs this image: NAMESPACE REFERENCE
+runs() {
+    k -n "$1" get deployment driftloop-server -o json | jq -e --arg image "$2" '.spec.template.spec.containers[0].image == $image
+        and .status.updatedReplicas == .status.replicas and .status.readyReplicas == .status.replicas
+        and .status.observedGeneration == .metadata.generation' >/dev/null
+}

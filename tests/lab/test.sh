@@ -17,6 +17,8 @@
 #   repair     one object of each component deleted or altered: exactly these are repaired
 #   faults*    PostgreSQL and the Pushgateway refuse their clients, every pod is deleted in turn and containerd killed while
 #              the fleet changes again: it recovers, nothing is lost
+#   gitops+    Git says what runs: pushed by the playbooks, applied and put back by Flux; an image tried in staging and
+#              promoted by its digest; off without a trace
 #   logs+      central logs: every line is there, what is sent in bulk too; searches, an alert; off without a trace
 #   people+    the doors for people: browsers get in by a file of passwords and by an OpenID Connect provider, and do not
 #   down       stop the lab and show that nothing is left
@@ -40,11 +42,11 @@ mkdir -p "$results"
 
 readonly core=(up images install again loop settled suite flows repair down)
 readonly full=(up images site install again loop settled suite flows panels broken repair restore faults down)
-readonly additions=(up images install loop logs people down)
+readonly additions=(up images install loop gitops logs people down)
 readonly playbooks=(playbooks/00-bootstrap-scripts.yml playbooks/04-minio.yml playbooks/05-postgres.yml
     playbooks/06-kfp-standalone.yml playbooks/07-mlflow.yml playbooks/08-monitoring.yml playbooks/09-fastapi.yml
     playbooks/12-evidently.yml playbooks/13-baseline-refresh.yml playbooks/14-kfp-retraining.yml playbooks/15-first-model.yml
-    playbooks/16-console.yml playbooks/17-units.yml playbooks/18-backup.yml playbooks/21-logs.yml playbooks/22-doors.yml)
+    playbooks/16-console.yml playbooks/17-units.yml playbooks/18-backup.yml playbooks/20-gitops.yml playbooks/21-logs.yml playbooks/22-doors.yml)
 readonly core_recovery_s=60
 strict='' stage='' passed=() provider=''
 
@@ -498,9 +500,9 @@ main() {
         --additions) without_stages=("${additions[@]}") ;;
         --strict) strict=yes ;;
         --keep) keep=yes ;;
-        --help | -h) sed -n '2,32s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        --help | -h) sed -n '2,34s/^# \{0,1\}//p' "$0"; exit 0 ;;
         *)
-            [[ " ${full[*]} ${additions[*]} " == *" $1 "* ]] || die "no stage is called '$1'; there are: ${full[*]} ${additions[*]:4:2}"
+            [[ " ${full[*]} ${additions[*]} " == *" $1 "* ]] || die "no stage is called '$1'; there are: ${full[*]} ${additions[*]:4:3}"
             wanted+=("$1")
             ;;
         esac

@@ -15,7 +15,7 @@ UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 # What the machine of 16 GB keeps for itself, Kubernetes and Kubeflow Pipelines.
 MEMORY_REQUESTS, MEMORY_LIMITS = 9 * 2**29, 14 * 2**30
 # Namespaces of what is off by default.
-ADDITIONS = {"doors", "logs"}
+ADDITIONS = {"doors", "gitops", "logs"}
 PULLED = {"grafana", "kube-state-metrics"}
 SEES_THE_MACHINE = {"node-exporter", "vlagent"}
 pytestmark = skip_without_ansible
@@ -194,6 +194,7 @@ NAMES = {
         "driftloop-units",
         "platform-backup",
     ],
+    "gitops": ["source-controller", "kustomize-controller"],
     "logs": ["victoria-logs", "vlagent", "vmalert"],
     "doors": ["doors"],
 }
@@ -258,6 +259,9 @@ NEEDED = [
     ("prometheus", "victoria-logs", 9428),
     ("prometheus", "vlagent", 9429),
     ("prometheus", "vmalert", 8880),
+    ("kustomize-controller", "source-controller", 9090),
+    ("prometheus", "source-controller", 8080),
+    ("prometheus", "kustomize-controller", 8080),
     ("doors", "driftloop-console", 8400),
     ("doors", "mlflow", 5000),
     ("doors", "prometheus", 9090),
@@ -294,6 +298,12 @@ FORBIDDEN = [
     ("victoria-logs", "vlagent", 9429),
     ("driftloop-server", "victoria-logs", 9428),
     ("driftloop-server", "vlagent", 9429),
+    ("source-controller", "kustomize-controller", 8080),
+    ("source-controller", "minio", 9000),
+    ("kustomize-controller", "driftloop-retrainer", 8600),
+    ("kustomize-controller", "mlflow", 5000),
+    ("prometheus", "source-controller", 9090),
+    ("driftloop-server", "source-controller", 9090),
     ("doors", "driftloop-retrainer", 8600),
     ("doors", "driftloop-server", 8500),
     ("doors", "minio", 9000),
