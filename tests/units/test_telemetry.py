@@ -206,6 +206,21 @@ def test_steps_that_only_the_store_holds_are_not_overdue_since_1970(
     assert float(overdue) < 1e6
 
 
+def test_a_life_that_was_to_be_read_on_when_the_store_was_read_anew_counts_once(fleet: Fleet) -> None:
+    fleet.send(row("a", 1))
+    fleet.until(lambda: fleet.steps("a") == [1])
+    fleet.server.away = True
+    fleet.send(*(row("a", hour) for hour in range(2, 9)))
+    fleet.until(lambda: "does not answer" in fleet.http.get("/status").json()["predicting"])
+    service = fleet.app.state.service
+    before = service.memory.units["a"].life
+    service.keeper.rebuild()
+    service.committer.do(lambda connection: service.keeper.read_on(connection, before))
+    fleet.server.away = False
+    fleet.until(lambda: fleet.steps("a") == list(range(1, 9)))
+    fleet.until(lambda: fleet.http.get("/status").json()["steps_waiting"] == 0)
+
+
 def test_a_server_of_another_fleet_file_is_not_asked(fleet: Fleet) -> None:
     fleet.again()
     fleet.server.digest, ours = "another", fleet.server.digest

@@ -101,7 +101,8 @@ class Keeper:
     def read_on(self, connection: Connection, life: Life) -> None:
         """Let steps wait in memory again that only the store has."""
         with self.memory.lock:
-            if life.id in self.memory.lives:
+            # Where the store was read anew meanwhile, there is another object of this life.
+            if self.memory.lives.get(life.id) is life:
                 loading.read_pending(connection, self.memory, life, self.columns, self.lateness)
                 life.due = np.inf
                 self.memory.settle(life)

@@ -271,6 +271,7 @@ class Predictor:
                     self.window = 0
                     if self._knows_model():
                         return self._one_by_one(steps, detail(answer))
+            self._settle(0)
             self._stopping.wait(pause)
             pause = min(LONGEST_PAUSE_S, 2 * pause)
         return None
