@@ -171,10 +171,8 @@ function listing(fleet) {
     { class: "tools" },
     h("label", { for: "find", class: "visually-hidden" }, `Find ${one(fleet.unit)}`),
     find,
-    h("label", { for: "state" }, "State"),
-    states,
-    h("label", { for: "flag" }, "Flag"),
-    flags,
+    h("span", { class: "choice" }, h("label", { for: "state" }, "State"), states),
+    h("span", { class: "choice" }, h("label", { for: "flag" }, "Flag"), flags),
     h("span", { class: "grow" }),
     place,
   );
