@@ -1,5 +1,6 @@
 """What people do to units in service through the API: a real service that keeps units stands behind it."""
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -63,9 +64,13 @@ def test_refusals_are_the_services_own(kept: Kept) -> None:
 
 
 def test_units_are_renamed_and_split_and_earlier_lives_shown(kept: Kept) -> None:
+    wait(lambda: all(unit["step"] == 3 for unit in kept.get("")["units"]))
     assert kept.act("POST", "/e1/rename", {"name": "e7"}, 200) == {"unit": "e7", "before": "e1"}
     assert kept.act("POST", "/e7/rename", {"name": "e2"}, 409)["field"] == "name"
     assert kept.units.post("/telemetry", json=[row("e7", 1, setting_1=5.0)]).status_code == 409
+    flags = Counter(flag for unit in kept.get("")["units"] for flag in unit["flags"])
+    assert flags["contradicting_rows"] == 1
+    assert kept.get("?flag=contradicting_rows&limit=1")["flags"] == flags
     assert kept.act("POST", "/e7/split", {"name": "e8"}, 200)["rows"] == 1
     kept.act("POST", "/e7/events", {"kind": "overhauled"}, 201)
     assert (kept.get("/e7")["life"], kept.get("/e7?life=1")["state"]) == (2, "overhauled")
@@ -107,7 +112,8 @@ def test_where_the_service_is_away_is_said_so_beside_what_servers_remember(platf
         unseen = console.get(f"{path}/e1")
         assert (unseen.status_code, unseen.json()["field"]) == (503, "units")
         assert console.get("/api/v1/fleets/cmapss/drivers/e1").status_code == 503
-        platform.predict("e1", 7)
+        platform.predict("e1", 7, rows=1)
+        assert console.get(path, params={"flag": "nothing"}).json()["flags"] == {"short_history": 1}
         for found in (console.get(path).json(), console.get(f"{path}/e1").json()):
             assert "does not answer" in found["problem"]
         assert console.get(path, params={"state": "failed"}).json()["units"] == []

@@ -8,6 +8,7 @@ change.
 import asyncio
 import json
 import math
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -176,10 +177,11 @@ def create(world: World) -> FastAPI:  # noqa: PLR0915 (a table of routes)
     def units(
         sort: str = "low", order: str = "asc", q: str = "", flag: str = "", offset: int = 0, limit: int = 100
     ) -> Any:
-        rows = (unit(index, world.units) for index in range(world.units))
+        rows = [unit(index, world.units) for index in range(world.units)]
+        flags = Counter(one for row in rows for one in row["flags"])
         found = [row for row in rows if q.lower() in row["unit"].lower() and (not flag or flag in row["flags"])]
         found.sort(key=lambda row: row[sort], reverse=order == "desc")
-        return {"total": len(found), "units": found[offset : offset + limit]}
+        return {"total": len(found), "units": found[offset : offset + limit], "flags": flags}
 
     @app.get(f"{api}/fleets/{{name}}/units/{{unit_id:path}}")
     def one_unit(unit_id: str) -> Any:

@@ -105,10 +105,11 @@ class Unit(Shape):
 
 
 class UnitList(Shape):
-    """A page of units; `total` counts all that are meant."""
+    """A page of units; `total` counts all that are meant, `flags` those with each flag, whatever flag is asked for."""
 
     total: int
     units: list[Unit]
+    flags: dict[str, int] = {}
 
 
 class Prediction(Shape):

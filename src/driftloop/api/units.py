@@ -1,5 +1,6 @@
 """Units in service: from the service that keeps their rows, where it knows any, else from what the servers remember."""
 
+from collections import Counter
 from typing import Any
 from urllib.parse import quote
 
@@ -33,10 +34,13 @@ def listed(
     if state not in ("running", "all"):
         # Servers remember answers, and nobody's end.
         return {"total": 0, "units": [], **_said(problem)}
-    found = units_view.chosen(fleet.newest().values(), text=q, flag=flag, sort=sort, descending=order == "desc")
+    every = units_view.chosen(fleet.newest().values(), text=q, flag="", sort=sort, descending=order == "desc")
+    flags = Counter(one for answer in every for one in answer.flags)
+    found = [answer for answer in every if not flag or units_view.has(answer.flags, flag)]
     return {
         "total": len(found),
         "units": [units_view.unit(one) for one in found[offset : offset + limit]],
+        "flags": flags,
         **_said(problem),
     }
 

@@ -22,7 +22,7 @@ def chosen(answers: Iterable[Answer], *, text: str, flag: str, sort: Sort, desce
     found = [
         answer
         for answer in answers
-        if (not wanted or wanted in answer.unit.casefold()) and (not flag or _has(answer.flags, flag))
+        if (not wanted or wanted in answer.unit.casefold()) and (not flag or has(answer.flags, flag))
     ]
     # By name first, so that equal ones stay where they are from page to page.
     found.sort(key=lambda answer: answer.unit)
@@ -71,8 +71,8 @@ def _said(answer: Answer) -> dict[str, Any]:
     }
 
 
-def _has(flags: Iterable[str], wanted: str) -> bool:
-    """`held` means `held:<any column>` too."""
+def has(flags: Iterable[str], wanted: str) -> bool:
+    """Whether a flag is there; `held` means `held:<any column>` too."""
     return any(flag == wanted or flag.startswith(f"{wanted}:") for flag in flags)
 
 

@@ -1,6 +1,7 @@
 """What is shown of units: the list from memory, one unit with its history from the store."""
 
 import math
+from collections import Counter
 from typing import Any, Literal
 
 import msgspec
@@ -26,7 +27,7 @@ MOST_STEPS = 5000
 def listed(
     keeper: Keeper, *, sort: Sort, order: Order, q: str, flag: str, state: str, offset: int, limit: int
 ) -> dict[str, Any]:
-    """A page of the units; without a `state`, of those in service."""
+    """A page of the units; without a `state`, of those in service. `flags` counts them all, whatever `flag` is."""
     memory, wanted = keeper.memory, state or RUNNING
     with memory.lock:
         _check_known(keeper)
@@ -34,6 +35,7 @@ def listed(
         if q:
             folded = q.casefold()
             lives = [life for life in lives if folded in life.unit.name.casefold()]
+        flags = Counter(one for life in lives for one in flags_of(life))
         if flag:
             lives = [life for life in lives if flag in flags_of(life)]
         total = len(lives)
@@ -45,7 +47,8 @@ def listed(
             lives = [life for _, life in known] + [life for life in lives if _key(keeper, life, sort) is None]
         elif order == "desc":
             lives.reverse()
-        return {"total": total, "units": [shown(keeper, life) for life in lives[offset : offset + limit]]}
+        page = [shown(keeper, life) for life in lives[offset : offset + limit]]
+        return {"total": total, "units": page, "flags": flags}
 
 
 def _key(keeper: Keeper, life: Life, sort: Sort) -> float | None:

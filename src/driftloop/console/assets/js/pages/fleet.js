@@ -216,13 +216,13 @@ function rangeBar(row, fleet, most) {
 }
 
 async function askQuality(fleet) {
-  const [all, ...counts] = await Promise.all(
-    ["", ...FLAG_NAMES].map((flag) => get(of(fleet.name, "units"), { flag, limit: 1 })),
-  );
-  const verdict = await get(of(fleet.name, "verdict"));
+  const [{ total, flags }, verdict] = await Promise.all([
+    get(of(fleet.name, "units"), { limit: 1 }),
+    get(of(fleet.name, "verdict")),
+  ]);
   return {
-    units: all.total,
-    flags: FLAG_NAMES.map((flag, index) => [flag, counts[index].total]),
+    units: total,
+    flags: FLAG_NAMES.map((flag) => [flag, flags[flag] ?? 0]),
     faults: verdict.sensor_faults ?? [],
     requests: verdict.requests,
   };
