@@ -37,15 +37,16 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     folder = tmp_path_factory.mktemp("fuzzed")
     fleet = folder / "fleet"
     with Platform(folder / "state", engines=ENGINES) as platform:
-        for arguments in (
-            ("data", "simulate", "--out", fleet, "--engines", ENGINES),
-            ("archive", "add", fleet / "train_FD001.txt"),
-            ("train", "--promote"),
-            ("units", "replay", some(fleet / "test_FD001.txt"), "--rate", 5000),
-        ):
-            assert platform.run(*map(str, arguments)).returncode == 0
+        types(platform, "data", "simulate", "--out", fleet, "--engines", ENGINES)
+        types(platform, "archive", "add", fleet / "train_FD001.txt")
+        types(platform, "train", "--promote")
+        types(platform, "units", "replay", some(fleet / "test_FD001.txt"), "--rate", 5000)
         platform.wait(platform.served, "the model to be served")
         yield platform
+
+
+def types(platform: Platform, *arguments: object) -> None:
+    assert platform.run(*map(str, arguments)).returncode == 0
 
 
 def some(file: Path, units: int = 10) -> Path:
