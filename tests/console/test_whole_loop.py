@@ -22,6 +22,7 @@ from live_platform import COMMAND, LONG_S, Platform, Traffic
 
 from .browser import Complaints
 from .shots import pages_of, settle, shoot
+from .test_states import MOST_BYTES
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.timeout(1800)]
 
@@ -174,6 +175,27 @@ def test_a_viewer_is_refused_by_the_api_too(browser: Browser, platform: Platform
         }"""
     )
     assert status == 403
+
+
+def test_a_page_is_small_as_it_is_sent(browser: Browser, platform: Platform, complained: Complaints) -> None:
+    """What a browser without a cache is sent for each page, data and headers included, after a whole loop."""
+    vera = Person(browser, platform, complained, "vera")
+    sizes = {}
+    for name, path in pages_of("cmapss", longest_known(platform)).items():
+        page = vera.context.new_page()
+        complained.watch(page)
+        client = vera.context.new_cdp_session(page)
+        client.send("Network.enable")
+        client.send("Network.setCacheDisabled", {"cacheDisabled": True})
+        sent: list[float] = []
+        client.on("Network.loadingFinished", lambda told, sent=sent: sent.append(told["encodedDataLength"]))
+        page.goto(vera.url + path)
+        settle(page)
+        assert len(sent) > 5
+        sizes[name] = round(sum(sent))
+        page.close()
+    print(sizes)
+    assert {name: size for name, size in sizes.items() if size > MOST_BYTES} == {}
 
 
 def test_nobody_complained(complained: Complaints) -> None:
