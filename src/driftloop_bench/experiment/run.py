@@ -267,6 +267,9 @@ def _ended(recording: Recording, marks: Marks) -> str | None:
                 continue
             if event["kind"] == ASKED and recording.plan.person:
                 continue
+            # A cause of a version that was in production before, as a restored platform may know one, is none of this.
+            if event["kind"] == "retraining_refused" and event.get("model_version") != recording.champion_version:
+                continue
             return str(event["kind"])
     if recording.plan.labels_after_s is None:
         return _aided(recording, marks)

@@ -126,6 +126,21 @@ async def test_a_sensor_fault_that_is_refused_ends_the_experiment(tmp_path: Path
     write_results(outcome, tmp_path / "results")
 
 
+async def test_a_refusal_about_a_version_that_is_not_in_production_ends_nothing(
+    platform: FakePlatform, tmp_path: Path
+) -> None:
+    alert = platform.alert
+
+    def refused_too() -> None:
+        alert()
+        platform.event("retraining_refused", model_version="0", reason="version 1 is in production")
+
+    platform.alert = refused_too  # type: ignore[method-assign]
+    recording, _ = await record(platform, PLAN, tmp_path)
+    assert recording.ended_by == "recovered"
+    assert "0" in {event.get("model_version") for event in recording.events if event["kind"] == "retraining_refused"}
+
+
 async def test_without_a_change_the_experiment_lasts_as_long_as_it_was_told(
     platform: FakePlatform, tmp_path: Path
 ) -> None:
