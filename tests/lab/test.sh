@@ -30,7 +30,8 @@
 #   --strict     how long things take decides too: for a machine that does nothing else
 #   --keep       leave the lab up at the end and after a failure
 # Environment: CMAPSS_DIR (NASA's data; the simulator stands in), DRIFTLOOP_LAB_RESULTS (a folder for the experiment's
-# results, ansible's logs and the evidence of failures), DRIFTLOOP_BUILD_CA (see files/images/build.sh), and lab.sh's.
+# results, ansible's logs and the evidence of failures), DRIFTLOOP_LAB_STORE (minio, or seaweedfs), DRIFTLOOP_BUILD_CA (see
+# files/images/build.sh), and lab.sh's.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -38,6 +39,7 @@ repo=$(cd "$here/../.." && pwd)
 cd "$repo"
 results=${DRIFTLOOP_LAB_RESULTS:-$(mktemp -d /tmp/driftloop-lab-results.XXXXXX)}
 state=${DRIFTLOOP_LAB_STATE:-/var/tmp/driftloop-lab}
+object_store=${DRIFTLOOP_LAB_STORE:-minio}
 mkdir -p "$results"
 
 readonly core=(up images install again loop settled suite flows repair down)
@@ -84,7 +86,7 @@ play() {
     local name=$1
     shift
     .venv-ansible/bin/ansible-playbook \
-        -e "platform_home=$state/platform" -e "observability_dir=$state/observability" "$@" >"$results/$name.log" 2>&1 || {
+        -e "platform_home=$state/platform" -e "observability_dir=$state/observability" -e "object_store=$object_store" "$@" >"$results/$name.log" 2>&1 || {
         grep -A 15 -E 'fatal:|FAILED' "$results/$name.log" | tail -n 40 >&2
         die "the playbooks failed; all of it: $results/$name.log"
     }
@@ -119,7 +121,7 @@ stage_up() {
 
 stage_images() {
     local name
-    for name in minio store-setup postgres mlflow prometheus-operator prometheus alertmanager pushgateway node-exporter server drift trainer units backup; do
+    for name in "$object_store" store-setup postgres mlflow prometheus-operator prometheus alertmanager pushgateway node-exporter server drift trainer units backup; do
         files/images/build.sh import "$name"
     done
     # From now on a lab needs little room of its own.
@@ -204,7 +206,7 @@ stage_settled() {
 }
 
 stage_suite() {
-    OBSERVABILITY_DIR=$state/observability on_node tests/run-all.sh >"$results/suite.log" 2>&1 || {
+    OBSERVABILITY_DIR=$state/observability OBJECT_STORE=$object_store on_node tests/run-all.sh >"$results/suite.log" 2>&1 || {
         grep -A 12 '^FAIL' "$results/suite.log" >&2 || tail -n 20 "$results/suite.log" >&2
         die "the suite fails: $(tail -n 1 "$results/suite.log"); all of it: $results/suite.log"
     }
@@ -239,7 +241,7 @@ stage_broken() {
 
 stage_repair() {
     local broken=(
-        'storage NetworkPolicy minio'
+        "storage NetworkPolicy $object_store"
         'storage CronJob postgres-backup'
         'mlflow Deployment mlflow'
         'monitoring PrometheusRule platform'
@@ -287,7 +289,7 @@ sql() {
 # Every object of the buckets that is backed up, with its digest.
 objects() {
     local keys
-    keys=$(k -n storage get secret minio-root -o json | jq -r '.data | map_values(@base64d) | "AWS_ACCESS_KEY_ID=\(.["access-key"]) AWS_SECRET_ACCESS_KEY=\(.["secret-key"])"')
+    keys=$(k -n storage get secret "$object_store-root" -o json | jq -r '.data | map_values(@base64d) | "AWS_ACCESS_KEY_ID=\(.["access-key"]) AWS_SECRET_ACCESS_KEY=\(.["secret-key"])"')
     # shellcheck disable=SC2086
     on_node env $keys AWS_REQUEST_CHECKSUM_CALCULATION=when_required AWS_RESPONSE_CHECKSUM_VALIDATION=when_required \
         .venv/bin/python -c '
@@ -306,6 +308,8 @@ stage_restore() {
     platform_variables
     forward start || die "the tunnels do not open: $(<"$results/port-forward.log")"
     (($(sql mlflow 'SELECT count(*) FROM model_versions') >= 2)) || die "run the stage loop first: two versions must have been promoted"
+    # What comes later may be the backup's own: whoever rested starts anew.
+    events=$(driftloop events --json | jq -s '[.[] | select(.kind != "verdict")] | last.seq')
     play backup playbooks/backup.yml
     folder=$(k get persistentvolumes -o json | jq -r '.items[] | select(.spec.claimRef.name == "backups").spec | .hostPath.path // .local.path')
     name=$(find "$folder" -mindepth 2 -maxdepth 2 -name manifest.json -printf '%T@ %h\n' | sort | tail -n 1 | sed 's|.*/||')
@@ -313,7 +317,6 @@ stage_restore() {
     soon 300 recovered_or_idle || die "the loop does not go on after the backup"
     forward stop
     forward start || die "the tunnels do not open again: $(<"$results/port-forward.log")"
-    events=$(driftloop events --json | jq -s '[.[] | select(.kind != "verdict")] | last.seq')
     before=$(shown "$events")
     rm -rf "$kept"
     mkdir -p "$kept"
@@ -337,10 +340,19 @@ stage_restore() {
     say "restored: $(grep -c '^objects' <<<"$before") objects, $(grep '^production' <<<"$before")"
     ansible restored
     unchanged restored
-    # Back to the version that has never seen the changed fleet, and the loop closes again.
-    driftloop promote 1 >/dev/null
+    unseen_again 3
     forward stop
     stage_loop
+}
+
+# Back to the champion that has never seen the changed fleet, and one more run, or the cause would count as settled. Through
+# tunnels that are open: ENGINE, another one each time
+unseen_again() {
+    local file=$state/engine-$1.txt data=${CMAPSS_DIR:-$state/simulated}
+    driftloop promote 1 >/dev/null
+    [[ -d $data ]] || driftloop data simulate --out "$data" --engines 5 --seed 1 >/dev/null
+    awk -v engine="$1" '$1 == engine' "$data/train_FD003.txt" >"$file"
+    driftloop archive add "$file" >/dev/null
 }
 
 # Backups that are damaged, of a newer version, or for another key are refused, and nothing is touched: FOLDER KEPT NAME
@@ -382,23 +394,14 @@ stage_faults() {
     local before after experiment selector
     platform_variables
     forward start || die "the tunnels do not open: $(<"$results/port-forward.log")"
-    # Back to the champion that has never seen the changed fleet; one more run, or the cause would count as settled.
-    driftloop promote 1 >/dev/null
-    if [[ -n ${CMAPSS_DIR:-} ]]; then
-        awk '$1 == 1' "$CMAPSS_DIR/train_FD003.txt" >"$state/one-more.txt"
-    else
-        rm -rf "$state/simulated"
-        driftloop data simulate --out "$state/simulated" --engines 5 --seed 1 >/dev/null
-        awk '$1 == 1' "$state/simulated/train_FD003.txt" >"$state/one-more.txt"
-    fi
-    driftloop archive add "$state/one-more.txt" >/dev/null
+    unseen_again 1
     before=$(driftloop events --json | jq -s 'length')
     driftloop experiment --results "$results/faults" --timeout-s 420 --no-reference >"$results/faults.log" 2>&1 &
     experiment=$!
     # The retrainer while its pipeline runs in a Job: the next retrainer takes the Job over.
     soon 180 told "$before" retraining_started || die "no retraining started: $(tail -n 5 "$results/faults.log")"
     clients_get_errors 30
-    for selector in driftloop-retrainer mlflow minio postgres driftloop-server driftloop-watch prometheus alertmanager pushgateway; do
+    for selector in driftloop-retrainer mlflow "$object_store" postgres driftloop-server driftloop-watch prometheus alertmanager pushgateway; do
         k delete pods -A -l "app.kubernetes.io/name=$selector" --wait=false >/dev/null
         sleep 8
     done
@@ -500,7 +503,7 @@ main() {
         --additions) without_stages=("${additions[@]}") ;;
         --strict) strict=yes ;;
         --keep) keep=yes ;;
-        --help | -h) sed -n '2,34s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        --help | -h) sed -n '2,35s/^# \{0,1\}//p' "$0"; exit 0 ;;
         *)
             [[ " ${full[*]} ${additions[*]} " == *" $1 "* ]] || die "no stage is called '$1'; there are: ${full[*]} ${additions[*]:4:3}"
             wanted+=("$1")
