@@ -34,6 +34,8 @@ def test_a_process_is_run_with_what_uvicorn_takes(
 
 def test_the_prediction_server_is_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[uvicorn.Config] = []
+    # What it says of logging would hold for all tests that follow.
+    monkeypatch.setattr(uvicorn.Config, "configure_logging", lambda _: None)
     monkeypatch.setattr("driftloop.serving.commands._run", lambda config, _: made.append(config))
     monkeypatch.setenv("DRIFTLOOP_STATE_DIR", str(tmp_path))
     monkeypatch.setenv("DRIFTLOOP_MLFLOW_URL", "http://127.0.0.1:9")

@@ -28,7 +28,7 @@ def operations(platform: Platform) -> Iterator[tuple[str, str]]:
             for one in operation.get("parameters", []):
                 if one["in"] == "path":
                     [example] = one["schema"].get("examples") or one["examples"]
-                    filled = filled.replace("{" + one["name"] + "}", example)
+                    filled = filled.replace("{" + one["name"] + "}", str(example))
             yield method.upper(), filled
 
 

@@ -58,7 +58,7 @@ def test_both_stores_have_the_same_buckets_users_and_policies(minio: list[Manife
     assert identities.pop("root")["actions"] == ["Admin"]
     assert {name: each["policyNames"] for name, each in identities.items()} == {user: [user] for user in USERS}
     keys = {each["credentials"][0]["accessKey"]: each["credentials"][0]["secretKey"] for each in identities.values()}
-    assert keys == {user: f"minio_{user}" for user in USERS}
+    assert keys == {user: f"made-up minio_{user}" for user in USERS}
     told = desired(seaweedfs, "seaweedfs")
     assert (told["users"], told["policies"]) == ({}, {})
     assert told["buckets"] == by_job["buckets"] == ["thesis-data", "thesis-mlflow", "thesis-models"]
@@ -81,11 +81,11 @@ def test_the_keys_of_everybody_are_those_that_the_store_knows(request: pytest.Fi
     manifests = request.getfixturevalue(store)
     assert one(manifests, "Secret", f"{store}-backup")["stringData"] == {
         "access-key": "backup",
-        "secret-key": "minio_backup",
+        "secret-key": "made-up minio_backup",
     }
-    assert one(manifests, "Secret", "mlflow")["stringData"]["secret-key"] == "minio_mlflow"
+    assert one(manifests, "Secret", "mlflow")["stringData"]["secret-key"] == "made-up minio_mlflow"
     assert one(manifests, "Secret", "archive")["stringData"]["access-key"] == "trainer"
-    assert one(manifests, "Secret", "mlpipeline-minio-artifact")["stringData"]["secretkey"] == "minio_kfp"
+    assert one(manifests, "Secret", "mlpipeline-minio-artifact")["stringData"]["secretkey"] == "made-up minio_kfp"
     told = [environment(pod, manifests) for name, _, _, pod in pods(manifests) if name == "driftloop-retrainer"]
     assert told[0]["AWS_ENDPOINT_URL_S3"] == f"http://{store}.storage:9000"
 
