@@ -496,7 +496,7 @@ finish() { # KEEP
 }
 
 main() {
-    local keep='' wanted=() without_stages=("${core[@]}") began total=$SECONDS
+    local keep='' named='' wanted=() without_stages=("${core[@]}") began total=$SECONDS
     while (($#)); do
         case $1 in
         --full) without_stages=("${full[@]}") ;;
@@ -514,7 +514,7 @@ main() {
     if ((${#wanted[@]} == 0)); then
         wanted=("${without_stages[@]}")
     else
-        keep=yes
+        keep=yes named=yes
         [[ ${wanted[0]} == up ]] || enter
     fi
     exec 3>&1 4>&2
@@ -522,7 +522,7 @@ main() {
     trap "finish '$keep'" EXIT
     trap 'exit 130' INT TERM
     for stage in "${wanted[@]}"; do
-        [[ $stage != down || ${#wanted[@]} == 1 || -z $keep ]] || continue
+        [[ $stage != down || -n $named || -z $keep ]] || continue
         began=$SECONDS
         "stage_$stage"
         printf 'test-lab: %-8s %4d s\n' "$stage" $((SECONDS - began)) | tee -a "$results/times"
