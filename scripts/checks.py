@@ -130,11 +130,8 @@ def needed(names: Iterable[str], repository: Path = ROOT) -> list[str]:
     found = []
     for name in names:
         green = _git(repository, "rev-parse", "--verify", "--quiet", f"refs/green/{name}^{{commit}}")
-        # With -z no name is put into quotes, as others than of ASCII are.
-        changed = (
-            _git(repository, "diff", "--name-only", "--no-renames", "-z", green.strip(), "HEAD") if green else None
-        )
-        if changed is None or name in checks_of(changed.split("\0")[:-1]):
+        changed = _changed(repository, green.strip()) if green else None
+        if changed is None or name in checks_of(changed):
             found.append(name)
     return found
 
