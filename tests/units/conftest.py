@@ -55,6 +55,15 @@ def asked_windows(content: bytes, columns: int = 3) -> list[dict[str, Any]]:
     ]
 
 
+def until(what: Callable[[], Any]) -> Any:
+    """Wait for a condition."""
+    deadline = time.monotonic() + LONG_S
+    while not (found := what()):
+        assert time.monotonic() < deadline, "nothing came of it"
+        time.sleep(0.01)
+    return found
+
+
 class Server:
     """A prediction server: remaining life is 100 less the window's newest pressure; keeps what it was asked."""
 
@@ -184,11 +193,7 @@ class Fleet:
 
     def until(self, what: Callable[[], Any]) -> Any:
         """Wait for a condition."""
-        deadline = time.monotonic() + LONG_S
-        while not (found := what()):
-            assert time.monotonic() < deadline, "nothing came of it"
-            time.sleep(0.01)
-        return found
+        return until(what)
 
     def asked(self) -> list[tuple[str, int]]:
         """The unit and step of every window that the server was sent."""

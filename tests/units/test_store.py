@@ -18,7 +18,7 @@ from driftloop.units import tables
 from driftloop.units.committing import Committer, StoreUnavailable
 from driftloop.units.store import Store
 
-from .conftest import COUNTED, Make, row
+from .conftest import COUNTED, Make, row, until
 from .postgresql import Postgres
 
 
@@ -122,6 +122,26 @@ def test_the_same_fleet_on_postgresql(postgres: Postgres, make: Make) -> None:
     fleet.until(lambda: fleet.steps("a")[-1] == 9)
     with fleet.app.state.service.store.read() as connection:
         assert compare_metadata(MigrationContext.configure(connection), tables.metadata) == []
+
+
+def test_a_store_waits_for_the_one_before_to_let_its_database_go(postgres_url: str, tmp_path: Path) -> None:
+    configured = settings(tmp_path, units_database=postgres_url)
+    before, after = Store(configured), []
+    opening = threading.Thread(target=lambda: after.append(Store(configured)))
+    opening.start()
+    waits = sa.text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+
+    def is_waited_for() -> bool:
+        with before.read() as connection:
+            return connection.execute(waits).scalar() == 1
+
+    until(is_waited_for)
+    before.close()
+    opening.join()
+    [store] = after
+    with pytest.raises(DriftloopError, match="another `driftloop units serve`"):
+        Store(configured)
+    store.close()
 
 
 def test_a_postgresql_that_may_acknowledge_before_it_syncs_syncs_for_rows(postgres_url: str, tmp_path: Path) -> None:

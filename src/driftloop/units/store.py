@@ -29,6 +29,9 @@ from driftloop.units.passwords import password
 
 NAME = "units.db"
 _BUSY_S = 30.0
+_TAKEN_S = 2.0
+"""How long another process that holds a PostgreSQL database is given to let it go."""
+_LOCK_NOT_AVAILABLE = "55P03"
 _SYNCED = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
 _REMEDY = "set DRIFTLOOP_UNITS_DATABASE, or DRIFTLOOP_STATE_DIR to a folder that can be written"
 
@@ -183,13 +186,17 @@ def _engine(url: sa.URL, *, writes: bool, fleet: str = "") -> Engine:
         @event.listens_for(engine, "connect")
         def _(connection: Any, _record: Any) -> None:
             with connection.cursor() as asked:
-                asked.execute("SELECT pg_try_advisory_lock(%s)", (key,))
-                [held] = asked.fetchone()
+                # The server ends a connection that was closed a moment ago when it comes to it, and its lock with it.
+                asked.execute(f"SET LOCAL lock_timeout = '{_TAKEN_S:.0f}s'")
+                try:
+                    asked.execute("SELECT pg_advisory_lock(%s)", (key,))
+                except connection.OperationalError as error:
+                    if error.pgcode != _LOCK_NOT_AVAILABLE:
+                        raise
+                    raise _taken(engine.url.render_as_string(hide_password=True)) from error
                 # Acknowledged means on disk, whatever the server thinks enough for others.
                 asked.execute(_SYNCED)
             connection.commit()
-            if not held:
-                raise _taken(engine.url.render_as_string(hide_password=True))
 
         return engine
     engine = sa.create_engine(url, connect_args={"timeout": _BUSY_S, "check_same_thread": False})
