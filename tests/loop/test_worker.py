@@ -136,6 +136,15 @@ class World:
     def rejecting(self, job: Job) -> None:
         promotion.decide(self.registry, self.train(job), promotion.REJECTED, "worse on old engines", job.cause)
 
+    def turned_down(self, labels: int) -> None:
+        """A challenger that learnt from so many labels was rejected, and the pause after it is over."""
+        self.arrive(labels)
+        self.alert()
+        self.settle()
+        self.run(self.rejecting)
+        self.settle()
+        self.clock.now += 31
+
     def asking(self, job: Job) -> None:
         promotion.decide(
             self.registry, self.train(job), promotion.UNDECIDED, "only 1 new", job.cause, ["better", gate.TOO_FEW]
@@ -407,12 +416,7 @@ def test_a_rejected_challenger_changes_nothing_and_is_not_retried_until_runs_arr
 
 
 def test_a_challenger_is_not_tried_again_for_one_more_label(world: World):
-    world.arrive(36)
-    world.alert()
-    world.settle()
-    world.run(world.rejecting)
-    world.settle()
-    world.clock.now += 31
+    world.turned_down(36)
     for count in (37, 50, 53):
         world.arrive(count)
         assert world.settle() == "waiting_for_labels"
@@ -442,12 +446,7 @@ def test_a_pipeline_that_failed_is_tried_with_one_more_label(world: World):
 
 
 def test_a_person_may_have_runs_tried_that_the_loop_does_not_try_again(world: World):
-    world.arrive(40)
-    world.alert()
-    world.settle()
-    world.run(world.rejecting)
-    world.settle()
-    world.clock.now += 31
+    world.turned_down(40)
     assert world.settle() == "waiting_for_labels"
     world.retrain("full")
     assert world.settle() == "running"
@@ -462,12 +461,7 @@ def test_a_person_may_have_runs_tried_that_the_loop_does_not_try_again(world: Wo
 
 
 def test_an_alert_that_flutters_does_not_have_the_same_runs_tried_again(world: World):
-    world.arrive(40)
-    world.alert()
-    world.settle()
-    world.run(world.rejecting)
-    world.settle()
-    world.clock.now += 31
+    world.turned_down(40)
     assert world.settle() == "waiting_for_labels"
     for hour in (9, 10):
         world.alert(firing=False)

@@ -3,6 +3,7 @@
 from driftloop.loop import questions, waits
 from driftloop.loop.moves import Aided, AidWithdrawn, NotAided, WithdrawAid
 from driftloop.loop.state import CONFIRM_S, Attempt, Change, Confirming, With
+from driftloop.protocol.events import EventKind
 
 
 def by_hand(change: Change, attempt: Attempt) -> None:
@@ -21,20 +22,9 @@ def aided(change: Change, move: Aided, how: With) -> bool:
     if attempt is None or attempt.run != move.run or attempt.champion == move.version:
         return False
     told = next(iter(how.told), {})
-    change.tell_of(
-        attempt,
-        "first_aid_promoted",
-        move.version,
-        time=told.get("time", how.now.time),
-        from_version=attempt.champion,
-        reason=told.get("reason"),
-        who=told.get("who"),
-        repaired=None if told else True,
-    )
+    _serves(change, attempt, "first_aid_promoted", move.version, how, reason=told.get("reason"), who=told.get("who"))
     questions.close(change, f"version {move.version} was promoted", how.now.time)
-    attempt.champion = attempt.aided = move.version
-    wait = waits.begin(CONFIRM_S, how.now)
-    change.state.confirming = Confirming(move.version, attempt.cause, attempt.run, wait)
+    attempt.aided = move.version
     return True
 
 
@@ -61,19 +51,17 @@ def withdrawn(change: Change, move: AidWithdrawn, how: With) -> bool:
     attempt = change.state.current(move.run, "waiting_for_labels")
     if attempt is None or attempt.aided != move.version or attempt.condemned is None:
         return False
-    told = next(iter(how.told), {})
-    change.tell_of(
-        attempt,
-        "first_aid_withdrawn",
-        move.champion,
-        time=told.get("time", how.now.time),
-        from_version=move.version,
-        reason=attempt.condemned,
-        repaired=None if told else True,
-    )
+    _serves(change, attempt, "first_aid_withdrawn", move.champion, how, reason=attempt.condemned)
     # The retraining still stands: what first aid did not mend, labels will.
     attempt.aid_refused, attempt.aid_withdrawn = attempt.condemned, True
-    attempt.champion, attempt.aided, attempt.condemned = move.champion, None, None
-    wait = waits.begin(CONFIRM_S, how.now)
-    change.state.confirming = Confirming(move.champion, attempt.cause, attempt.run, wait)
+    attempt.aided = attempt.condemned = None
     return True
+
+
+def _serves(change: Change, attempt: Attempt, kind: EventKind, version: str, how: With, **said: str | None) -> None:
+    """Tell that a version took the champion's place, and wait until the server answers with it."""
+    told = next(iter(how.told), {})
+    at, repaired = told.get("time", how.now.time), None if told else True
+    change.tell_of(attempt, kind, version, time=at, from_version=attempt.champion, **said, repaired=repaired)
+    attempt.champion = version
+    change.state.confirming = Confirming(version, attempt.cause, attempt.run, waits.begin(CONFIRM_S, how.now))

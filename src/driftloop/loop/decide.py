@@ -103,19 +103,19 @@ def _waiting_for_labels(state: State, facts: Facts) -> Move:  # noqa: PLR0911 (a
     if facts.provisional_of == attempt.champion and facts.production is not None:
         # The retrainer died between moving the alias and telling of it.
         return Aided(attempt.cause, attempt.run, facts.production)
-    withdrawn = attempt.condemned is not None and attempt.aided is not None
-    if withdrawn and facts.production not in (None, attempt.aided):
+    condemned = attempt.condemned if attempt.aided is not None else None
+    if condemned is not None and facts.production not in (None, attempt.aided):
         return AidWithdrawn(attempt.cause, attempt.run, attempt.champion, facts.production or "")
     if facts.production != attempt.champion:
         return _superseded(attempt, facts, cool_down=False)
-    if withdrawn and attempt.condemned is not None:
-        return WithdrawAid(attempt.cause, attempt.run, attempt.champion, attempt.condemned)
+    if condemned is not None:
+        return WithdrawAid(attempt.cause, attempt.run, attempt.champion, condemned)
     if _more_than_tried(attempt, facts) and facts.lacking is None:
         # Runs that a pipeline has already found unusable are no reason to start another one.
         return _start(attempt, facts)
-    if facts.worse and facts.standing is not None:
+    if facts.worse is not None:
         # Labels that are too few to learn from may be enough to tell two models apart.
-        return WithdrawAid(attempt.cause, attempt.run, attempt.champion, facts.standing.why)
+        return WithdrawAid(attempt.cause, attempt.run, attempt.champion, facts.worse)
     if state.question is not None:
         return _asked_about_aid(attempt, state.question, facts)
     if facts.first_aid and _may_be_aided(attempt):
@@ -224,14 +224,14 @@ def _verifying(state: State, facts: Facts) -> Move:  # noqa: PLR0911 (a row each
         return RollBack(attempt.run, version, attempt.condemned)
     if facts.seen is None or not facts.spoken_about(version):
         return Rest(VERIFY_POLL_S)
-    if facts.standing is not None and facts.worse:
+    if facts.worse is not None:
         # The watch sees inputs alone; completed units know better.
-        return RollBack(attempt.run, version, facts.standing.why)
+        return RollBack(attempt.run, version, facts.worse)
     if facts.seen.verdict in WITHOUT_DRIFT:
         return replace(_settle(attempt, facts, promotion.PROMOTED, attempt.reason, version), n=facts.seen.n)
     drifts = f"after {facts.seen.answered} answers the watch still sees drift"
-    if facts.standing is not None and facts.better:
-        return _settle(attempt, facts, promotion.KEPT, f"{drifts}, but {facts.standing.why}", version)
+    if facts.better is not None:
+        return _settle(attempt, facts, promotion.KEPT, f"{drifts}, but {facts.better}", version)
     return RollBack(attempt.run, version, f"not recovered: {drifts}")
 
 

@@ -94,14 +94,14 @@ class Facts:
         return self.still_drifts or self.seen.verdict in WITHOUT_DRIFT
 
     @property
-    def better(self) -> bool:
-        """Whether the version in production is known to be better than the one before."""
-        return self.standing is not None and self.standing.better
+    def better(self) -> str | None:
+        """Why the version in production is known to be better than the one before; None where it is not."""
+        return self.standing.why if self.standing is not None and self.standing.better else None
 
     @property
-    def worse(self) -> bool:
-        """Whether it is known to be worse."""
-        return self.standing is not None and not self.standing.better
+    def worse(self) -> str | None:
+        """The same where it is known to be worse."""
+        return self.standing.why if self.standing is not None and not self.standing.better else None
 
 
 # The moves.
