@@ -4,7 +4,7 @@ For everybody with the role `operate`, handed on to the service that keeps the u
 in its own words.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -18,6 +18,7 @@ from driftloop.api.acts import Reasoned
 from driftloop.api.bodies import body_of
 from driftloop.api.problems import responses
 from driftloop.api.reads import Name, fleets_of
+from driftloop.protocol import life_events
 from driftloop.protocol.bodies import documented
 
 router = APIRouter(responses=responses(400, 401, 403, 404, 409, 413, 415, 422, 429, 503), tags=["units"])
@@ -26,15 +27,10 @@ Unit = Annotated[str, Path(min_length=1, max_length=200, examples=["engine-7"])]
 Number = Annotated[int, Path(ge=1, le=2**53, examples=[12])]
 
 
-class LifeEvent(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+class LifeEvent(life_events.LifeEvent, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
     """What has happened to a unit, by default now."""
 
-    kind: Literal["installed", "failed", "removed", "overhauled"]
     time: Annotated[str, Meta(max_length=40)] | None = None
-    step: float | None = None
-    age: Annotated[int, Meta(ge=0, le=10**9)] | Literal["unknown"] | None = None
-    note: Annotated[str, Meta(max_length=2000)] = ""
-    id: Annotated[str, Meta(max_length=200)] | None = None
 
 
 class NewName(msgspec.Struct, forbid_unknown_fields=True):

@@ -57,10 +57,9 @@ def _move(connection: Connection, keeper: Keeper, life: Life, other: Life) -> No
     lives = tables.lives
     skipped = connection.execute(sa.select(lives.c.skipped).where(lives.c.id == other.id)).scalar_one()
     if skipped != NOTHING:
-        keeper.write(connection, life, skipped=skipped + shift)
-    life.sent = max(
-        life.sent, NOTHING if newest is None else newest, skipped + shift if skipped != NOTHING else NOTHING
-    )
+        skipped += shift
+        keeper.write(connection, life, skipped=skipped)
+    life.sent = max(life.sent, NOTHING if newest is None else newest, skipped)
     life.last_time, life.last_received = max(life.last_time, other.last_time), other.last_received
     life.contradictions += other.contradictions
     if other.latest is not None:

@@ -1,38 +1,26 @@
 """Life events: installed, failed, removed while healthy, overhauled; who says so, when, and how one is taken back."""
 
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from driftloop import durable
+from driftloop.protocol.life_events import LifeEvent, Name
 from driftloop.protocol.problems import refusal
 from driftloop.units import tables
 from driftloop.units.joining import join
 from driftloop.units.keeper import Keeper
 from driftloop.units.memory import FAILED, OVERHAULED, REMOVED, RUNNING, Life, Unit
 
-Kind = Literal["installed", "failed", "removed", "overhauled"]
 _ENDS = {"failed": FAILED, "removed": REMOVED, "overhauled": OVERHAULED}
-Text = Annotated[str, msgspec.Meta(max_length=2000)]
-Name = Annotated[str, msgspec.Meta(max_length=200)]
 
 
-class PostedEvent(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class PostedEvent(LifeEvent, forbid_unknown_fields=True, kw_only=True):
     """The body of POST /units/{unit}/events."""
 
-    kind: Kind
-    time: str | None = None
-    """When it happened, RFC 3339; by default now, and of an end behind the newest row."""
-    step: float | None = None
-    """Of a fleet whose time is a counter: where it stood at the last row of the life; by default at the newest row."""
-    age: Annotated[int, msgspec.Meta(ge=0, le=10**9)] | Literal["unknown"] | None = None
-    """Of `installed`: steps that the unit had lived before; by default none, it is new."""
-    note: Text = ""
     who: Name = ""
-    id: Name | None = None
-    """Chosen by the sender: the same event again, under the same id, is known."""
 
 
 def post(connection: Connection, keeper: Keeper, name: str, event: PostedEvent, who: str, now: float) -> dict[str, Any]:

@@ -44,7 +44,7 @@ class Metrics(Collector):
         yield CounterMetricFamily("driftloop_units_writes", "Pieces of work in them.", value=service.committer.pieces)
         with memory.lock:
             states = Counter(unit.life.state for unit in memory.units.values() if unit.lives)
-            waiting = memory.pending + service.predictor.under_way
+            waiting = service.predictor.waiting
             # Lives of which the store alone has more are due at 0, which is no time.
             oldest = min((life.due for life in memory.lives.values() if life.due > 0.0), default=math.inf)
         units = GaugeMetricFamily("driftloop_units", "Units, by the state of their newest life.", labels=["state"])

@@ -97,6 +97,11 @@ class Predictor:
         self._keeping: deque[tuple[Future[int], int]] = deque()
         """Answers on their way to the disk, to so many steps each, in the order in which they were asked."""
 
+    @property
+    def waiting(self) -> int:
+        """Steps whose answers are not on disk yet."""
+        return self._keeper.memory.pending + self.under_way
+
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()

@@ -97,10 +97,7 @@ class Service:
         memory = self.memory
         with memory.lock:
             states = Counter(unit.life.state for unit in memory.units.values() if unit.lives)
-            waiting, behind = (
-                memory.pending + self.predictor.under_way,
-                sum(life.behind for life in memory.lives.values()),
-            )
+            waiting, behind = self.predictor.waiting, sum(life.behind for life in memory.lives.values())
         return {
             "fleet": self.settings.schema.name,
             "store": self.store.where,

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from driftloop.units import bulk, tables
 from driftloop.units.keeper import Keeper
-from driftloop.units.memory import RUNNING, Life
+from driftloop.units.memory import RUNNING, Life, Unit
 from driftloop.units.rows import BadRow, Row
 from driftloop.units.tables import AFTER_END, BACKFILLED, BEFORE_START, LATE, NOTHING, USED
 
@@ -115,7 +115,7 @@ class _Taking:
         readings = memory.pack(row.values)
         key = (life.id, row.time)
         there = self._fresh.get(key) or self._found.get(key)
-        if there == readings or (not memory.follows(life, row.time) and self._of_earlier(row, readings)):
+        if there == readings or (not memory.follows(life, row.time) and self._of_earlier(unit, row, readings)):
             return KNOWN, None
         if there is not None:
             return REFUSED, self._contradicting(life, row, there, readings)
@@ -137,10 +137,9 @@ class _Taking:
         over = mark == AFTER_END and life.ended is not None and row.time <= life.ended
         return LATE_ROW if over else _SAID[mark], None
 
-    def _of_earlier(self, row: Row, readings: bytes) -> bool:
+    def _of_earlier(self, unit: Unit, row: Row, readings: bytes) -> bool:
         """Whether the same row is there of an earlier life: whoever sends at least once sends it again at any time."""
-        earlier = self._memory.before(self._memory.units[row.unit])
-        return any(self._found.get((life.id, row.time)) == readings for life in earlier)
+        return any(self._found.get((life.id, row.time)) == readings for life in self._memory.before(unit))
 
     def _mark(self, life: Life, time: float) -> int:
         memory = self._memory
