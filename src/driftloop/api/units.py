@@ -34,7 +34,7 @@ def listed(
     if state not in ("running", "all"):
         # Servers remember answers, and nobody's end.
         return {"total": 0, "units": [], **_said(problem)}
-    every = units_view.chosen(fleet.newest().values(), text=q, flag="", sort=sort, descending=order == "desc")
+    every = units_view.chosen(fleet.newest().values(), text=q, sort=sort, descending=order == "desc")
     flags = Counter(one for answer in every for one in answer.flags)
     found = [answer for answer in every if not flag or units_view.has(answer.flags, flag)]
     return {

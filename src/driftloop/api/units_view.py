@@ -16,14 +16,9 @@ _KEYS: dict[Sort, Callable[[Answer], Any]] = {
 }
 
 
-def chosen(answers: Iterable[Answer], *, text: str, flag: str, sort: Sort, descending: bool) -> list[Answer]:
-    """The units whose name has `text` in it and whose answer has the flag, sorted."""
-    wanted = text.casefold()
-    found = [
-        answer
-        for answer in answers
-        if (not wanted or wanted in answer.unit.casefold()) and (not flag or has(answer.flags, flag))
-    ]
+def chosen(answers: Iterable[Answer], *, text: str, sort: Sort, descending: bool) -> list[Answer]:
+    """The units whose name has `text` in it, sorted."""
+    found = [answer for answer in answers if text.casefold() in answer.unit.casefold()]
     # By name first, so that equal ones stay where they are from page to page.
     found.sort(key=lambda answer: answer.unit)
     found.sort(key=_KEYS[sort], reverse=descending)

@@ -91,6 +91,8 @@ def told(rows: Rows, schema: Schema, unit: str, findings: Findings) -> list[Life
     """The lives that a unit's rows tell, in order; more than one only where the fleet file says that a unit which has
     failed may live on. Raises Unusable where the rows contradict themselves.
     """
+    if schema.end.after == "left_out":
+        return [life(rows, schema, unit, findings)]
     parts = list(_lived(rows, schema.end))
     starts = [part.place[0] for part in parts[1:]]
     if rows.time is not None and not _restarts_only(rows, starts):
@@ -116,9 +118,7 @@ def _lived(rows: Rows, end: End) -> Iterator[Rows]:
     left = rows
     while True:
         at, failed = end_of(left, end)
-        going = (
-            np.flatnonzero(~_failed(left, end)[at:]) if failed and end.after == "new_life" else np.empty(0, np.int64)
-        )
+        going = np.flatnonzero(~_failed(left, end)[at:]) if failed else np.empty(0, np.int64)
         if not len(going):
             yield left
             return
@@ -145,8 +145,8 @@ def _life(ordered: Rows, repeated: int, schema: Schema, unit: str, findings: Fin
     cut, failed = end_of(ordered, schema.end)
     kept = ordered.take(np.arange(cut))
     values, place, first = _steps(kept, schema, unit, findings)
-    told = np.flatnonzero(np.isfinite(values).any(axis=1))
-    leading = int(told[0]) if len(told) else len(values)
+    known = np.flatnonzero(np.isfinite(values).any(axis=1))
+    leading = int(known[0]) if len(known) else len(values)
     if leading == len(values):
         raise Unusable(f"{schema.unit} {unit} has no reading at all", kept.place[0], "leave it out", "no reading")
     return Life(

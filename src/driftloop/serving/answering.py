@@ -42,12 +42,12 @@ class Answerer:
         self._ring.put(windows)
         self._recent.put(windows, predictions)
         traffic = [at for at, window in enumerate(windows) if not (isinstance(window, Window) and window.history)]
+        told = predictions
         if len(traffic) < len(windows):
             # Of a history nothing is said of how the fleet is now.
             outputs = Outputs._make(each[traffic] for each in outputs)
-            windows = [windows[at] for at in traffic]
-        if traffic:
-            told = [predictions[at] for at in traffic] if len(traffic) < len(predictions) else predictions
+            windows, told = [windows[at] for at in traffic], [predictions[at] for at in traffic]
+        if told:
             self._metrics.predicted(engine, outputs)
             self._log.put(engine.version, windows, told, outputs.newest)
         return predictions

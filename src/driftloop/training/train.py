@@ -226,13 +226,14 @@ def _calibrate(network: RulNetwork, chosen: Sequence[Run], learnt: Windows) -> d
     found: dict[str, float] = {}
     if network.architecture.crossed:
         members, units = network.architecture.members, learnt.units
+        count = len(np.unique(units))
         scores = _scores(unseen_estimates(network, learnt), learnt)
         reach = crossed(scores, units, learnt.parts(members).numpy(), members)
         network.scores.copy_(torch.from_numpy(reach.scores))
         network.score_weights.copy_(torch.from_numpy(reach.weights))
         found = {
-            "interval_units": float(len(set(units.tolist()))),
-            "interval_guarantee": cross_guarantee(len(set(units.tolist())), members),
+            "interval_units": float(count),
+            "interval_guarantee": cross_guarantee(count, members),
         }
     elif windows is not None:
         scores = _scores(estimates(network, windows), windows)
