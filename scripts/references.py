@@ -25,7 +25,7 @@ from driftloop.loop.api import service as retrainer
 from driftloop.protocol import event_fields
 from driftloop.serving import app as server
 from driftloop.serving import routes
-from driftloop.settings import Settings
+from driftloop.settings import Settings, variable
 from driftloop.units import app as units
 from driftloop_bench.experiment.fields import FIELDS
 
@@ -60,10 +60,8 @@ def settings() -> str:
         if name in groups:
             text += (table(_SETTING, rows) if rows else "") + f"\n## {groups[name]}\n\n"
             rows = []
-        alias = field.validation_alias
-        variable = alias if isinstance(alias, str) else f"DRIFTLOOP_{name.upper()}"
         default = "unset" if field.default is None else f"`{field.default}`" if str(field.default) else "empty"
-        rows.append((f"`{variable}`", _kind(field.annotation), default, field.description or ""))
+        rows.append((f"`{variable(name)}`", _kind(field.annotation), default, field.description or ""))
     return text + table(_SETTING, rows)
 
 

@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from driftloop import cli
-from driftloop.settings import Settings
+from driftloop.settings import Settings, variable
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(
@@ -125,10 +125,7 @@ def test_every_command_that_the_console_names_is_there() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
 def test_every_setting_is_there(page: Path) -> None:
-    known = {
-        field.validation_alias if isinstance(field.validation_alias, str) else f"DRIFTLOOP_{name.upper()}"
-        for name, field in Settings.model_fields.items()
-    }
+    known = set(map(variable, Settings.model_fields))
     named = set(re.findall(r"\bDRIFTLOOP_[A-Z][A-Z_]*[A-Z]\b", page.read_text(encoding="utf-8")))
     assert named - known - OTHERS == set()
 

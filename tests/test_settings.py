@@ -26,6 +26,25 @@ def test_a_bad_variable_is_named_with_its_value_and_the_rule(monkeypatch):
         load()
 
 
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("DRIFTLOOP_PROMOTON", "DRIFTLOOP_PROMOTION"),
+        ("DRIFTLOOP_SESSION_IDLE", "DRIFTLOOP_SESSION_IDLE_S"),
+        ("DRIFTLOOP_ENABLE_RETRAINING", "ENABLE_RETRAINING"),
+        ("ENABLE_RETRAINNG", "ENABLE_RETRAINING"),
+        ("driftloop_fleets", "DRIFTLOOP_FLEET"),
+    ],
+)
+def test_a_variable_that_is_nearly_a_settings_is_told_of(given: str, meant: str) -> None:
+    assert settings.misspelt([given, "PATH", "DRIFTLOOP_BUILD_CA"]) == {given: meant}
+
+
+def test_no_setting_is_taken_for_a_misspelt_one() -> None:
+    named = [settings.variable(name) for name in Settings.model_fields]
+    assert settings.misspelt([*named, *map(str.lower, named)]) == {}
+
+
 @pytest.mark.parametrize("token", ["", "short", "changeme-changeme-changeme"])
 def test_a_placeholder_token_is_refused(tmp_path, token):
     path = tmp_path / "token"

@@ -70,13 +70,13 @@ def chosen(settings: Settings | None = None, source: Mapping[str, str] | None = 
 
 def variables(settings: Settings) -> dict[str, str]:
     """These settings as environment variables, for processes that read them from there; folders are absolute."""
+    from driftloop.settings import variable
+
     found = {}
-    for name, field in type(settings).model_fields.items():
+    for name in type(settings).model_fields:
         value = getattr(settings, name)
-        if value is None:
-            continue
-        variable = field.validation_alias if isinstance(field.validation_alias, str) else f"DRIFTLOOP_{name.upper()}"
-        found[variable] = str(value.resolve() if isinstance(value, Path) else value)
+        if value is not None:
+            found[variable(name)] = str(value.resolve() if isinstance(value, Path) else value)
     return found
 
 

@@ -1,9 +1,11 @@
 """Every setting of driftloop, read from the environment here and nowhere else.
 
-A setting `server_port` is the variable `DRIFTLOOP_SERVER_PORT`; the two exceptions, `CMAPSS_DIR` and
+A setting `server_url` is the variable `DRIFTLOOP_SERVER_URL`; the two exceptions, `CMAPSS_DIR` and
 `ENABLE_RETRAINING`, have no prefix.
 """
 
+import difflib
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -17,12 +19,15 @@ from driftloop.fleet.schema import Schema
 
 OWN_TOKEN = "token"
 """Name of the file, in the state folder, with the token that an embedded platform makes for itself."""
+_PREFIX = "DRIFTLOOP_"
+_ALIKE = 0.8
+"""How like a setting's name another one must be to be told of (difflib's ratio, without the prefix)."""
 
 
 class Settings(BaseSettings):
     """One typed, frozen set of settings; `load()` makes it with an error for people."""
 
-    model_config = SettingsConfigDict(env_prefix="DRIFTLOOP_", frozen=True, extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="ignore", populate_by_name=True)
 
     # Which fleet, and where things are.
     fleet: str = Field(
@@ -326,6 +331,31 @@ def from_environment(**overrides: object) -> Settings:
         lines = []
         for problem in error.errors():
             name = ".".join(str(part) for part in problem["loc"]) or "settings"
-            variable = name if name.isupper() else f"DRIFTLOOP_{name.upper()}"
-            lines.append(f"{variable} = {problem.get('input')!r}: {problem['msg']}")
+            named = variable(name) if name in Settings.model_fields else name
+            lines.append(f"{named} = {problem.get('input')!r}: {problem['msg']}")
         raise DriftloopError("; ".join(lines), where="environment", remedy="correct or unset these variables") from None
+
+
+def variable(name: str) -> str:
+    """The environment variable that the setting `name` is read from."""
+    alias = Settings.model_fields[name].validation_alias
+    return alias if isinstance(alias, str) else f"{_PREFIX}{name.upper()}"
+
+
+def misspelt(variables: Iterable[str]) -> dict[str, str]:
+    """Those of `variables` that no setting is read from, though one is nearly called so: each with that one's name.
+
+    A setting under a wrong name keeps its default, and nothing else would say so.
+    """
+    known = {name.removeprefix(_PREFIX): name for name in map(variable, Settings.model_fields)}
+    bare = [name for name in known.values() if not name.startswith(_PREFIX)]
+    found = {}
+    for given in variables:
+        name = given.upper()  # upper and lower case are one
+        if name in known.values():
+            continue
+        candidates = known if name.startswith(_PREFIX) else bare
+        near = difflib.get_close_matches(name.removeprefix(_PREFIX), candidates, n=1, cutoff=_ALIKE)
+        if near:
+            found[given] = known[near[0]]
+    return found

@@ -114,6 +114,15 @@ def test_a_locale_that_this_machine_does_not_have() -> None:
     assert "no locale 'xx_YY.UTF-8'" in only(machine.language({"LANG": "C.UTF-8", "LC_ALL": "xx_YY.UTF-8"})).what
 
 
+def test_a_variable_that_is_nearly_called_as_a_setting() -> None:
+    assert wrong(machine.variables({"DRIFTLOOP_PROMOTION": "approve", "ENABLE_RETRAINING": "false", "HOME": "/"})) == []
+    found = only(machine.variables({"DRIFTLOOP_PROMOTON": "approve"}))
+    assert found.level == "warning"
+    assert (found.what, found.remedy) == (
+        "DRIFTLOOP_PROMOTON is no setting and changes nothing", "is DRIFTLOOP_PROMOTION meant? Else unset it",
+    )  # fmt: skip
+
+
 def test_a_proxy_between_programs_and_the_platform() -> None:
     urls = ["http://127.0.0.1:8400", "http://mlflow.example.org:5500"]
     assert wrong(machine.proxies(urls, {})) == []

@@ -8,7 +8,7 @@ import pytest
 from rendered import Manifest, environment, pods, render, skip_without_ansible
 
 from driftloop import fleets
-from driftloop.settings import Settings
+from driftloop.settings import Settings, variable
 
 pytestmark = skip_without_ansible
 
@@ -88,22 +88,17 @@ def _name(name: str) -> str:
     return "baseline-mirror" if name.startswith("baseline-mirror") else name
 
 
-def _variable(field: str) -> str:
-    alias = Settings.model_fields[field].validation_alias
-    return alias if isinstance(alias, str) else f"DRIFTLOOP_{field.upper()}"
-
-
 def test_every_setting_is_set_for_a_pod_or_left_out_for_a_reason(of_pumps: list[Manifest]) -> None:
     for name, (_, told) in ours(of_pumps).items():
         for field in Settings.model_fields:
-            is_set, reason = _variable(field) in told, field in DEFAULT or name in NOT_ASKED.get(field, {})
+            is_set, reason = variable(field) in told, field in DEFAULT or name in NOT_ASKED.get(field, {})
             assert is_set is not reason, (
                 f"{name}: {field} is {'set, and listed' if is_set else 'neither set nor listed'}"
             )
 
 
 def test_no_pod_is_told_what_is_no_setting(of_pumps: list[Manifest]) -> None:
-    known = {_variable(field) for field in Settings.model_fields}
+    known = {variable(field) for field in Settings.model_fields}
     for name, (_, told) in ours(of_pumps).items():
         assert {each for each in told if each.startswith(("DRIFTLOOP_", "CMAPSS", "ENABLE"))} <= known, name
 

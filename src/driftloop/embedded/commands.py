@@ -1,6 +1,7 @@
 """`driftloop up` and `driftloop status`: parse, call, print."""
 
 import json
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,12 +34,14 @@ def up(
         bool, typer.Option(help="Print lines instead of a screen, as where there is no terminal.")
     ] = False,
 ) -> None:
-    """Start MLflow and, for each fleet, prediction server, retrainer and drift watch; Ctrl-C stops them all.
+    """Start the console, MLflow and, for each fleet, server, retrainer, drift watch and units; Ctrl-C stops them all.
 
     State is kept in DRIFTLOOP_STATE_DIR; the next `up` continues where this one stopped, each fleet on its ports.
     """
     console = Console(highlight=False)
     base = settings.from_environment()
+    for name, meant in settings.misspelt(os.environ).items():
+        typer.echo(f"warning: {name} is no setting and changes nothing; is {meant} meant?", err=True)
     check_packages()
     check_space(base.state_dir)
     lock(base.state_dir).close()

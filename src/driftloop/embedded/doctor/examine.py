@@ -7,7 +7,7 @@ from driftloop import places, settings
 from driftloop.embedded import fleets
 from driftloop.embedded.components import LOOPBACK
 from driftloop.embedded.doctor import clocks, credentials, databases, folder, machine, models, ports, processes, runs
-from driftloop.embedded.doctor.findings import Finding, fine, of_error, safely, warning
+from driftloop.embedded.doctor.findings import Finding, of_error, safely, warning
 from driftloop.embedded.supervisor import FREE_BYTES
 from driftloop.errors import DriftloopError
 from driftloop.loop.store import NAME as LOOP_STORE
@@ -31,7 +31,7 @@ def examine() -> Iterator[Finding]:
     except DriftloopError as error:
         yield of_error("settings", error)
         return
-    yield fine("settings", "every variable can be read")
+    yield from safely("settings", machine.variables)
     yield from _of_machine(base)
     try:
         running = _running(base)

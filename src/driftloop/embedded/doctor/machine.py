@@ -1,4 +1,4 @@
-"""The machine: Python, packages, memory, language, proxies."""
+"""The machine: Python, packages, memory, language, variables, proxies."""
 
 import importlib.metadata
 import locale
@@ -16,6 +16,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
+from driftloop import settings
 from driftloop.embedded.doctor.findings import Finding, fine, problem, warning
 from driftloop.embedded.supervisor import PACKAGES
 
@@ -109,6 +110,16 @@ def language(environment: Mapping[str, str] | None = None) -> Iterator[Finding]:
         yield warning("locale", what, named or "no LANG", remedy)
     else:
         yield fine("locale", f"texts are UTF-8 ({named or 'no LANG'})")
+
+
+def variables(environment: Mapping[str, str] | None = None) -> Iterator[Finding]:
+    """Whether a variable is named nearly as a setting is, and so changes nothing."""
+    wrong = settings.misspelt(os.environ if environment is None else environment)
+    for name, meant in wrong.items():
+        what, remedy = f"{name} is no setting and changes nothing", f"is {meant} meant? Else unset it"
+        yield warning("settings", what, "environment", remedy)
+    if not wrong:
+        yield fine("settings", "every variable can be read")
 
 
 def proxies(urls: Sequence[str], environment: Mapping[str, str] | None = None) -> Iterator[Finding]:
