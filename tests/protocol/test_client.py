@@ -13,8 +13,6 @@ from driftloop.errors import DriftloopError
 from driftloop.fleet.archive import RunConflict
 from driftloop.fleet.runs import Run
 from driftloop.protocol import archive_client, http
-from driftloop.protocol.alerts import Alert, read_webhook
-from driftloop.protocol.causes import FLEET_CHANGE
 from driftloop.protocol.client import AsyncClient, Client, Server
 from driftloop.protocol.outbox import Outbox
 from driftloop.protocol.progress import Progress
@@ -180,11 +178,14 @@ def test_events_are_followed_page_by_page():
     assert [next(waiting)["seq"], next(waiting)["seq"]] == [1, 2]
 
 
-def test_an_alert_arrives_as_it_was_sent():
-    alert = Alert(True, FLEET_CHANGE, "3", "2026-01-31T12:00:00.000Z", ["sensor_1"], 500, 1.5, "drift", "cmapss")
-    retrainer = Retrainer((200, {"alerts": [{"cause": "fleet_change:3", "result": "queued"}]}))
-    assert client(retrainer).send_alert(alert)[0]["result"] == "queued"
-    assert read_webhook(retrainer.requests[0].content, "cmapss").ours == [alert]
+def test_a_name_stays_one_part_of_the_path():
+    retrainer = Retrainer((200, {}))
+    with client(retrainer) as asked:
+        asked.answer("../retrain?x#y", "approve")
+        asked.cancel("a/b")
+        asked.unmute("fleet_change:3")
+    paths = [request.url.raw_path for request in retrainer.requests]
+    assert paths == [b"/approvals/..%2Fretrain%3Fx%23y", b"/schedules/a%2Fb", b"/mute/fleet_change%3A3"]
 
 
 async def test_from_asyncio_the_policy_is_the_same(monkeypatch: pytest.MonkeyPatch):

@@ -5,7 +5,6 @@ The retrainer is told for whom, and writes it into its events as `who`; what it 
 """
 
 from typing import Annotated, Any, Literal, TypeVar
-from urllib.parse import quote
 
 import msgspec
 from fastapi import APIRouter, Path, Request
@@ -19,6 +18,7 @@ from driftloop.api.fleets import Fleet
 from driftloop.api.problems import responses
 from driftloop.api.reads import Name, fleets_of
 from driftloop.protocol.bodies import documented
+from driftloop.protocol.http import in_path
 
 router = APIRouter(responses=responses(400, 401, 403, 404, 409, 413, 415, 422, 429, 503))
 
@@ -162,7 +162,7 @@ async def answer(request: Request, fleet: Name, id: Question, answer: Answer) ->
     """Answer the question that GET /loop shows as `approval`; 409 says what became of it where somebody was first."""
     given = await _given(request, Reasoned)
     body = {"answer": answer, "reason": given.reason}
-    return await _hand_on(request, fleet, "POST", f"/approvals/{quote(id, safe='')}", body)
+    return await _hand_on(request, fleet, "POST", f"/approvals/{in_path(id)}", body)
 
 
 @router.post(
@@ -185,7 +185,7 @@ async def mute(request: Request, fleet: Name, cause: Cause) -> Any:
 )
 async def unmute(request: Request, fleet: Name, cause: Cause) -> Any:
     """End the muting of a cause."""
-    return await _hand_on(request, fleet, "DELETE", f"/mute/{quote(cause, safe='')}", b"")
+    return await _hand_on(request, fleet, "DELETE", f"/mute/{in_path(cause)}", b"")
 
 
 @router.get(
@@ -218,7 +218,7 @@ async def add_schedule(request: Request, fleet: Name) -> Any:
 )
 async def cancel_schedule(request: Request, fleet: Name, id: Entry) -> Any:
     """Cancel a schedule or a watch by its name."""
-    return await _hand_on(request, fleet, "DELETE", f"/schedules/{quote(id, safe='')}", b"")
+    return await _hand_on(request, fleet, "DELETE", f"/schedules/{in_path(id)}", b"")
 
 
 @router.post(

@@ -5,7 +5,7 @@ in its own words.
 """
 
 from typing import Annotated, Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import msgspec
 from fastapi import APIRouter, Path, Request
@@ -20,6 +20,7 @@ from driftloop.api.problems import responses
 from driftloop.api.reads import Name, fleets_of
 from driftloop.protocol import life_events
 from driftloop.protocol.bodies import documented
+from driftloop.protocol.http import in_path
 
 router = APIRouter(responses=responses(400, 401, 403, 404, 409, 413, 415, 422, 429, 503), tags=["units"])
 
@@ -42,7 +43,7 @@ class NewName(msgspec.Struct, forbid_unknown_fields=True):
 async def _hand_on(request: Request, fleet: str, method: str, unit: str, path: str, body: Any) -> dict[str, Any]:
     """Have the service that keeps units do it, for whoever asks."""
     content, who = b"" if body is None else msgspec.json.encode(body), asker(request).name
-    where = f"/units/{quote(unit, safe='')}/{path}"
+    where = f"/units/{in_path(unit)}/{path}"
     return await run_in_threadpool(lambda: fleets_of(request).get(fleet).change_units(method, where, content, who))
 
 

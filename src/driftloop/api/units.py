@@ -2,7 +2,6 @@
 
 from collections import Counter
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
 
@@ -11,6 +10,7 @@ from driftloop.api.fleets import Fleet
 from driftloop.api.problems import Problem
 from driftloop.errors import JsonError
 from driftloop.protocol.answers import Band
+from driftloop.protocol.http import in_path
 
 _MOST_ROWS = 500
 
@@ -60,7 +60,7 @@ def at_a_glance(fleet: Fleet) -> tuple[int, dict[str, Any] | None]:
 def one(fleet: Fleet, unit: str, life: int | None = None) -> dict[str, Any]:
     """One unit, in its newest life or in another; raises Problem where nobody has seen it, or could say so."""
     asked = {"life": life} if life is not None else {}
-    kept, problem = _kept(fleet, f"/units/{quote(unit, safe='')}", **asked)
+    kept, problem = _kept(fleet, f"/units/{in_path(unit)}", **asked)
     if kept is not None:
         return {**kept, "sensors": _with_bands(fleet, kept["sensors"])}
     remembered = fleet.of_unit(unit)
@@ -71,7 +71,7 @@ def one(fleet: Fleet, unit: str, life: int | None = None) -> dict[str, Any]:
 
 def drivers(fleet: Fleet, unit: str) -> dict[str, Any]:
     """What drives the newest prediction of one unit; raises Problem where nobody has rows of it, or could say so."""
-    kept, problem = _kept(fleet, f"/units/{quote(unit, safe='')}/window")
+    kept, problem = _kept(fleet, f"/units/{in_path(unit)}/window")
     if kept is not None and kept["rows"]:
         return {"unit": unit, "step": kept["step"], **fleet.explain(kept["rows"])}
     found = fleet.of_unit(unit, explained=True)

@@ -86,10 +86,6 @@ class Lives:
     age_rows: Floats
     """Cycles of each engine in each age band, `[E, ages]`."""
 
-    def of_domains(self, domains: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The engines of `domains`."""
-        return np.flatnonzero(np.isin(self.domain, domains))
-
 
 @dataclass(frozen=True)
 class Draw:

@@ -109,6 +109,7 @@ def report(
     to: Annotated[Path, typer.Option(help="Folder for report.html and report.json.")] = Path("data/drift"),
     version: Annotated[str | None, typer.Option(help="Version whose requests are compared.")] = None,
     rows: Annotated[int, typer.Option(min=300, help="Rows of each side, at most.")] = 5000,
+    # Evidently's own default, 0.1, is exceeded by chance.
     threshold: Annotated[float, typer.Option(min=0, help="PSI from which a column counts as drifted.")] = 0.2,
     as_json: Json = False,
 ) -> None:

@@ -26,8 +26,6 @@ from driftloop.model.bundle import ManifestEntry
 
 ROWS = 5000
 """Rows of each side that are compared, at most."""
-THRESHOLD = 0.2
-"""PSI from which a column counts as drifted in the report. Evidently's own default, 0.1, is exceeded by chance."""
 LEAST = 300
 """Served rows below which there is no report: of 100 rows a PSI in ten bins exceeds 0.1 by chance in 2 of 5 columns."""
 JOB = "driftloop_drift_report"

@@ -89,10 +89,6 @@ class Process:
             os.killpg(self.pid, signal.SIGKILL)
         self._popen.wait()
 
-    def last_lines(self, count: int = 8) -> str:
-        """The end of its log."""
-        return tail(self.log, count)
-
 
 def die_with_parent() -> None:
     """Ask the kernel to end this process when the thread that started it ends (Linux; elsewhere nothing)."""

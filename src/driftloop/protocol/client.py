@@ -16,7 +16,6 @@ import msgspec
 
 from driftloop import durable
 from driftloop.errors import DriftloopError, ExitCode, JsonError
-from driftloop.protocol.alerts import Alert, webhook
 from driftloop.protocol.events import Event
 from driftloop.protocol.http import (
     GLANCE,
@@ -31,6 +30,7 @@ from driftloop.protocol.http import (
     async_client,
     attempts,
     exit_code,
+    in_path,
     may_change,
     tried,
 )
@@ -74,7 +74,7 @@ class Refused(DriftloopError):
 
 
 def _status() -> Question[dict[str, Any]]:
-    return Question("GET", "/status", lambda content: content)
+    return Question("GET", "/status", _whole)
 
 
 def _last_event() -> Question[int]:
@@ -112,7 +112,7 @@ def _rollback(reason: str) -> Question[dict[str, Any]]:
 
 
 def _answer(question: str, word: str, reason: str) -> Question[dict[str, Any]]:
-    return _post(f"/approvals/{question}", {"answer": word, "reason": reason}, _whole)
+    return _post(f"/approvals/{in_path(question)}", {"answer": word, "reason": reason}, _whole)
 
 
 def _add_schedule(entry: Mapping[str, Any]) -> Question[dict[str, Any]]:
@@ -120,7 +120,7 @@ def _add_schedule(entry: Mapping[str, Any]) -> Question[dict[str, Any]]:
 
 
 def _cancel(name: str) -> Question[dict[str, Any]]:
-    return Question("DELETE", f"/schedules/{name}", _whole)
+    return Question("DELETE", f"/schedules/{in_path(name)}", _whole)
 
 
 def _mute(cause: str, for_s: float, reason: str) -> Question[dict[str, Any]]:
@@ -128,15 +128,11 @@ def _mute(cause: str, for_s: float, reason: str) -> Question[dict[str, Any]]:
 
 
 def _unmute(cause: str) -> Question[dict[str, Any]]:
-    return Question("DELETE", f"/mute/{cause}", _whole)
+    return Question("DELETE", f"/mute/{in_path(cause)}", _whole)
 
 
 def _feedback(outcomes: Sequence[Mapping[str, Any]]) -> Question[dict[str, Any]]:
     return _post("/feedback", {"outcomes": outcomes}, _whole, PATIENT)
-
-
-def _alert(alert: Alert) -> Question[list[dict[str, Any]]]:
-    return _post("/alerts", webhook(alert), lambda content: list(content["alerts"]), PATIENT)
 
 
 def _report(event: Event, patience: Patience) -> Question[int]:
@@ -150,7 +146,7 @@ def _progress(progress: Progress) -> Question[dict[str, Any]]:
 
 
 def _model() -> Question[dict[str, Any]]:
-    return Question("GET", "/model", _whole, unreachable=_server_unreachable)
+    return Question("GET", "/model", _whole, unreachable=unreachable)
 
 
 # Who puts them.
@@ -196,10 +192,6 @@ class Client(Connected):
         except DriftloopError:
             return False
         return True
-
-    def send_alert(self, alert: Alert) -> list[dict[str, Any]]:
-        """Tell of an alert; what became of it, by cause."""
-        return self.ask(_alert(alert))
 
     def add_feedback(self, outcomes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Tell the true RUL of answered predictions; how many of them are new."""
@@ -334,22 +326,24 @@ def _where(base: httpx.URL, question: Question[Any]) -> str:
 def _read(answer: Answer, question: Question[T], where: str, whom: str) -> T:
     """What was asked for; raises DriftloopError, saying what is wrong and what to do."""
     if isinstance(answer, httpx.RequestError):
-        raise (question.unreachable or _unreachable)(f"{answer}" or type(answer).__name__, where, whom) from answer
+        said = str(answer) or type(answer).__name__
+        raise (question.unreachable or _retrainer_unreachable)(said, where, whom) from answer
     if not answer.is_success:
         raise (question.refused or _refused)(answer, where)
     try:
         return question.read(durable.decode_json(answer.content, dict[str, Any]))
     except (JsonError, KeyError, TypeError, ValueError) as error:
         said = str(error) if isinstance(error, JsonError) else f"something is missing in it ({error!r})"
-        raise (question.unreachable or _unreachable)(said, where, whom) from error
+        raise (question.unreachable or _retrainer_unreachable)(said, where, whom) from error
 
 
-def _unreachable(said: str, where: str, whom: str) -> DriftloopError:
+def _retrainer_unreachable(said: str, where: str, whom: str) -> DriftloopError:
     what = f"no usable answer from {whom}: {said}"
     return DriftloopError(what, where=where, remedy=START_IT, exit_code=ExitCode.UNREACHABLE)
 
 
-def _server_unreachable(said: str, where: str, whom: str) -> DriftloopError:
+def unreachable(said: str, where: str, whom: str) -> DriftloopError:
+    """What is raised where a process other than the retrainer does not answer."""
     what = f"no usable answer from {whom}: {said}"
     remedy = "is the platform up? See `driftloop status`"
     return DriftloopError(what, where=where, remedy=remedy, exit_code=ExitCode.UNREACHABLE)

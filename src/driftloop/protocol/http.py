@@ -8,6 +8,7 @@ import ssl
 import time
 from collections.abc import Generator
 from typing import Any, NamedTuple, Self, TypeVar
+from urllib.parse import quote
 
 import httpx
 
@@ -87,6 +88,11 @@ def exit_code(answer: httpx.Response) -> ExitCode:
     if may_change(answer):
         return ExitCode.UNREACHABLE
     return ExitCode.MISSING if answer.status_code == httpx.codes.NOT_FOUND else ExitCode.REFUSED
+
+
+def in_path(name: str) -> str:
+    """A name, whatever letters it has, as one part of a path."""
+    return quote(name, safe="")
 
 
 def client(url: str = "", token: str = "", patience: Patience = ONCE, **more: Any) -> httpx.Client:

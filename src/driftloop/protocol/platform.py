@@ -6,14 +6,14 @@ is not. Everything raises DriftloopError with words for people.
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeVar
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import httpx
 import msgspec
 
-from driftloop.errors import DriftloopError, ExitCode
-from driftloop.protocol.client import Question, detail
-from driftloop.protocol.http import ONCE, PATIENT, exit_code
+from driftloop.errors import DriftloopError
+from driftloop.protocol.client import Question, detail, unreachable
+from driftloop.protocol.http import ONCE, PATIENT, exit_code, in_path
 
 T = TypeVar("T")
 
@@ -183,27 +183,27 @@ def fleets() -> Question[list[Fleet]]:
 def units(fleet: str, sort: Sort, order: str, q: str, flag: str, offset: int, limit: int) -> Question[UnitPage]:
     """A page of units."""
     asked = {"sort": sort, "order": order, "q": q, "flag": flag, "offset": offset, "limit": limit}
-    return _get(f"/fleets/{_in_path(fleet)}/units?{urlencode(asked)}", UnitPage)
+    return _get(f"/fleets/{in_path(fleet)}/units?{urlencode(asked)}", UnitPage)
 
 
 def unit(fleet: str, name: str) -> Question[UnitInWhole]:
     """One unit."""
-    return _get(f"/fleets/{_in_path(fleet)}/units/{_in_path(name)}", UnitInWhole)
+    return _get(f"/fleets/{in_path(fleet)}/units/{in_path(name)}", UnitInWhole)
 
 
 def loop(fleet: str) -> Question[Loop]:
     """Where the loop is."""
-    return _get(f"/fleets/{_in_path(fleet)}/loop", Loop)
+    return _get(f"/fleets/{in_path(fleet)}/loop", Loop)
 
 
 def models(fleet: str, limit: int) -> Question[list[Model]]:
     """The newest versions."""
-    return _get(f"/fleets/{_in_path(fleet)}/models?limit={limit}", list[Model], "models")
+    return _get(f"/fleets/{in_path(fleet)}/models?limit={limit}", list[Model], "models")
 
 
 def model(fleet: str, version: str) -> Question[Model]:
     """One version, or the one in `production`."""
-    return _get(f"/fleets/{_in_path(fleet)}/models/{_in_path(version)}", Model)
+    return _get(f"/fleets/{in_path(fleet)}/models/{in_path(version)}", Model)
 
 
 def events(fleet: str, before: int, limit: int, q: str, kinds: Sequence[str]) -> Question[list[Event]]:
@@ -214,18 +214,18 @@ def events(fleet: str, before: int, limit: int, q: str, kinds: Sequence[str]) ->
         return [event({"fleet": fleet, **one}) for one in content["events"]]
 
     return Question(
-        "GET", f"{PREFIX}/fleets/{_in_path(fleet)}/events?{asked}", read, None, PATIENT, _unreachable, _refused
+        "GET", f"{PREFIX}/fleets/{in_path(fleet)}/events?{asked}", read, None, PATIENT, unreachable, _refused
     )
 
 
 def plan(fleet: str, asked: Mapping[str, Any]) -> Question[dict[str, Any]]:
     """Which unit in which slot; `asked` are the parameters of the request."""
-    return _get(f"/fleets/{_in_path(fleet)}/plan?{urlencode(asked, doseq=True)}", dict[str, Any])
+    return _get(f"/fleets/{in_path(fleet)}/plan?{urlencode(asked, doseq=True)}", dict[str, Any])
 
 
 def drivers(fleet: str, name: str) -> Question[dict[str, Any]]:
     """What drives the prediction of one unit."""
-    return _get(f"/fleets/{_in_path(fleet)}/drivers/{_in_path(name)}", dict[str, Any])
+    return _get(f"/fleets/{in_path(fleet)}/drivers/{in_path(name)}", dict[str, Any])
 
 
 def retrain(fleet: str, mode: Literal["warm", "full"], reason: str) -> Question[dict[str, Any]]:
@@ -235,7 +235,7 @@ def retrain(fleet: str, mode: Literal["warm", "full"], reason: str) -> Question[
 
 def promote(fleet: str, version: str, reason: str) -> Question[Moved]:
     """Put a version into production."""
-    return _act(fleet, f"models/{_in_path(version)}/promote", {"reason": reason}, Moved)
+    return _act(fleet, f"models/{in_path(version)}/promote", {"reason": reason}, Moved)
 
 
 def rollback(fleet: str, reason: str) -> Question[Moved]:
@@ -245,7 +245,7 @@ def rollback(fleet: str, reason: str) -> Question[Moved]:
 
 def answer(fleet: str, approval: str, word: Literal["approve", "reject"], reason: str) -> Question[dict[str, Any]]:
     """Answer what waits for a person."""
-    return _act(fleet, f"approvals/{_in_path(approval)}/{word}", {"reason": reason}, dict[str, Any])
+    return _act(fleet, f"approvals/{in_path(approval)}/{word}", {"reason": reason}, dict[str, Any])
 
 
 def predict(windows: Sequence[Mapping[str, Any]]) -> Question[list[Prediction]]:
@@ -255,7 +255,7 @@ def predict(windows: Sequence[Mapping[str, Any]]) -> Question[list[Prediction]]:
     def read(content: dict[str, Any]) -> list[Prediction]:
         return msgspec.convert(content, _Predictions).predictions
 
-    return Question("POST", "/predict", read, body, PATIENT, _unreachable, _refused)
+    return Question("POST", "/predict", read, body, PATIENT, unreachable, _refused)
 
 
 def window(
@@ -277,28 +277,15 @@ def _get(path: str, kind: type[T], part: str = "") -> Question[T]:
     def read(content: dict[str, Any]) -> T:
         return msgspec.convert(content[part] if part else content, kind)
 
-    return Question("GET", PREFIX + path, read, None, PATIENT, _unreachable, _refused)
+    return Question("GET", PREFIX + path, read, None, PATIENT, unreachable, _refused)
 
 
 def _act(fleet: str, path: str, body: Mapping[str, Any], kind: type[T]) -> Question[T]:
     def read(content: dict[str, Any]) -> T:
         return msgspec.convert(content, kind)
 
-    where = f"{PREFIX}/fleets/{_in_path(fleet)}/{path}"
-    return Question("POST", where, read, msgspec.json.encode(body), ONCE, _unreachable, _refused)
-
-
-def _in_path(name: str) -> str:
-    return quote(name, safe="")
-
-
-def _unreachable(said: str, where: str, whom: str) -> DriftloopError:
-    return DriftloopError(
-        f"no usable answer from {whom}: {said}",
-        where=where,
-        remedy="is the platform up? See `driftloop status`",
-        exit_code=ExitCode.UNREACHABLE,
-    )
+    where = f"{PREFIX}/fleets/{in_path(fleet)}/{path}"
+    return Question("POST", where, read, msgspec.json.encode(body), ONCE, unreachable, _refused)
 
 
 def _refused(answered: httpx.Response, where: str) -> DriftloopError:
