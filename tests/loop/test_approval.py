@@ -291,6 +291,14 @@ def test_first_aid_waits_for_a_person_where_that_is_wanted(tmp_path: Path, monke
     assert world.status["approval"] is None
 
 
+def test_who_asks_for_first_aid_that_waits_for_a_person_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = aided(tmp_path, monkeypatch)
+    with pytest.raises(Busy, match=r"a version waits for a person \(driftloop approve"):
+        by_hand.first_aid(world.worker)
+
+
 def test_rejected_first_aid_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = aided(tmp_path, monkeypatch)
     answer(world, world.status["approval"]["id"], "reject", "no")

@@ -51,6 +51,18 @@ def test_promote_says_what_was_replaced(answers):
     assert json.loads(run("promote", "2", "--json")) == {"model_version": "2", "from_version": "1"}
 
 
+def test_who_waits_for_a_retraining_is_told_once_that_it_waits_for_a_person(answers, monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    approval = {"cause": "by_hand:1:now", "version": "2"}
+    ended = {"cause": "by_hand:1:now", "model_version": "2", "decision": "promoted", "reason": "better"}
+    said = [{"history": [], "approval": None}, *[{"history": [], "approval": approval}] * 2, {"history": [ended]}]
+    attempt = {"cause": "by_hand:1:now", "champion": "1"}
+    answers(lambda method, _, __: (200, {"attempt": attempt} if method == "POST" else said.pop(0)))
+    told = run("retrain", "--wait")
+    assert told.count("version 2 waits for a person: driftloop approve, or driftloop reject") == 1
+    assert told.endswith("version 2: promoted (better)\n")
+
+
 def test_rollback_says_what_is_served_again(answers):
     answers(lambda *_: (200, {"model_version": "1", "from_version": "2"}))
     assert run("rollback") == "version 1 is in production again, not 2\n"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from driftloop import durable
 from driftloop.errors import DriftloopError
 from driftloop.loop import schedules
-from driftloop.loop.by_hand import Unknown
+from driftloop.loop.by_hand import Busy, Unknown
 from driftloop.loop.calendar import Calendar, LiveError
 from driftloop.loop.schedules import Muted, Schedule
 from driftloop.loop.waits import Now
@@ -279,6 +279,15 @@ def test_a_mute_ends_by_itself_and_survives_a_restart(days: Days) -> None:
     assert [event.get("who") for event in days.of_kind("unmuted")] == [None]
     with pytest.raises(Unknown):
         days.calendar.unmute("fleet_change:1", "ann")
+
+
+def test_no_mute_is_forgotten_for_a_newer_one(days: Days) -> None:
+    for number in range(schedules.MOST):
+        days.calendar.mute(f"fleet_change:{number}", 60.0, "", "ann")
+    with pytest.raises(Busy, match="50 causes are muted already"):
+        days.calendar.mute("concept", 60.0, "", "ann")
+    days.calendar.mute("fleet_change:7", 600.0, "longer", "ann")
+    assert len(days.world.store.state.muted) == schedules.MOST
 
 
 def test_muted_is_a_cause_or_a_kind(days: Days) -> None:

@@ -56,7 +56,7 @@ def retrain(
         _not_while_running(worker)
         phase = worker.store.state.phase
         if phase == "awaiting_approval":
-            raise Busy("a version waits for a person", remedy="driftloop approve, or driftloop reject")
+            raise _asked()
         if phase not in ("idle", "cooling_down", "waiting_for_labels"):
             raise Busy(f"the retrainer is {phase}", remedy=WAIT_FOR_IT)
         champion = worker.registry.alias(PRODUCTION)
@@ -146,7 +146,9 @@ def first_aid(worker: Worker, who: str = TOKEN) -> dict[str, Any]:
         state, champion = worker.store.state, worker.registry.alias(PRODUCTION)
         if champion is None:
             raise Busy("nothing is in production", remedy="train and promote a first model: driftloop train")
-        if state.question is not None or state.phase == "verifying":
+        if state.question is not None:
+            raise _asked()
+        if state.phase == "verifying":
             raise Busy(f"the retrainer is {state.phase}", remedy=WAIT_FOR_IT)
         waiting = state.attempt
         if waiting is not None and waiting.aided is not None:
@@ -202,6 +204,11 @@ def _not_while_running(worker: Worker) -> None:
         raise Busy(f"the retrainer is starting ({worker.blocked})", remedy=WAIT_FOR_IT)
     if worker.store.state.phase == "running":
         raise Busy("a retraining is running", remedy=WAIT_FOR_IT)
+
+
+def _asked() -> Busy:
+    """What is told of something that a question stands before."""
+    return Busy("a version waits for a person", remedy="driftloop approve, or driftloop reject")
 
 
 def _cause_of(worker: Worker, version: str) -> str:

@@ -170,13 +170,15 @@ class Calendar:
         return found
 
     def mute(self, cause: str, for_s: float, reason: str, who: str) -> Muted:
-        """Tell nobody of a cause for so many seconds."""
+        """Tell nobody of a cause for so many seconds; raises Busy where as many are muted as may be."""
         now = self._worker.clock()
         until = waits.later(now, for_s)
         muted = Muted(cause, now.time, until, reason, who, waits.begin(for_s, now))
         with self._store.change() as change:
             others = [each for each in change.state.muted if each.cause != cause]
-            change.state.muted = [*others, muted][-schedules.MOST :]
+            if len(others) >= schedules.MOST:
+                raise Busy(f"{schedules.MOST} causes are muted already", remedy="driftloop unmute CAUSE")
+            change.state.muted = [*others, muted]
             change.tell("muted", cause=cause, until=until, reason=reason or None, who=who)
         self._wake.set()
         return muted

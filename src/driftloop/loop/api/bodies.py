@@ -90,7 +90,7 @@ class PostedWithdrawal(msgspec.Struct, forbid_unknown_fields=True):
 
     runs: list[str] = []
     sha256: list[str] = []
-    reason: Annotated[str, msgspec.Meta(max_length=500)] = ""
+    reason: _Reason = ""
 
 
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]

@@ -35,10 +35,17 @@ def retrain(
         if not wait:
             show(attempt, f"retraining of version {attempt['champion']} started", as_json)
             return
+        asked = False
         while True:
-            decided = [item for item in retrainer.status()["history"] if item["cause"] == attempt["cause"]]
+            status = retrainer.status()
+            decided = [item for item in status["history"] if item["cause"] == attempt["cause"]]
             if decided:
                 break
+            waiting = status.get("approval")
+            if waiting and waiting["cause"] == attempt["cause"] and not asked:
+                asked = True
+                said = f"version {waiting['version']} waits for a person: driftloop approve, or driftloop reject"
+                typer.echo(said, err=True)
             time.sleep(0.5)
     text = f"version {decided[-1]['model_version']}: {decided[-1]['decision']} ({decided[-1]['reason']})"
     show(decided[-1], text, as_json)
