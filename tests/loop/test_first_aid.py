@@ -81,6 +81,15 @@ def test_it_waits_for_windows_then_promotes_a_provisional_version(registry: Regi
     assert first_aid.give(registry, "1", elsewhere, tmp_path, CAUSE, told.append).kind == "refused"
 
 
+def test_what_was_made_for_earlier_champions_is_forgotten(registry: Registry, tmp_path: Path) -> None:
+    (tmp_path / "first-aid-of-0").mkdir()
+    first_aid.give(registry, "1", elsewhere, tmp_path, CAUSE, lambda _: None)
+    assert [path.name for path in tmp_path.iterdir()] == [first_aid.FOLDER]
+    assert sorted(path.name for path in (tmp_path / first_aid.FOLDER / "1").iterdir()) == ["known", "made"]
+    first_aid.give(registry, "2", list, tmp_path, CAUSE, lambda _: None)
+    assert [path.name for path in (tmp_path / first_aid.FOLDER).iterdir()] == ["2"]
+
+
 def test_a_kill_before_the_alias_moves_changes_nothing_and_it_is_given_again(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,7 +109,7 @@ def test_what_follows_a_provisional_version_goes_back_to_the_labelled_one(regist
     given = first_aid.give(registry, "1", elsewhere, tmp_path, CAUSE, lambda _: None)
     assert given.model_version == "2"
     labelled = registry.register_beside(
-        "1", tmp_path / "first-aid-of-1", {"parent_version": "2", "decision": "pending"}
+        "1", tmp_path / first_aid.FOLDER / "1" / "known", {"parent_version": "2", "decision": "pending"}
     )
     promotion.promote(registry, labelled, reason="labels", cause=CAUSE, report=lambda _: None, champion="2")
     assert registry.aliases() == {"production": "3", "previous": "1"}

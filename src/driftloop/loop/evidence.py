@@ -87,7 +87,9 @@ class Evidence:
     def _open(self, version: str) -> belonging.Reader | None:
         try:
             with self._bundles.alone():
-                return belonging.Reader(self._bundles.fetch(version))
+                folder = self._bundles.fetch(version)
+                self._bundles.prune()
+                return belonging.Reader(folder)
         except RegistryUnavailable:
             raise
         except DriftloopError as error:

@@ -5,6 +5,7 @@ that nobody serves, and one after it a version that says what it is.
 """
 
 import functools
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -19,6 +20,8 @@ from driftloop.model.registry import PRODUCTION, Registry
 from driftloop.protocol.windows import UnitWindow
 
 Read = Callable[[], Sequence[UnitWindow]]
+FOLDER = "first-aid"
+"""Below the loop's folder: what the champion at hand brings, and what was made of it."""
 
 
 class Outcome(NamedTuple):
@@ -46,19 +49,17 @@ def give(
     """Give `champion`, which must be in production, first aid from the windows that `read` finds.
 
     Where a person is asked first (`asks`) the provisional version is made and registered, and not put into production.
-    `folder` holds what is made. Raises RegistryUnavailable and WindowsUnavailable while either is away, and
+    `folder` is the loop's. Raises RegistryUnavailable and WindowsUnavailable while either is away, and
     DriftloopError where another version is in production meanwhile.
     """
-    known = _known(registry, champion, folder / f"first-aid-of-{champion}")
+    known = _known(registry, champion, folder)
     if isinstance(known, Outcome):
         return known
     tried = judge.attempt(known, read())
     if tried.kind != "given" or tried.aided is None:
         kind: Literal["waiting", "refused"] = "refused" if tried.kind == "refused" and not tried.young else "waiting"
         return Outcome(kind, tried.reason, young=tried.young)
-    made = first_aid.write(
-        known, tried.aided, folder / f"first-aid-for-{champion}", parent_version=champion, cause=cause
-    )
+    made = first_aid.write(known, tried.aided, known.folder.parent / "made", parent_version=champion, cause=cause)
     tags = {"training": FIRST_AID, "provisional": "true", promotion.PARENT_TAG: champion, "decision": "pending"}
     version = registry.register_beside(champion, made, {**tags, **({"cause": cause} if cause else {})})
     if asks:
@@ -77,11 +78,19 @@ def _known(registry: Registry, champion: str, folder: Path) -> first_aid.Known |
     """What first aid needs of the champion, whose files are fetched once; or why no traffic could help."""
     if registry.alias(PRODUCTION) != champion:
         return Outcome("refused", f"version {champion} is not in production")
-    registry.fetch(champion, folder, (*SERVING_FILES, CHECKPOINT))
-    impossible = first_aid.impossible(read_metadata(folder))
+    _forget_others(folder, champion)
+    found = registry.fetch(champion, folder / FOLDER / champion / "known", (*SERVING_FILES, CHECKPOINT))
+    impossible = first_aid.impossible(read_metadata(found))
     if impossible is not None:
         return Outcome("refused", impossible)
     try:
-        return _read(folder, bundle.digest(folder))
+        return _read(found, bundle.digest(found))
     except BundleError as error:
         return Outcome("refused", str(error))
+
+
+def _forget_others(folder: Path, champion: str) -> None:
+    """Delete what is left of earlier champions, also where 0.2.0 kept it: one has a bundle, and there may be many."""
+    for left in (*(folder / FOLDER).glob("*"), *folder.glob(f"{FOLDER}-*")):
+        if left.name != champion:
+            shutil.rmtree(left, ignore_errors=True)
