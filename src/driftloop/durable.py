@@ -65,7 +65,7 @@ def write_atomically(path: Path, content: bytes, *, mode: int = 0o644) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def write_json(path: Path, value: Any, *, mode: int = 0o644) -> None:
@@ -192,7 +192,8 @@ def _line(line: bytes, kind: Any) -> Any:
         raise JsonError(str(error), malformed=True) from error
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Wait until what was made or renamed in a folder is on disk."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

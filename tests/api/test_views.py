@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from driftloop.api import loop_view, models_view, units_view
 from driftloop.model.registry import Version
 from driftloop.protocol.answers import Answer, newest_of
+from driftloop.protocol.unit_list import choose
 
 
 def events(*kinds: tuple[str, dict[str, Any]]) -> list[dict[str, Any]]:
@@ -92,11 +93,14 @@ def answer(unit: str, low: float = 1.0, time: float = 0.0, flags: list[str] | No
 
 def test_units_are_sorted_by_the_lower_bound_then_searched() -> None:
     found = [answer("e10", 3), answer("e9", 3), answer("x1", 1, flags=["held:flow"])]
-    shown = units_view.chosen(found, text="", sort="low", descending=False)
-    assert [one.unit for one in shown] == ["x1", "e10", "e9"]
-    shown = units_view.chosen(found, text="E", sort="unit", descending=True)
-    assert [one.unit for one in shown] == ["e10", "e9"]
-    assert [one.unit for one in found if units_view.has(one.flags, "held")] == ["x1"]
+
+    def shown(**asked: Any) -> list[str]:
+        query: dict[str, Any] = {"sort": "low", "order": "asc", "q": "", "flag": "", **asked}
+        return [one.unit for one in choose(map(units_view.entry, found), **query).units]
+
+    assert shown() == ["x1", "e9", "e10"]
+    assert shown(q="E", sort="unit", order="desc") == ["e10", "e9"]
+    assert shown(flag="held") == ["x1"]
 
 
 @given(st.lists(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 9)))))

@@ -23,12 +23,12 @@ class Postgres:
         self.folder, self.port, self.password = folder, free_port(), folder / "password"
         self.address = f"postgresql+psycopg2://units@127.0.0.1:{self.port}/postgres"
         self._become = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
-        self._place = BINARIES[-1].parent
+        self.binaries = BINARIES[-1].parent
         self.password.write_text("a-password-in-a-file\n")
         user = pwd.getpwnam("postgres")
         for path in (folder, self.password):
             os.chown(path, user.pw_uid, user.pw_gid)
-        init = [*self._become, str(self._place / "initdb"), "-D", str(folder / "data"), "-U", "units"]
+        init = [*self._become, str(self.binaries / "initdb"), "-D", str(folder / "data"), "-U", "units"]
         init += ["-A", "scram-sha-256", "-N", f"--pwfile={self.password}"]
         subprocess.run(init, check=True, capture_output=True, cwd=folder)
 
@@ -36,7 +36,7 @@ class Postgres:
         options = ["-c", "listen_addresses=127.0.0.1", "-c", f"port={self.port}"]
         options += ["-c", f"unix_socket_directories={self.folder}"]
         self._server = subprocess.Popen(
-            [*self._become, str(self._place / "postgres"), "-D", str(self.folder / "data"), *options],
+            [*self._become, str(self.binaries / "postgres"), "-D", str(self.folder / "data"), *options],
             cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         engine = sa.create_engine(sa.make_url(self.address).set(password="a-password-in-a-file"))

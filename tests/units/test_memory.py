@@ -102,7 +102,7 @@ class Story:
                 )
             return []
         work = lambda connection: telemetry.take(  # noqa: E731
-            connection, service.keeper, what, 100.0, backfill=kind == "backfill"
+            connection, service.keeper, what, 100.0, telemetry.Manner(backfill=kind == "backfill")
         )
         return service.committer.do(work).results
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import CLOCK, REFUSING, Fleet, Make, row
+from .conftest import CLOCK, COUNTED, REFUSING, Fleet, Make, row
 
 
 def test_a_row_is_kept_and_its_step_answered(fleet: Fleet) -> None:
@@ -276,3 +276,47 @@ def test_other_steps_of_time_are_refused_with_the_reason(fleet: Fleet) -> None:
     (fleet.folder / "fleet.toml").write_text(CLOCK)
     with pytest.raises(Exception, match="counts steps as hour"):
         fleet.start()
+
+
+@pytest.mark.parametrize("every", ["", 'every = "2"'])
+def test_a_counter_that_jumps_far_ahead_is_refused_and_what_follows_is_not_late(make: Make, every: str) -> None:
+    fleet = make(COUNTED.replace('column = "hour"', f'column = "hour"\n{every}'), units_jump_steps=100)
+    width = 2 if every else 1
+    for backfill in (True, False):
+        said = fleet.send(row("a", width), row("a", 10**6), row("b", 10**6), backfill=backfill)
+        assert said["results"][1] == "refused"
+        [problem] = said["problems"]
+        assert (problem["unit"], problem["field"], problem["row"]) == ("a", "hour", 1)
+        assert "ahead of the newest row" in problem["message"]
+        assert "jump=true" in problem["message"]
+    # As far as is let through, and on.
+    assert fleet.send(row("a", 101 * width), row("a", 102 * width), row("a", 200))["stored"] == 3
+    # And where the counter is right.
+    assert fleet.send(row("a", 10**6), jump=True)["results"] == ["stored"]
+    assert fleet.send(row("a", 10**6 + 1))["results"] == ["stored"]
+
+
+def test_of_an_earlier_life_a_row_is_known_however_far_its_counter_is_ahead(make: Make) -> None:
+    fleet = make(units_jump_steps=100)
+    fleet.send(*(row("a", hour) for hour in (1, 90, 180)))
+    fleet.tell("a", kind="overhauled")
+    fleet.send(row("a", 1, pressure=4.0))
+    assert fleet.send(row("a", 180))["results"] == ["known"]
+    assert fleet.send(row("a", 180, pressure=4.0), status=422)["results"] == ["refused"]
+
+
+def test_a_row_of_long_before_the_first_one_says_nothing_of_where_a_history_begins(make: Make) -> None:
+    fleet = make(CLOCK)
+    fleet.tell("a", kind="installed", age=500, time="2024-01-01T00:00:00Z")
+    at = lambda time: {"pump": "a", "at": time, "speed": 1.0, "pressure": 1.0, "flow": 1.0}  # noqa: E731
+    fleet.send(at("2024-01-01T00:00:10Z"))
+    before = fleet.until(lambda: fleet.unit("a")["history_from"])
+    fleet.until(lambda: fleet.steps("a"))
+    # A clock that began anew at the beginning of the century.
+    assert fleet.send(at("2000-01-01T00:00:10Z"))["results"] == ["late"]
+    assert fleet.unit("a")["history_from"] == before == 502
+    fleet.send(at("2024-01-01T00:00:20Z"))
+    fleet.until(lambda: len(fleet.steps("a")) == 2)
+    assert fleet.unit("a")["flags"] == ["no_youth"]
+    fleet.again()
+    assert fleet.unit("a")["history_from"] == before

@@ -2,20 +2,21 @@
 
 import itertools
 from collections import Counter
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Request
 from fastapi.responses import StreamingResponse
 
 from driftloop import __version__
 from driftloop.access.guard import of_scope
-from driftloop.api import loop_view, models_view, platform_view, shapes, stream, units_view
+from driftloop.api import loop_view, models_view, platform_view, shapes, stream
 from driftloop.api import units as in_service
 from driftloop.api.fleets import Fleet, Fleets, in_registry
 from driftloop.api.problems import Problem, responses
 from driftloop.fleet import names
 from driftloop.model.registry import PRODUCTION, Version
 from driftloop.protocol.events import Event
+from driftloop.protocol.unit_list import Order, Sort, State
 
 router = APIRouter(responses=responses(401, 403, 422, 429))
 
@@ -100,13 +101,11 @@ def _at_a_glance(fleet: Fleet) -> dict[str, Any]:
 def units(
     request: Request,
     fleet: Name,
-    sort: units_view.Sort = "low",
-    order: Literal["asc", "desc"] = "asc",
+    sort: Sort = "low",
+    order: Order = "asc",
     q: Text = "",
-    flag: Annotated[str, Query(max_length=100, description="only answers with this flag")] = "",
-    state: Annotated[
-        units_view.State, Query(description="where rows are kept: what has become of the unit")
-    ] = "running",
+    flag: Annotated[str, Query(max_length=100, description="only units with this flag, or with one of this kind")] = "",
+    state: Annotated[State, Query(description="where rows are kept: what has become of the unit")] = "running",
     offset: Offset = 0,
     limit: Limit = 100,
 ) -> Any:

@@ -1,6 +1,5 @@
 """Units in service: from the service that keeps their rows, where it knows any, else from what the servers remember."""
 
-from collections import Counter
 from typing import Any
 
 import msgspec
@@ -9,8 +8,10 @@ from driftloop.api import units_view
 from driftloop.api.fleets import Fleet
 from driftloop.api.problems import Problem
 from driftloop.errors import JsonError
+from driftloop.protocol import unit_list
 from driftloop.protocol.answers import Band
 from driftloop.protocol.http import in_path
+from driftloop.protocol.unit_list import Order, Sort, State
 
 _MOST_ROWS = 500
 
@@ -18,11 +19,11 @@ _MOST_ROWS = 500
 def listed(
     fleet: Fleet,
     *,
-    sort: units_view.Sort,
-    order: str,
+    sort: Sort,
+    order: Order,
     q: str,
     flag: str,
-    state: units_view.State = "running",
+    state: State = "running",
     offset: int,
     limit: int,
 ) -> dict[str, Any]:
@@ -33,14 +34,13 @@ def listed(
         return kept
     if state not in ("running", "all"):
         # Servers remember answers, and nobody's end.
-        return {"total": 0, "units": [], **_said(problem)}
-    every = units_view.chosen(fleet.newest().values(), text=q, sort=sort, descending=order == "desc")
-    flags = Counter(one for answer in every for one in answer.flags)
-    found = [answer for answer in every if not flag or units_view.has(answer.flags, flag)]
+        return {"total": 0, "units": [], "flags": {}, **_said(problem)}
+    known = map(units_view.entry, fleet.newest().values())
+    chosen = unit_list.choose(known, sort=sort, order=order, q=q, flag=flag)
     return {
-        "total": len(found),
-        "units": [units_view.unit(one) for one in found[offset : offset + limit]],
-        "flags": flags,
+        "total": len(chosen.units),
+        "units": [units_view.unit(one) for one in chosen.units[offset : offset + limit]],
+        "flags": chosen.flags,
         **_said(problem),
     }
 

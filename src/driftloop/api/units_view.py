@@ -1,28 +1,15 @@
-"""Units in service as far as their traffic tells: sorted, searched and in pages."""
+"""How units are shown that are known by their traffic alone."""
 
-from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from typing import Any
 
 from driftloop.durable import format_seconds
 from driftloop.protocol.answers import Answer, OfUnit
-
-Sort = Literal["low", "rul", "unit", "last_seen"]
-State = Literal["running", "failed", "removed", "overhauled", "all"]
-_KEYS: dict[Sort, Callable[[Answer], Any]] = {
-    "low": lambda answer: (answer.low, answer.rul),
-    "rul": lambda answer: (answer.rul, answer.low),
-    "unit": lambda answer: _by_number(answer.unit),
-    "last_seen": lambda answer: answer.time,
-}
+from driftloop.protocol.unit_list import Entry
 
 
-def chosen(answers: Iterable[Answer], *, text: str, sort: Sort, descending: bool) -> list[Answer]:
-    """The units whose name has `text` in it, sorted."""
-    found = [answer for answer in answers if text.casefold() in answer.unit.casefold()]
-    # By name first, so that equal ones stay where they are from page to page.
-    found.sort(key=lambda answer: answer.unit)
-    found.sort(key=_KEYS[sort], reverse=descending)
-    return found
+def entry(answer: Answer) -> Entry[Answer]:
+    """What the list of units searches and sorts an answer by."""
+    return Entry(answer.unit, answer.time, answer.rul, answer.low, answer.flags, answer)
 
 
 def unit(answer: Answer) -> dict[str, Any]:
@@ -64,15 +51,3 @@ def _said(answer: Answer) -> dict[str, Any]:
         "flags": answer.flags,
         "version": answer.version,
     }
-
-
-def has(flags: Iterable[str], wanted: str) -> bool:
-    """Whether a flag is there; `held` means `held:<any column>` too."""
-    return any(flag == wanted or flag.startswith(f"{wanted}:") for flag in flags)
-
-
-def _by_number(name: str) -> tuple[str, int, str]:
-    """Engine 9 before engine 10."""
-    stem = name.rstrip("0123456789")
-    digits = name[len(stem) :]
-    return stem, int(digits[:18]) if digits else -1, name

@@ -18,12 +18,14 @@ from driftloop.errors import JsonError
 from driftloop.protocol import bodies
 from driftloop.protocol import problems as forms
 from driftloop.protocol.problems import Problem, refusal
+from driftloop.protocol.unit_list import Order, Sort, State
 from driftloop.settings import Settings, load
 from driftloop.units import changing, life_events, problems, telemetry, views
 from driftloop.units.metrics import Metrics
 from driftloop.units.rows import CSV, JSON, LINES, name_of
 from driftloop.units.service import Service
-from driftloop.units.views import MOST_STEPS, Order, Sort
+from driftloop.units.telemetry import Manner
+from driftloop.units.views import MOST_STEPS
 
 if TYPE_CHECKING:
     from driftloop.units.streams import Streams
@@ -142,6 +144,7 @@ def _add_telemetry(app: FastAPI, service: Service, door: Door) -> None:
     async def telemetry_(
         request: Request,
         backfill: Annotated[bool, Query(description="rows of the past, which are no traffic")] = False,
+        jump: Annotated[bool, Query(description="keep rows whose counter jumps far ahead, too")] = False,
     ) -> Response:
         _check_sender(request, door)
         body, kind = await _body(request, service.settings.units_body_bytes), request.headers.get("content-type", "")
@@ -149,7 +152,7 @@ def _add_telemetry(app: FastAPI, service: Service, door: Door) -> None:
             rows = service.reader.read(body, kind)
         else:
             rows = await run_in_threadpool(service.reader.read, body, kind)
-        taken = await asyncio.wrap_future(service.committer.submit(service.take(rows, backfill=backfill)))
+        taken = await asyncio.wrap_future(service.committer.submit(service.take(rows, Manner(backfill, jump))))
         service.count(taken)
         return _taken(taken)
 
@@ -170,8 +173,8 @@ def _add_units(app: FastAPI, service: Service) -> None:
         sort: Sort = "low",
         order: Order = "asc",
         q: Annotated[str, Query(description="part of a name")] = "",
-        flag: str = "",
-        state: Annotated[str, Query(description="running (by default), failed, removed, overhauled, or all")] = "",
+        flag: Annotated[str, Query(description="or a kind of flags, such as held")] = "",
+        state: State = "running",
         offset: Annotated[int, Query(ge=0)] = 0,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     ) -> Response:
@@ -207,6 +210,8 @@ def _add_answers(app: FastAPI, service: Service) -> None:
         """Answers of all units in the order in which they were made, a page at a time: what streams tell."""
         with service.store.read() as connection:
             found = views.answers_after(connection, after, limit)
+        if not found:
+            views.check_place(service.keeper, after)
         return _json({"predictions": [one for _, one in found], "next": found[-1][0] if found else after})
 
 

@@ -161,8 +161,33 @@ def status(as_json: AsJson = False) -> None:
 
 
 @app.command()
+def backup(
+    file: Annotated[Path, typer.Argument(help="File for the copy.", dir_okay=False)], as_json: AsJson = False
+) -> None:
+    """Copy the store on SQLite as it is at one moment, while rows come in."""
+    from driftloop.units import copying
+
+    kept = copying.back_up(settings.load(), file)
+    _show(kept._asdict(), f"{kept.path}: {_held(kept._asdict())}", as_json)
+
+
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(help="A copy that `driftloop units backup` made.", exists=True)],
+    as_json: AsJson = False,
+) -> None:
+    """Put a copy in the place of the store on SQLite, which is kept beside it; stop the service before."""
+    from driftloop.units import copying
+
+    kept = copying.restore(settings.load(), file)
+    text = f"{kept.path} is put back: {_held(kept._asdict())}; what was there before: {kept.path}{copying.BEFORE}"
+    _show(kept._asdict(), text, as_json)
+
+
+@app.command()
 def backfill(
     files: Annotated[list[Path], typer.Argument(help="Tables with rows of the past, in any form that a fleet has.")],
+    jump: Annotated[bool, typer.Option("--jump", help="Counters that jump far ahead are right.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Send rows of the past at full speed: they are history and no traffic; of each unit the newest step is predicted.
@@ -174,7 +199,7 @@ def backfill(
 
     config = settings.load()
     with client(config.units_url, config.token) as http:
-        found = sending.backfill(http, files, config.schema, None if as_json else _OUT.print)
+        found = sending.backfill(http, files, config.schema, None if as_json else _OUT.print, jump=jump)
     _show(
         found,
         f"{found['stored']} rows stored, {found['known']} known, {found['late']} late, {found['refused']} refused in "
@@ -217,6 +242,10 @@ def replay(
 
 def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:g}" if value == int(value) else f"{value:.1f}"
+
+
+def _held(kept: dict[str, Any]) -> str:
+    return f"{kept['units']} units, {kept['rows']} rows, {kept['predictions']} predictions, {kept['bytes']} bytes"
 
 
 def _print(lines: list[str]) -> None:

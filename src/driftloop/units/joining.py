@@ -35,8 +35,11 @@ def _refuse(connection: Connection, life: Life, later: list[Life]) -> None:
         message = f"{name} has lived on since: withdraw the newest event of its life {other.number} first"
         raise refusal(409, "event", message)
     rows = tables.rows
-    newest = connection.execute(sa.select(sa.func.max(rows.c.time)).where(rows.c.life == life.id)).scalar()
-    if other.first is not None and (newest is None or other.earliest <= newest):
+    newest, earliest = (
+        connection.execute(sa.select(function(rows.c.time)).where(rows.c.life == one.id)).scalar()
+        for function, one in ((sa.func.max, life), (sa.func.min, other))
+    )
+    if earliest is not None and (newest is None or earliest <= newest):
         why = f"life {life.number} has none (any more)" if newest is None else "they do not follow on those before"
         raise refusal(409, "event", f"the rows of life {other.number} of {name} cannot be taken back into it: {why}")
 

@@ -36,6 +36,7 @@ class Keeper:
     def __init__(self, store: Store, memory: Memory, settings: Settings) -> None:
         self.store, self.memory = store, memory
         self.lateness, self.skew = settings.units_lateness_s, settings.units_skew_s
+        self.jump = settings.units_jump_steps
         self.columns = store.columns()
         self._end = settings.schema.end
 

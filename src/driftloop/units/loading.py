@@ -1,6 +1,7 @@
 """Reading the store into memory: everything at the start, a life's newest rows and waiting steps when needed."""
 
 from collections.abc import Iterable, Sequence
+from math import inf
 from typing import Any
 
 import msgspec
@@ -13,7 +14,7 @@ from driftloop.fleet import lives as life_rules
 from driftloop.units import tables
 from driftloop.units.memory import MOST_PENDING, Latest, Life, Memory, Unit
 from driftloop.units.store import cursor
-from driftloop.units.tables import BACKFILLED, NOTHING, USED
+from driftloop.units.tables import BACKFILLED, BEFORE_START, NOTHING, USED
 from driftloop.units.tails import Tail
 
 _AT_ONCE = MOST_PENDING
@@ -27,21 +28,21 @@ def load(connection: Connection, memory: Memory, columns: dict[int, list[str]], 
     for one in connection.execute(sa.select(tables.units)):
         by_id[one.id] = unit = Unit(one.id, one.name)
         memory.add_unit(unit)
-    newest, last, first = (
-        sa.select(function(one.c[column])).where(one.c.life == lives.c.id).correlate(lives).scalar_subquery()
-        for one, column, function in (
-            (predictions.alias(), "place", sa.func.max),
-            (rows.alias(), "time", sa.func.max),
-            (rows.alias(), "time", sa.func.min),
-        )
+    newest, last = (
+        sa.select(sa.func.max(one.c[column])).where(one.c.life == lives.c.id).correlate(lives).scalar_subquery()
+        for one, column in ((predictions.alias(), "place"), (rows.alias(), "time"))
     )
-    said = sa.select(lives, newest.label("newest"), last.label("last"), first.label("earliest"))
+    counted = rows.alias()
+    in_life = (counted.c.life == lives.c.id) & (counted.c.mark != BEFORE_START)
+    # Not by min(): the first row of an index is found without looking at the others.
+    first = sa.select(counted.c.time).where(in_life).correlate(lives).order_by(counted.c.time).limit(1)
+    said = sa.select(lives, newest.label("newest"), last.label("last"), first.scalar_subquery().label("earliest"))
     for one in connection.execute(said.order_by(lives.c.unit, lives.c.number)):
         life = Life(one.id, by_id[one.unit], one.number, one.state, one.first, one.first_step or 0)
         life.installed, life.age, life.youth, life.ended = one.installed, one.age, one.youth, one.ended
         life.sent = max(NOTHING if one.newest is None else one.newest, one.skipped)
         if one.last is not None:
-            life.last_time, life.earliest = one.last, one.earliest
+            life.last_time, life.earliest = one.last, inf if one.earliest is None else one.earliest
         memory.add_life(life)
     answered = sa.select(predictions).join(lives, predictions.c.life == lives.c.id)
     for one in connection.execute(answered.where(predictions.c.place == newest)):

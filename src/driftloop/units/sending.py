@@ -41,9 +41,11 @@ def ask(
     return _read(answer, path)
 
 
-def post_rows(http: httpx.Client, table: dict[str, Any], *, backfill: bool = False) -> dict[str, Any]:
+def post_rows(
+    http: httpx.Client, table: dict[str, Any], *, backfill: bool = False, jump: bool = False
+) -> dict[str, Any]:
     """Keep a table of rows; sent again where there is no answer, which is safe, since a row is kept once."""
-    content, query = msgspec.json.encode(table), {"backfill": backfill}
+    content, query = msgspec.json.encode(table), {"backfill": backfill, "jump": jump}
     found = tried(http, PATIENT, method="POST", url="/telemetry", params=query, content=content, headers=JSON)
     if isinstance(found, httpx.RequestError):
         raise _silent(http, found) from found
@@ -55,15 +57,20 @@ def post_rows(http: httpx.Client, table: dict[str, Any], *, backfill: bool = Fal
 
 
 def backfill(
-    http: httpx.Client, files: Sequence[Path], schema: Schema, tell: Callable[[str], None] | None = None
+    http: httpx.Client,
+    files: Sequence[Path],
+    schema: Schema,
+    tell: Callable[[str], None] | None = None,
+    *,
+    jump: bool = False,
 ) -> dict[str, Any]:
-    """Send the rows of files as history; what became of them."""
+    """Send the rows of files as history; what became of them. With `jump`, counters may jump far ahead."""
     total: dict[str, Any] = dict.fromkeys(("rows", "stored", "known", "late", "ended", "refused"), 0)
     problems: list[dict[str, Any]] = []
     started = time.monotonic()
     for path in fleet_tables.expand(files):
         for table in rows_of(path, schema):
-            found = post_rows(http, table, backfill=True)
+            found = post_rows(http, table, backfill=True, jump=jump)
             for key in total:
                 total[key] += found[key]
             problems += found["problems"][: _SHOWN - len(problems)]

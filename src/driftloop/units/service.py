@@ -18,7 +18,7 @@ from driftloop.units.memory import Memory
 from driftloop.units.predicting import Predictor
 from driftloop.units.rows import BadRow, Reader, Row
 from driftloop.units.store import Store
-from driftloop.units.telemetry import Taken
+from driftloop.units.telemetry import Manner, Taken
 
 T = TypeVar("T")
 
@@ -64,11 +64,11 @@ class Service:
         """Whether every thread works."""
         return self.committer.alive and self.predictor.alive and self.archiver.alive
 
-    def take(self, rows: list[Row | BadRow], *, backfill: bool = False) -> "Callable[[Connection], Taken]":
+    def take(self, rows: list[Row | BadRow], manner: Manner = telemetry.MANNER) -> "Callable[[Connection], Taken]":
         """The piece of work that keeps rows."""
 
         def work(connection: Connection) -> Taken:
-            return telemetry.take(connection, self.keeper, rows, time.time(), backfill=backfill)
+            return telemetry.take(connection, self.keeper, rows, time.time(), manner)
 
         return work
 

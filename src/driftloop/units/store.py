@@ -221,6 +221,16 @@ def _said(time: str) -> str:
     return f"{column or 'the order of rows'} ({kind}, {width:g} a step, {between})"
 
 
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Hold a store of SQLite for this process; raises DriftloopError where another one works on it."""
+    handle = _lock(path.with_name(f"{path.name}.lock"))
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
 def _lock(path: Path) -> int:
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:

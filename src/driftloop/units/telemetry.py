@@ -1,8 +1,8 @@
 """Rows in: each is kept once under its unit and time, and says what became of it.
 
 `stored`, `known` (the same row was there), `late` (its step was answered before; kept, and no answer is rewritten),
-`ended` (the unit's life was over; kept, part of no run), or `refused`: unreadable, from the future, or contradicting
-a row that is there.
+`ended` (the unit's life was over; kept, part of no run), or `refused`: unreadable, from the future, of a counter that
+jumps far ahead, or contradicting a row that is there. Either would make every row behind it late.
 """
 
 import math
@@ -28,6 +28,19 @@ _KEYS = 400
 Readings = dict[tuple[int, float], bytes]
 
 
+class Manner(NamedTuple):
+    """How the rows of a request are meant."""
+
+    backfill: bool = False
+    """Of the past, no traffic."""
+    jump: bool = False
+    """Counters that jump far ahead are right."""
+
+
+MANNER = Manner()
+"""As rows come that nothing is said of."""
+
+
 class Taken(NamedTuple):
     """What became of the rows of one request."""
 
@@ -46,19 +59,19 @@ class Taken(NamedTuple):
 
 
 def take(
-    connection: Connection, keeper: Keeper, given: Sequence[Row | BadRow], now: float, *, backfill: bool = False
+    connection: Connection, keeper: Keeper, given: Sequence[Row | BadRow], now: float, manner: Manner = MANNER
 ) -> Taken:
     """Keep the rows of a request; nothing else writes to the store meanwhile."""
     with keeper.memory.lock:
-        return _Taking(connection, keeper, now, backfill).take(given)
+        return _Taking(connection, keeper, now, manner).take(given)
 
 
 class _Taking:
     """One request's rows, on their way into the store."""
 
-    def __init__(self, connection: Connection, keeper: Keeper, now: float, backfill: bool) -> None:
+    def __init__(self, connection: Connection, keeper: Keeper, now: float, manner: Manner) -> None:
         self._connection, self._keeper, self._memory = connection, keeper, keeper.memory
-        self._now, self._backfill = now, backfill
+        self._now, self._manner = now, manner
         self._fresh: Readings = {}
         self._found: Readings = {}
         self._inserts: list[dict[str, Any]] = []
@@ -106,13 +119,18 @@ class _Taking:
         memory, keeper = self._memory, self._keeper
         ahead = row.time - self._now
         if memory.schema.time.kind == "timestamp" and ahead > keeper.skew:
-            message = f"is {ahead:.0f} s ahead of this machine's clock; {keeper.skew:g} s are let through"
-            return REFUSED, {"unit": row.unit, "field": str(memory.schema.time.column), "message": message}
+            return self._early(row, f"{ahead:.0f} s ahead of this machine's clock; {keeper.skew:g} s are let through")
         unit = memory.units.get(row.unit) or keeper.new_unit(self._connection, row.unit, self._now)
-        life = memory.at(unit, row.time)
+        life, readings = memory.at(unit, row.time), memory.pack(row.values)
+        steps = memory.ahead(life, row.time)
+        if steps > keeper.jump and not self._manner.jump and not self._of_earlier(unit, row, readings):
+            return self._early(
+                row,
+                f"{steps:.0f} {memory.schema.steps} ahead of the newest row ({life.last_time:.17g}); {keeper.jump:g} "
+                "are let through. Where the counter is right, send the row with ?jump=true",
+            )
         if keeper.lives_on(life, row):
             life = keeper.new_life(self._connection, unit, youth="installed", installed=row.time, age=0)
-        readings = memory.pack(row.values)
         key = (life.id, row.time)
         there = self._fresh.get(key) or self._found.get(key)
         if there == readings or (not memory.follows(life, row.time) and self._of_earlier(unit, row, readings)):
@@ -137,6 +155,11 @@ class _Taking:
         over = mark == AFTER_END and life.ended is not None and row.time <= life.ended
         return LATE_ROW if over else _SAID[mark], None
 
+    def _early(self, row: Row, why: str) -> tuple[str, dict[str, Any]]:
+        """Refuse a row of a time that cannot be yet."""
+        field = self._memory.schema.time.column or "index"
+        return REFUSED, {"unit": row.unit, "field": field, "message": f"is {why}"}
+
     def _of_earlier(self, unit: Unit, row: Row, readings: bytes) -> bool:
         """Whether the same row is there of an earlier life: whoever sends at least once sends it again at any time."""
         return any(self._found.get((life.id, row.time)) == readings for life in self._memory.before(unit))
@@ -153,15 +176,16 @@ class _Taking:
                 return BEFORE_START
             # Nothing was answered yet, so that steps may still be counted from here.
             self._keeper.begin(self._connection, life, time)
-        if self._backfill:
+        if self._manner.backfill:
             return BACKFILLED
         return LATE if memory.place(life, time) <= life.sent else USED
 
     def _note(self, life: Life, row: Row, readings: bytes, mark: int) -> None:
         """Let memory know of a row that is kept."""
         memory = self._memory
-        life.last_time, life.earliest = max(life.last_time, row.time), min(life.earliest, row.time)
-        life.last_received = self._now
+        life.last_time, life.last_received = max(life.last_time, row.time), self._now
+        if mark != BEFORE_START:
+            life.earliest = min(life.earliest, row.time)
         if mark in (USED, BACKFILLED):
             place = memory.place(life, row.time)
             if place > life.sent:

@@ -1,8 +1,7 @@
 """What is shown of units: the list from memory, one unit with its history from the store."""
 
 import math
-from collections import Counter
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -11,52 +10,38 @@ from sqlalchemy import Connection
 
 from driftloop import durable
 from driftloop.fleet import lives as life_rules
+from driftloop.protocol import unit_list
 from driftloop.protocol.problems import refusal
+from driftloop.protocol.unit_list import Entry, Order, Sort, State
 from driftloop.units import life_events, loading, predicting, tables
 from driftloop.units.committing import StoreUnavailable
 from driftloop.units.keeper import Keeper
-from driftloop.units.memory import RUNNING, Life, Unit
+from driftloop.units.memory import Life, Unit
 
-Sort = Literal["low", "rul", "unit", "last_seen"]
-Order = Literal["asc", "desc"]
 CONTRADICTING = "contradicting_rows"
 """Flag of a unit of which several rows came for one time: perhaps two units under one name."""
 MOST_STEPS = 5000
 
 
 def listed(
-    keeper: Keeper, *, sort: Sort, order: Order, q: str, flag: str, state: str, offset: int, limit: int
+    keeper: Keeper, *, sort: Sort, order: Order, q: str, flag: str, state: State, offset: int, limit: int
 ) -> dict[str, Any]:
-    """A page of the units; without a `state`, of those in service. `flags` counts them all, whatever `flag` is."""
-    memory, wanted = keeper.memory, state or RUNNING
+    """A page of the units in a state. `flags` counts them all, whatever `flag` is."""
+    memory = keeper.memory
     with memory.lock:
         _check_known(keeper)
-        lives = [unit.life for unit in memory.units.values() if wanted in ("all", unit.life.state)]
-        if q:
-            folded = q.casefold()
-            lives = [life for life in lives if folded in life.unit.name.casefold()]
-        flags = Counter(one for life in lives for one in flags_of(life))
-        if flag:
-            lives = [life for life in lives if flag in flags_of(life)]
-        total = len(lives)
-        lives.sort(key=lambda life: life.unit.name)
-        if sort != "unit":
-            # What is not known stands at the end, whichever way the others are sorted.
-            known = [(key, life) for life in lives if (key := _key(keeper, life, sort)) is not None]
-            known.sort(key=lambda one: one[0], reverse=order == "desc")
-            lives = [life for _, life in known] + [life for life in lives if _key(keeper, life, sort) is None]
-        elif order == "desc":
-            lives.reverse()
-        page = [shown(keeper, life) for life in lives[offset : offset + limit]]
-        return {"total": total, "units": page, "flags": flags}
+        lives = [unit.life for unit in memory.units.values() if state in ("all", unit.life.state)]
+        entries = [_entry(keeper, life) for life in lives]
+    chosen = unit_list.choose(entries, sort=sort, order=order, q=q, flag=flag)
+    with memory.lock:
+        page = [shown(keeper, life) for life in chosen.units[offset : offset + limit]]
+    return {"total": len(chosen.units), "units": page, "flags": chosen.flags}
 
 
-def _key(keeper: Keeper, life: Life, sort: Sort) -> float | None:
-    if sort == "last_seen":
-        return seen(keeper, life)
-    if life.latest is None:
-        return None
-    return life.latest.low if sort == "low" else life.latest.rul
+def _entry(keeper: Keeper, life: Life) -> Entry[Life]:
+    latest = life.latest
+    rul, low = (latest.rul, latest.low) if latest is not None else (None, None)
+    return Entry(life.unit.name, seen(keeper, life), rul, low, flags_of(life), life)
 
 
 def flags_of(life: Life) -> list[str]:
@@ -176,6 +161,16 @@ def answers_after(connection: Connection, seq: int, most: int) -> list[tuple[int
         (one.seq, {"unit": one.unit, "life": one.number, **answer(one), "made": _time(one.made)})
         for one in connection.execute(wanted)
     ]
+
+
+def check_place(keeper: Keeper, after: int) -> None:
+    """Refuse a place behind all answers: without that word, those up to it would be missed."""
+    with keeper.memory.lock:
+        _check_known(keeper)
+        newest = keeper.memory.seq
+    if after > newest:
+        message = f"is ahead of the newest answer ({newest}): the store was put back from a backup; go on from there"
+        raise refusal(409, "after", message)
 
 
 def _sensors(connection: Connection, keeper: Keeper, life: Life, steps: int) -> tuple[list[int], list[dict[str, Any]]]:

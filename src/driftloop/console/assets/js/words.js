@@ -61,6 +61,8 @@ const FLAGS = {
   no_youth: ["youth not seen", "info", "Its first readings are not there: it was in service before they came, or its age is not known."],
   contradicting_rows: ["two under one name?", "warn", "Several readings came for one time: perhaps two send under this name."],
   gap: ["history begins anew", "info", "Readings were missing for a while, and this fleet's must not; what came before is not looked at."],
+  held: ["readings held", "warn", "A sensor is missing; its last reading stands in."],
+  refused: ["answer refused", "bad", "The prediction server refused to answer."],
   too_much_missing: ["readings missing", "bad", "So many readings are missing that the answer says little."],
 };
 
