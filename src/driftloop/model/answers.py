@@ -22,7 +22,8 @@ from driftloop.fleet.schema import Schema
 from driftloop.model.bundle import MODEL, ErrorTable, ManifestEntry, read_metadata
 from driftloop.model.signature import INPUT, OUTPUTS
 
-BATCH = 256
+BATCH = 32
+"""Windows that are answered together; of many more, the inputs leave the processor's cache before they are used."""
 WITNESS_ROLES = frozenset({"calibrate", "gate"})
 """Units that no weight was fitted on and no epoch chosen on."""
 LEAST_WITNESSES, WITNESS_STRIDE = 5, 5

@@ -14,8 +14,8 @@ from driftloop.fleet.runs import Run
 from driftloop.model.accuracy import rmse
 from driftloop.training.network import RulNetwork
 
-AT_ONCE = 1024
-"""Windows that are looked at together where nothing is learnt from them."""
+AT_ONCE = 128
+"""Windows that are looked at together where nothing is learnt from them; many more leave the processor's cache."""
 
 
 class Windows:
