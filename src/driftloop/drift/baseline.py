@@ -93,6 +93,9 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """How readings of healthy lives are; not there for a fleet whose readings are not judged, or before they were."""
     errors: LiveErrors | msgspec.UnsetType = msgspec.UNSET
     """What the live error is estimated from; not there without reference units, or before it was estimated."""
+    by_regime: list[Domain] | msgspec.UnsetType = msgspec.UNSET
+    """The rows of all domains by their regime, which `domain` numbers; not there where all are in one regime, or before
+    they were parted."""
 
     @cached_property
     def binner(self) -> Binner:
@@ -108,6 +111,15 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     def start(self) -> Floats:
         """Weight of each component in healthy traffic, `[C]`."""
         return start_of(self.domains, np.asarray(self.weights))
+
+    @cached_property
+    def in_any_mix(self) -> "Baseline | None":
+        """The same with a domain for each regime: what it explains is known in whatever regimes. None without such."""
+        if self.by_regime is msgspec.UNSET:
+            return None
+        rows = sum(regime.rows for regime in self.by_regime)
+        weights = [regime.rows / rows for regime in self.by_regime]
+        return msgspec.structs.replace(self, domains=self.by_regime, weights=weights)
 
     @cached_property
     def threshold_table(self) -> Floats:
@@ -187,7 +199,9 @@ def decode_baseline(content: bytes, where: str = BASELINE) -> Baseline:
         raise BundleError(error.what, where=where, remedy=_REMEDY) from error
     total = baseline.binner.total
     good = len(baseline.weights) == len(baseline.domains) > 0 and len(baseline.thresholds) > 0
-    good = good and all(len(age.counts) == total and age.rows > 0 for d in baseline.domains for age in d.ages)
+    parted = [] if baseline.by_regime is msgspec.UNSET else baseline.by_regime
+    every = [age for domain in [*baseline.domains, *parted] for age in domain.ages]
+    good = good and all(len(age.counts) == total and age.rows > 0 for age in every)
     triangle = len(baseline.features) * (len(baseline.features) + 1) // 2
     good = good and all(len(t.psi) == len(t.ks) == len(baseline.features) for t in baseline.thresholds)
     good = good and all([len(part) for part in t.shift] == [len(baseline.features)] * 2 for t in baseline.thresholds)

@@ -1,7 +1,7 @@
 """How a baseline is made: from what a model answered over whole healthy lives of its fleet's units."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from msgspec import UNSET, UnsetType
@@ -44,10 +44,16 @@ class Trace:
     remaining: NDArray[np.floating] | None = None
     """Steps left after each row, `[n]`, where the life did not end with the last one; None where it did."""
 
+    @property
+    def left(self) -> NDArray[np.floating]:
+        """Steps left after each row, `[n]`."""
+        if self.remaining is not None:
+            return self.remaining
+        return np.arange(len(self.prediction) - 1, -1, -1, dtype=np.float64)
+
     def bands(self, edges: Sequence[int]) -> NDArray[np.int64]:
         """Age band of each row, `[n]`."""
-        left = np.arange(len(self.prediction) - 1, -1, -1) if self.remaining is None else self.remaining
-        return np.searchsorted(edges, left, side="right")
+        return np.searchsorted(edges, self.left, side="right")
 
 
 def build_baseline(
@@ -121,6 +127,7 @@ def build_baseline(
         seed=seed,
         windows=calibration.WINDOWS,
         quality=_quality(traces, schema),
+        by_regime=regimes_of(traces, binner, ages),
     )
 
 
@@ -188,6 +195,28 @@ def domain_of(traces: Sequence[Trace], number: int, binner: Binner, edges: Seque
     whole = np.sum([age.counts for age in ages], axis=0)
     probabilities = {name: [round(int(c) / len(index), 6) for c in part] for name, part in binner.split(whole).items()}
     return Domain(number, len(traces), len(index), probabilities, ages)
+
+
+def regimes_of(traces: Sequence[Trace], binner: Binner, edges: Sequence[int]) -> list[Domain] | UnsetType:
+    """The distributions of each regime that rows are in, as `domain_of` a domain; UNSET where all are in one."""
+    numbers = [int(number) for number in np.unique(np.concatenate([trace.regime for trace in traces])) if number >= 0]
+    if len(numbers) < 2:
+        return UNSET
+    parted = ((number, [_within(trace, number) for trace in traces if number in trace.regime]) for number in numbers)
+    return [domain_of(inside, number, binner, edges) for number, inside in parted]
+
+
+def _within(trace: Trace, regime: int) -> Trace:
+    """The rows of a trace that are in one regime."""
+    inside = trace.regime == regime
+    return replace(
+        trace,
+        prediction=trace.prediction[inside],
+        settings=trace.settings[inside],
+        newest=trace.newest[inside],
+        regime=trace.regime[inside],
+        remaining=trace.left[inside],
+    )
 
 
 def _indices(trace: Trace, binner: Binner) -> NDArray[np.int64]:

@@ -32,13 +32,16 @@ def with_domain(known: Baseline, traces: Sequence[Trace], regimes: int, share: f
     binner, more = Binner(features, known.settings), regimes + 1 - known.features[-1].bins
     number = 1 + max(domain.domain for domain in known.domains)
     traces = sorted(traces, key=lambda trace: trace.run_id)
-    domains = [
-        *(_on_more_bins(domain, more) for domain in known.domains),
-        baseline_build.domain_of(traces, number, binner, known.ages),
-    ]
+    added = baseline_build.domain_of(traces, number, binner, known.ages)
+    domains = [*(_on_more_bins(domain, more) for domain in known.domains), added]
     weights = np.append(np.asarray(known.weights) * (1.0 - share), share)
     grown = msgspec.structs.replace(
-        known, features=features, domains=domains, weights=[round(float(w), 6) for w in weights]
+        known,
+        features=features,
+        domains=domains,
+        weights=[round(float(w), 6) for w in weights],
+        # Too few rows are known of the new regimes to part them.
+        by_regime=msgspec.UNSET,
     )
     return msgspec.structs.replace(grown, thresholds=_thresholds(grown, traces, number))
 

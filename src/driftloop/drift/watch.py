@@ -9,12 +9,10 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from driftloop import durable
-from driftloop.drift import live_error
+from driftloop.drift import estimating
 from driftloop.drift.alerts import read_alert, save_alert
-from driftloop.drift.bins import PREDICTION, REGIME
 from driftloop.drift.calibration import LONG, QUICK
 from driftloop.drift.exporter import Exporter
 from driftloop.drift.live_error import Estimate
@@ -129,8 +127,10 @@ class Watch:
         newest, held, quick = window.newest(), window.held(), window.newest(QUICK)
         split = model.baseline.binner.split
         counts = split(newest[:total])
-        verdict = judge(counts, model.baseline, split(held[:total]), newest[total:], held[total:], split(quick[:total]))
-        self.estimate = _estimate(model, counts, drift=verdict.verdict == DRIFT)
+        newest_of_all = split(quick[:total])
+        verdict = judge(counts, model.baseline, split(held[:total]), newest[total:], held[total:], newest_of_all)
+        units = model.baseline.false_alarms.engines
+        self.estimate = estimating.estimate([counts, newest_of_all], model.baseline, verdict, units)
         return verdict
 
     def _look(self) -> WatchedModel | None:
@@ -239,18 +239,6 @@ def new_window(model: WatchedModel, size: int) -> Window:
     quality = model.baseline.quality
     columns = quality.columns if quality is not msgspec.UNSET else ()
     return Window(model.baseline.binner, max(size, model.baseline.min_n), LONG, columns)
-
-
-def _estimate(model: WatchedModel, counts: dict[str, NDArray[np.int64]], *, drift: bool) -> Estimate:
-    """How wrong a model probably is, from the newest requests' counts on its baseline's bins."""
-    found = model.baseline.errors
-    return live_error.estimate(
-        found if found is not msgspec.UNSET else None,
-        counts[PREDICTION].astype(np.float64),
-        counts[REGIME].astype(np.float64),
-        model.baseline.false_alarms.engines,
-        drift,
-    )
 
 
 def check_once(

@@ -160,8 +160,13 @@ def outputs(model: Model, runs: Sequence[Run], threads: int, stride: int = 1) ->
 
     def answer(run: Run) -> list[NDArray[Any]]:
         rows, _ = windows(run, model.window, model.cap, stride, counted=model.schema.padding == "counted")
-        parts = [model.session.run(list(OUTPUTS), {INPUT: rows[i : i + BATCH]}) for i in range(0, len(rows), BATCH)]
-        return [np.concatenate(output) for output in zip(*parts, strict=True)]
+        return outputs_for(model, rows)
 
     with ThreadPoolExecutor(max_workers=threads) as pool:
         yield from pool.map(answer, runs)
+
+
+def outputs_for(model: Model, rows: NDArray[np.float32]) -> list[NDArray[Any]]:
+    """All outputs for windows `[n, steps, columns]`."""
+    parts = [model.session.run(list(OUTPUTS), {INPUT: rows[i : i + BATCH]}) for i in range(0, len(rows), BATCH)]
+    return [np.concatenate(output) for output in zip(*parts, strict=True)]

@@ -24,10 +24,9 @@ from driftloop.drift.baseline_build import Trace
 from driftloop.fleet.labels import window_ends
 from driftloop.fleet.runs import Run, windows_at
 from driftloop.model import bundle, grafting, regimes
-from driftloop.model.answers import BATCH, Model, open_session
+from driftloop.model.answers import Model, open_session, outputs_for
 from driftloop.model.bundle import BASELINE, CHECKPOINT, FIRST_AID, MODEL, Ages, Metadata
 from driftloop.model.regimes import RADIUS, Regimes
-from driftloop.model.signature import INPUT, OUTPUTS
 
 LEAST_UNITS = 10
 """Units with rows in regimes that the model does not know."""
@@ -220,8 +219,7 @@ def along(model: Model, run: Run) -> list[NDArray[Any]]:
     rows = windows_at(
         run, window_ends(len(run.rows), 1)[-ALONG:], model.window, counted=model.schema.padding == "counted"
     )
-    parts = [model.session.run(list(OUTPUTS), {INPUT: rows[i : i + BATCH]}) for i in range(0, len(rows), BATCH)]
-    return [np.concatenate(output) for output in zip(*parts, strict=True)]
+    return outputs_for(model, rows)
 
 
 def slopes(answers: Sequence[NDArray[np.floating]], cap: float) -> list[float]:

@@ -14,10 +14,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from driftloop.drift import live_error
+from driftloop.drift import estimating
 from driftloop.drift.baseline import Baseline, read_baseline
-from driftloop.drift.bins import PREDICTION, REGIME
-from driftloop.drift.verdict import DRIFT, judge
+from driftloop.drift.verdict import judge
 from driftloop.fleet.roles import with_role
 from driftloop.fleet.runs import Run
 from driftloop.loop.judge import first_aid as judging
@@ -107,11 +106,5 @@ def estimated(baseline: Baseline, found: Answers, live: Sequence[Run], model: Mo
     given = np.stack([rows[unit][step - 1] for unit, step in zip(found.engine, found.cycle, strict=True)])
     counted = baseline.binner.counts(found.rul, given, found.newest, found.regime)
     counts = baseline.binner.split(counted)
-    said = live_error.estimate(
-        None if baseline.errors is msgspec.UNSET else baseline.errors,
-        counts[PREDICTION].astype(np.float64),
-        counts[REGIME].astype(np.float64),
-        len(live),
-        judge(counts, baseline).verdict == DRIFT,
-    )
+    said = estimating.estimate([counts], baseline, judge(counts, baseline), len(live))
     return {**msgspec.to_builtins(said), "true": round(rmse(found.rul, found.true), 4)}

@@ -16,6 +16,7 @@ from driftloop.drift import (
     baseline_build,
     bins,
     calibration,
+    estimating,
     live_error,
     mixture,
     provisional,
@@ -43,8 +44,8 @@ if TYPE_CHECKING:
 QUICK_ENGINES = 40
 RESULTS, PAGE, PICTURE = "first-aid.json", "first-aid.md", "first-aid.png"
 _CODE = (
-    accuracy, baseline, baseline_build, bins, calibration, live_error, mixture, provisional, statistics, verdict,
-    judging, cases, looks, models, variants,
+    accuracy, baseline, baseline_build, bins, calibration, estimating, live_error, mixture, provisional, statistics,
+    verdict, judging, cases, looks, models, variants,
 )  # fmt: skip
 """What a case depends on beside its models."""
 
