@@ -17,7 +17,7 @@ class ExitCode(IntEnum):
     DONE = 0, "it did what it was asked to do, and the answer is yes"
     NO = 1, "it did what it was asked to do, and the answer is no: not up, drift, a problem found, a part refused"
     ERROR = 2, "it was called wrongly, or something on this machine must be put right: an option, a setting, a file"
-    UNDECIDED = 3, "it cannot tell yet: too little data"
+    UNDECIDED = 3, "it cannot tell yet: too little data, or no model in production"
     MISSING = 4, "what was named is not there: a version, a unit, a run, a token"
     REFUSED = 5, "the platform answered and refused: a right is missing, or it cannot be done in the present state"
     UNREACHABLE = 6, "nobody answered, or only with an error of their own: the platform is down or on its way up"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from driftloop.drift.report import LEAST, push, served_rows, training_rows
-from driftloop.errors import DriftloopError
+from driftloop.errors import DriftloopError, ExitCode
 from driftloop.fleet.archive import open_archive
 from driftloop.fleet.runs import Run
 from driftloop.fleets.cmapss.schema import COLUMNS, SCHEMA
@@ -45,8 +45,9 @@ def test_more_rows_than_wanted_are_sampled(tmp_path: Path):
 
 def test_too_few_requests_make_no_report(tmp_path: Path):
     log(tmp_path, "inference-0.jsonl", [("2", 1.0)] * (LEAST - 1))
-    with pytest.raises(DriftloopError, match="holds 299 requests to model version 2; below 300, chance alone"):
+    with pytest.raises(DriftloopError, match="holds 299 requests to model version 2; below 300, chance") as raised:
         served_rows(tmp_path, "2", 24)
+    assert raised.value.exit_code == ExitCode.UNDECIDED
     log(tmp_path, "inference-1.jsonl", [("2", 1.0)])
     assert len(served_rows(tmp_path, "2", 24)) == LEAST
 

@@ -188,7 +188,10 @@ def _in_production(configured: Settings) -> WatchedModel:
         with _registry(configured) as registry:
             registry.aliases()
         raise DriftloopError(
-            "no model is in production", where=configured.mlflow_url, remedy="register one with `driftloop train`"
+            "no model is in production",
+            where=configured.mlflow_url,
+            remedy="register one with `driftloop train`",
+            exit_code=ExitCode.UNDECIDED,
         )
     return found
 

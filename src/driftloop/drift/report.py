@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry, Gauge, push_to_gateway
 
 from driftloop.durable import NOT_JSON, now, write_atomically, write_json
 from driftloop.environment import reach_directly
-from driftloop.errors import DriftloopError
+from driftloop.errors import DriftloopError, ExitCode
 from driftloop.fleet.archive import Archive
 from driftloop.model.bundle import ManifestEntry
 
@@ -62,6 +62,7 @@ def served_rows(folder: Path, version: str, columns: int, most: int = ROWS, *, l
             f"below {least}, chance alone makes columns differ",
             where=str(folder),
             remedy="send more traffic to the server first",
+            exit_code=ExitCode.UNDECIDED,
         )
     return _sample(np.asarray(rows, dtype=np.float64), most)
 
