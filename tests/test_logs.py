@@ -141,7 +141,7 @@ raise ValueError("by accident")
 """
 OURS = 'assert logs.begin(Settings(state_dir=Path("."), log_format="json"), "train")'
 OTHERS = """import logging.config, json
-logging.config.dictConfig(json.loads(json.dumps(logs.of_others(Settings(state_dir=Path(".")), "mlflow"))))"""
+logging.config.dictConfig(json.loads(json.dumps(logs.of_others("mlflow"))))"""
 
 
 @pytest.mark.parametrize("begins", [OURS, OTHERS], ids=["ours", "of others"])

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _REQUEST: ContextVar[str | None] = ContextVar("driftloop_request", default=None)
-_OF_ALL_FLEETS = ("console", "mlflow")
+_OF_ALL_FLEETS = ("console",)
 _NOTED = "driftloop.noted"
 _GIVEN = re.compile(rb"[\w.:-]{1,64}")
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "color_message"}
@@ -63,7 +63,11 @@ class Lines(logging.Formatter):
 
 def config(settings: "Settings", component: str) -> dict[str, Any]:
     """What `logging.config.dictConfig`, and uvicorn, need so that a process says everything in lines of JSON."""
-    fields = {"component": component, "fleet": None if component in _OF_ALL_FLEETS else settings.schema.name}
+    return _config(component, None if component in _OF_ALL_FLEETS else settings.schema.name)
+
+
+def _config(component: str, fleet: str | None) -> dict[str, Any]:
+    fields = {"component": component, "fleet": fleet}
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -87,10 +91,10 @@ def begin(settings: "Settings", component: str) -> bool:
     return True
 
 
-def of_others(settings: "Settings", component: str) -> dict[str, Any]:
-    """The same for a program of others, in the same environment, that is given a logging configuration: a file of it
-    lets that process say everything in lines of JSON."""
-    said = config(settings, component)
+def of_others(component: str) -> dict[str, Any]:
+    """The same for a program of others that serves all fleets, where this module can be imported: as its logging
+    configuration, a file of it lets that process say everything in lines of JSON."""
+    said = _config(component, None)
     said["formatters"]["lines"]["()"] = "driftloop.logs.whole"
     return said
 

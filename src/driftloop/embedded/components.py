@@ -109,7 +109,7 @@ def _mlflow(settings: Settings, state_dir: Path) -> Component:
         "--backend-store-uri", "sqlite:///mlflow.db", "--artifacts-destination", "./artifacts", "--serve-artifacts",
     ]  # fmt: skip
     if settings.log_format == "json":
-        durable.write_atomically(folder / _LOGGING, json.dumps(logs.of_others(settings, "mlflow")).encode())
+        durable.write_atomically(folder / _LOGGING, json.dumps(logs.of_others("mlflow")).encode())
         command += ["--uvicorn-opts", f"--log-config {_LOGGING}"]
     own = {
         # With json its messages go where all others do.
