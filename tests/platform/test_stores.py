@@ -65,6 +65,51 @@ def test_both_stores_have_the_same_buckets_users_and_policies(minio: list[Manife
     assert told["expiry"] == by_job["expiry"] == [{"bucket": "thesis-models", "prefix": "kfp/", "days": 30}]
 
 
+def test_manifests_are_kept_in_a_bucket_of_their_own_that_flux_only_reads(
+    minio: list[Manifest], tmp_path: Path
+) -> None:
+    """Where there is no Git server and no other store: the store has the bucket, and a key for each."""
+    manifests = render(
+        tmp_path,
+        gitops_enabled=True,
+        gitops_bucket={"name": "manifests", "endpoint": "", "region": "us-east-1"},
+        with_secrets=["minio", "gitops"],
+    )
+    told, before = desired(manifests, "minio"), desired(minio, "minio")
+    assert set(told["buckets"]) - set(before["buckets"]) == {"manifests"}
+    assert {user: policy for user, policy in told["policies"].items() if user in before["policies"]} == before[
+        "policies"
+    ]
+    allowed = {
+        user: {act for each in told["policies"][user]["Statement"] for act in each["Action"]}
+        for user in sorted(set(told["policies"]) - set(before["policies"]))
+    }
+    listing = {"s3:GetBucketLocation", "s3:ListBucketMultipartUploads", "s3:ListBucket"}
+    assert allowed["flux"] == {*listing, "s3:GetObject"}
+    assert {"s3:PutObject", "s3:PutBucketVersioning"} <= allowed["gitops"]
+    touched = {"arn:aws:s3:::manifests", "arn:aws:s3:::manifests/*"}
+    assert {
+        place for user in allowed for each in told["policies"][user]["Statement"] for place in each["Resource"]
+    } == touched
+    assert one(manifests, "Secret", "reader")["stringData"] == {
+        "accesskey": "flux",
+        "secretkey": "made-up minio_flux",
+    }
+    assert one(manifests, "Secret", "writer")["stringData"]["AWS_ACCESS_KEY_ID"] == "gitops"
+    for name in ("minio-gitops", "minio-flux"):
+        assert one(manifests, "Secret", name)["metadata"]["labels"]["driftloop/addition"] == "gitops"
+    source = one(manifests, "Bucket", "driftloop")["spec"]
+    assert (source["bucketName"], source["endpoint"], source["insecure"]) == ("manifests", "minio.storage:9000", True)
+    door = one(manifests, "NetworkPolicy", "minio")
+    let_in = [
+        peer["namespaceSelector"]["matchLabels"]
+        for peer in door["spec"]["ingress"][0]["from"]
+        if "namespaceSelector" in peer
+    ]
+    assert {"kubernetes.io/metadata.name": "gitops"} in let_in
+    assert "gitops" not in json.dumps(one(minio, "NetworkPolicy", "minio"))
+
+
 def test_a_policy_ends_at_its_prefix(minio: list[Manifest]) -> None:
     allowed = desired(minio, "minio")["policies"]["reports"]["Statement"]
     writes = [each["Resource"] for each in allowed if "s3:PutObject" in each["Action"]]
