@@ -4,7 +4,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 SCRIPTS := .ci/run $(wildcard scripts/*.sh)
 
-.PHONY: urls help setup setup-ansible setup-audit setup-browser demo up test lint lint-platform unit test-e2e test-e2e-short test-faults test-lab test-lab-full test-lab-additions test-host acceptance bench notebooks references outdated audit vendor-check screenshots lock clean
+.PHONY: urls help setup setup-ansible setup-audit setup-browser demo up test lint lint-platform unit test-e2e test-e2e-short test-faults test-lab test-lab-full test-lab-additions test-lab-upgrade test-lab-trouble test-host acceptance bench notebooks references outdated audit vendor-check screenshots lock clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,12 @@ test-lab-full: setup setup-ansible ## the same, with site.yml in one piece, ever
 
 test-lab-additions: setup setup-ansible setup-browser ## the same platform with each addition switched on, tried and taken off
 	@tests/lab/test.sh --additions
+
+test-lab-upgrade: setup setup-ansible ## v0.1.0 upgraded to this version on a Kubernetes, under traffic and while it retrains
+	@tests/lab/test.sh --upgrade
+
+test-lab-trouble: setup setup-ansible ## a database that can only be read, an expired certificate, a full disk: what people see, and that it heals
+	@tests/lab/test.sh --trouble
 
 urls: setup-ansible ## where every service of the platform is, and where its password lies
 	@.venv-ansible/bin/ansible-playbook playbooks/urls.yml

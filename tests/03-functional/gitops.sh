@@ -9,8 +9,9 @@ if ! installed "$gitops"; then
 fi
 
 applied() {
-  local fetched
-  fetched=$(jsonpath '.status.artifact.revision' -n "$gitops" gitrepository driftloop)
+  local source fetched
+  source=$(jsonpath '.spec.sourceRef.kind' -n "$gitops" kustomization "$environment")
+  fetched=$(jsonpath '.status.artifact.revision' -n "$gitops" "${source,,}" driftloop)
   same "True $fetched" "$(jsonpath '.status.conditions[?(@.type=="Ready")].status' -n "$gitops" kustomization "$environment") $(
     jsonpath '.status.lastAppliedRevision' -n "$gitops" kustomization "$environment")"
 }

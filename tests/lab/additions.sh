@@ -202,11 +202,7 @@ stage_gitops() {
     ansible gitops -e "@$settings"
     ansible gitops-again -e "@$settings"
     unchanged gitops-again
-    on_node tests/run-all.sh 03-functional/gitops.sh >"$results/gitops-facts.log" 2>&1 || {
-        grep -A 12 '^FAIL' "$results/gitops-facts.log" >&2
-        die "a fact about Git is none: $results/gitops-facts.log"
-    }
-    tail -n 1 "$results/gitops-facts.log"
+    gitops_facts gitops-facts
 
     say "a change goes through Git, and pods follow"
     play gitops-change playbooks/09-fastapi.yml -e "@$settings" -e '{"server_replicas": {"minimum": 3, "maximum": 4, "cpu": "800m"}}'
@@ -240,6 +236,45 @@ stage_gitops() {
     $DRIFTLOOP_CTR images remove "$new" >/dev/null
     ansible gitops-off-again
     unchanged gitops-off-again
+}
+
+# Without a Git server: the repository is a folder of whoever runs the playbooks, and Flux reads a copy of it in the platform's
+# own object store.
+stage_bucket() {
+    local settings=$results/bucket.json versions
+    files/images/build.sh import flux
+    jq -n '{gitops_enabled: true, gitops_interval: "30s", gitops_bucket: {name: "platform", endpoint: "", region: "us-east-1"}}' >"$settings"
+
+    say "the copy in the bucket says what runs"
+    ansible bucket -e "@$settings"
+    ansible bucket-again -e "@$settings"
+    unchanged bucket-again
+    gitops_facts bucket-facts
+
+    say "a change goes through the bucket, and pods follow"
+    play bucket-change playbooks/09-fastapi.yml -e "@$settings" -e '{"server_replicas": {"minimum": 3, "maximum": 4, "cpu": "800m"}}'
+    k -n serving wait --for=jsonpath='{.status.readyReplicas}'=3 --timeout=120s deployment/driftloop-server >/dev/null
+    play bucket-back playbooks/09-fastapi.yml -e "@$settings"
+    platform_variables
+    forward start || die "the tunnels do not open: $(<"$results/port-forward.log")"
+    versions=$(with_store "$object_store" 9000 'print(len(s3.list_object_versions(Bucket="platform", Prefix="production/serving.yml")["Versions"]))')
+    forward stop
+    ((versions >= 3)) || die "the bucket keeps no versions: $versions"
+    say "the bucket keeps $versions versions of production/serving.yml; memory: $(k -n gitops top pods --no-headers | awk '{printf "%s %s, ", $1, $3}')"
+
+    say "and off again"
+    ansible bucket-off
+    gone gitops flux
+    ansible bucket-off-again
+    unchanged bucket-off-again
+}
+
+gitops_facts() { # NAME
+    on_node tests/run-all.sh 03-functional/gitops.sh >"$results/$1.log" 2>&1 || {
+        grep -A 12 '^FAIL' "$results/$1.log" >&2
+        die "a fact about Git is none: $results/$1.log"
+    }
+    tail -n 1 "$results/$1.log"
 }
 
 # The next version of an image: it differs by a label, and so has another digest. REFERENCE

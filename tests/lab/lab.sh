@@ -5,6 +5,7 @@
 #   lab.sh down          stop everything and show that nothing is left
 #   lab.sh status        what runs; exit 0: everything, 1: not everything, 2: down, 3: down but something is left
 #   lab.sh env           print the variables that kubectl, ansible-playbook and build.sh need: eval "$(lab.sh env)"
+#   lab.sh certificates DAYS   give the API server a certificate that is good for so long (-1: expired yesterday)
 #   lab.sh restart PART  stop one part (etcd, containerd, kubelet, kube-apiserver, ...) with SIGKILL and start it again
 #   lab.sh packages      install the Debian packages that are missing
 #   lab.sh able          exit 0 where a lab can be made; else say why not
@@ -15,6 +16,7 @@
 #
 # Environment:
 #   DRIFTLOOP_LAB_STATE  folder of the running lab (/var/tmp/driftloop-lab); `down` removes it
+#   DRIFTLOOP_LAB_DISK   size of a disk of its own for what the kubelet and volumes keep, such as 8G, so that it can be full
 #   DRIFTLOOP_LAB_CACHE  binaries, images, containerd's store (~/.cache/driftloop-lab); `down` keeps it
 #   DRIFTLOOP_BUILD_CA   see files/images/build.sh
 set -euo pipefail
@@ -105,7 +107,7 @@ inside() {
 
 start_namespaces() {
     local tries=0 child folder
-    mkdir -p "$state"/{logs,root/run,root/log,root/cni-conf,root/cni-state,root/kubelet,root/volumes,pids}
+    mkdir -p "$state"/{logs,root/run,root/log,root/cni-conf,root/cni-state,root/kubelet,root/volumes,pids,disk}
     for folder in /etc/cni /etc/cni/net.d /var/lib/cni /var/lib/kubelet; do
         [[ -d $folder ]] && continue
         mkdir "$folder"
@@ -123,6 +125,15 @@ start_namespaces() {
     inside bash -euc '
         mount -t proc proc /proc
         mount --make-rshared /
+        if [[ -n $2 ]]; then
+            truncate -s "$2" "$1/disk.img"
+            mkfs.ext4 -q -m 0 "$1/disk.img"
+            mount -o loop "$1/disk.img" "$1/disk"
+            for folder in kubelet volumes; do
+                mkdir "$1/disk/$folder"
+                mount --bind "$1/disk/$folder" "$1/root/$folder"
+            done
+        fi
         mount --bind "$1/root/log" /var/log
         mount --bind "$1/root/cni-conf" /etc/cni/net.d
         mount --bind "$1/root/cni-state" /var/lib/cni
@@ -131,7 +142,7 @@ start_namespaces() {
         mkdir -p /run/lock /run/containerd
         ip link set lo up
         sysctl -qw net.ipv4.ip_forward=1 net.bridge.bridge-nf-call-iptables=1
-    ' _ "$state"
+    ' _ "$state" "${DRIFTLOOP_LAB_DISK:-}"
     ip link add "$link" type veth peer name eth0 netns "$child"
     ip address add "$host_address/30" dev "$link"
     ip link set "$link" up
@@ -167,13 +178,18 @@ make_cgroups() {
 
 # --- certificates -------------------------------------------------------------------------------------------------
 
-certificate() { # NAME SUBJECT USAGE [SANS]
+certificate() { # NAME SUBJECT USAGE [SANS [DAYS]]
     local folder=$state/pki
     openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj "$2" \
         -keyout "$folder/$1.key" -out "$folder/$1.csr" 2>/dev/null
-    openssl x509 -req -in "$folder/$1.csr" -CA "$folder/ca.crt" -CAkey "$folder/ca.key" -CAcreateserial -days 30 \
+    openssl x509 -req -in "$folder/$1.csr" -CA "$folder/ca.crt" -CAkey "$folder/ca.key" -CAcreateserial -days "${5:-30}" \
         -extfile <(printf 'extendedKeyUsage=%s\nauthorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\n' "$3"; [[ -z ${4:-} ]] || printf 'subjectAltName=%s\n' "$4") \
         -out "$folder/$1.crt" 2>/dev/null
+}
+
+certificate_of_apiserver() { # DAYS
+    certificate apiserver /CN=kube-apiserver serverAuth \
+        "IP:127.0.0.1,IP:$lab_address,IP:$first_service,DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc" "$1"
 }
 
 kubeconfig() { # NAME
@@ -197,8 +213,7 @@ make_identities() {
         -addext keyUsage=critical,keyCertSign,cRLSign -keyout "$state/pki/ca.key" -out "$state/pki/ca.crt" 2>/dev/null
     openssl ecparam -name prime256v1 -genkey -noout -out "$state/pki/accounts.key"
     openssl ec -in "$state/pki/accounts.key" -pubout -out "$state/pki/accounts.pub" 2>/dev/null
-    certificate apiserver /CN=kube-apiserver serverAuth \
-        "IP:127.0.0.1,IP:$lab_address,IP:$first_service,DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc"
+    certificate_of_apiserver 30
     certificate kubelet-server "/CN=$node" serverAuth "IP:$lab_address,DNS:$node"
     certificate aggregator /CN=aggregator clientAuth
     certificate admin /O=system:masters/CN=admin clientAuth
@@ -532,13 +547,20 @@ restart() {
     start "$1"
 }
 
+# Programs that hold a connection keep it until the API server starts anew.
+certificates() {
+    certificate_of_apiserver "$1"
+    restart kube-apiserver
+}
+
 case ${1:-} in
 up) up ;;
 down) down ;;
 status) status ;;
 env) environment ;;
+certificates) certificates "${2:?for how many days?}" ;;
 restart) restart "${2:?which part?}" ;;
 packages) need ;;
 able) able ;;
-*) die "usage: lab.sh up | down | status | env | restart PART | packages | able" ;;
+*) die "usage: lab.sh up | down | status | env | certificates DAYS | restart PART | packages | able" ;;
 esac

@@ -19,14 +19,22 @@
 #              the fleet changes again: it recovers, nothing is lost
 #   gitops+    Git says what runs: pushed by the playbooks, applied and put back by Flux; an image tried in staging and
 #              promoted by its digest; off without a trace
+#   bucket+    the same by a bucket of the platform's own object store, where there is no Git server
+#   seaweedfs+ the same platform moved to SeaweedFS, its suite and its loop there, and moved back to MinIO
 #   logs+      central logs: every line is there, what is sent in bulk too; searches, an alert; off without a trace
 #   people+    the doors for people: browsers get in by a file of passwords and by an OpenID Connect provider, and do not
+#   fleets+    a second platform with another fleet beside it: the first fleet changes, the second does not notice
+#   upgrade-   an earlier version installed, then upgraded to this one under traffic and while it retrains; what going back says
+#   trouble-   PostgreSQL's volume read-only, the API server's certificate expired, the node's disk full: what people see, and that
+#              it heals
 #   down       stop the lab and show that nothing is left
 #
-# Usage: test.sh [--full | --additions] [--strict] [--keep] [STAGE...]      with stages, these on the lab as it is; else those
-#                                                                           without a mark
+# Usage: test.sh [--full | --additions | --upgrade | --trouble] [--strict] [--keep] [STAGE...]
+#   with stages, these on the lab as it is; else those without a mark
 #   --full       those with a star as well
 #   --additions  up, images, install, loop, those with a plus, down
+#   --upgrade    upgrade, on a lab of its own, and down; DRIFTLOOP_UPGRADE_FROM names the version (v0.1.0)
+#   --trouble    up with a disk of its own, images, install, loop, trouble, down
 #   --strict     how long things take decides too: for a machine that does nothing else
 #   --keep       leave the lab up at the end and after a failure
 # Environment: CMAPSS_DIR (NASA's data; the simulator stands in), DRIFTLOOP_LAB_RESULTS (a folder for the experiment's
@@ -44,19 +52,29 @@ mkdir -p "$results"
 
 readonly core=(up images install again loop settled suite flows repair down)
 readonly full=(up images site install again loop settled suite flows panels broken repair restore faults down)
-readonly additions=(up images install loop gitops logs people down)
+readonly additions=(up images install loop gitops bucket seaweedfs fleets logs people down)
+readonly upgrade=(upgrade down)
+readonly trouble=(up images install loop trouble down)
 readonly playbooks=(playbooks/00-bootstrap-scripts.yml playbooks/04-minio.yml playbooks/05-postgres.yml
     playbooks/06-kfp-standalone.yml playbooks/07-mlflow.yml playbooks/08-monitoring.yml playbooks/09-fastapi.yml
     playbooks/12-evidently.yml playbooks/13-baseline-refresh.yml playbooks/14-kfp-retraining.yml playbooks/15-first-model.yml
     playbooks/16-console.yml playbooks/17-units.yml playbooks/18-backup.yml playbooks/20-gitops.yml playbooks/21-logs.yml playbooks/22-doors.yml)
 readonly core_recovery_s=60
-strict='' stage='' passed=() provider=''
+strict='' stage='' passed=() provider='' started=()
 
 readonly program=test-lab
 # shellcheck source=../../scripts/shell.sh
 source "$repo/scripts/shell.sh"
 # shellcheck source=additions.sh
 source "$here/additions.sh"
+# shellcheck source=store.sh
+source "$here/store.sh"
+# shellcheck source=fleets.sh
+source "$here/fleets.sh"
+# shellcheck source=trouble.sh
+source "$here/trouble.sh"
+# shellcheck source=upgrade.sh
+source "$here/upgrade.sh"
 
 k() { "$state/kubectl" "$@"; }
 
@@ -67,6 +85,15 @@ on_node() {
         echo 0 >"$(<"$state/node-cgroup")"
         exec nsenter --target "$(<"$state/init.pid")" --net -- "$@"
     )
+}
+
+# The same behind this script, whose own child is not the command itself: FILE, for the command's pid, and COMMAND...
+behind() {
+    rm -f "$1"
+    started+=("$1")
+    # shellcheck disable=SC2016  # for the shell on the node
+    on_node bash -c 'echo $$ >"$0"; exec "$@"' "$@" &
+    within 30 test -s "$1" >/dev/null || die "it does not start: ${*:2}"
 }
 
 # Variables of the lab for this process; again after `up`, which makes what they name.
@@ -105,8 +132,10 @@ platform_variables() {
     # shellcheck disable=SC2030,SC2031
     export DRIFTLOOP_SERVER_URL=http://127.0.0.1:8500 DRIFTLOOP_RETRAINER_URL=http://127.0.0.1:8600 \
         DRIFTLOOP_MLFLOW_URL=http://127.0.0.1:5500 DRIFTLOOP_STATE_DIR=$state/experiment DRIFTLOOP_TOKEN_FILE=$state/token
-    (umask 077 && k -n serving get secret retrainer-token -o 'jsonpath={.data.token}' | base64 -d >"$state/token")
+    platform_token
 }
+
+platform_token() { (umask 077 && k -n serving get secret retrainer-token -o 'jsonpath={.data.token}' | base64 -d >"$state/token"); }
 
 forward() { on_node "$state/observability/port-forward-all.sh" "$1" >"$results/port-forward.log" 2>&1; }
 
@@ -205,12 +234,15 @@ stage_settled() {
     play scaled-back playbooks/09-fastapi.yml
 }
 
-stage_suite() {
-    OBSERVABILITY_DIR=$state/observability OBJECT_STORE=$object_store on_node tests/run-all.sh >"$results/suite.log" 2>&1 || {
-        grep -A 12 '^FAIL' "$results/suite.log" >&2 || tail -n 20 "$results/suite.log" >&2
-        die "the suite fails: $(tail -n 1 "$results/suite.log"); all of it: $results/suite.log"
+stage_suite() { suite suite; }
+
+# The suite, or some of its files; the log is $results/NAME.log. suite NAME [FILE...]
+suite() {
+    OBSERVABILITY_DIR=$state/observability OBJECT_STORE=${OBJECT_STORE:-$object_store} on_node tests/run-all.sh "${@:2}" >"$results/$1.log" 2>&1 || {
+        grep -A 12 '^FAIL' "$results/$1.log" >&2 || tail -n 20 "$results/$1.log" >&2
+        die "the suite fails: $(tail -n 1 "$results/$1.log"); all of it: $results/$1.log"
     }
-    tail -n 1 "$results/suite.log"
+    tail -n 1 "$results/$1.log"
 }
 
 stage_flows() {
@@ -276,7 +308,7 @@ shown() { # EVENTS: how many of the first events are compared
     on_node curl --silent --fail --max-time 20 "$DRIFTLOOP_SERVER_URL/model" | jq -r '"served \(.model_version) \(.digest)"'
     driftloop archive list --json | jq -cS '.' | sha256sum | sed 's/^/archive /'
     driftloop events --json | jq -cS "select(.seq <= $1)" | sha256sum | sed 's/^/events /'
-    objects | sed 's/^/objects /'
+    objects "$object_store" 9000 | sed 's/^/objects /'
 }
 
 # A statement for PostgreSQL, as its administrator; one row a line: DATABASE STATEMENT
@@ -286,21 +318,27 @@ sql() {
         'PGPASSWORD=$(</secrets/admin/password) psql -XAtq -v ON_ERROR_STOP=1 -h 127.0.0.1 -U postgres -d "$0" -c "$1"' "$1" "$2"
 }
 
-# Every object of the buckets that is backed up, with its digest.
+# Every object of the buckets that is backed up, with its digest: STORE PORT
 objects() {
-    local keys
-    keys=$(k -n storage get secret "$object_store-root" -o json | jq -r '.data | map_values(@base64d) | "AWS_ACCESS_KEY_ID=\(.["access-key"]) AWS_SECRET_ACCESS_KEY=\(.["secret-key"])"')
-    # shellcheck disable=SC2086
-    on_node env $keys AWS_REQUEST_CHECKSUM_CALCULATION=when_required AWS_RESPONSE_CHECKSUM_VALIDATION=when_required \
-        .venv/bin/python -c '
-import hashlib, boto3
-s3 = boto3.client("s3", endpoint_url="http://127.0.0.1:9000", region_name="us-east-1")
+    with_store "$1" "$2" '
+import hashlib
 for bucket in sorted(each["Name"] for each in s3.list_buckets()["Buckets"]):
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
         for each in page.get("Contents", []):
             if not each["Key"].startswith("backups/"):
                 content = s3.get_object(Bucket=bucket, Key=each["Key"])["Body"].read()
                 print(bucket, each["Key"], hashlib.sha256(content).hexdigest())'
+}
+
+# A program of Python, with `s3` for a store behind a tunnel, as its administrator: STORE PORT PROGRAM
+with_store() {
+    local keys
+    keys=$(k -n storage get secret "$1-root" -o json | jq -r '.data | map_values(@base64d) | "AWS_ACCESS_KEY_ID=\(.["access-key"]) AWS_SECRET_ACCESS_KEY=\(.["secret-key"])"')
+    # shellcheck disable=SC2086
+    on_node env $keys AWS_REQUEST_CHECKSUM_CALCULATION=when_required AWS_RESPONSE_CHECKSUM_VALIDATION=when_required \
+        .venv/bin/python -c "import boto3
+s3 = boto3.client('s3', endpoint_url='http://127.0.0.1:$2', region_name='us-east-1')
+$3"
 }
 
 stage_restore() {
@@ -340,6 +378,12 @@ stage_restore() {
     say "restored: $(grep -c '^objects' <<<"$before") objects, $(grep '^production' <<<"$before")"
     ansible restored
     unchanged restored
+    # What runs by the clock does not fail for want of requests, which no backup has.
+    for name in serving/drift-report serving/baseline-mirror storage/postgres-backup; do
+        k -n "${name%/*}" create job after-restore --from="cronjob/${name#*/}" >/dev/null
+        k -n "${name%/*}" wait --for=condition=Complete --timeout=240s job/after-restore >/dev/null || die "$name fails after a restore"
+        k -n "${name%/*}" delete job after-restore >/dev/null
+    done
     unseen_again 3
     forward stop
     stage_loop
@@ -482,11 +526,12 @@ evidence() {
 }
 
 finish() { # KEEP
-    local code=$?
+    local code=$? file
     trap - EXIT INT TERM
     # Where a stage was ended by a signal, its log would take what is said from here on.
     exec >&3 2>&4
     [[ -z $provider ]] || kill "$provider" 2>/dev/null || true
+    for file in "${started[@]}"; do kill "$(<"$file")" 2>/dev/null || true; done
     if ((code)); then
         evidence
         [[ -n $1 ]] || "$here/lab.sh" down || true
@@ -501,11 +546,16 @@ main() {
         case $1 in
         --full) without_stages=("${full[@]}") ;;
         --additions) without_stages=("${additions[@]}") ;;
+        --upgrade) without_stages=("${upgrade[@]}") ;;
+        --trouble)
+            without_stages=("${trouble[@]}")
+            export DRIFTLOOP_LAB_DISK=${DRIFTLOOP_LAB_DISK:-8G}
+            ;;
         --strict) strict=yes ;;
         --keep) keep=yes ;;
-        --help | -h) sed -n '2,35s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        --help | -h) sed -n '2,43s/^# \{0,1\}//p' "$0"; exit 0 ;;
         *)
-            [[ " ${full[*]} ${additions[*]} " == *" $1 "* ]] || die "no stage is called '$1'; there are: ${full[*]} ${additions[*]:4:3}"
+            [[ " ${full[*]} ${additions[*]} upgrade trouble " == *" $1 "* ]] || die "no stage is called '$1'; there are: ${full[*]} ${additions[*]:4:6} upgrade trouble"
             wanted+=("$1")
             ;;
         esac
@@ -515,7 +565,7 @@ main() {
         wanted=("${without_stages[@]}")
     else
         keep=yes named=yes
-        [[ ${wanted[0]} == up ]] || enter
+        [[ ${wanted[0]} == up || ${wanted[0]} == upgrade ]] || enter
     fi
     exec 3>&1 4>&2
     # shellcheck disable=SC2064  # as it is now
