@@ -80,7 +80,7 @@ fact "every line of the retrainer is there, once" soon 60 whole "$serving" app.k
 for each in driftloop-server:8500/model driftloop-retrainer:8600/status driftloop-console:8400/api/v1/me driftloop-units:8700/status; do
   ask "$serving" "${each%%/*}" "/${each#*/}" >/dev/null 2>&1
 done
-for component in server retrainer console units watch; do
+for component in server retrainer console units watch mlflow; do
   fact "what $component says has fields" soon 60 as_json $component
 done
 fact "a request with an id is answered" with_an_id
