@@ -392,9 +392,14 @@ stage_restore() {
 # Back to the champion that has never seen the changed fleet, and one more run, or the cause would count as settled. Through
 # tunnels that are open: ENGINE, another one each time
 unseen_again() {
-    local file=$state/engine-$1.txt data=${CMAPSS_DIR:-$state/simulated}
     driftloop promote 1 >/dev/null
-    [[ -d $data ]] || driftloop data simulate --out "$data" --engines 5 --seed 1 >/dev/null
+    add_run "$1"
+}
+
+# One completed run more: ENGINE
+add_run() {
+    local file=$state/engine-$1.txt data=${CMAPSS_DIR:-$state/simulated}
+    [[ -d $data ]] || driftloop data simulate --out "$data" --engines 8 --seed 1 >/dev/null
     awk -v engine="$1" '$1 == engine' "$data/train_FD003.txt" >"$file"
     driftloop archive add "$file" >/dev/null
 }

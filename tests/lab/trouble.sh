@@ -11,6 +11,7 @@ stage_trouble() {
     sender=$!
     database_that_can_only_be_read
     certificate_that_has_expired
+    clock_that_is_a_day_off
     kill "$(<"$state/traffic.pid")"
     wait "$sender" || die "the traffic has no report: $(tail -n 3 "$results/trouble-traffic.log")"
     jq -r '"meanwhile: \(.failed) of \(.sent) requests failed, slowest \(.slowest_s) s"' "$report"
@@ -51,6 +52,49 @@ certificate_that_has_expired() {
     say "certificate expired: ${said:0:160}"
     "$here/lab.sh" certificates 30 3>&- 4>&-
     healed "the certificate is good again"
+}
+
+# A node's clock would be this machine's too. In its place the processes of driftloop alone believe that it is tomorrow, and then
+# that it is today again: what waits must not wait for a day.
+clock_that_is_a_day_off() {
+    local each name before now
+    (cd "$state" && apt-get download -qq libfaketime >/dev/null && dpkg -x libfaketime_*.deb faketime) || die "libfaketime cannot be had"
+    k -n serving create configmap faketime --from-file=libfaketime.so="$(find "$state/faketime" -name libfaketimeMT.so.1)" >/dev/null
+    before=$(driftloop events --json | jq -s 'last.seq')
+    for each in "${clocks[@]}"; do
+        name=${each#*/}
+        k -n serving patch "$each" --patch "{\"spec\": {\"template\": {\"spec\": {
+            \"volumes\": [{\"name\": \"faketime\", \"configMap\": {\"name\": \"faketime\"}}],
+            \"containers\": [{\"name\": $(k -n serving get "$each" -o json | jq .spec.template.spec.containers[0].name),
+                \"volumeMounts\": [{\"name\": \"faketime\", \"mountPath\": \"/faketime\", \"readOnly\": true}],
+                \"env\": [{\"name\": \"LD_PRELOAD\", \"value\": \"/faketime/libfaketime.so\"}, {\"name\": \"FAKETIME\", \"value\": \"+1d\"},
+                    {\"name\": \"DONT_FAKE_MONOTONIC\", \"value\": \"1\"}]}]}}}}" >/dev/null
+    done
+    for each in "${clocks[@]}"; do
+        k -n serving rollout status "$each" --timeout=180s >/dev/null || die "$each does not start where it is tomorrow"
+        now=$(k -n serving exec "$each" -- python3 -c 'import time; print(int(time.time()))')
+        ((now > $(date +%s) + 80000)) || die "$each knows what day it is: this shows nothing"
+    done
+    retrains 5 "while it is tomorrow"
+    [[ $(send_row) == 200* ]] || die "the fleet in service refuses a row while it is tomorrow: $(send_row)"
+    for each in "${clocks[@]}"; do k -n serving rollout undo "$each" >/dev/null; done
+    for each in "${clocks[@]}"; do k -n serving rollout status "$each" --timeout=180s >/dev/null || die "$each does not start again"; done
+    k -n serving delete configmap faketime >/dev/null
+    healed "the clock is right again"
+    retrains 6 "when it is today again"
+    [[ $(send_row) == 200* ]] || die "the fleet in service refuses a row when it is today again: $(send_row)"
+    driftloop events --json | jq -es --argjson before "$before" '[.[].seq | select(. >= $before)] as $n | $n == [range($before; $before + ($n | length))]' >/dev/null ||
+        die "events are missing or out of order"
+}
+
+readonly clocks=(deployment/driftloop-server deployment/driftloop-watch statefulset/driftloop-retrainer deployment/driftloop-units)
+
+# A retraining that a person asks for, on one more run, comes to an end within minutes: ENGINE WHEN
+retrains() {
+    local began=$SECONDS said
+    add_run "$1"
+    said=$(on_node timeout 400 .venv/bin/driftloop retrain --wait --json) || die "no retraining ends $2: $said"
+    say "$2 a retraining took $((SECONDS - began)) s: $(jq -r .decision <<<"$said")"
 }
 
 # The node's: it says so, and so do people's tools; what was written is there afterwards.

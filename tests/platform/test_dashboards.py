@@ -32,7 +32,7 @@ SCRAPED = {
     "ALERTS", "up",
     # node exporter
     "node_cpu_seconds_total", "node_filesystem_avail_bytes", "node_filesystem_size_bytes",
-    "node_memory_MemAvailable_bytes", "node_memory_MemTotal_bytes",
+    "node_memory_MemAvailable_bytes", "node_memory_MemTotal_bytes", "node_time_seconds",
     # kubelet and its cAdvisor
     "container_cpu_usage_seconds_total", "container_memory_working_set_bytes", "kubelet_volume_stats_capacity_bytes",
     "kubelet_volume_stats_used_bytes",
