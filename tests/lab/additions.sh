@@ -239,21 +239,24 @@ stage_gitops() {
 }
 
 # Without a Git server: the repository is a folder of whoever runs the playbooks, and Flux reads a copy of it in the platform's
-# own object store.
+# own object store. The store itself and the servers are enough to show it.
 stage_bucket() {
-    local settings=$results/bucket.json versions
+    local settings=$results/bucket.json some=(playbooks/04-minio.yml playbooks/09-fastapi.yml playbooks/20-gitops.yml) versions owners
     files/images/build.sh import flux
     jq -n '{gitops_enabled: true, gitops_interval: "30s", gitops_bucket: {name: "platform", endpoint: "", region: "us-east-1"}}' >"$settings"
 
     say "the copy in the bucket says what runs"
-    ansible bucket -e "@$settings"
-    ansible bucket-again -e "@$settings"
+    play bucket "${some[@]}" -e "@$settings"
+    play bucket-again "${some[@]}" -e "@$settings"
     unchanged bucket-again
-    gitops_facts bucket-facts
+    owners=$(k -n serving get deployment driftloop-server -o json --show-managed-fields | jq -r '[.metadata.managedFields[] | select(.operation == "Apply") | .manager] | unique | join(" ")')
+    [[ $owners == kustomize-controller ]] || die "it is not Flux alone that applies: $owners"
 
-    say "a change goes through the bucket, and pods follow"
+    say "a change goes through the bucket, and pods follow; what is deleted comes back"
     play bucket-change playbooks/09-fastapi.yml -e "@$settings" -e '{"server_replicas": {"minimum": 3, "maximum": 4, "cpu": "800m"}}'
     k -n serving wait --for=jsonpath='{.status.readyReplicas}'=3 --timeout=120s deployment/driftloop-server >/dev/null
+    k -n serving delete poddisruptionbudget driftloop-server >/dev/null
+    soon 120 k -n serving get poddisruptionbudget driftloop-server || die "what was deleted does not come back"
     play bucket-back playbooks/09-fastapi.yml -e "@$settings"
     platform_variables
     forward start || die "the tunnels do not open: $(<"$results/port-forward.log")"
@@ -263,9 +266,9 @@ stage_bucket() {
     say "the bucket keeps $versions versions of production/serving.yml; memory: $(k -n gitops top pods --no-headers | awk '{printf "%s %s, ", $1, $3}')"
 
     say "and off again"
-    ansible bucket-off
+    play bucket-off "${some[@]}"
     gone gitops flux
-    ansible bucket-off-again
+    play bucket-off-again "${some[@]}"
     unchanged bucket-off-again
 }
 
