@@ -54,25 +54,26 @@ class Answerer:
 
 
 def _predictions(engine: Engine, windows: Sequence[Window], outputs: Outputs) -> list[Prediction]:
-    values = np.stack([outputs.rul, outputs.lower, outputs.upper], axis=1).astype(np.float64)
-    finite = np.logical_and.reduce(np.isfinite(values), axis=1)
-    if not finite.all():
-        values[~finite] = (0.0, 0.0, engine.cap)
-    form = engine.reader.form
-    # Nothing is known of units that are run as none was: the interval says so.
-    values[outputs.regime == UNSEEN_REGIME, 1:] = (0.0, engine.cap)
+    values = np.array((outputs.rul, outputs.lower, outputs.upper), dtype=np.float64).T
+    finite = np.logical_and.reduce(np.isfinite(values), axis=1).tolist()
+    if not all(finite):
+        values[~np.array(finite)] = (0.0, 0.0, engine.cap)
+    form, regimes = engine.reader.form, outputs.regime.tolist()
+    if UNSEEN_REGIME in regimes:
+        # Nothing is known of units that are run as none was: the interval says so.
+        values[outputs.regime == UNSEEN_REGIME, 1:] = (0.0, engine.cap)
     gaps: dict[int, list[str]] = {}
     if form.holds:
         gaps = _gaps(outputs, form.schema.columns)
         values[outputs.missing > MOST_MISSING, 1:] = (0.0, engine.cap)
     # A ten-thousandth of a cycle is more than any model knows, and half the digits of a float32.
-    rounded = np.round(values, 4).tolist()
+    rounded = values.round(4).tolist()
     stub = engine.metadata is None
     provisional = engine.metadata is not None and engine.metadata.provisional
     kind = UnitPrediction if form.synonyms else Prediction
     predictions: list[Prediction] = []
     for position, (window, (rul, lower, upper), regime, good) in enumerate(
-        zip(windows, rounded, outputs.regime.tolist(), finite.tolist(), strict=True)
+        zip(windows, rounded, regimes, finite, strict=True)
     ):
         flags = []
         if stub:

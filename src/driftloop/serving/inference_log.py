@@ -10,6 +10,7 @@ import fcntl
 import logging
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from driftloop.durable import NOT_JSON, now
+from driftloop.durable import NOT_JSON, format_seconds
 from driftloop.serving.requests import Prediction, Row, Window, newest_row
 
 log = logging.getLogger(__name__)
@@ -57,7 +58,7 @@ class _Asked(NamedTuple):
 
 
 class _Batch(NamedTuple):
-    time: str
+    time: float
     version: str
     windows: Sequence[_Asked]
     predictions: Sequence[Prediction]
@@ -113,7 +114,7 @@ class InferenceLog:
             if fits:
                 self._waiting += len(windows)
                 asked = [_Asked(window.engine_id, window.cycle, newest_row(window.rows)) for window in windows]
-                self._batches.append(_Batch(now(), version, asked, predictions, newest))
+                self._batches.append(_Batch(time.time(), version, asked, predictions, newest))
         if not fits:
             self._dropped(len(windows))
 
@@ -199,10 +200,11 @@ def read_records(folder: Path) -> Iterator[Record]:
 
 
 def _records(batch: _Batch) -> Iterator[Record]:
+    at = format_seconds(batch.time)
     normalised = np.round(batch.newest.astype(np.float64), 5).tolist()
     for window, prediction, newest in zip(batch.windows, batch.predictions, normalised, strict=True):
         yield Record(
-            time=batch.time,
+            time=at,
             model_version=batch.version,
             engine_id=window.engine_id,
             cycle=None if window.cycle is None else int(window.cycle),
