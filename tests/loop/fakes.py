@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from driftloop.durable import format_time
-from driftloop.errors import BundleError, DataError, DriftloopError, RegistryUnavailable
+from driftloop.errors import BundleError, DataError, DriftloopError, ExitCode, RegistryUnavailable
 from driftloop.fleet.roles import role_of
 from driftloop.fleet.runs import Run
 from driftloop.loop.jobs.local import Ended, Job
@@ -102,7 +102,7 @@ class FakeRegistry:
     def version(self, version: str) -> Version:
         self._up()
         if version not in self.known:
-            raise DriftloopError(f"there is no version {version}")
+            raise DriftloopError(f"there is no version {version}", exit_code=ExitCode.MISSING)
         aliases = tuple(alias for alias, target in self.pointers.items() if target == version)
         return replace(self.known[version], aliases=aliases)
 

@@ -246,9 +246,9 @@ def test_entries_are_listed_replaced_and_cancelled(days: Days) -> None:
         ({"act": "retrain", "every_s": 5.0, "cron": "0 3 * * *"}, "either every_s or cron"),
         ({"act": "retrain", "cron": "at dawn"}, "is no cron expression"),
         ({"act": "retrain", "cron": "0 0 30 2 *"}, "is no cron expression"),
-        ({"act": "overdue"}, "days belongs"),
-        ({"act": "error"}, "above belongs"),
-        ({"act": "retrain", "every_s": 5.0, "above": 3.0}, "above belongs"),
+        ({"act": "overdue"}, "`overdue` needs `days`"),
+        ({"act": "error"}, "`error` needs `above`"),
+        ({"act": "retrain", "every_s": 5.0, "above": 3.0}, "above: is of `error` alone, not of `retrain`"),
     ],
 )
 def test_what_does_not_fit_together_is_refused(days: Days, about: dict[str, Any], why: str) -> None:

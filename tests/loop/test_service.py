@@ -411,8 +411,10 @@ def test_by_hand_without_a_model_is_told_what_to_do(up: Up):
     until_ready(up)
     assert up.problems("/retrain", {"mode": "full"}, status=409)[0]["message"].startswith("nothing is in production")
     assert up.problems("/retrain", {"mode": "half"})[0]["field"] == "mode"
-    assert up.problems("/promote", {"version": "9"}, status=409)[0]["message"] == "there is no version 9"
-    assert up.problems("/promote", {"version": "x"})[0]["field"] == "version"
+    assert up.problems("/promote", {"version": "9"}, status=404)[0]["message"] == "there is no version 9"
+    assert up.problems("/promote", {"version": "x"}) == [
+        {"field": "version", "message": "must be the number of a version"}
+    ]
     assert "nothing is in production" in up.problems("/rollback", {}, status=409)[0]["message"]
 
 
@@ -449,8 +451,15 @@ def test_schedules_are_added_listed_and_cancelled_over_http(up: Up):
     assert made["next"].endswith("T03:00:00.000Z")
     assert up.http.get("/schedules").json() == {"schedules": [made]}
     assert up.http.get("/status").json()["schedules"] == [made]
-    for body in ({"name": "x", "act": "retrain"}, {"name": "x", "act": "retrain", "cron": "noon"}, {"name": "X Y"}):
-        assert up.problems("/schedules", body)
+    for body, field, what in (
+        ({"name": "x", "act": "retrain"}, "every_s", "either every_s or cron is needed"),
+        ({"name": "x", "act": "retrain", "cron": "noon"}, "cron", "'noon' is no cron expression"),
+        ({"name": "x", "act": "error"}, "above", "`error` needs `above`"),
+        ({"name": "X Y", "act": "retrain"}, "name", "must be a name of lower-case letters"),
+    ):
+        (problem,) = up.problems("/schedules", body)
+        assert problem["field"] == field
+        assert problem["message"].startswith(what)
     assert up.http.delete("/schedules/weekly").json() == made
     assert up.http.delete("/schedules/weekly").status_code == 404
     assert up.http.delete("/schedules/weekly", headers={"Authorization": "Bearer no"}).status_code == 401
@@ -464,6 +473,8 @@ def test_causes_are_muted_and_told_of_again_over_http(up: Up):
     assert up.http.post("/mute", json={"cause": "concept", "until": "2999-01-01T00:00:00Z"}).status_code == 422
     for body in ({"cause": "concept"}, {"cause": "concept", "until": "noon"}, {"cause": "a b", "for_s": 5}):
         assert up.problems("/mute", body)
+    unknown = up.problems("/mute", {"cause": "fleet_chang", "for_s": 5})[0]["message"]
+    assert unknown.startswith("'fleet_chang' is no kind of causes; there are fleet_change, sensor_fault, concept,")
     assert up.http.delete("/mute/fleet_change:1").json() == muted
     assert up.http.delete("/mute/fleet_change:1").status_code == 404
 

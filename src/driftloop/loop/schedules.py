@@ -111,11 +111,12 @@ def make(posted: Schedule, now: Now) -> Schedule:
     if posted.every_s is None and posted.cron is None and posted.act in WATCHES:
         posted.every_s = LOOKED_AT_S
     if (posted.every_s is None) == (posted.cron is None):
-        raise DriftloopError("needs either every_s or cron", where=posted.name)
-    if (posted.act == "overdue") != (posted.days is not None):
-        raise DriftloopError("days belongs to `overdue`, and only to it", where=posted.name)
-    if (posted.act == "error") != (posted.above is not None):
-        raise DriftloopError("above belongs to `error`, and only to it", where=posted.name)
+        raise DriftloopError("either every_s or cron is needed", where="every_s")
+    for act, name, value in (("overdue", "days", posted.days), ("error", "above", posted.above)):
+        if posted.act == act and value is None:
+            raise DriftloopError(f"`{act}` needs `{name}`", where=name)
+        if posted.act != act and value is not None:
+            raise DriftloopError(f"is of `{act}` alone, not of `{posted.act}`", where=name)
     posted.begin(now)
     return posted
 

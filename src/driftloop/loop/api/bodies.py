@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from driftloop import durable
-from driftloop.errors import DataError, DriftloopError, JsonError, RegistryUnavailable
+from driftloop.errors import DataError, DriftloopError, ExitCode, JsonError, RegistryUnavailable
 from driftloop.fleet.objects import RUN_ID, check_run
 from driftloop.fleet.runs import Run
 from driftloop.fleet.schema import Schema
@@ -95,7 +95,15 @@ class PostedWithdrawal(msgspec.Struct, forbid_unknown_fields=True):
 
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 _Cycles = Annotated[float, msgspec.Meta(ge=0, le=1e6)]
-_Version = Annotated[str, msgspec.Meta(pattern="^[1-9][0-9]{0,17}$")]
+_VERSION, _SCHEDULE = "^[1-9][0-9]{0,17}$", "^[a-z0-9][a-z0-9_.-]{0,63}$"
+_CAUSE = "^[a-z_]{1,40}(:[0-9A-Za-z_.:-]{1,100})?$"
+_IN_WORDS = {
+    _VERSION: "must be the number of a version",
+    _SCHEDULE: "must be a name of lower-case letters, digits and . _ -, at most 64",
+    _CAUSE: "must be a cause, such as fleet_change:3, or a kind of causes",
+}
+"""What msgspec says of a text that does not match, for people."""
+_Version = Annotated[str, msgspec.Meta(pattern=_VERSION)]
 
 
 class AnsweredPrediction(msgspec.Struct):
@@ -149,7 +157,7 @@ class PostedAnswer(msgspec.Struct, forbid_unknown_fields=True):
 class PostedSchedule(msgspec.Struct, forbid_unknown_fields=True):
     """The body of POST /schedules."""
 
-    name: Annotated[str, msgspec.Meta(pattern="^[a-z0-9][a-z0-9_.-]{0,63}$")]
+    name: Annotated[str, msgspec.Meta(pattern=_SCHEDULE)]
     act: Act
     every_s: Annotated[float, msgspec.Meta(ge=1, le=366 * 86_400)] | None = None
     cron: Annotated[str, msgspec.Meta(max_length=100)] | None = None
@@ -161,7 +169,7 @@ class PostedSchedule(msgspec.Struct, forbid_unknown_fields=True):
 class PostedMute(msgspec.Struct, forbid_unknown_fields=True):
     """The body of POST /mute: a cause, or a kind of causes, and for how long, in seconds or until a time."""
 
-    cause: Annotated[str, msgspec.Meta(pattern="^[a-z_]{1,40}(:[0-9A-Za-z_.:-]{1,100})?$")]
+    cause: Annotated[str, msgspec.Meta(pattern=_CAUSE)]
     for_s: Annotated[float, msgspec.Meta(gt=0, le=366 * 86_400)] | None = None
     until: Annotated[str, msgspec.Meta(max_length=40)] | None = None
     reason: _Reason = ""
@@ -207,6 +215,9 @@ def decode(body: bytes, kind: type[T]) -> T:
     try:
         return durable.decode_json(body, kind)
     except JsonError as error:
+        words = next((said for pattern, said in _IN_WORDS.items() if pattern in error.message), None)
+        if words is not None:
+            raise refusal(422, error.field, words) from error
         raise problems.of_json(error) from error
 
 
@@ -320,7 +331,7 @@ def handle_errors(app: FastAPI) -> None:
 
     @app.exception_handler(DriftloopError)
     async def _(_: Request, error: DriftloopError) -> JSONResponse:
-        return answer(refusal(409, "version", str(error)))
+        return answer(refusal(404 if error.exit_code == ExitCode.MISSING else 409, "version", str(error)))
 
     @app.exception_handler(RequestValidationError)
     async def _(_: Request, error: RequestValidationError) -> JSONResponse:

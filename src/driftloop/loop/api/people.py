@@ -13,7 +13,12 @@ from driftloop.loop.api.posts import Asked
 from driftloop.loop.calendar import Calendar
 from driftloop.loop.schedules import Schedule
 from driftloop.loop.worker import Worker
+from driftloop.notify.rules import SECTIONS
+from driftloop.protocol import causes
 from driftloop.protocol.problems import refusal
+
+_MUTED = tuple(dict.fromkeys((*causes.KINDS, *(name for name in SECTIONS if name.isidentifier()))))
+"""Kinds of what people are told of, and so may be muted."""
 
 
 def add(app: FastAPI, worker: Worker, calendar: Calendar) -> None:
@@ -52,10 +57,14 @@ def add(app: FastAPI, worker: Worker, calendar: Calendar) -> None:
         try:
             return calendar.add(Schedule(**msgspec.structs.asdict(posted)), asked.who).shown()
         except DriftloopError as error:
-            raise refusal(422, "cron" if error.where == "cron" else "name", str(error)) from error
+            said = f"{error.what} ({error.remedy})" if error.remedy else error.what
+            raise refusal(422, error.where or "name", said) from error
 
     def mute(asked: Asked) -> Any:
         posted = bodies.decode(asked.body, bodies.PostedMute)
+        kind = posted.cause.partition(":")[0]
+        if kind not in _MUTED:
+            raise refusal(422, "cause", f"{kind!r} is no kind of causes; there are {', '.join(_MUTED)}")
         seconds = posted.seconds(worker.clock().time)
         return calendar.mute(posted.cause, seconds, posted.reason, asked.who).shown()
 
