@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 from driftloop import durable
 from driftloop.drift.baseline import Baseline, baseline_bytes
 from driftloop.drift.commands import app
+from driftloop.drift.source import SourceUnavailable
 from driftloop.errors import ExitCode
 from driftloop.model.bundle import digest
 
@@ -49,10 +50,17 @@ def test_the_exit_code_is_the_verdict(
     assert (answer["verdict"], answer["model_version"], answer["n"]) == (said, "1", n)
 
 
+def test_a_registry_that_is_away_is_told_of_once(environment: Loopback, baseline: Baseline):
+    environment.answers["/metrics"] = served(baseline, 0)
+    result = check()
+    assert result.stderr == "the registry does not answer: version 1 was in production when it was asked last\n"
+
+
 def test_a_server_that_is_down_is_told_from_other_errors(environment: Loopback):
-    result = check("--server", "http://127.0.0.1:1")
-    assert result.exit_code == ExitCode.UNREACHABLE
-    assert "127.0.0.1:1" in result.stderr
+    error = check("--server", "http://127.0.0.1:1").exception
+    assert isinstance(error, SourceUnavailable)
+    assert error.exit_code == ExitCode.UNREACHABLE
+    assert "127.0.0.1:1" in str(error)
     assert environment.received == []
 
 

@@ -158,7 +158,7 @@ def test_a_version_is_deleted_with_its_files_but_not_under_an_alias(
 def test_a_registry_that_is_not_there_is_unavailable_with_a_remedy():
     with (
         Registry("http://127.0.0.1:9", "rul-lstm", timeout_s=1.0) as registry,
-        pytest.raises(RegistryUnavailable, match="start MLflow, or correct DRIFTLOOP_MLFLOW_URL"),
+        pytest.raises(RegistryUnavailable, match="start it with `driftloop up`, or correct DRIFTLOOP_MLFLOW_URL"),
     ):
         registry.alias("production")
 

@@ -19,6 +19,7 @@ from driftloop.drift.source import PrometheusSource, ScrapeSource, Source
 from driftloop.drift.verdict import DRIFT, FLEET_AGE, NO_DRIFT, Verdict
 from driftloop.drift.watch import Watch, check_once
 from driftloop.errors import DriftloopError, ExitCode
+from driftloop.model import follower
 from driftloop.model.bundle import read_metadata
 from driftloop.model.registry import Registry
 from driftloop.protocol.outbox import Outbox
@@ -81,22 +82,18 @@ def check(
 ) -> None:
     """Judge the traffic once. Exit code 0: no drift (of a fleet of whatever age), 1: drift, 3: too little data."""
     configured = settings.load()
+    model = _in_production(configured)
+    source = _source(configured, server)
     try:
-        model = _in_production(configured)
-        source = _source(configured, server)
-        try:
-            verdict = check_once(
-                model,
-                source,
-                size=window or configured.watch_window,
-                seconds=seconds,
-                interval_s=configured.watch_interval_s,
-            )
-        finally:
-            source.close()
-    except DriftloopError as error:
-        _err.print(str(error), style="red", markup=False, highlight=False)
-        raise typer.Exit(error.exit_code) from error
+        verdict = check_once(
+            model,
+            source,
+            size=window or configured.watch_window,
+            seconds=seconds,
+            interval_s=configured.watch_interval_s,
+        )
+    finally:
+        source.close()
     if as_json:
         _out.print_json(data={"model_version": model.version, **msgspec.to_builtins(verdict)})
     else:
@@ -183,7 +180,13 @@ def _production(configured: Settings) -> Production:
 
 def _in_production(configured: Settings) -> WatchedModel:
     """The model in production; raises RegistryUnavailable where nobody can say, DriftloopError where there is none."""
-    found = _production(configured).look()
+    production = _production(configured)
+    # What it would log is said here: once, and to whoever has called the command.
+    logging.getLogger(follower.__name__).setLevel(logging.ERROR)
+    found = production.look()
+    if found is not None and not production.up:
+        said = f"the registry does not answer: version {found.version} was in production when it was asked last"
+        _err.print(said, style="yellow", markup=False, highlight=False, soft_wrap=True)
     if found is None:
         with _registry(configured) as registry:
             registry.aliases()

@@ -18,6 +18,7 @@ from driftloop.errors import JsonError, RegistryUnavailable
 MISSING = "RESOURCE_DOES_NOT_EXIST"
 EXISTS = "RESOURCE_ALREADY_EXISTS"
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
+START_IT = "start it with `driftloop up`, or correct DRIFTLOOP_MLFLOW_URL"
 
 _API = "/api/2.0/mlflow/"
 
@@ -94,7 +95,7 @@ class Mlflow(Closing):
         return RegistryUnavailable(
             f"{what} ({type(error).__name__}: {error})",
             where=self.where,
-            remedy="start MLflow, or correct DRIFTLOOP_MLFLOW_URL",
+            remedy=START_IT,
         )
 
     def _refused(self, answer: httpx.Response) -> RegistryUnavailable:

@@ -15,7 +15,7 @@ from driftloop.protocol.http import PATIENT, client, exit_code
 
 _BATCH_BYTES = 2 * 2**20
 _FIRST_PAUSE_S = PATIENT.first_pause_s
-_REMEDY = f"{START_IT}; then send all runs again"
+_RUNS = "/archive/runs"
 
 
 @dataclass
@@ -47,9 +47,9 @@ def post_runs(
     with _client(url, token) as http:
         if sum(1 for _ in batches(runs, confirmed)) > 1:
             for body, _ in batches(runs, confirmed, only_check=True):
-                _ask(http, "POST", "/archive/runs", body)
+                _ask(http, "POST", _RUNS, body)
         for body, count in batches(runs, confirmed):
-            answer = _ask(http, "POST", "/archive/runs", body)
+            answer = _ask(http, "POST", _RUNS, body)
             posted.added += answer.get("added", [])
             posted.known += answer.get("known", [])
             posted.same_as |= answer.get("same_as", {})
@@ -72,16 +72,14 @@ def withdraw_runs(
 def archived_runs(url: str, token: str = "") -> list[dict[str, Any]]:
     """The archived runs as the retrainer lists them: `run_id` and `role` of each."""
     with _client(url, token) as http:
-        listed: list[dict[str, Any]] = _ask(http, "GET", "/archive/runs")["runs"]
+        listed: list[dict[str, Any]] = _ask(http, "GET", _RUNS)["runs"]
     return listed
 
 
 def deal_roles(run_ids: Sequence[str], least: Mapping[str, int]) -> Question[Mapping[str, str]]:
     """The question for the roles of units whose runs need not be archived yet; they are dealt and written down."""
     body = msgspec.json.encode({"run_ids": list(run_ids), "least": dict(least)})
-    return Question(
-        "POST", "/archive/roles", lambda answer: dict(answer["roles"]), body, PATIENT, _unreachable, _refused
-    )
+    return Question("POST", "/archive/roles", lambda answer: dict(answer["roles"]), body, PATIENT, None, _refused)
 
 
 def dealt_roles(run_ids: Sequence[str], least: Mapping[str, int], url: str, token: str = "") -> Mapping[str, str]:
@@ -113,9 +111,9 @@ def batches(
         yield b'{"runs":[' + b",".join(parts) + end, len(parts)
 
 
-def post_batch(body: bytes, first_pause_s: float = _FIRST_PAUSE_S) -> Question[dict[str, Any]]:
+def post_batch(body: bytes) -> Question[dict[str, Any]]:
     """The question that archives a batch."""
-    return _question("POST", "/archive/runs", body, first_pause_s)
+    return _question("POST", _RUNS, body)
 
 
 def _client(url: str, token: str) -> httpx.Client:
@@ -123,31 +121,29 @@ def _client(url: str, token: str) -> httpx.Client:
 
 
 def _ask(http: httpx.Client, method: str, path: str, body: bytes | None = None) -> dict[str, Any]:
-    return put(http, _question(method, path, body, _FIRST_PAUSE_S))
+    return put(http, _question(method, path, body))
 
 
-def _question(method: str, path: str, body: bytes | None, first_pause_s: float) -> Question[dict[str, Any]]:
-    patience = PATIENT._replace(first_pause_s=first_pause_s)
-    return Question(method, path, lambda content: content, body, patience, _unreachable, _refused)
+def _question(method: str, path: str, body: bytes | None) -> Question[dict[str, Any]]:
+    patience = PATIENT._replace(first_pause_s=_FIRST_PAUSE_S)
+    unreachable = _runs_unsent if (method, path) == ("POST", _RUNS) else None
+    return Question(method, path, lambda content: content, body, patience, unreachable, _refused)
 
 
-def _unreachable(said: str, where: str, whom: str) -> DriftloopError:
+def _runs_unsent(said: str, where: str, whom: str) -> DriftloopError:
     what = f"{whom} cannot be reached: {said}"
-    return DriftloopError(what, where=where, remedy=_REMEDY, exit_code=ExitCode.UNREACHABLE)
+    remedy = f"{START_IT}; then send all runs again"
+    return DriftloopError(what, where=where, remedy=remedy, exit_code=ExitCode.UNREACHABLE)
 
 
 def _refused(answer: httpx.Response, where: str) -> DriftloopError:
     if answer.status_code in (401, 403):
-        return DriftloopError(
-            "the token is missing or wrong",
-            where=where,
-            remedy="set DRIFTLOOP_TOKEN_FILE",
-            exit_code=ExitCode.REFUSED,
-        )
+        remedy = "set DRIFTLOOP_TOKEN_FILE to the platform's token" if answer.status_code == 401 else None
+        return DriftloopError(detail(answer), where=where, remedy=remedy, exit_code=ExitCode.REFUSED)
     if answer.status_code == 409:
         return RunConflict(detail(answer), where=where)
     if answer.status_code >= 500:
         what = f"the retrainer answered {answer.status_code} {answer.text[:200]}"
-        return DriftloopError(what, where=where, remedy=_REMEDY, exit_code=ExitCode.UNREACHABLE)
+        return DriftloopError(what, where=where, remedy=f"{START_IT}; then try again", exit_code=ExitCode.UNREACHABLE)
     what = f"refused the runs ({answer.status_code}): {detail(answer)}"
     return DataError(what, where=where, exit_code=exit_code(answer))

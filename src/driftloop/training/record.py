@@ -25,6 +25,7 @@ from driftloop.environment import reach_directly
 from driftloop.errors import RegistryUnavailable
 from driftloop.model import bundle
 from driftloop.model.bundle import CHECKPOINT, MODEL, SERVING_FILES, Metadata
+from driftloop.model.mlflow import START_IT
 from driftloop.model.registry import DIGEST_TAG, Registry
 from driftloop.model.signature import INPUT, SIGNATURE
 from driftloop.settings import Settings
@@ -87,7 +88,7 @@ def record(folder: Path, settings: Settings, *, tags: dict[str, str] | None = No
         raise RegistryUnavailable(
             f"the model could not be logged: {error}",
             where=f"MLflow at {settings.mlflow_url}",
-            remedy="start MLflow, or correct DRIFTLOOP_MLFLOW_URL",
+            remedy=START_IT,
         ) from error
     return version
 
