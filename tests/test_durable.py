@@ -95,6 +95,12 @@ def test_a_log_that_does_not_exist_is_empty(tmp_path):
     assert list(durable.read_json_lines(tmp_path / "none")) == []
 
 
+def test_a_log_that_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(JsonError, match=r"cannot be read \(Is a directory\)") as caught:
+        list(durable.read_json_lines(tmp_path))
+    assert caught.value.where == str(tmp_path)
+
+
 @given(st.lists(st.dictionaries(st.text(), st.integers() | st.text() | st.none())))
 def test_any_records_come_back_in_order(tmp_path_factory, records):
     log = tmp_path_factory.mktemp("log") / "log.jsonl"

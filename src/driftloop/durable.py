@@ -120,8 +120,7 @@ def read_json(path: Path, kind: Any = Any, *, remedy: str | None = None) -> Any:
     except FileNotFoundError:
         raise
     except OSError as error:
-        what = f"cannot be read ({error.strerror or error})"
-        raise JsonError(what, malformed=False, where=str(path), remedy=remedy) from error
+        raise _unreadable(path, error, remedy) from error
     return decode_json(content, kind, where=str(path), remedy=remedy)
 
 
@@ -147,12 +146,14 @@ def read_json_lines(path: Path, kind: Any = dict[str, Any]) -> Iterator[Any]:
     """The records of a file of JSON lines, each read into `kind`, in order; none where there is no such file.
 
     A line that cannot be read is passed over: one cut short by a crash, or one with a damaged byte. How many they
-    were is logged at the end.
+    were is logged at the end. Raises JsonError where the file cannot be read at all.
     """
     try:
         file = path.open("rb")
     except FileNotFoundError:
         return
+    except OSError as error:
+        raise _unreadable(path, error) from error
     lost, first = 0, ""
     with file:
         for number, line in enumerate(file, 1):
@@ -180,6 +181,11 @@ def read_arrays(path: Path) -> "dict[str, NDArray[Any]]":
     except Exception as error:
         # A damaged zip file raises nearly anything: zlib.error, NotImplementedError, struct.error, MemoryError, ...
         raise DataError(f"is damaged or no file of arrays ({error})", where=str(path)) from error
+
+
+def _unreadable(path: Path, error: OSError, remedy: str | None = None) -> JsonError:
+    what = f"cannot be read ({error.strerror or error})"
+    return JsonError(what, malformed=False, where=str(path), remedy=remedy)
 
 
 def _line(line: bytes, kind: Any) -> Any:

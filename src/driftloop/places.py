@@ -38,7 +38,14 @@ class Places(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read(state_dir: Path) -> Places | None:
-    """What `up` wrote into this folder; None where it never did. Raises JsonError for a file that is damaged."""
+    """What `up` wrote into this folder; None where it never did. Raises JsonError for a file that is damaged, and
+    DriftloopError where the folder is none."""
+    if state_dir.exists() and not state_dir.is_dir():
+        raise DriftloopError(
+            "the state folder is no folder",
+            where=str(state_dir),
+            remedy="move it away, or choose another one with DRIFTLOOP_STATE_DIR",
+        )
     try:
         found = durable.read_json(state_dir / FILE, Places, remedy=_REMEDY)
     except FileNotFoundError:

@@ -180,6 +180,12 @@ def test_a_damaged_file_of_places_is_named(state: Path) -> None:
         settings.load()
 
 
+def test_a_state_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DriftloopError, match=r"the state folder is no folder.*DRIFTLOOP_STATE_DIR"):
+        settings.load(state_dir=tmp_path / "file")
+
+
 def test_processes_of_a_fleet_read_their_own_place(
     tmp_path: Path, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -112,6 +112,8 @@ def audit(
     if as_json:
         typer.echo(json.dumps(found, indent=1))
         return
+    if not found:
+        _OUT.print("nothing stands in the audit log" + (f" behind number {after}" if after else ""))
     for entry in found:
         who = entry.get("who") or "nobody"
         acting = f" for {entry['actor']}" if entry.get("actor") else ""

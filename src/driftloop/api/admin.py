@@ -72,7 +72,7 @@ def revoke_token(request: Request, name: Name) -> None:
         raise Problem(404, "name", error.what) from error
 
 
-@router.get("/audit", response_model=shapes.AuditLog, summary="Who has done what")
+@router.get("/audit", response_model=shapes.AuditLog, summary="Who has done what", responses=responses(503))
 def audit_log(
     request: Request,
     after: Annotated[int, Query(ge=0, le=2**53, description="number of the newest entry you have")] = 0,
@@ -80,4 +80,7 @@ def audit_log(
 ) -> Any:
     """The newest acts, or those behind `after`, oldest first; each with who, what, from where and the outcome."""
     log: audit.Audit = request.app.state.audit
-    return {"entries": audit.read(log.path, after=after, limit=limit)}
+    try:
+        return {"entries": audit.read(log.path, after=after, limit=limit)}
+    except JsonError as error:
+        raise Problem(503, "audit", str(error)) from error
