@@ -64,6 +64,13 @@ class Tuning:
     def study(self) -> optuna.Study:
         return tuning.open_study(self.settings, "small")
 
+    def left_a_trial(self) -> bool:
+        """Whether a trial counts as left by its worker: it has been silent for longer than the grace, or was failed."""
+        study = self.study
+        storage = getattr(study._storage, "_backend", study._storage)
+        failed = any(trial.state is optuna.trial.TrialState.FAIL for trial in study.get_trials())
+        return failed or bool(storage._get_stale_trial_ids(study._study_id))
+
     def mlflow_runs(self) -> list[dict[str, Any]]:
         api = f"{self.mlflow_url}/api/2.0/mlflow"
         name = {"experiment_name": "tuned-tuning"}
@@ -110,7 +117,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory, mlflow_url: str) -> Tuning:
     assert process.returncode == 0
     assert f"one worker ended with code {-signal.SIGKILL}" in err
     one.first = json.loads(out)  # type: ignore[attr-defined]
-    time.sleep(13)
+    wait(one.left_a_trial)
     assert one.run("--workers", "2", "--trials", "9")[0] == 0
     return one
 

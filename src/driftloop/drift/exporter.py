@@ -15,8 +15,8 @@ _VERDICTS = (DRIFT, NO_DRIFT, FLEET_AGE, NOT_ENOUGH_DATA)
 class Exporter:
     """Gauges of the last check in `registry`; `serve` opens them to a scrape."""
 
-    def __init__(self, registry: CollectorRegistry | None = None) -> None:
-        self.registry = own = registry or CollectorRegistry()
+    def __init__(self) -> None:
+        self.registry = own = CollectorRegistry()
         self._last = Gauge("driftloop_drift_last_check_timestamp_seconds", "Time of the last check.", registry=own)
         self._verdict = Gauge(
             "driftloop_drift_verdict", "1 for the last verdict.", ["model_version", "verdict"], registry=own

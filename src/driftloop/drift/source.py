@@ -19,8 +19,10 @@ from driftloop.drift.sensors import COUNTED
 from driftloop.durable import decode_json
 from driftloop.errors import BundleError, DriftloopError, ExitCode, JsonError
 from driftloop.exposition import FLEET
-from driftloop.protocol.http import Patience, client
+from driftloop.protocol.http import GLANCE, Patience, client
 
+QUERYING = Patience(5.0, 5.0)
+"""Prometheus takes longer for an answer than a server."""
 COUNTER = "driftloop_feature_bin_total"
 QUALITY = "driftloop_sensor_quality_total"
 INFO = "driftloop_model_info"
@@ -64,9 +66,9 @@ class Source(Protocol):
 class ScrapeSource:
     """The /metrics of one or several servers of a fleet."""
 
-    def __init__(self, urls: Sequence[str], fleet: str, *, timeout_s: float = 2.0) -> None:
+    def __init__(self, urls: Sequence[str], fleet: str) -> None:
         self.urls, self._fleet = tuple(url.rstrip("/") for url in urls), fleet
-        self._http = client(patience=Patience(timeout_s, timeout_s))
+        self._http = client(patience=GLANCE)
         self._last: dict[str, _Scrape] = {}
         self.served: str | None = None
         """As in `Source`."""
@@ -108,11 +110,9 @@ class PrometheusSource:
     Source of the format: https://prometheus.io/docs/prometheus/latest/querying/api/
     """
 
-    def __init__(
-        self, url: str, fleet: str, *, timeout_s: float = 5.0, transport: httpx.BaseTransport | None = None
-    ) -> None:
+    def __init__(self, url: str, fleet: str, *, transport: httpx.BaseTransport | None = None) -> None:
         self.url, self._fleet = url.rstrip("/"), fleet
-        self._http = client(patience=Patience(timeout_s, timeout_s), transport=transport)
+        self._http = client(patience=QUERYING, transport=transport)
         self.served: str | None = None
         """Never known: asked is what one version has counted."""
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-DRAWS = 2000
+DRAWS, LEVEL = 2000, 0.95
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def engine_bootstrap(
     *,
     draws: int = DRAWS,
     seed: int = 0,
-    level: float = 0.95,
+    level: float = LEVEL,
 ) -> Estimate:
     """RMSE over all predictions `[n]` with its percentile interval from resampling whole engines.
 
@@ -71,41 +71,33 @@ def training_bootstrap(
     root: bool = False,
     total: bool = False,
     draws: int = DRAWS,
-    seed: int = 0,
-    level: float = 0.95,
 ) -> Estimate:
-    """A figure's mean over several trainings, with its percentile interval from resampling engines.
+    """A figure's mean over several trainings, with its 95 % percentile interval from resampling engines.
 
     `costs` `[trainings, engines]` holds one prediction per engine; each draw of engines is the same for every
     training. A training's figure is the mean of its costs, with `root` the square root of that (squared errors give
     RMSE), with `total` their sum.
     """
-    chosen = _resample(costs.shape[1], draws, seed)
+    chosen = _resample(costs.shape[1], draws, 0)
     drawn, whole = chosen @ costs.T, costs.sum(axis=1)
     if not total:
         drawn, whole = drawn / costs.shape[1], whole / costs.shape[1]
     if root:
         drawn, whole = np.sqrt(drawn), np.sqrt(whole)
-    lower, upper = np.quantile(drawn.mean(axis=1), _tails(level))
+    lower, upper = np.quantile(drawn.mean(axis=1), _tails(LEVEL))
     return Estimate(float(whole.mean()), float(lower), float(upper))
 
 
-def training_difference(
-    squares_a: NDArray[np.floating],
-    squares_b: NDArray[np.floating],
-    *,
-    draws: int = DRAWS,
-    seed: int = 0,
-    level: float = 0.95,
-) -> Estimate:
-    """Mean RMSE over trainings of model a minus that of model b on the same engines, resampled together.
+def training_difference(squares_a: NDArray[np.floating], squares_b: NDArray[np.floating]) -> Estimate:
+    """Mean RMSE over trainings of model a minus that of model b on the same engines, resampled together; a 95 %
+    interval.
 
     Both are squared errors `[trainings, engines]`.
     """
-    chosen = _resample(squares_a.shape[1], draws, seed)
+    chosen = _resample(squares_a.shape[1], DRAWS, 0)
     means = [np.sqrt(chosen @ squares.T / squares.shape[1]).mean(axis=1) for squares in (squares_a, squares_b)]
     whole = [float(np.sqrt(squares.mean(axis=1)).mean()) for squares in (squares_a, squares_b)]
-    lower, upper = np.quantile(means[0] - means[1], _tails(level))
+    lower, upper = np.quantile(means[0] - means[1], _tails(LEVEL))
     return Estimate(whole[0] - whole[1], float(lower), float(upper))
 
 

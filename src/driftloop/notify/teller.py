@@ -66,11 +66,10 @@ class Teller:
         cool_down_s: float,
         muted: Callable[[str], bool] = lambda _: False,
         clock: Callable[[], float] = time.monotonic,
-        now: Callable[[], str] = durable.now,
     ) -> None:
         """`path` is the file of addresses, None where nobody is told; `muted` says whether a cause is."""
         self._store, self._path, self._fleet, self._docs = store, path, fleet, docs
-        self._cool_down_s, self._muted, self._clock, self._now = cool_down_s, muted, clock, now
+        self._cool_down_s, self._muted, self._clock = cool_down_s, muted, clock
         self._stopping = threading.Event()
         self._due: dict[int, float] = {}
         # What happened before anybody was to be told is history.
@@ -115,7 +114,7 @@ class Teller:
     def _is_due(self, notice: Notice) -> bool:
         now = self._clock()
         if notice.seq not in self._due:
-            quiet = messages.quiet_s(self.state, notice.key, self._now(), self._cool_down_s)
+            quiet = messages.quiet_s(self.state, notice.key, durable.now(), self._cool_down_s)
             self._due[notice.seq] = now + (0.0 if notice.tries else max(GATHER_S, quiet))
         return now >= self._due[notice.seq]
 
@@ -129,7 +128,7 @@ class Teller:
         missing = self._send(notice)
         about = {"model_version": notice.model_version, "cause": notice.cause or None, "about": notice.key}
         if not missing:
-            messages.told(self.state, notice, self._now())
+            messages.told(self.state, notice, durable.now())
             self._keep("notified", **about)
             return
         self.state.last_error = f"{notice.key}: {missing}"

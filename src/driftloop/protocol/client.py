@@ -269,13 +269,9 @@ class AsyncClient(AsyncConnected):
 class Server(Connected):
     """The prediction server at `url`, as far as the rest of the platform asks it."""
 
-    def __init__(self, url: str, token: str = "", patience: Patience = GLANCE) -> None:
-        super().__init__(url, token)
-        self._patience = patience
-
     def model(self) -> dict[str, Any]:
         """What it says that it serves; raises DriftloopError."""
-        return put(self._http, _model()._replace(patience=self._patience), "the server")
+        return put(self._http, _model()._replace(patience=GLANCE), "the server")
 
 
 async def served_model(server_url: str, token: str = "") -> dict[str, Any]:

@@ -7,15 +7,16 @@ from driftloop.closing import Closing
 from driftloop.errors import RegistryUnavailable
 from driftloop.model.mlflow import EXISTS, MISSING, Mlflow
 
+TIMEOUT_S = 20.0
 RUNNING, FINISHED, FAILED, KILLED = "RUNNING", "FINISHED", "FAILED", "KILLED"
 
 
 class TrialRuns(Closing):
     """The MLflow experiment `name`; every method raises RegistryUnavailable where MLflow cannot be asked."""
 
-    def __init__(self, mlflow_url: str, name: str, *, timeout_s: float = 20.0) -> None:
+    def __init__(self, mlflow_url: str, name: str) -> None:
         self._name = name
-        self._mlflow = Mlflow(mlflow_url, timeout_s=timeout_s)
+        self._mlflow = Mlflow(mlflow_url, timeout_s=TIMEOUT_S)
         self._experiment: str | None = None
 
     def close(self) -> None:

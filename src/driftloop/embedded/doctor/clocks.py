@@ -30,12 +30,12 @@ def of_the_disk(folder: Path, now: float | None = None) -> Iterator[Finding]:
         yield fine("clock", "the disk has this machine's time", str(folder))
 
 
-def of_files(folder: Path, names: Sequence[str], now: float | None = None) -> Iterator[Finding]:
+def of_files(folder: Path, names: Sequence[str]) -> Iterator[Finding]:
     """Whether something was written in the future: then a clock was set back, and waits last too long."""
-    here = time.time() if now is None else now
+    now = time.time()
     for name in names:
         path = folder / name
-        ahead = path.stat().st_mtime - here if path.exists() else 0.0
+        ahead = path.stat().st_mtime - now if path.exists() else 0.0
         if ahead > SKEW_S:
             what = f"was written {ahead:.0f} s in the future: this clock was set back, or is wrong"
             yield warning("clock", what, str(path), "set the clock right; waits of the loop begin anew with a restart")

@@ -64,14 +64,14 @@ def tokens(settings: Settings, now: float | None = None) -> Iterator[Finding]:
             yield warning("credentials", what, str(settings.access_folder), f"driftloop tokens rotate {one['name']}")
 
 
-def certificates(settings: Settings, now: float | None = None) -> Iterator[Finding]:
+def certificates(settings: Settings) -> Iterator[Finding]:
     """When the certificates of settings end, and whether certificate and key belong together."""
     if settings.tls_cert is None:
         return
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-    here, where = time.time() if now is None else now, str(settings.tls_cert)
+    here, where = time.time(), str(settings.tls_cert)
     renew = "renew it; running processes take the new one with the next connection"
     try:
         chain = x509.load_pem_x509_certificates(settings.tls_cert.read_bytes())
