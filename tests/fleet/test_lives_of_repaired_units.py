@@ -129,4 +129,4 @@ def test_a_table_of_failures_beside_the_readings_is_named(tmp_path: Path) -> Non
     (tmp_path / "runs.csv").write_text("pump,hour,heat,failure\na,1,10,0\na,2,11,1\n")
     (said,) = [str(found) for found in tables.examine([tmp_path], fleet()).findings if found.level == "warning"]
     assert "failures.csv: is left alone: it has pump and hour, but no reading of pumps" in said
-    assert "if its rows are failures, write them into a column of the readings" in said
+    assert 'if its rows are failures, write file = "failures.csv" below [end]' in said

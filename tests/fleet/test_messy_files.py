@@ -1,8 +1,12 @@
 """Files in the form in which people have them: read for what they say, or refused with file, line and remedy."""
 
+import bz2
 import gzip
+import io
+import lzma
 import math
 import re
+import zipfile
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -78,6 +82,15 @@ def table(
     return end.join(lines) + end
 
 
+def zipped(files: dict[str, bytes]) -> bytes:
+    """A zip archive of some files."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return packed.getvalue()
+
+
 def read(path: Path, content: str | bytes, name: str = "data.csv", schema: fleet_file.Schema = SCHEMA) -> Reading:
     file = path / name
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -116,6 +129,11 @@ FORMS: dict[str, str | bytes] = {
     "UTF-16 without BOM": table().encode("utf-16-le"),
     "UTF-16, big end first": b"\xfe\xff" + table().encode("utf-16-be"),
     "gzip": gzip.compress(table().encode()),
+    "bzip2": bz2.compress(table().encode()),
+    "xz": lzma.compress(table().encode()),
+    "zip": zipped({"__MACOSX/data.csv": b"x", "data/data.csv": table().encode()}),
+    "two lines of headers": "Press,,,\n" + table(),
+    "a sum and a remark below": table() + "Total,,76543.21,\n,,,exported by hand\n",
     "sep=": "sep=;\n" + table(sep=";", decimal=","),
     "comments": "# exported\n# by hand\n" + table(),
     "lines above the header": "Machine: 7\nExported by: somebody\n\n" + table(),
@@ -207,7 +225,11 @@ REFUSED: dict[str, tuple[str | bytes, str]] = {
     "no such column": (table(header=("unit", "hour", "pressure", "flaw")), "(is it 'flaw'?)"),
     "both decimals": (table().replace("1200.00", '"1200,5"').replace("5.000", "5,0"), "data.csv"),
     "UTF-32": (table().encode("utf-32"), "is UTF-32 text"),
-    "Excel": (b"PK\x03\x04" + b"\0" * 60, "is a zip archive, or an Excel workbook"),
+    "a workbook": (zipped({"[Content_Types].xml": b"<Types/>", "xl/workbook.xml": b""}), "is a workbook of Excel"),
+    "two tables in an archive": (zipped({"a.csv": b"1", "b.csv": b"2"}), "is a zip archive of 2 files (a.csv, b.csv)"),
+    "an archive cut off": (zipped({"a.csv": table().encode()})[:-30], "is damaged"),
+    "bzip2 cut off": (bz2.compress(table().encode())[:-20], "is damaged"),
+    "xz cut off": (lzma.compress(table().encode())[:-20], "is damaged"),
     "old Excel": (b"\xd0\xcf\x11\xe0" + b"\0" * 60, "is an old Excel workbook"),
     "PDF": (b"%PDF-1.4\n1 0 obj\n", "is a PDF"),
     "web page": ("<!DOCTYPE html>\n<html><body>Sign in</body></html>\n", "is a web page"),

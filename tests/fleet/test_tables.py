@@ -174,7 +174,7 @@ def test_parquet_is_read_like_text(tmp_path: Path) -> None:
     [
         (b"", "pumps.csv: is empty"),
         (b"\n\n", "pumps.csv: is empty"),
-        (b"PK\x03\x04xxxx", "is a zip archive, or an Excel workbook (unpack it, or save the sheet as CSV)"),
+        (b"PK\x03\x04xxxx", "is damaged: File is not a zip file (copy or pack it again)"),
         (b"\x89HDF\r\n", "is an HDF5 file"),
         (bytes(range(256)) * 20, "is no text (write its table as CSV or Parquet)"),
         (TWO.encode("utf-32"), "is UTF-32 text (save it as UTF-8)"),
@@ -256,9 +256,8 @@ def test_a_unit_may_go_on_in_another_file(write: Write) -> None:
 
 def test_numbers_that_start_again_in_every_file_are_noticed(write: Write) -> None:
     first, second = write(TWO, "north.csv"), write(TWO.replace("0.", "3."), "south.csv")
-    with pytest.raises(
-        DataError, match=r"south.csv:2: pump a has hour 1 again in another file with other readings; 1 mo"
-    ):
+    told = r"south.csv:2: pump a has hour 1 again in another file with other readings \(north.csv, south.csv\); 1 mo"
+    with pytest.raises(DataError, match=told):
         read([first, second], schema())
     found = read([first, second], schema(), per_file=True)
     assert [unit.run.run_id[:7] for unit in found.units] == ["north-a", "north-b", "south-a", "south-b"]

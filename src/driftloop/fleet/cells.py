@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Literal, NamedTuple
 
@@ -18,7 +19,11 @@ _PHRASES = ("no data", "not available")
 _OFFICE = "#n/a #na #null! #div/0! #value! #ref! #num! #name? 1.#qnan 1.#ind -1.#ind"
 MISSING = frozenset(["", *_WORDS.split(), *_OFFICE.split(), *_PHRASES])
 """Words for a missing value, in lower case."""
-FALSE = MISSING | {"0", "0.0", "no", "n", "false", "f", "off"}
+TRUTHS = dict.fromkeys(("true", "yes", "on", "wahr", "ja"), 1.0) | dict.fromkeys(
+    ("false", "no", "off", "falsch", "nein"), 0.0
+)
+"""Words that are 1 and 0 in a column of numbers."""
+FALSE = MISSING | {"0", "0.0", "no", "n", "false", "f", "off", "falsch", "nein"}
 """What a column that says yes or no writes for no."""
 
 _SPACES = "\u00a0\u2009\u202f\u2019 '"
@@ -46,7 +51,7 @@ def numbers(cells: Sequence[str], decimal: Decimal) -> tuple[NDArray[np.float64]
     except ValueError:
         found = np.empty(len(cells), dtype=np.float64)
         for at, cell in enumerate(cells):
-            value = number(cell, decimal)
+            value = _simple(cell, decimal) if cell else math.nan
             found[at] = math.nan if value is None else value
             if value is None:
                 bad.append(at)
@@ -56,11 +61,21 @@ def numbers(cells: Sequence[str], decimal: Decimal) -> tuple[NDArray[np.float64]
     return found, sorted({*bad, *beyond.tolist()})
 
 
+def _simple(cell: str, decimal: Decimal) -> float | None:
+    """The same as `number`, quicker for what Python reads too."""
+    if "_" not in cell and (decimal == "." or "." not in cell):
+        with suppress(ValueError):
+            return float(cell if decimal == "." else cell.replace(",", "."))
+    return number(cell, decimal)
+
+
 def number(cell: str, decimal: Decimal) -> float | None:
     """One cell as a number, NaN where it is missing, None where it is no number."""
-    text = cell.strip().replace("\u2212", "-")
+    text = cell.strip().replace("\u2212", "-").removesuffix("%").rstrip()
     if text.lower() in MISSING:
         return math.nan
+    if text.lower() in TRUTHS:
+        return TRUTHS[text.lower()]
     if decimal == ",":
         if not _COMMA.fullmatch(text):
             return None
@@ -143,6 +158,9 @@ def moment(cell: str) -> Moment | None:
     day, month and year in either order, with English names of months, AM and PM.
     """
     text = cell.strip()
+    if text[4:5] == "-":  # nearly always; the others are told apart below
+        with suppress(ValueError):
+            return _iso(text)
     try:
         value = float(text)
     except ValueError:
@@ -162,11 +180,16 @@ def _written(text: str) -> Moment | None:
         day = re.match(r"\d+", rest)
         plain = f"{year}-{month:0>2}-{day[0]:0>2}{rest[day.end() :]}" if day else plain
     try:
-        found = datetime.fromisoformat(plain)
+        return _iso(plain)
     except ValueError:
         return _by_parts(text)
-    seconds = (found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)) - _EPOCH
-    return Moment(seconds.total_seconds(), seconds.total_seconds(), found.tzinfo is not None)
+
+
+def _iso(text: str) -> Moment:
+    """A time as ISO 8601 writes it; raises ValueError for anything else."""
+    found = datetime.fromisoformat(text)
+    seconds = ((found if found.tzinfo else found.replace(tzinfo=UTC)) - _EPOCH).total_seconds()
+    return Moment(seconds, seconds, found.tzinfo is not None)
 
 
 def _by_parts(text: str) -> Moment | None:

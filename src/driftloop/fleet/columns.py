@@ -69,7 +69,7 @@ def locate(sheet: Sheet, schema: Schema) -> Located:
     if schema.end.sensor is not None:
         channel = next((c for c in schema.channels if schema.end.sensor in (c.name, c.header)), None)
         compared = find(channel.header, channel.name) if channel else find(schema.end.sensor)
-    ended = None if schema.end.column is None else find(schema.end.column)
+    ended = None if schema.end.flag is None else find(schema.end.flag)
     in_data = schema.censored.column if schema.censored.file is None else None
     flagged = None if in_data is None else find(in_data)
     if absent:
@@ -207,15 +207,28 @@ def _shown(cell: str | float) -> str:
     return repr(cell.strip()[:40]) if isinstance(cell, str) else f"{cell:g}"
 
 
+def key_columns(sheet: Sheet, schema: Schema, *others: str | None) -> list[int]:
+    """Where in a table that lies beside the data unit, time and other columns are; raises DataError naming those that
+    are not there.
+    """
+    wanted = [(schema.unit_column or schema.unit, schema.unit, "unit"), (str(schema.time.column),)]
+    return _positions(sheet, [*wanted, *((other,) for other in others if other is not None)])
+
+
+def _positions(sheet: Sheet, wanted: Sequence[Sequence[str]]) -> list[int]:
+    found = [_position(sheet, spellings) for spellings in wanted]
+    absent = [spellings[0] for spellings, at in zip(wanted, found, strict=True) if at is None]
+    if absent:
+        raise _absent(sheet, absent)
+    return [at for at in found if at is not None]
+
+
 def side_table(path: Path, schema: Schema) -> dict[str, bool]:
     """Which units a table of units says were taken out; raises DataError where it does not name them."""
     sheet = open_sheet(path)
-    unit = _position(sheet, (schema.unit_column or schema.unit, schema.unit, "unit"))
-    flag = _position(sheet, (str(schema.censored.column),))
-    if unit is None or flag is None:
-        raise _absent(sheet, [schema.unit_column or schema.unit] if unit is None else [str(schema.censored.column)])
+    unit = (schema.unit_column or schema.unit, schema.unit, "unit")
     found: dict[str, bool] = {}
-    for chunk in sheet.chunks([unit, flag]):
+    for chunk in sheet.chunks(_positions(sheet, [unit, (str(schema.censored.column),)])):
         for name, out in zip(unit_names(chunk.columns[0]), flags(chunk.columns[1], schema.censored.value), strict=True):
             found[name] = found.get(name, False) or bool(out)
     return found

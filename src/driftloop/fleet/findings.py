@@ -46,7 +46,7 @@ class Findings:
 
     def add_error(self, error: DataError) -> None:
         """Note an error as a problem."""
-        self.add("problem", error.where or "data", error.what, error.remedy)
+        self.add("problem", error.where or "data", error.what, error.remedy, kind=error.what)
 
     def __iter__(self) -> Iterator[Finding]:
         order = {"problem": 0, "warning": 1, "note": 2}

@@ -2,7 +2,8 @@
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,11 +11,12 @@ import msgspec
 import numpy as np
 import typer
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from driftloop import durable, fleets, places, settings
 from driftloop.errors import DriftloopError, ExitCode
-from driftloop.fleet import fleet_file, guess, suspicion, tables
+from driftloop.fleet import fleet_file, guess, suspicion, tables, waveforms
 from driftloop.fleet import migrate as migration
 from driftloop.fleet.archive import open_archive
 from driftloop.fleet.findings import Findings
@@ -26,6 +28,8 @@ from driftloop.terminal import fitted
 fleet_app = typer.Typer(no_args_is_help=True, help="The fleet file: guess one from data, check data by it, show both.")
 
 _out, _err = Console(), Console(stderr=True)
+_SHOWN = 12
+"""Columns that are left out, and files, of which so many are named."""
 _STYLE = {"problem": "bold red", "warning": "yellow", "note": "dim"}
 
 Data = Annotated[list[Path], typer.Argument(metavar="DATA...", help="Files, or folders of files: CSV or Parquet.")]
@@ -48,21 +52,23 @@ def init(
     """Guess the fleet file of some data, and write it with comments for a person to look over."""
     if to.exists() and not force:
         raise DriftloopError("is there already", where=str(to), remedy="choose another with --to, or add --force")
-    guessed = guess.guess(data, name)
+    with _rows() as tell:
+        guessed = guess.guess(data, name, tell)
     schema = guessed.schema
     if schema.name in fleets.BUILTIN:
         schema = msgspec.structs.replace(schema, name=f"my-{schema.name}")
-    head = (
-        f"Guessed from {', '.join(path.name for path in data)}: look over every line. docs/fleet-file.md has all keys."
-    )
+    shown = ", ".join(path.resolve().name for path in data[:_SHOWN]) + (", …" if len(data) > _SHOWN else "")
+    head = f"Guessed from {shown}: look over every line. docs/fleet-file.md has all keys."
     durable.write_atomically(to, toml_text(schema, {"": head, **guessed.comments}).encode())
     suspicion.look(guessed.reading, schema)
     _tell(guessed.reading.findings)
     columns = f"{schema.n_settings} settings, {schema.n_sensors} sensors, "
     columns += f"{_count(len(guessed.left_out), 'column')} left out"
     typer.echo(f"{to}: {_summary(guessed.reading, schema)}; {columns}.")
-    for header, why in guessed.left_out.items():
+    for header, why in list(guessed.left_out.items())[:_SHOWN]:
         typer.echo(f"  left out: {header} {why}")
+    if len(guessed.left_out) > _SHOWN:
+        typer.echo(f"  and {len(guessed.left_out) - _SHOWN} more, above the sensors in {to}")
     problems = len(guessed.reading.findings.problems)
     if problems:
         typer.echo(f"These data cannot be used so: {_count(problems, 'problem')}, shown above. Mend the data, or {to}.")
@@ -84,7 +90,10 @@ def check(
     Exits with 0 where all can be used, with 2 where something cannot, and with 1 for warnings if --strict is given.
     """
     schema = _schema(fleet, data or [])
-    reading = tables.examine(data, schema, per_file=per_file) if data else Reading([], Findings(), ())
+    reading = Reading([], Findings(), ())
+    if data:
+        with _rows() as tell:
+            reading = tables.examine(data, schema, per_file=per_file, tell=tell)
     suspicion.look(reading, schema)
     found = list(reading.findings)
     problems = [finding for finding in found if finding.level == "problem"]
@@ -95,6 +104,9 @@ def check(
         said = _summary(reading, schema) if data else f"{schema.n_settings} settings, {schema.n_sensors} sensors"
         verdict = f"{_count(len(problems), 'problem')}: these data cannot be used" if problems else "can be used"
         typer.echo(f"{schema.name}: {said}; {verdict}.")
+        if problems and data and fleet is None and schema.name in fleets.BUILTIN:
+            again = shlex.join(["driftloop", "fleet", "init", *map(str, data)])
+            typer.echo(f"No {fleet_file.NAME} is here or beside the data, so they were read as {schema.name}: {again}")
     if problems:
         raise typer.Exit(ExitCode.ERROR)
     if strict and any(finding.level == "warning" for finding in found):
@@ -111,7 +123,10 @@ def show(
 ) -> None:
     """Show a fleet: its columns, and of data the units, their lives, what is missing, and ranges."""
     schema = _schema(fleet, data or [])
-    reading = tables.read(data, schema, per_file=per_file) if data else None
+    reading = None
+    if data:
+        with _rows() as tell:
+            reading = tables.read(data, schema, per_file=per_file, tell=tell)
     if as_json:
         typer.echo(json.dumps(_facts(schema, reading or Reading([], Findings(), ()))))
         return
@@ -127,6 +142,32 @@ def show(
         typer.echo(f"Drawn in {path}")
     except ModuleNotFoundError as error:
         _err.print(f"no picture: needs the package {error.name} (pip install driftloop[pictures])", markup=False)
+
+
+@fleet_app.command()
+def summarise(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder with a folder for each unit.")],
+    files: Annotated[str, typer.Option(help="What recordings are called.")] = "*",
+    columns: Annotated[
+        str, typer.Option(help="Headers or places (from 1) of columns, separated by commas; by default all.")
+    ] = "",
+    to: Annotated[Path, typer.Option(help="The table that is written.")] = Path("runs.csv"),
+    force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
+) -> None:
+    """Make a table of waveforms, such as vibrations, of which each file is a moment in a unit's life.
+
+    Each file becomes a row: mean, standard deviation, root mean square, peak, kurtosis and crest factor of each column.
+    """
+    if to.exists() and not force:
+        raise DriftloopError("is there already", where=str(to), remedy="choose another with --to, or add --force")
+    chosen = [column.strip() for column in columns.split(",") if column.strip()]
+    with Progress(console=_err, transient=True) as bar:
+        task = bar.add_task("recordings")
+        units, rows = waveforms.summarise(
+            folder, files, chosen, to, lambda done, of: bar.update(task, completed=done, total=of)
+        )
+    typer.echo(f"{to}: {_count(units, 'unit')}, {_count(rows, 'row')}, one for each recording.")
+    typer.echo(f"Then: {shlex.join(['driftloop', 'fleet', 'init', str(to)])}")
 
 
 @fleet_app.command()
@@ -181,6 +222,13 @@ def _schema(given: str | None, data: Sequence[Path]) -> Schema:
         if (folder / fleet_file.NAME).is_file():
             return fleets.load(folder / fleet_file.NAME)
     return settings.load().schema
+
+
+@contextmanager
+def _rows() -> Iterator[tables.Tell]:
+    """What shows, on a terminal, how many rows have been read."""
+    with _err.status("reading") as status:
+        yield lambda rows: status.update(f"{rows:,} rows read")
 
 
 def _count(number: int, of: str) -> str:

@@ -55,14 +55,15 @@ KEYS = {
     "time.every": 'length of a step: `"250ms"`, `"10s"`, `"5min"`, `"1h"`, `"1d"`; of a counter a number (`"1"`)',
     "time.between": "what becomes of several rows in one step: `last` reading (the default), or `mean`",
     "end": "how a unit's life ends; left out: its last row is its failure",
-    "end.rule": "`last_row`, `column` or `threshold`; by default what the other keys say",
-    "end.column": "header of a column that says when the unit has failed",
+    "end.rule": "`last_row`, `column`, `threshold` or `table`; by default what the other keys say",
+    "end.column": "header of a column that says when the unit has failed; of the rows of `file`, which are failures",
     "end.value": "the value in it that means failed; by default anything but empty, 0, no and false",
     "end.sensor": "name or header of the column that is compared with a threshold",
     "end.below": "the unit has failed where the reading is below this (equal is not below)",
     "end.above": "the unit has failed where the reading is above this",
     "end.holds": 'for how many rows from the first one on: `"2 of 3 rows"`; by default one is enough',
     "end.after": "what rows after the end are: `left_out` (the default), or `new_life` of a unit that was repaired",
+    "end.file": "name of a table of failures beside the data: a row for each, unit and time by the same headers",
     "censored": "which units were taken out before they failed; left out: none but those that never reach their end",
     "censored.column": "header of a column that says so, in any row of the unit",
     "censored.value": "the value in it that means taken out; by default anything but empty, 0, no and false",
@@ -134,7 +135,8 @@ def parse(content: bytes, where: str, *, default_name: str = "my-fleet") -> Sche
         raise _no_toml(str(error), text, where) from None
     end = table.get("end")
     if isinstance(end, dict) and "rule" not in end:
-        end["rule"] = "threshold" if "sensor" in end else "column" if "column" in end else "last_row"
+        told_by = {"file": "table", "sensor": "threshold", "column": "column"}
+        end["rule"] = next((rule for key, rule in told_by.items() if key in end), "last_row")
     try:
         return _schema(msgspec.convert(table, _File), default_name)
     except FleetError as error:

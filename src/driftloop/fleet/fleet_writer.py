@@ -44,7 +44,7 @@ def toml_text(schema: Schema, comments: Mapping[str, str] | None = None) -> str:
 def _table(table: str, struct: msgspec.Struct, said: Mapping[str, str]) -> list[str]:
     """What differs from the defaults, as a table; nothing where neither a key nor a comment is left."""
     defaults = msgspec.to_builtins(type(struct)())
-    changed = {key: value for key, value in msgspec.to_builtins(struct).items() if value != defaults[key]}
+    changed = {key: value for key, value in msgspec.to_builtins(struct).items() if value != defaults.get(key)}
     lines = ["", *_comment(said.get(table, ""))] if changed or said.get(table) else []
     if changed:
         lines.append(f"[{table}]")

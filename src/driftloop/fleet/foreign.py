@@ -8,7 +8,6 @@ from driftloop.errors import DataError
 _CONTROL = bytes({*range(32)} - {*b"\t\n\r\f"})
 """Signs that no table of text is made of."""
 _MAGIC = (
-    (b"PK\x03\x04", "is a zip archive, or an Excel workbook", "unpack it, or save the sheet as CSV"),
     (b"PK\x05\x06", "is an empty zip archive", "save the sheet as CSV"),
     (b"%PDF", "is a PDF", "save its table as CSV"),
     (b"ARROW1", "is an Arrow file", "write its table as CSV or Parquet"),
@@ -16,8 +15,6 @@ _MAGIC = (
     (b"\xd0\xcf\x11\xe0", "is an old Excel workbook", "save the sheet as CSV"),
     (b"\x89HDF", "is an HDF5 file", "write its table as CSV or Parquet"),
     (b"MATLAB", "is a MATLAB file", "write its table as CSV or Parquet"),
-    (b"BZh", "is packed by bzip2", "unpack it, or pack it by gzip"),
-    (b"\xfd7zXZ", "is packed by xz", "unpack it, or pack it by gzip"),
     (b"\x28\xb5\x2f\xfd", "is packed by zstd", "unpack it, or pack it by gzip"),
     (b"\x93NUMPY", "is a NumPy file", "write it as CSV or Parquet, with a header"),
     (b"SQLite", "is an SQLite database", "write its table as CSV or Parquet"),

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from driftloop.errors import DataError
 from driftloop.fleet import cells, inventory, names, tables
+from driftloop.fleet.guess_end import drop, find_censored, find_end, says_yes
 from driftloop.fleet.guess_time import Clocked, find_time
 from driftloop.fleet.inventory import Column, Inventory
-from driftloop.fleet.schema import LEAST, Censored, Channel, End, Schema, Time, UseSettings
+from driftloop.fleet.schema import LEAST, Channel, Schema, Time, UseSettings
 from driftloop.fleet.suspicion import leak, markers
 from driftloop.fleet.tables import Reading
 from driftloop.fleet.wear import alike
@@ -34,16 +35,15 @@ _LABEL = re.compile(
     r"(.*_)?(rul|ttf|label|target)(_.*)?|.*(remaining|to_fail|until_fail|to_eol|_left$|end_of_life|eol).*"
     r"|(total|max|final)_?(life|cycle|time|hour)s?|life(time|span)?"
 )
-_END = re.compile(r".*(fail|broken|broke|dead|event|fault|breakdown|end_of|status|state|health).*|end|alive")
-_FAILURE = re.compile(r".*(fail|broken|broke|breakdown).*")
-"""Headers of columns that may say in the middle of a unit's rows that it failed, and was repaired."""
-_RARE = 0.1
-"""Share of rows up to which what a column says can be failures."""
-_OUT = re.compile(r".*(censor|taken_out|withdrawn|suspen|removed|truncat).*")
 _SETTING = re.compile(
     r".*(setting|set_?point|_set$|ambient|altitude|mach|^tra$|c_rate|recipe|regime|profile|duty).*"
     r"|(op|os|operating)_?(cond|condition|mode|set)?.*\d*|(load|mode|speed_set|condition)(_.*)?"
 )
+_TAG = re.compile(
+    r"(sensor|tag|signal|channel|variable|parameter|metric|measurement|feature|attribute|point|merkmal|messgröße)s?"
+    r"(_?(name|id|type|code))?"
+)
+_VALUE = re.compile(r"(.*_)?(value|val|reading|wert|messwert)(_.*)?")
 _REGIMES = 12
 _LEAST_EXPLAINED = 0.02
 _FEW = {"train": 4, "early_stop": 0, "calibrate": 2, "gate": 1, "live": 0}
@@ -51,6 +51,9 @@ _FEW = {"train": 4, "early_stop": 0, "calibrate": 2, "gate": 1, "live": 0}
 
 _GAPS = 0.5
 """Share of rows without a unit up to which its column is one with gaps, which the check names."""
+_PLAIN = re.compile(r"([\W_]*(runs?|data|train(ing)?|test|fleet|set|all|full|csv|\d+))+")
+"""File names that say nothing about the fleet."""
+_FEW_NAMED = 5
 _REASONS = 12
 """Columns of which it is said why they are no sensors."""
 
@@ -68,24 +71,29 @@ class Guess:
     """Headers that are neither settings nor sensors, and why."""
 
 
-def guess(paths: Sequence[Path], name: str | None = None) -> Guess:
-    """The fleet that files and folders seem to hold; raises DataError where they are no tables, or have no sensor."""
+def guess(paths: Sequence[Path], name: str | None = None, tell: tables.Tell = tables.mute) -> Guess:
+    """The fleet that files and folders seem to hold; raises DataError where they are no tables, or have no sensor.
+
+    `tell` is called with the rows that were read so far, by the schema that was guessed.
+    """
     files = tables.expand(paths)
     data = inventory.take(files, [path for path in files if path not in paths])
     comments: dict[str, str] = {}
     left_out: dict[str, str] = {}
     free = list(data.columns)
+    left_out.update(dict.fromkeys(data.repeated, "is there more than once: give each a name of its own"))
     unit = _unit(data, free)
     units = np.unique(unit.names, return_inverse=True)[1].reshape(-1) if unit else data.file
-    _drop(free, unit)
+    drop(free, unit)
     clocked = find_time(free, units)
     if clocked is not None:
-        _drop(free, clocked.column)
+        drop(free, clocked.column)
     comments["unit_column"] = _of_units(unit, units, data)
     comments["time"] = clocked.comment if clocked else "No column tells the time: rows are in order, one for each step."
     blocks = _blocks(units, clocked)
-    end = _end(free, blocks, comments)
-    censored = _censored(free, blocks, unit, data, comments)
+    _refuse_tall(free, unit, clocked, data)
+    end = find_end(free, blocks, unit, clocked, data, comments)
+    censored = find_censored(free, blocks, unit, data, comments)
     settings, sensors = _channels(free, blocks, comments, left_out)
     if not sensors:
         used = [column.header for column in data.columns if column.header not in left_out]
@@ -94,9 +102,10 @@ def guess(paths: Sequence[Path], name: str | None = None) -> Guess:
         what = f"has no column that could be a sensor: {'; '.join(reasons[:_REASONS])}"
         remedy = "name sensors by hand; docs/fleet-file.md shows how"
         raise DataError(what, where=str(data.paths[0]), remedy=remedy)
-    absent = _absent([*settings, *sensors])
+    words = dict.fromkeys(word for column in [*settings, *sensors] for word in column.absent)
+    absent: list[str | float] = [*words, *_absent([*settings, *sensors])]
     if absent:
-        comments["missing_values"] = "Readings that come again and again, far from all others."
+        comments["missing_values"] = "Words among numbers, and readings far from all others, that come again and again."
     use = _use(settings, sensors, blocks, comments)
     comments["cap"] = _lives(blocks)
     schema = Schema(
@@ -112,7 +121,8 @@ def guess(paths: Sequence[Path], name: str | None = None) -> Guess:
         missing_values=tuple(absent),
         use_settings=use,
     )
-    reading = tables.examine(data.paths, schema)
+    reading = tables.examine(data.paths, schema, tell=tell)
+    _tell_others(data, schema, reading)
     failed = sum(not unit.run.censored for unit in reading.units)
     if 0 < failed < sum(LEAST.values()):
         schema = msgspec.structs.replace(schema, least=dict(_FEW))
@@ -123,13 +133,23 @@ def guess(paths: Sequence[Path], name: str | None = None) -> Guess:
     return Guess(schema, reading, comments, left_out)
 
 
-def _drop(free: list[Column], column: Column | None) -> None:
-    free[:] = [other for other in free if other is not column]
-
-
 def _title(paths: Sequence[Path]) -> str:
-    folder = paths[0].resolve().parent.name
-    return folder if len(paths) > 1 or paths[0].stem.lower() in ("runs", "data", "train", "fleet") else paths[0].stem
+    """What the fleet is called: the file's name, or the folder's where the file's says nothing."""
+    stem, folder = tables.file_unit(paths[0]), paths[0].resolve().parent.name
+    return folder if len(paths) > 1 or _PLAIN.fullmatch(stem.lower()) else stem
+
+
+def _tell_others(data: Inventory, schema: Schema, reading: Reading) -> None:
+    """Say which tables beside the data were not looked at, since they have other columns."""
+    ours = {column.header for column in data.columns} | set(data.repeated)
+    for path, columns in data.beside.items():
+        if path.name in (schema.end.file, schema.censored.file):
+            continue
+        theirs = {column.header for column in columns}
+        more = [f"{word} {', '.join(sorted(some)[:_FEW_NAMED])}" for word, some in (
+            ("has", theirs - ours), ("lacks", ours - theirs)) if some]  # fmt: skip
+        what = f"was not looked at, since its columns are others than those of {data.paths[0].name}"
+        reading.findings.add("note", str(path), what + (f": it {' and '.join(more)}" if more else ""), kind=tuple(more))
 
 
 # Units
@@ -153,7 +173,7 @@ def _unit(data: Inventory, free: Sequence[Column]) -> Column | None:
         whole = column.numbers is None or bool((column.told == np.floor(column.told)).all())
         if column.missing == 0 and whole and 2 <= len(column.words) <= data.n // 5:
             changes = sum(a != b for a, b in zip(column.names, column.names[1:], strict=False))
-            if changes == len(set(column.names)) - 1 and not _flag(column):
+            if changes == len(set(column.names)) - 1 and not says_yes(column):
                 return column
     return None
 
@@ -191,72 +211,21 @@ def _lives(blocks: Sequence[NDArray[np.int64]]) -> str:
     return f"Units have {lives[0]} to {lives[-1]} rows, half of them {lives[len(lives) // 2]} and more."
 
 
-# Ends
-
-
-def _flag(column: Column) -> bool:
-    return 1 <= len(column.words) <= 2 and all(
-        word.lower() in cells.FALSE | {"1", "1.0", "yes", "y", "true", "t", "on"} for word in column.words
-    )
-
-
-def _end(free: list[Column], blocks: Sequence[NDArray[np.int64]], comments: dict[str, str]) -> End:
-    """A column whose value changes in the last rows of units, and never back, says that they have failed; so does one
-    that is called so and seldom says anything.
-    """
-    for column in [column for column in free if _END.fullmatch(column.plain) and 2 <= len(column.words) <= 5]:
-        texts = np.array([text.strip() for text in column.texts])
-        last = [texts[block[-1]] for block in blocks]
-        value = max(set(last), key=last.count)
-        early = np.concatenate([texts[block[: len(block) // 2]] for block in blocks])
-        if value not in early and last.count(value) * 2 >= len(last):
-            _drop(free, column)
-            comments["end"] = f"{last.count(value)} of {len(blocks)} units end so; the others count as taken out."
-            truth = _flag(column) and cells.is_true(value, None)
-            return End(rule="column", column=column.header, value=None if truth else str(value))
-    for column in [column for column in free if _FAILURE.fullmatch(column.plain) and column.words]:
-        yes = {text: cells.is_true(text, None) for text in set(column.texts)}
-        failed = np.array([yes[text] for text in column.texts])
-        if 0 < failed.sum() <= _RARE * len(failed):
-            _drop(free, column)
-            comments["end"] = (
-                f"{failed.sum()} rows say so. A unit that goes on then was repaired: its next life begins."
-            )
-            return End(rule="column", column=column.header, after="new_life")
-    comments["end"] = (
-        "Each unit's last row is taken as its failure. If not so, say how a life ends:\n"
-        '[end]\nsensor = "..."\nbelow = 0.8\nholds = "2 of 3 rows"'
-    )
-    return End()
-
-
-def _censored(
-    free: list[Column],
-    blocks: Sequence[NDArray[np.int64]],
-    unit: Column | None,
-    data: Inventory,
-    comments: dict[str, str],
-) -> Censored:
-    for column in [column for column in free if _OUT.fullmatch(column.plain) and _flag(column)]:
-        _drop(free, column)
-        out = sum(any(cells.is_true(column.texts[row], None) for row in block) for block in blocks)
-        comments["censored"] = f"{out} of {len(blocks)} units were taken out before they failed."
-        return Censored(column=column.header)
-    for path, columns in data.beside.items():
-        keys = [column for column in columns if unit is not None and column.header == unit.header]
-        for column in [column for column in columns if _OUT.fullmatch(column.plain) and _flag(column)]:
-            if keys and set(keys[0].names) & set(unit.names if unit else []):
-                out = sum(cells.is_true(text, None) for text in column.texts)
-                comments["censored"] = f"{out} of {len(column.texts)} units were taken out before they failed."
-                return Censored(column=column.header, file=path.name)
-    comments["censored"] = (
-        "No unit is known to have been taken out before it failed. If some were, name them:\n"
-        '[censored]\nunits = ["...", "..."]'
-    )
-    return Censored()
-
-
 # Columns
+
+
+def _refuse_tall(free: Sequence[Column], unit: Column | None, clocked: Clocked | None, data: Inventory) -> None:
+    """Raise DataError for a table with one reading in a row, whose sensor another column names."""
+    tags = [
+        column for column in free if _TAG.fullmatch(column.plain) and column.numbers is None and column.missing == 0
+    ]
+    values = [column for column in free if _VALUE.fullmatch(column.plain) and column.numbers is not None]
+    if not tags or not values or not 2 <= len(tags[0].words) <= len(tags[0].texts) // 3:
+        return
+    index = [column.header for column in (unit, clocked.column if clocked else None) if column is not None]
+    what = f"has one reading in each row: {tags[0].header} says of which sensor, as {next(iter(tags[0].words))!r}"
+    pivot = f"rows.pivot_table(index={index}, columns={tags[0].header!r}, values={values[0].header!r}).reset_index()"
+    raise DataError(what, where=str(data.paths[0]), remedy=f"make a column of each sensor, by pandas: {pivot}")
 
 
 def _channels(
@@ -335,10 +304,13 @@ def _same_within(column: Column, blocks: Sequence[NDArray[np.int64]]) -> bool:
 
 def _absent(columns: Sequence[Column]) -> list[float]:
     """What the files write for a missing value, as numbers; the columns are without it from here on."""
-    absent = sorted({edge for column in columns if len(column.told) for edge, _ in markers(column.told)})
-    for column in columns:
-        if column.numbers is not None:
-            column.numbers[np.isin(column.numbers, absent)] = np.nan
+    absent: list[float] = []
+    # One may hide another: beside 9999 no reading is far from -999.
+    while found := sorted({edge for column in columns if len(column.told) for edge, _ in markers(column.told)}):
+        absent += found
+        for column in columns:
+            if column.numbers is not None:
+                column.numbers[np.isin(column.numbers, found)] = np.nan
     return absent
 
 

@@ -15,6 +15,7 @@ from driftloop.fleet.times import Clock
 _TIME = re.compile(
     r"cycles?(_?(no|nr|num|number|index|id))?|time(_?stamp)?|date(_?time)?|ts|t|steps?|hours?|minutes?|seconds?|days?"
     r"|index|elapsed.*|(op|operating|running|run|engine)_?(time|hours?|h)|time_(in_)?\w+|epoch|period|sample(_?(no|nr))?|age"
+    r"|(betriebs)?(stunden?|minuten?|sekunden?|tage?|zyklus|zyklen)|laufzeit|zeit(punkt|stempel)?|datum|schritte?"
 )
 _SECONDS = re.compile(r"(.*_)?(s|sec|secs|seconds?)")
 _NICE = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
@@ -97,15 +98,19 @@ def _counter(column: Column, units: NDArray[np.int64]) -> Clocked:
     apart = _apart(column.numbers, units)
     usual = float(np.median(apart)) if len(apart) else 1.0
     whole = bool((column.told == np.floor(column.told)).all())
+    several = _moving(column.numbers, units) < _FINE
     if _SECONDS.fullmatch(column.plain) and (not whole or usual != 1):
         time = Time(column=column.header, kind="seconds", every=_length(usual))
         word = _WORDS.get(time.every or "", "step")
     elif whole and usual == 1:
-        time, word = Time(column=column.header), _word(column)
+        time = Time(column=column.header, every="1", between="mean") if several else Time(column=column.header)
+        word = _word(column)
     else:
         time = Time(column=column.header, every=f"{float(f'{usual:.2g}'):g}")
         word = "step"
     comment = f"From row to row it is usually {usual:g}."
+    if several:
+        comment = f"Most rows have the same {column.header} as the one before: a step is the mean of its rows."
     return Clocked(column, time, np.nan_to_num(column.numbers), word, _advise(comment, time, column.numbers, units))
 
 

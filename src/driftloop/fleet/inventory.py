@@ -19,6 +19,10 @@ from driftloop.fleet.sheets import Sheet, open_sheet, repaired
 
 MOST_ROWS = 200_000
 """Rows that a guess looks at."""
+_TYPOS = 0.02
+"""Share of cells that are no numbers up to which a column holds numbers all the same."""
+_WORDS, _MOST_WORDS = 0.2, 8
+"""The same, and how many distinct ones, where the words come again and again."""
 _UNITS = {"ah": "Ah", "ohm": "ohm", "pct": "%", "percent": "%", "rpm": "rpm", "bar": "bar", "psi": "psi", "kpa": "kPa"}
 _UNITS |= {
     "mm": "mm",
@@ -45,6 +49,8 @@ class Column:
     numbers: NDArray[np.float64] | None
     """The cells as numbers, where nearly all are some; NaN for the others."""
     unit: str = ""
+    absent: tuple[str, ...] = ()
+    """Words that come again and again among the numbers, such as what a data logger writes for no value."""
 
     @property
     def plain(self) -> str:
@@ -113,6 +119,8 @@ class Inventory:
     beside: dict[Path, list[Column]] = field(default_factory=dict)
     whole: bool = True
     """Whether all rows were looked at."""
+    repeated: tuple[str, ...] = ()
+    """Headers that more than one column has."""
 
     @property
     def n(self) -> int:
@@ -147,15 +155,21 @@ def take(paths: Sequence[Path], strays: Sequence[Path] = ()) -> Inventory:
                     others.append(open_sheet(path))
     columns, file, whole = _columns(main, MOST_ROWS)
     beside = {sheet.path: _columns([sheet], 10_000)[0] for sheet in others}
-    return Inventory(columns, file, [sheet.path for sheet in main], beside, whole)
+    repeated = tuple(header for header in dict.fromkeys(main[0].headers) if header and _count(main[0], header) > 1)
+    return Inventory(columns, file, [sheet.path for sheet in main], beside, whole, repeated)
+
+
+def _count(sheet: Sheet, header: str) -> int:
+    """How many columns are called so, but for case and spaces."""
+    plain = "".join(header.casefold().split())
+    return sum("".join(other.casefold().split()) == plain for other in sheet.headers)
 
 
 def _columns(sheets: Sequence[Sheet], most: int) -> tuple[list[Column], NDArray[np.int64], bool]:
-    headers = [header for header in sheets[0].headers if header]
-    for header, count in Counter(header.casefold() for header in headers).items():
-        if count > 1:
-            where = sheets[0].where(max(sheets[0].before, 1))
-            raise DataError(f"has {count} columns called {header!r}", where=where, remedy="give each a name of its own")
+    headers = [header for header in sheets[0].headers if header and _count(sheets[0], header) == 1]
+    if not headers:
+        where = sheets[0].where(max(sheets[0].before, 1))
+        raise DataError("has no column with a name of its own", where=where, remedy="give each column one")
     texts: dict[str, list[str]] = {header: [] for header in headers}
     file: list[int] = []
     whole = True
@@ -177,17 +191,27 @@ def _columns(sheets: Sequence[Sheet], most: int) -> tuple[list[Column], NDArray[
     columns = []
     for position, header in enumerate(headers):
         numbers, bad = cells.numbers(texts[header], ".")
+        # Of the cells that say something: a column of gaps and a few words holds no numbers.
+        told = len(bad) + int(np.isfinite(numbers).sum())
+        absent = _absent([texts[header][at].strip() for at in bad]) if len(bad) <= _WORDS * told else ()
         columns.append(
             Column(
                 header=header,
                 position=position,
                 texts=texts[header],
-                # Of the cells that say something: a column of gaps and a few words holds no numbers.
-                numbers=numbers if len(bad) <= 0.02 * (len(bad) + np.isfinite(numbers).sum()) else None,
+                numbers=numbers if absent or len(bad) <= _TYPOS * told else None,
                 unit=sheets[0].units.get(header, ""),
+                absent=absent,
             )
         )
     return columns, np.array(file), whole
+
+
+def _absent(words: Sequence[str]) -> tuple[str, ...]:
+    """The distinct words among numbers, where these are few and each comes again; else none."""
+    found = Counter(words)
+    again = len(found) <= _MOST_WORDS and min(found.values(), default=0) > 1
+    return tuple(found) if again and all(cells.number(word, ".") is None for word in found) else ()
 
 
 def _texts(found: Sequence[str] | NDArray[np.float64], sheet: Sheet) -> list[str]:

@@ -17,6 +17,7 @@ _SHUFFLED = 0.1
 """Where more than this share of a unit's rows runs backwards, the rows were never in order, and are sorted."""
 _MIXED, _LEAST_APART = 0.1, 10
 """Share of rows that follow each other unlike most, from which on it is said; of so many rows at least."""
+_BETWEEN = {"last": "the last one counts", "mean": "their mean counts"}
 _LONGEST = 1e9
 """Steps in one life that nothing could hold."""
 _SPARSE, _EMPTY = 2, 10
@@ -198,7 +199,10 @@ def _ordered(rows: Rows, schema: Schema, unit: str, findings: Findings) -> tuple
         others = "in another file " if ordered.file[at] != ordered.file[at + 1] else ""
         what = f"{named} has {schema.step} {ordered.time[at]:g} again {others}with other readings"
         remedy = (
-            _AGAIN if others else f"a counter that starts again is another {schema.unit}: name it; else remove a row"
+            _AGAIN
+            if others
+            else f"a counter that starts again is another {schema.unit}: name it; where several rows are one "
+            f'{schema.step}, write every = "1" and between = "mean" below [time]; else remove a row'
         )
         raise Unusable(what, max(ordered.place[at], ordered.place[at + 1]), remedy, "again")
     ordered = ordered.take(np.flatnonzero(np.concatenate([[True], ~alike])))
@@ -321,6 +325,11 @@ def _steps(
         what = f"{named} has rows in {len(steps)} of {n} steps; the others count as missing"
         remedy = f"make every longer, such as {_longer(schema, usual)}, if a unit does not rest that much"
         findings.add("warning", named, what, remedy, kind="sparse")
+    several = len(index) - len(steps)
+    if several and usual >= 1:
+        what = f"{several} rows of {named} are of the same {schema.step} as others: {_BETWEEN[schema.time.between]}"
+        remedy = "without a zone an hour is there twice when summer ends" if schema.time.kind == "timestamp" else ""
+        findings.add("note", named, what, remedy, kind="several")
     values = np.full((n, rows.values.shape[1]), math.nan)
     values[steps] = merged(rows.values, starts, schema)
     place = np.full(n, -1, dtype=np.int64)

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from driftloop.errors import FleetError
 from driftloop.fleet import names
@@ -24,7 +25,7 @@ LEAST = {"train": 5, "early_stop": 1, "calibrate": 2, "gate": 3, "live": 0}
 Missing = Literal["hold", "refuse"]
 TimeKind = Literal["counter", "timestamp", "seconds"]
 Between = Literal["last", "mean"]
-EndRule = Literal["last_row", "column", "threshold"]
+EndRule = Literal["last_row", "column", "threshold", "table"]
 AfterEnd = Literal["left_out", "new_life"]
 UseSettings = Literal["regimes", "continuous", "none"]
 Padding = Literal["counted", "repeated"]
@@ -34,6 +35,7 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _EVERY = re.compile(r"(\d{1,9}(?:\.\d{1,6})?) ?(ms|s|min|h|d)?")
 _HOLDS = re.compile(r"(?:for )?(\d{1,3}) of (\d{1,3}) rows?")
 _MOST_CAP = 1_000_000
+_NO_FILE = re.compile(r"[/\\\0]")
 
 
 class Channel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -81,7 +83,7 @@ class End(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     rule: EndRule = "last_row"
     column: str | None = None
-    """With `column`: the header of the column that says so."""
+    """With `column`: the header of the column that says so; with `table`: one by which rows of the table are chosen."""
     value: Value | None = None
     """The value in `column` that means failed; None: anything but empty, 0, no and false."""
     sensor: str | None = None
@@ -93,6 +95,13 @@ class End(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """`2 of 3 rows`: so many of the rows from the first one beyond the threshold on, itself included."""
     after: AfterEnd = "left_out"
     """What rows after the end are: nothing, or the next life of a unit that was repaired or replaced."""
+    file: str | UnsetType = UNSET
+    """With `table`: name of a table of failures beside the data. Left out of JSON where there is none."""
+
+    @property
+    def flag(self) -> str | None:
+        """Header of the column of the data that says when a unit has failed."""
+        return self.column if self.rule == "column" else None
 
     @property
     def needed(self) -> tuple[int, int]:
@@ -235,7 +244,7 @@ def _faults(schema: Schema) -> Iterator[Fault]:
             yield (key,), what, 'write what people call it, such as unit = "pump" and step = "hour"'
     yield from _time_faults(schema)
     yield from _column_faults(schema)
-    yield from _end_faults(schema.end)
+    yield from _end_faults(schema)
     yield from _censored_faults(schema.censored)
     if schema.cap != "auto" and not 2 <= schema.cap <= _MOST_CAP:
         yield ("cap",), f"cap = {schema.cap} is not from 2 to {_MOST_CAP}", 'write a number of steps, or cap = "auto"'
@@ -276,7 +285,7 @@ def _column_faults(schema: Schema) -> Iterator[Fault]:
     for key, purpose in (
         ("unit_column", schema.unit_column),
         ("time.column", schema.time.column),
-        ("end.column", schema.end.column),
+        ("end.column", schema.end.flag),
         ("censored.column", None if schema.censored.file else schema.censored.column),
     ):
         if purpose is None:
@@ -320,16 +329,19 @@ def _channel_faults(kind: str, at: int, channel: Channel) -> Iterator[Fault]:
         yield (kind, at, "scale"), what, "leave it out: the span that training shows is taken"
 
 
-def _end_faults(end: End) -> Iterator[Fault]:
-    belong = {"last_row": (), "column": ("column", "value"), "threshold": ("sensor", "below", "above", "holds")}
+_COLUMN = ("column", "value")
+_BELONG = {"last_row": (), "column": _COLUMN, "table": _COLUMN, "threshold": ("sensor", "below", "above", "holds")}
+
+
+def _end_faults(schema: Schema) -> Iterator[Fault]:
+    end = schema.end
     for key in ("column", "value", "sensor", "below", "above", "holds"):
-        if getattr(end, key) is not None and key not in belong[end.rule]:
+        if getattr(end, key) is not None and key not in _BELONG[end.rule]:
             what = f"{key} = {getattr(end, key)!r} says nothing where rule = {end.rule!r}"
-            yield (
-                ("end", key),
-                what,
-                'rule = "column" takes column and value; "threshold" sensor, below or above, holds',
-            )
+            remedy = 'rule = "column" takes column and value; "threshold" sensor, below or above, holds; "table" file'
+            yield ("end", key), what, remedy
+    if end.rule == "table" or end.file is not UNSET:
+        yield from _table_faults(end, schema.time)
     if end.rule == "column" and end.column is None:
         yield ("end", "column"), "column is missing", 'add column = "...", the column that says when a unit has failed'
     if end.rule == "threshold":
@@ -348,11 +360,23 @@ def _end_faults(end: End) -> Iterator[Fault]:
         yield ("end", "holds"), f"holds = {end.holds[:40]!r} is not understood", 'write holds = "2 of 3 rows"'
 
 
+def _table_faults(end: End, time: Time) -> Iterator[Fault]:
+    key, remedy = ("end", "file"), 'write the name alone of a table beside the data, such as file = "failures.csv"'
+    if end.rule != "table" or end.file is UNSET:
+        yield key, f"rule = {end.rule!r}, and file is {end.file or 'missing'}", f"{remedy}, and no rule"
+    elif not end.file.strip() or _NO_FILE.search(end.file):
+        yield key, f"file = {end.file[:80]!r} is not the name of a file beside the data", remedy
+    if end.value is not None and end.column is None:
+        yield ("end", "value"), "value is given, but no column", 'add column = "..."'
+    if time.column is None:
+        yield key, "file says when units failed, but time has no column", 'add column = "..." below [time]'
+
+
 def _censored_faults(censored: Censored) -> Iterator[Fault]:
     for key in ("value", "file"):
         if getattr(censored, key) is not None and censored.column is None:
             yield ("censored", key), f"{key} is given, but no column", 'add column = "..."'
-    if censored.file is not None and (not censored.file.strip() or re.search(r"[/\\\0]", censored.file)):
+    if censored.file is not None and (not censored.file.strip() or _NO_FILE.search(censored.file)):
         what = f"file = {censored.file[:80]!r} is not the name of a file beside the data"
         yield ("censored", "file"), what, 'write its name alone, such as file = "units.csv"'
     twice = _first_repeated(censored.units)

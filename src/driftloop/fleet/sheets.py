@@ -2,40 +2,48 @@
 
 Text: UTF-8, UTF-16 or Windows-1252, with or without BOM; comma, semicolon, tab, bar or spaces between the cells; any
 line ends; lines before the header, comments, blank lines, a header that is repeated, a line of units below it; packed
-by gzip. Parquet needs the package pyarrow. Whatever is something else is refused with a remedy.
+by gzip, bzip2, xz or zip. Parquet needs the package pyarrow. Whatever is something else is refused with a remedy.
 """
 
 import codecs
 import csv
-import gzip
 import io
 import math
 import re
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, TextIO, cast
+from typing import TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from driftloop.errors import DataError
-from driftloop.fleet import foreign, parquet
-from driftloop.fleet.cells import Decimal, decimal_of, number
+from driftloop.fleet import foreign, packed, parquet
+from driftloop.fleet.cells import TRUTHS, Decimal, decimal_of, number
 from driftloop.fleet.foreign import NoTable
+from driftloop.fleet.packed import DAMAGED, unpacked
 
-SUFFIXES = (".csv", ".tsv", ".txt", ".dat", ".parquet", ".csv.gz", ".tsv.gz", ".txt.gz", ".dat.gz")
+SUFFIXES = (".parquet", *(text + behind for text in (".csv", ".tsv", ".txt", ".dat") for behind in packed.SUFFIXES))
 """What a table's file is called; a folder's other files are left alone."""
 
 CHUNK = 20_000
 """Rows that are read at a time."""
 _SAMPLE = 1 << 18
 """Characters from which the form of a file is found out."""
+_REMARK = 3
+"""Columns from which on a line with one text alone is a remark and no row."""
 _LONGEST = 1 << 20
 """Characters in one line."""
+_HEAD = 20
+_TOTAL = re.compile(
+    r"(grand |sub)?totals?|sums?|average|mean|minimum|maximum|count"
+    r"|(gesamt|zwischen)?summen?|gesamt(ergebnis)?|mittelwert|durchschnitt|anzahl",
+    re.IGNORECASE,
+)
+"""What a line is called below a table that is no row of it."""
 _SPACES = " "
 _BEGINNINGS = frozenset("#/ \t\xa0")
 """Signs that a comment's line begins with."""
@@ -67,6 +75,8 @@ class Sheet:
     """What a line below the header says about the units of columns."""
     notes: tuple[str, ...] = ()
     """What was found out about the file and a person might not expect."""
+    remarks: list[int] = field(default_factory=list, compare=False)
+    """Lines that were no rows of the table, as reading finds them."""
 
     def where(self, row: int) -> str:
         """File and line, or row, for people."""
@@ -134,14 +144,15 @@ def _text_sheet(path: Path, assumed: Sequence[str]) -> Sheet:
         found = 0, tuple(assumed), rows
     if found is None:
         raise _no_header(rows, width, path)
-    at, headers, body = found
+    at, written, body = found
+    headers = tuple(map(repaired, written))
     notes = [f"the {at} lines before the header are left out"] if at - start > 0 and shown[0].strip() else []
     if body is rows:
         notes.append(f"there is no header: the {width} columns are taken in the order of the fleet file")
     units: dict[str, str] = {}
     before = body[0][0] if body else len(sample)
     if len(body) > 1 and _has_no_number(body[0][1]) and not _has_no_number(body[1][1]):
-        units = dict(zip(headers, (cell.strip(" []()") for cell in body[0][1]), strict=False))
+        units = dict(zip(map(str.strip, headers), (repaired(cell).strip(" []()") for cell in body[0][1]), strict=False))
         notes.append(f"line {before + 1} is taken as the units of the columns")
         before, body = body[1][0], body[1:]
     decimal = decimal_of((cell for _, row in body for cell in row), delimiter, str(path))
@@ -149,24 +160,24 @@ def _text_sheet(path: Path, assumed: Sequence[str]) -> Sheet:
         notes.append("numbers have a decimal comma")
     if encoding.startswith("utf-16"):
         notes.append("the text is UTF-16")
-    if any(repaired(header) != header for header in headers):
+    if headers != written:
         notes.append("the text is not UTF-8; it is read as Windows-1252")
-    headers = tuple(repaired(header).strip() for header in headers)
+    headers = tuple(header.strip() for header in headers)
     return Sheet(path, headers, False, encoding, delimiter, decimal, before, units, tuple(notes))
 
 
 def _encoding(path: Path) -> str:
-    with _unpacked(path) as binary:
-        try:
+    try:
+        with unpacked(path) as binary:
             head = binary.read(1 << 16)
-        except (OSError, EOFError, zlib.error) as error:
-            raise DataError(f"is damaged: {error}", where=str(path), remedy="copy or pack it again") from None
+    except DAMAGED as error:
+        raise DataError(f"is damaged: {error}", where=str(path), remedy="copy or pack it again") from None
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
     if head.startswith(codecs.BOM_UTF8):
         return "utf-8-sig"
     if head.startswith(b"PAR1"):
-        raise DataError("is Parquet packed by gzip", where=str(path), remedy="unpack it: Parquet packs itself")
+        raise DataError("is packed Parquet", where=str(path), remedy="unpack it: Parquet packs itself")
     even, odd = head[::2].count(0), head[1::2].count(0)
     if odd > len(head) / 4 and even < odd / 4:
         return "utf-16-le"
@@ -177,22 +188,10 @@ def _encoding(path: Path) -> str:
 
 
 @contextmanager
-def _unpacked(path: Path) -> Iterator[BinaryIO]:
-    with path.open("rb") as raw:
-        packed = raw.read(2) == b"\x1f\x8b"
-        raw.seek(0)
-        if packed:
-            with gzip.GzipFile(fileobj=raw) as unpacked:
-                yield cast(BinaryIO, unpacked)
-        else:
-            yield raw
-
-
-@contextmanager
 def _lines(path: Path, encoding: str) -> Iterator[Iterator[str]]:
     """The lines of a text; bytes that are no UTF-8 are kept as surrogates, which `repaired` reads."""
     errors = "surrogateescape" if encoding.startswith("utf-8") else "replace"
-    with _unpacked(path) as binary, io.TextIOWrapper(binary, encoding, errors, newline="") as text:
+    with unpacked(path) as binary, io.TextIOWrapper(binary, encoding, errors, newline="") as text:
         yield _bounded(text, path)
 
 
@@ -205,7 +204,7 @@ def _bounded(text: TextIO, path: Path) -> Iterator[str]:
                 what = f"is longer than {_LONGEST} characters; this is no table of lines"
                 raise DataError(what, where=f"{path}:{number_of}", remedy="write its table as CSV or Parquet")
             yield line
-    except (OSError, EOFError, zlib.error) as error:
+    except DAMAGED as error:
         where = f"{path}:{number_of + 1}"
         raise DataError(f"is damaged: {error}", where=where, remedy="copy or pack it again") from None
 
@@ -254,7 +253,7 @@ def _is_number(cell: str) -> bool:
     for decimal in (".", ","):
         found = number(cell, "." if decimal == "." else ",")
         if found is not None:
-            return not math.isnan(found)
+            return not math.isnan(found) and cell.strip().lower() not in TRUTHS
     return False
 
 
@@ -280,7 +279,7 @@ Rows = list[tuple[int, list[str]]]
 
 def _header(rows: Rows, width: int, sample: Sequence[str], delimiter: str) -> tuple[int, tuple[str, ...], Rows] | None:
     """Lines before the header, the header, and the rows after it; None where there is no header."""
-    first = next(at for at, (_, cells) in enumerate(rows) if len(cells) == width)
+    first = _fullest(rows, width)
     above = rows[first - 1][1] if first else []
     if (len(above) == width - 1 or (len(above) == width + 1 and not above[-1].strip())) and _has_no_number(above):
         first -= 1  # rows end with a delimiter and the header does not, or the other way round
@@ -293,6 +292,22 @@ def _header(rows: Rows, width: int, sample: Sequence[str], delimiter: str) -> tu
         if parsed and len(parsed[0][1]) == width and not _is_numeric(parsed[0][1]):
             return before, tuple(parsed[0][1]), rows[first:]
     return None
+
+
+def _fullest(rows: Rows, width: int) -> int:
+    """Which row is the header: of those before the first numbers the one in which most is written, the first of these.
+
+    A title, or a line that names groups of columns, leaves most cells of its line empty.
+    """
+    first = next(at for at, (_, cells) in enumerate(rows) if len(cells) == width)
+    best, most = first, 0
+    for at, (_, cells) in enumerate(rows[first : first + _HEAD], first):
+        filled = [cell for cell in cells if cell.strip()]
+        if len(cells) != width or (len(filled) > width / 2 and any(map(_is_number, filled))):
+            break
+        if len(filled) > most:
+            best, most = at, len(filled)
+    return best
 
 
 def _no_header(rows: Rows, width: int, path: Path) -> DataError:
@@ -333,6 +348,9 @@ def _text_chunks(sheet: Sheet, columns: Sequence[int]) -> Iterator[Chunk]:
                     row.append("")
                 else:
                     raise _ragged(sheet, line, row)
+            if _is_remark(row):
+                sheet.remarks.append(line)
+                continue
             rows.append(row)
             at.append(line)
             if len(rows) == CHUNK:
@@ -340,6 +358,15 @@ def _text_chunks(sheet: Sheet, columns: Sequence[int]) -> Iterator[Chunk]:
                 rows, at = [], []
         if rows:
             yield chunk()
+
+
+def _is_remark(row: Sequence[str]) -> bool:
+    """Whether a line is no row of the table: a sum, or a text in one cell of several."""
+    if len(row) < _REMARK or all(row):
+        return False
+    filled = [cell.strip() for cell in row if cell and not cell.isspace()]
+    alone = len(filled) == 1 and number(filled[0], ".") is None and number(filled[0], ",") is None
+    return alone or bool(_TOTAL.fullmatch(filled[0].rstrip(" :")))
 
 
 def _rows(sheet: Sheet, lines: Iterator[str]) -> Iterator[tuple[int, list[str]]]:

@@ -21,6 +21,10 @@ _DISTINCT = 20
 """A sensor with fewer distinct readings is quantised and may well stay at one."""
 _LINEAR = 0.9995
 """Correlation with the label from which on a column is the label."""
+_CLASSES = 4
+"""Changes that a column of classes of the label has at most."""
+_ALIKE = 5
+"""Units from which on it is no chance that all lives are equally long."""
 _SHORT = 0.2
 """Share of the median life below which a life is far shorter than others."""
 _FAR = 3
@@ -93,7 +97,13 @@ def leak(columns: Sequence[NDArray[np.float64]]) -> str | None:
     at_end = sum(
         len(found) == 1 and found[0] >= len(column) - 3 for found, column in zip(changes, columns, strict=True)
     )
-    return "changes at the end alone" if at_end >= 0.9 * len(columns) else None
+    if at_end >= 0.9 * len(columns):
+        return "changes at the end alone"
+    # Classes of the label: they change so many steps before the end in every unit.
+    ahead = [tuple(len(column) - 1 - found) for found, column in zip(changes, columns, strict=True)]
+    usual = max(ahead, key=ahead.count)
+    same = 0 < len(usual) <= _CLASSES and ahead.count(usual) >= 0.9 * len(columns)
+    return f"changes {' and '.join(map(str, usual))} steps before the end in all units" if same else None
 
 
 def _same_line(values: NDArray[np.float64], label: NDArray[np.float64]) -> bool:
@@ -168,6 +178,11 @@ def _lives(failed: Sequence[Unit], schema: Schema, findings: Findings) -> None:
     if median < 2:
         what = f"half of all lives are one {schema.step} long"
         findings.add("warning", "units", what, "make steps shorter, or name another time column")
+    lives = {len(unit.run.rows) for unit in failed}
+    if len(lives) == 1 and len(failed) >= _ALIKE and median >= 2:
+        what = f"all {len(failed)} lives are {median:.0f} {schema.steps} long, which {schema.units} that fail are not"
+        cut = "say in [end] or [censored] which had failed; if each file is a moment in a unit's life: driftloop fleet "
+        findings.add("warning", "units", what, f"{cut}summarise")
     for unit in failed:
         life = len(unit.run.rows)
         if life < _SHORT * median:

@@ -6,14 +6,14 @@ Rows are kept as numbers alone, 8 bytes for each; what would not fit into memory
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from driftloop.errors import DataError
-from driftloop.fleet import lives, names
+from driftloop.fleet import failures, lives, names, strays
 from driftloop.fleet.columns import Columns, Cut, is_foreign, locate, side_table
 from driftloop.fleet.findings import Findings
 from driftloop.fleet.foreign import NoTable
@@ -24,6 +24,8 @@ from driftloop.fleet.times import Clock
 
 _MUCH = 0.3
 """Share of missing values in a column that is worth a word."""
+_NAMED = 5
+"""Files that are named."""
 _SAME = 10
 """Steps from which on two units do not have the same rows by chance."""
 
@@ -64,12 +66,22 @@ class Reading:
         return [unit.run for unit in self.units]
 
 
-def read(paths: Iterable[Path], schema: Schema, *, per_file: bool = False, limit_bytes: int | None = None) -> Reading:
+Tell = Callable[[int], object]
+"""Called with how many rows were read."""
+
+
+def mute(rows: int) -> None:
+    """Tell nobody."""
+
+
+def read(
+    paths: Iterable[Path], schema: Schema, *, per_file: bool = False, limit_bytes: int | None = None, tell: Tell = mute
+) -> Reading:
     """The runs in files and folders; raises DataError for the first thing that cannot be used, and says how many more.
 
     With `per_file` the same unit in two files is two units, named after their files.
     """
-    reading = examine(paths, schema, per_file=per_file, limit_bytes=limit_bytes)
+    reading = examine(paths, schema, per_file=per_file, limit_bytes=limit_bytes, tell=tell)
     problems = reading.findings.problems
     if problems:
         first = problems[0]
@@ -81,25 +93,30 @@ def read(paths: Iterable[Path], schema: Schema, *, per_file: bool = False, limit
 
 
 def examine(
-    paths: Iterable[Path], schema: Schema, *, per_file: bool = False, limit_bytes: int | None = None
+    paths: Iterable[Path], schema: Schema, *, per_file: bool = False, limit_bytes: int | None = None, tell: Tell = mute
 ) -> Reading:
-    """The runs in files and folders, and everything that cannot be used or is suspicious about the files."""
+    """The runs in files and folders, and everything that cannot be used or is suspicious about the files.
+
+    `tell` is called with the rows so far.
+    """
     findings = Findings()
-    gathered = _Gathered(schema, findings, per_file, limit_bytes or _free_bytes())
+    gathered = _Gathered(schema, findings, per_file, limit_bytes or _free_bytes(), tell)
     beside: dict[str, bool] | None = None
     given = list(paths)
     for path in expand(given):
         try:
-            if path.name == schema.censored.file:
+            if path.name in (schema.censored.file, schema.end.file):
                 continue
             sheet = open_sheet(path, order_without_header(schema))
             if path not in given and is_foreign(sheet, schema):
-                _tell_foreign(sheet, schema, findings)
+                strays.tell_foreign(sheet, schema, findings)
                 continue
             for note in sheet.notes:
                 findings.add("note", str(path), note, kind=note)
             if schema.censored.file is not None:
                 beside = {**(beside or {}), **_beside(path.parent / schema.censored.file, schema)}
+            if path.parent not in gathered.failures and (failed := failures.beside(path, schema)) is not None:
+                gathered.failures[path.parent] = failed
             gathered.add(sheet)
         except NoTable as error:
             if path in given:
@@ -108,27 +125,13 @@ def examine(
                 findings.add("warning", str(path), f"is left alone: it {error.what}")
         except DataError as error:
             findings.add_error(error)
+    strays.tell_tests([sheet.path for sheet in gathered.sheets], schema, findings)
     return gathered.reading(beside)
-
-
-def _tell_foreign(sheet: Sheet, schema: Schema, findings: Findings) -> None:
-    """Say that a table lies beside those of the fleet; one of events of its units may tell of failures."""
-    spelt = {header.casefold() for header in sheet.headers}
-    keys = [key for key in (schema.unit_column, schema.time.column) if key is not None]
-    if len(keys) == 2 and all(key.casefold() in spelt for key in keys):
-        what = f"is left alone: it has {' and '.join(keys)}, but no reading of {schema.name}"
-        remedy = (
-            "if its rows are failures, write them into a column of the readings, and name it below [end], "
-            'with after = "new_life" where units lived on'
-        )
-        findings.add("warning", str(sheet.path), what, remedy)
-    else:
-        findings.add("warning", str(sheet.path), f"is left alone: it has none of the columns of {schema.name}")
 
 
 def order_without_header(schema: Schema) -> list[str]:
     """The columns of a file without a header; none where one of them could not be told from the others."""
-    if schema.end.column is not None or (schema.censored.column is not None and schema.censored.file is None):
+    if schema.end.flag is not None or (schema.censored.column is not None and schema.censored.file is None):
         return []
     first = [column for column in (schema.unit_column, schema.time.column) if column is not None]
     return first + [channel.header for channel in schema.channels]
@@ -143,6 +146,8 @@ def expand(paths: Iterable[Path]) -> list[Path]:
             if not inside:
                 below = next((file.parent for file in sorted(path.rglob("*")) if _called_a_table(file)), None)
                 remedy = f"name the folders that have some, such as {below}" if below else ""
+                archive = next((file for file in sorted(path.rglob("*.zip")) if file.is_file()), None)
+                remedy = remedy or (f"name {archive}, or unpack it" if archive else "")
                 remedy = remedy or f"files end in {', '.join(SUFFIXES)}"
                 raise DataError("has no tables", where=str(path), remedy=remedy)
             found.extend(inside)
@@ -162,8 +167,8 @@ def _called_a_table(path: Path) -> bool:
 class _Gathered:
     """Rows of all files, column by column, as they are read."""
 
-    def __init__(self, schema: Schema, findings: Findings, per_file: bool, limit: int) -> None:
-        self.schema, self.findings, self.per_file, self.limit = schema, findings, per_file, limit
+    def __init__(self, schema: Schema, findings: Findings, per_file: bool, limit: int, tell: Tell) -> None:
+        self.schema, self.findings, self.per_file, self.limit, self.tell = schema, findings, per_file, limit, tell
         self.cuts: list[Cut] = []
         self.starts: list[int] = []
         """Position of the first row of each cut among all."""
@@ -172,6 +177,8 @@ class _Gathered:
         self.clock = Clock()
         self.rows = 0
         self.left_out: dict[str, None] = {}
+        self.failures: dict[Path, failures.Failures] = {}
+        """Tables of failures, by the folder of the files that they are of."""
 
     def add(self, sheet: Sheet) -> None:
         """Read one file; raises DataError where nothing of it can be used."""
@@ -188,8 +195,12 @@ class _Gathered:
             self.cuts.append(reader.cut(chunk, self.codes, len(self.sheets) - 1, name, prefix))
             self.starts.append(self.rows)
             self.rows += len(chunk.rows)
+            self.tell(self.rows)
             if self.rows * (self.schema.n_columns + 6) * 8 > self.limit:
                 self._refuse_size(sheet)
+        if sheet.remarks:
+            what = f"is no row: a sum, or a remark; {len(sheet.remarks)} such lines are left out"
+            self.findings.add("note", sheet.where(sheet.remarks[0]), what)
 
     def _refuse_size(self, sheet: Sheet) -> None:
         held = self.rows * (self.schema.n_columns + 6) * 8 / 2**30
@@ -246,10 +257,16 @@ class _Gathered:
     def _lives(self, name: str, rows: lives.Rows, beside: dict[str, bool] | None) -> Iterator[Unit]:
         """The unit once for each of its lives; nothing where its rows cannot be used, which is told."""
         schema = self.schema
+        if self.failures:
+            marks = [table.marked(rows, name, schema, self.findings) for table in self.failures.values()]
+            rows = replace(rows, ended=np.logical_or.reduce(marks))
         try:
             found = lives.told(rows, schema, name, self.findings)
         except lives.Unusable as error:
-            self.findings.add("problem", self.where(error.place), error.what, error.remedy, kind=error.kind)
+            what, files = error.what, [self.sheets[at].path.name for at in np.unique(rows.file)]
+            if error.kind == "again" and len(files) > 1:
+                what += f" ({', '.join(files[:_NAMED])}{', …' if len(files) > _NAMED else ''})"
+            self.findings.add("problem", self.where(error.place), what, error.remedy, kind=error.kind)
             return
         if beside is not None and name not in beside:
             what = f"{schema.unit} {name} is not in {schema.censored.file}, so nobody knows whether it failed"
@@ -310,6 +327,8 @@ class _Gathered:
             if other is not unit and len(unit.run.rows) >= _SAME:
                 what = f"{schema.unit} {unit.name} has the same rows as {schema.unit} {other.name}"
                 self.findings.add("warning", unit.where, what, "leave one of them out", kind="same")
+        for table in self.failures.values():
+            table.tell_strangers(self.codes, schema, self.findings)
         for listed in (*schema.censored.units, *(beside or {})):
             if listed not in self.codes:
                 where = str(schema.censored.file) if listed in (beside or {}) else "censored.units"
@@ -317,12 +336,16 @@ class _Gathered:
                     "warning", where, f"{schema.unit} {listed} is not in the data", kind=("absent", where)
                 )
         if units:
-            share = np.isnan(np.concatenate([unit.run.rows for unit in units])).mean(axis=0)
+            missing = np.isnan(np.concatenate([unit.run.rows for unit in units]))
+            # Steps without a row are told of by themselves.
+            share = missing[~missing.all(axis=1)].mean(axis=0)
             for channel, part in zip(schema.channels, share, strict=True):
                 if part == 1:
                     self.findings.add("problem", first, f"{channel.name} has no value at all", "leave it out")
                 elif part > _MUCH:
-                    self.findings.add("warning", first, f"{channel.name} is missing in {part:.0%} of all steps")
+                    self.findings.add(
+                        "warning", first, f"{channel.name} is missing in {part:.0%} of all steps with a row"
+                    )
 
 
 def ended(schema: Schema) -> str:
@@ -330,8 +353,8 @@ def ended(schema: Schema) -> str:
     end = schema.end
     if end.rule == "last_row":
         return "its last row is its failure"
-    if end.rule == "column":
-        return f"{end.column} says so"
+    if end.rule in ("column", "table"):
+        return f"{end.column if end.rule == 'column' else end.file} says so"
     beyond = f"below {end.below:g}" if end.below is not None else f"above {end.above:g}"
     return f"{end.sensor} {beyond}" + (f" for {end.holds.removeprefix('for ')}" if end.holds else "")
 

@@ -70,8 +70,8 @@ class Reader:
             self._compared = found[0] if found else None
             if not found:
                 self._places[schema.end.sensor] = _COMPARED
-        if schema.end.column is not None:
-            self._places[schema.end.column] = _ENDED
+        if schema.end.flag is not None:
+            self._places[schema.end.flag] = _ENDED
         if schema.censored.column is not None and schema.censored.file is None:
             self._places[schema.censored.column] = _OUT
         self._refused = [at for at, channel in enumerate(schema.channels) if channel.missing == "refuse"]

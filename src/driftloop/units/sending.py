@@ -125,10 +125,10 @@ def _extra(schema: Schema, cut: Any) -> tuple[list[str], list[list[Any]]]:
     if schema.end.sensor is not None and schema.end.sensor not in of_channels and cut.compared is not None:
         names.append(schema.end.sensor)
         columns.append(cut.compared.tolist())
-    if schema.end.column is not None and cut.ended is not None:
+    if schema.end.flag is not None and cut.ended is not None:
         # As the fleet file writes it.
         yes = schema.end.value if schema.end.value is not None else True
-        names.append(schema.end.column)
+        names.append(schema.end.flag)
         columns.append([yes if one else None for one in cut.ended.tolist()])
     return names, columns
 
