@@ -357,11 +357,12 @@ def test_no_other_fleet_takes_a_built_in_name(tmp_path: Path) -> None:
 
 def test_the_documentations_examples_are_understood() -> None:
     blocks = re.findall(r"```toml\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     whole = parse((blocks[0] + blocks[1]).encode(), "docs")
     assert (whole.name, whole.end.needed, whole.censored.file) == ("pumps", (2, 3), "units.csv")
     assert tomllib.loads(blocks[2])["sensors"][0] == "vibration"
     parse(blocks[2].encode(), "docs")
+    assert parse((blocks[0] + blocks[3]).encode(), "docs").end.rule == "table"
 
 
 def test_every_key_of_the_file_is_documented() -> None:

@@ -68,7 +68,7 @@ def backfill(
     total: dict[str, Any] = dict.fromkeys(("rows", "stored", "known", "late", "ended", "refused"), 0)
     problems: list[dict[str, Any]] = []
     started = time.monotonic()
-    for path in fleet_tables.expand(files):
+    for path in _of_rows(files, schema):
         for table in rows_of(path, schema):
             found = post_rows(http, table, backfill=True, jump=jump)
             for key in total:
@@ -77,6 +77,11 @@ def backfill(
         if tell is not None:
             tell(f"{path}: {total['rows']} rows so far")
     return {**total, "problems": problems, "seconds": round(time.monotonic() - started, 3)}
+
+
+def _of_rows(files: Sequence[Path], schema: Schema) -> list[Path]:
+    """The files that have rows: those beside them that tell of units or of failures have none."""
+    return [path for path in fleet_tables.expand(files) if path.name not in (schema.censored.file, schema.end.file)]
 
 
 def rows_of(path: Path, schema: Schema, size: int = ROWS) -> Iterator[dict[str, Any]]:
@@ -166,7 +171,7 @@ async def replay(
     """Play files as a fleet: one row after the other, in the order of their times, so many a second."""
     rows = sorted(
         ((row[1], row[0], dict(zip(table["columns"], row, strict=True)))
-         for path in fleet_tables.expand(files)
+         for path in _of_rows(files, schema)
          for table in rows_of(path, schema)
          for row in table["rows"]),
         key=lambda one: one[:2],
