@@ -256,6 +256,14 @@ stage_flows() {
 }
 
 stage_panels() {
+    local sender
+    # Rates of the last minutes need requests in them, whatever ran before.
+    addresses
+    behind "$state/traffic.pid" .venv/bin/python "$here/traffic.py" "$DRIFTLOOP_SERVER_URL" "$results/panels-traffic.json" --rate 20 >"$results/panels-traffic.log" 2>&1
+    sender=$!
+    sleep 75
+    kill "$(<"$state/traffic.pid")"
+    wait "$sender" || die "the traffic has no report: $(tail -n 3 "$results/panels-traffic.log")"
     "$here/panels.py" "$state/kubectl" >"$results/panels.log" || {
         grep 'NO DATA\|cannot be asked' "$results/panels.log" >&2
         die "panels stay empty: $results/panels.log"
