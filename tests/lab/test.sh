@@ -357,7 +357,7 @@ stage_restore() {
     # What comes later may be the backup's own: whoever rested starts anew.
     events=$(driftloop events --json | jq -s '[.[] | select(.kind != "verdict")] | last.seq')
     play backup playbooks/backup.yml
-    folder=$(k get persistentvolumes -o json | jq -r '.items[] | select(.spec.claimRef.name == "backups").spec | .hostPath.path // .local.path')
+    folder=$(folder_of_backups)
     name=$(find "$folder" -mindepth 2 -maxdepth 2 -name manifest.json -printf '%T@ %h\n' | sort | tail -n 1 | sed 's|.*/||')
     [[ -n $name ]] || die "there is no backup in $folder"
     soon 300 recovered_or_idle || die "the loop does not go on after the backup"
@@ -374,7 +374,7 @@ stage_restore() {
     stage_up
     stage_images
     play reinstall "${playbooks[@]}"
-    folder=$(k get persistentvolumes -o json | jq -r '.items[] | select(.spec.claimRef.name == "backups").spec | .hostPath.path // .local.path')
+    folder=$(folder_of_backups)
     refuses_bad_backups "$folder" "$kept" "$name"
     cp -a "$kept/$name" "$folder/"
     chmod -R a+rX "$folder/$name"
@@ -410,6 +410,13 @@ add_run() {
     [[ -d $data ]] || driftloop data simulate --out "$data" --engines 8 --seed 1 >/dev/null
     awk -v engine="$1" '$1 == engine' "$data/train_FD003.txt" >"$file"
     driftloop archive add "$file" >/dev/null
+}
+
+# The folder of the volume with backups, as it is seen from here: the node may have a disk of its own.
+folder_of_backups() {
+    local folder
+    folder=$(k get persistentvolumes -o json | jq -r '.items[] | select(.spec.claimRef.name == "backups").spec | .hostPath.path // .local.path')
+    printf '/proc/%s/root%s' "$(<"$state/init.pid")" "$folder"
 }
 
 # Backups that are damaged, of a newer version, or for another key are refused, and nothing is touched: FOLDER KEPT NAME
