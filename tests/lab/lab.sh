@@ -494,7 +494,7 @@ down() {
     while read -r folder; do
         tries=0
         until find "$folder" -depth -type d -exec rmdir {} + 2>/dev/null; do
-            ((tries++ < 50)) || die "cgroup $folder cannot be removed"
+            ((tries++ < 300)) || die "cgroup $folder cannot be removed"
             sleep 0.1
         done
     done < <(find /sys/fs/cgroup -maxdepth 3 -type d -name driftloop-lab)
