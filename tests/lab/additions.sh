@@ -82,14 +82,12 @@ stage_people() {
         doors_enabled: true, doors_address: $address, doors_certificate: {chain: "\($state)/doors.crt", key: "\($state)/doors.key"},
         doors_provider: {issuer: $issuer, client_id: "driftloop", client_secret: $secret, scope: "openid email profile groups", groups_claim: "groups"},
         doors_roles: {view: ["planners"], predict: [], operate: ["reliability"], admin: ["platform"]}}' >"$settings")
-    on_node .venv/bin/python "$here/oidc.py" "$provider_address" "$provider_port" <<<"$secret" &
-    provider=$!
+    behind "$state/provider.pid" .venv/bin/python "$here/oidc.py" "$provider_address" "$provider_port" <<<"$secret"
     play doors-provider "${door_playbooks[@]}" -e "@$settings"
     play doors-provider-again "${door_playbooks[@]}" -e "@$settings"
     unchanged doors-provider-again
     on_node .venv/bin/python "$here/people.py" provider "https://$provider_address" | tee -a "$results/people.log"
-    kill "$provider"
-    provider=''
+    kill "$(<"$state/provider.pid")"
     say "memory: $(k -n doors top pods --no-headers | awk '{printf "%s %s", $1, $3}')"
     rm "$settings"
 
@@ -190,8 +188,7 @@ stage_gitops() {
     writer=$(openssl rand -hex 12) reader=$(openssl rand -hex 12)
     printf 'playbooks %s write\nflux %s read\n' "$writer" "$reader" >"$state/people"
     mkdir -p "$state/git"
-    on_node .venv/bin/python "$here/git_server.py" "$git_address" "$git_port" "$state/git" <"$state/people" >"$results/git.log" 2>&1 &
-    provider=$!
+    behind "$state/git.pid" .venv/bin/python "$here/git_server.py" "$git_address" "$git_port" "$state/git" <"$state/people" >"$results/git.log" 2>&1
     # Whoever runs the playbooks pushes with their own credentials, which a helper of Git knows.
     (umask 077 && printf 'http://playbooks:%s@%s:%s\n' "$writer" "$git_address" "$git_port" >"$state/credentials")
     export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=credential.helper GIT_CONFIG_VALUE_0="store --file=$state/credentials"
@@ -227,8 +224,7 @@ stage_gitops() {
 
     say "and off again"
     ansible gitops-off
-    kill "$provider"
-    provider=''
+    kill "$(<"$state/git.pid")"
     gone gitops flux
     [[ -z $(k get deployments,statefulsets,services,configmaps,networkpolicies -A -o json --show-managed-fields | grep -E 'toolkit.fluxcd.io|kustomize-controller' || true) ]] ||
         die "marks of Flux are left"

@@ -60,7 +60,7 @@ readonly playbooks=(playbooks/00-bootstrap-scripts.yml playbooks/04-minio.yml pl
     playbooks/12-evidently.yml playbooks/13-baseline-refresh.yml playbooks/14-kfp-retraining.yml playbooks/15-first-model.yml
     playbooks/16-console.yml playbooks/17-units.yml playbooks/18-backup.yml playbooks/20-gitops.yml playbooks/21-logs.yml playbooks/22-doors.yml)
 readonly core_recovery_s=60
-strict='' stage='' passed=() provider='' started=()
+strict='' stage='' passed=() started=()
 
 readonly program=test-lab
 # shellcheck source=../../scripts/shell.sh
@@ -92,7 +92,7 @@ behind() {
     rm -f "$1"
     started+=("$1")
     # shellcheck disable=SC2016  # for the shell on the node
-    on_node bash -c 'echo $$ >"$0"; exec "$@"' "$@" &
+    on_node bash -c 'echo $$ >"$0"; exec "$@"' "$@" <&0 &
     within 30 test -s "$1" >/dev/null || die "it does not start: ${*:2}"
 }
 
@@ -550,7 +550,6 @@ finish() { # KEEP
     trap - EXIT INT TERM
     # Where a stage was ended by a signal, its log would take what is said from here on.
     exec >&3 2>&4
-    [[ -z $provider ]] || kill "$provider" 2>/dev/null || true
     for file in "${started[@]}"; do kill "$(<"$file")" 2>/dev/null || true; done
     if ((code)); then
         evidence
