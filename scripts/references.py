@@ -3,8 +3,10 @@
 python scripts/references.py [FOLDER]
 """
 
+import inspect
 import sys
 import tempfile
+import types
 import typing
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -12,17 +14,20 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import msgspec
 import typer.core
 import typer.main
 from metric_names import metrics as metrics_in
 
 import driftloop
 from driftloop import cli
+from driftloop import client as programs
 from driftloop.api import app as console
 from driftloop.errors import ExitCode
 from driftloop.fleet.fleet_file import KEYS
 from driftloop.loop.api import service as retrainer
 from driftloop.protocol import event_fields
+from driftloop.protocol.client import Question
 from driftloop.serving import app as server
 from driftloop.serving import routes
 from driftloop.settings import Settings, variable
@@ -224,9 +229,62 @@ def recovery_metrics() -> str:
     )  # fmt: skip
 
 
+def client() -> str:
+    """What programs may ask by driftloop.client, and what comes back."""
+    text = (
+        "# driftloop.client\n\nThe methods of `Platform`, `Predictor` and `Gateway`; `AsyncPlatform`, `AsyncPredictor` "
+        "and `AsyncGateway` have the same, to be awaited. [How they are used](../programs.md). " + MADE
+    )  # fmt: skip
+    for owner in (programs.Platform, programs.Predictor, programs.Gateway):
+        names = [name for kind in owner.__mro__ for name, one in vars(kind).items() if isinstance(one, programs.Asked)]
+        names += ["follow"] if owner is programs.Platform else []
+        rows = [(f"`{name}{_signature(getattr(owner, name))}`", _first(getattr(owner, name))) for name in names]
+        text += f"\n## {owner.__name__}\n\n{inspect.getdoc(owner)}\n\n" + table(("method", "what"), rows)
+    text += "\n## What comes back\n\n"
+    kinds = [getattr(programs, name) for name in programs.__all__]
+    structs = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, msgspec.Struct)]
+    rows = [
+        (f"`{kind.__name__}`", _first(kind), ", ".join(f"`{one}`" for one in kind.__struct_fields__))
+        for kind in structs
+    ]
+    return text + table(("type", "what", "fields"), rows)
+
+
+def _signature(method: Any) -> str:
+    """The parameters of a method and what it gives, as a person writes them."""
+    found = inspect.signature(method)
+    parts = []
+    for name, one in found.parameters.items():
+        if one.kind is one.KEYWORD_ONLY and "*" not in parts:
+            parts.append("*")
+        if name != "self":
+            default = "" if one.default is one.empty else f" = {one.default!r}"
+            parts.append(f"{name}: {_type(one.annotation)}{default}")
+    gives = found.return_annotation
+    gives = typing.get_args(gives)[0] if typing.get_origin(gives) is Question else gives
+    return f"({', '.join(parts)}) -> {_type(gives)}"
+
+
+def _type(annotation: Any) -> str:
+    """The same of every Python."""
+    origin, inside = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation in (None, types.NoneType):
+        return "None"
+    if origin is typing.Literal:
+        return " | ".join(map(repr, inside))
+    if origin in (typing.Union, types.UnionType):
+        return " | ".join(map(_type, inside))
+    name = str((origin or annotation).__name__)
+    return f"{name}[{', '.join(map(_type, inside))}]" if inside else name
+
+
+def _first(thing: Any) -> str:
+    return " ".join((inspect.getdoc(thing) or "").split())
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "settings.md": settings, "metrics.md": metrics, "events.md": events, "api.md": api, "fleet-file.md": fleet_file,
-    "commands.md": commands, "exit-codes.md": exit_codes, "recovery-metrics.md": recovery_metrics,
+    "commands.md": commands, "exit-codes.md": exit_codes, "recovery-metrics.md": recovery_metrics, "client.md": client,
 }  # fmt: skip
 
 

@@ -1,6 +1,6 @@
-"""driftloop for programs: what a platform knows, what may be done with it, and predictions.
+"""driftloop for programs: what a platform knows, what may be done with it, predictions, and rows of units.
 
-    from driftloop.client import Platform, Predictor
+    from driftloop.client import Gateway, Platform, Predictor
 
     with Platform("http://127.0.0.1:8400", token="...") as platform:
         for unit in platform.units("cmapss", limit=10).units:
@@ -8,87 +8,154 @@
         for event in platform.follow():
             print(event.time, event.event)
 
-`AsyncPlatform` and `AsyncPredictor` have the same methods for asyncio. What may be asked again is asked again where
-nobody answers, with a growing pause; acts are sent once. All methods raise DriftloopError.
+`AsyncPlatform`, `AsyncPredictor` and `AsyncGateway` have the same methods for asyncio. What may be asked again is asked
+again where nobody answers, with a growing pause; acts are sent once. All methods raise DriftloopError.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 import httpx
 
 from driftloop.errors import DriftloopError
 from driftloop.protocol import platform as api
+from driftloop.protocol import platform_acts as acts
 from driftloop.protocol.client import Question, put, put_async
 from driftloop.protocol.following import PATH, TIMEOUT, Place
 from driftloop.protocol.http import AsyncConnected, Connected
-from driftloop.protocol.platform import (
+from driftloop.protocol.platform import window
+from driftloop.protocol.platform_answers import (
+    About,
+    Act,
     Answered,
+    Archived,
+    Drivers,
     Event,
     Fleet,
+    FleetInWhole,
+    Happened,
+    Kept,
     Loop,
+    MaintenancePlan,
     Model,
     Moved,
+    NewToken,
     Prediction,
-    Row,
+    Run,
+    RunPage,
     Sensor,
-    Sort,
+    Token,
     Unit,
     UnitInWhole,
     UnitPage,
-    window,
+    Verdict,
+    Withdrawn,
+    Work,
 )
 
 __all__ = [
-    "Answered", "AsyncPlatform", "AsyncPredictor", "DriftloopError", "Event", "Fleet", "Loop", "Model", "Moved",
-    "Platform", "Prediction", "Predictor", "Sensor", "Unit", "UnitInWhole", "UnitPage", "window",
+    "About", "Act", "Answered", "Archived", "AsyncGateway", "AsyncPlatform", "AsyncPredictor", "DriftloopError",
+    "Drivers", "Event", "Fleet", "FleetInWhole", "Gateway", "Happened", "Kept", "Loop", "MaintenancePlan", "Model",
+    "Moved", "NewToken", "Platform", "Prediction", "Predictor", "Run", "RunPage", "Sensor", "Token", "Unit",
+    "UnitInWhole", "UnitPage", "Verdict", "Withdrawn", "Work", "window",
 ]  # fmt: skip
 
-CONSOLE, SERVER = "http://127.0.0.1:8400", "http://127.0.0.1:8500"
+CONSOLE, SERVER, UNITS = "http://127.0.0.1:8400", "http://127.0.0.1:8500", "http://127.0.0.1:8700"
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Platform(Connected):
+class Asked(Generic[P, T]):
+    """A question as a method: it gives the answer, and of a client for asyncio what the answer is awaited by."""
+
+    def __init__(self, question: Callable[P, Question[T]]) -> None:
+        self._question = question
+
+    @overload
+    def __get__(self, asking: None, kind: type) -> Callable[P, Question[T]]: ...
+    @overload
+    def __get__(self, asking: "_Ordinary", kind: type) -> Callable[P, T]: ...
+    @overload
+    def __get__(self, asking: "_Awaited", kind: type) -> Callable[P, Awaitable[T]]: ...
+    def __get__(self, asking: Any, kind: type) -> Callable[P, Any]:
+        """The method; of the class itself the question, with its words and parameters."""
+        if asking is None:
+            return self._question
+
+        def method(*given: P.args, **named: P.kwargs) -> Any:
+            return asking.ask(self._question(*given, **named))
+
+        return method
+
+
+class _Ordinary(Connected):
+    """Asks and waits."""
+
+    whom = ""
+
+    def ask(self, question: Question[T]) -> T:
+        """The answer to a question; raises DriftloopError."""
+        return put(self._http, question, self.whom)
+
+
+class _Awaited(AsyncConnected):
+    """The same from asyncio."""
+
+    whom = ""
+
+    async def ask(self, question: Question[T]) -> T:
+        """The answer to a question; raises DriftloopError."""
+        return await put_async(self._http, question, self.whom)
+
+
+class _OfPlatform:
+    """What may be asked of a platform, and done with it."""
+
+    whom = "the platform"
+
+    about = Asked(api.about)
+    fleets = Asked(api.fleets)
+    fleet = Asked(api.fleet)
+    units = Asked(api.units)
+    unit = Asked(api.unit)
+    drivers = Asked(api.drivers)
+    plan = Asked(api.plan)
+    loop = Asked(api.loop)
+    verdict = Asked(api.verdict)
+    models = Asked(api.models)
+    model = Asked(api.model)
+    runs = Asked(api.runs)
+    events = Asked(api.events)
+    schedules = Asked(api.schedules)
+    retrain = Asked(acts.retrain)
+    first_aid = Asked(acts.first_aid)
+    promote = Asked(acts.promote)
+    rollback = Asked(acts.rollback)
+    answer = Asked(acts.answer)
+    mute = Asked(acts.mute)
+    unmute = Asked(acts.unmute)
+    add_schedule = Asked(acts.add_schedule)
+    cancel_schedule = Asked(acts.cancel_schedule)
+    archive = Asked(acts.archive)
+    withdraw = Asked(acts.withdraw)
+    tell = Asked(acts.tell)
+    take_back = Asked(acts.take_back)
+    rename = Asked(acts.rename)
+    split = Asked(acts.split)
+    tokens = Asked(acts.tokens)
+    add_token = Asked(acts.add_token)
+    revoke_token = Asked(acts.revoke_token)
+    audit = Asked(acts.audit)
+
+
+class Platform(_OfPlatform, _Ordinary):
     """The platform whose console is at `url`; one object may be used by several threads."""
 
     def __init__(self, url: str = CONSOLE, token: str = "", **more: Any) -> None:
         """`more` goes to httpx: a transport for tests."""
         super().__init__(url, token, **more)
-
-    def fleets(self) -> list[Fleet]:
-        """All fleets at a glance."""
-        return self._ask(api.fleets())
-
-    def units(
-        self, fleet: str, *, sort: Sort = "low", order: Literal["asc", "desc"] = "asc", q: str = "", flag: str = "",
-        offset: int = 0, limit: int = 100,
-    ) -> UnitPage:  # fmt: skip
-        """A page of units, by default those that are due first."""
-        return self._ask(api.units(fleet, sort, order, q, flag, offset, limit))
-
-    def unit(self, fleet: str, name: str) -> UnitInWhole:
-        """One unit: its predictions over time, and its newest readings."""
-        return self._ask(api.unit(fleet, name))
-
-    def loop(self, fleet: str) -> Loop:
-        """Where the loop is, and what it waits for."""
-        return self._ask(api.loop(fleet))
-
-    def models(self, fleet: str, limit: int = 100) -> list[Model]:
-        """The newest versions of the model, the newest first."""
-        return self._ask(api.models(fleet, limit))
-
-    def model(self, fleet: str, version: str = "production") -> Model:
-        """One version, by default the one in production."""
-        return self._ask(api.model(fleet, version))
-
-    def events(
-        self, fleet: str, *, before: int = 0, limit: int = 100, q: str = "", kinds: Sequence[str] = ()
-    ) -> list[Event]:
-        """The newest events, the newest first; `kinds` such as `promoted`, or `-verdict` for all but these."""
-        return self._ask(api.events(fleet, before, limit, q, kinds))
 
     def follow(self, fleet: str = "", after: str = "") -> Iterator[Event]:
         """Events as they happen, of one fleet or all, for ever: from now on, or behind the `place` of an earlier one.
@@ -112,64 +179,12 @@ class Platform(Connected):
                 pass  # It goes on below, as where the other end has closed the stream.
             time.sleep(place.cut())
 
-    def retrain(self, fleet: str, mode: Literal["warm", "full"] = "warm", reason: str = "") -> dict[str, Any]:
-        """Start a retraining; the attempt."""
-        return self._ask(api.retrain(fleet, mode, reason))
 
-    def promote(self, fleet: str, version: str, reason: str = "") -> Moved:
-        """Put a version into production."""
-        return self._ask(api.promote(fleet, version, reason))
-
-    def rollback(self, fleet: str, reason: str = "") -> Moved:
-        """Put the version before production back."""
-        return self._ask(api.rollback(fleet, reason))
-
-    def answer(self, fleet: str, approval: str, word: Literal["approve", "reject"], reason: str = "") -> dict[str, Any]:
-        """Answer what `loop().approval` asks, by its `id`."""
-        return self._ask(api.answer(fleet, approval, word, reason))
-
-    def _ask(self, question: Question[T]) -> T:
-        return put(self._http, question, "the platform")
-
-
-class AsyncPlatform(AsyncConnected):
+class AsyncPlatform(_OfPlatform, _Awaited):
     """The same from asyncio."""
 
     def __init__(self, url: str = CONSOLE, token: str = "", **more: Any) -> None:
         super().__init__(url, token, **more)
-
-    async def fleets(self) -> list[Fleet]:
-        """All fleets at a glance."""
-        return await self._ask(api.fleets())
-
-    async def units(
-        self, fleet: str, *, sort: Sort = "low", order: Literal["asc", "desc"] = "asc", q: str = "", flag: str = "",
-        offset: int = 0, limit: int = 100,
-    ) -> UnitPage:  # fmt: skip
-        """A page of units, by default those that are due first."""
-        return await self._ask(api.units(fleet, sort, order, q, flag, offset, limit))
-
-    async def unit(self, fleet: str, name: str) -> UnitInWhole:
-        """One unit: its predictions over time, and its newest readings."""
-        return await self._ask(api.unit(fleet, name))
-
-    async def loop(self, fleet: str) -> Loop:
-        """Where the loop is, and what it waits for."""
-        return await self._ask(api.loop(fleet))
-
-    async def models(self, fleet: str, limit: int = 100) -> list[Model]:
-        """The newest versions of the model, the newest first."""
-        return await self._ask(api.models(fleet, limit))
-
-    async def model(self, fleet: str, version: str = "production") -> Model:
-        """One version, by default the one in production."""
-        return await self._ask(api.model(fleet, version))
-
-    async def events(
-        self, fleet: str, *, before: int = 0, limit: int = 100, q: str = "", kinds: Sequence[str] = ()
-    ) -> list[Event]:
-        """The newest events, the newest first; `kinds` such as `promoted`, or `-verdict` for all but these."""
-        return await self._ask(api.events(fleet, before, limit, q, kinds))
 
     async def follow(self, fleet: str = "", after: str = "") -> AsyncIterator[Event]:
         """As `Platform.follow`."""
@@ -191,53 +206,43 @@ class AsyncPlatform(AsyncConnected):
                 pass
             await asyncio.sleep(place.cut())
 
-    async def retrain(self, fleet: str, mode: Literal["warm", "full"] = "warm", reason: str = "") -> dict[str, Any]:
-        """Start a retraining; the attempt."""
-        return await self._ask(api.retrain(fleet, mode, reason))
 
-    async def promote(self, fleet: str, version: str, reason: str = "") -> Moved:
-        """Put a version into production."""
-        return await self._ask(api.promote(fleet, version, reason))
+class _OfServer:
+    whom = "the server"
 
-    async def rollback(self, fleet: str, reason: str = "") -> Moved:
-        """Put the version before production back."""
-        return await self._ask(api.rollback(fleet, reason))
-
-    async def answer(
-        self, fleet: str, approval: str, word: Literal["approve", "reject"], reason: str = ""
-    ) -> dict[str, Any]:
-        """Answer what `loop().approval` asks, by its `id`."""
-        return await self._ask(api.answer(fleet, approval, word, reason))
-
-    async def _ask(self, question: Question[T]) -> T:
-        return await put_async(self._http, question, "the platform")
+    predict = Asked(api.predict)
+    predict_many = Asked(api.predict_many)
 
 
-class Predictor(Connected):
+class Predictor(_OfServer, _Ordinary):
     """The prediction server at `url`."""
 
     def __init__(self, url: str = SERVER, token: str = "", **more: Any) -> None:
         super().__init__(url, token, **more)
 
-    def predict(self, rows: Sequence[Row], unit: str | None = None, step: int | None = None) -> Prediction:
-        """Remaining useful life after the newest of these rows of one unit, oldest first."""
-        return self.predict_many([window(rows, unit, step)])[0]
 
-    def predict_many(self, windows: Sequence[Mapping[str, Any]]) -> list[Prediction]:
-        """The same of several, each made by `window`: answered together, by one version."""
-        return put(self._http, api.predict(windows), "the server")
-
-
-class AsyncPredictor(AsyncConnected):
+class AsyncPredictor(_OfServer, _Awaited):
     """The same from asyncio."""
 
     def __init__(self, url: str = SERVER, token: str = "", **more: Any) -> None:
         super().__init__(url, token, **more)
 
-    async def predict(self, rows: Sequence[Row], unit: str | None = None, step: int | None = None) -> Prediction:
-        """Remaining useful life after the newest of these rows of one unit, oldest first."""
-        return (await self.predict_many([window(rows, unit, step)]))[0]
 
-    async def predict_many(self, windows: Sequence[Mapping[str, Any]]) -> list[Prediction]:
-        """The same of several, each made by `window`: answered together, by one version."""
-        return await put_async(self._http, api.predict(windows), "the server")
+class _OfUnits:
+    whom = "the service that keeps units"
+
+    send = Asked(api.send)
+
+
+class Gateway(_OfUnits, _Ordinary):
+    """The service at `url` that keeps units: rows in."""
+
+    def __init__(self, url: str = UNITS, token: str = "", **more: Any) -> None:
+        super().__init__(url, token, **more)
+
+
+class AsyncGateway(_OfUnits, _Awaited):
+    """The same from asyncio."""
+
+    def __init__(self, url: str = UNITS, token: str = "", **more: Any) -> None:
+        super().__init__(url, token, **more)

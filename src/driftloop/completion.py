@@ -114,7 +114,7 @@ def units(incomplete: str) -> list[str]:
 
     @_quietly
     def find() -> Iterable[str]:
-        page = _ask(lambda fleet: platform.units(fleet, "unit", "asc", incomplete, "", 0, _MOST))
+        page = _ask(lambda fleet: platform.units(fleet, sort="unit", q=incomplete, limit=_MOST))
         return [unit.unit for unit in page.units]
 
     return find(incomplete)

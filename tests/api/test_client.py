@@ -1,18 +1,24 @@
 """The client for users, against a real console, retrainer and server; and what it does where nobody answers."""
 
+import inspect
 import itertools
+import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
 
+from driftloop import client as programs
 from driftloop.api.app import create_app
-from driftloop.client import AsyncPlatform, AsyncPredictor, Predictor, window
+from driftloop.client import AsyncGateway, AsyncPlatform, AsyncPredictor, Gateway, Predictor, window
 from driftloop.client import Platform as Client
 from driftloop.errors import DriftloopError
 from driftloop.protocol import following, http
+from driftloop.protocol.client import Question
 from driftloop.protocol.following import Place
 from live_server import running
 from serving_bundles import row
@@ -108,6 +114,119 @@ def test_events_go_on_where_they_were_cut(platform: Platform, url: str) -> None:
         found += itertools.islice(told, 19)
     assert [event.seq for event in found] == written
     assert found[-1].place == f"cmapss:{written[-1]}"
+
+
+GIVEN: dict[str, object] = {
+    "fleet": "a/b", "name": "u/1", "unit": "u/1", "version": "3", "approval": "7-a", "word": "approve", "cause": "x:1",
+    "for_s": 60.0, "entry": {"name": "monthly"}, "runs": [], "kind": "failed", "event": 12, "role": "view",
+}  # fmt: skip
+NOT_FOR_PROGRAMS = {("GET", "/me"), ("POST", "/login"), ("POST", "/logout")}
+
+
+def asked_of(owner: type) -> dict[str, Question[Any]]:
+    """What each method of a client asks, with parameters of all kinds."""
+    methods = {name: one for name, one in vars(owner).items() if isinstance(one, programs.Asked)}
+    found = {}
+    for name, method in methods.items():
+        question = method.__get__(None, owner)
+        needed = {
+            one: GIVEN[one]
+            for one, what in inspect.signature(question).parameters.items()
+            if what.default is inspect.Parameter.empty
+        }
+        found[name] = question(**needed)
+    return found
+
+
+def test_a_program_may_do_all_that_the_api_does(platform: Platform) -> None:
+    document = platform.http.get("/api/openapi.json").json()
+    operations = {
+        (method.upper(), path.removeprefix("/api/v1"))
+        for path, methods in document["paths"].items()
+        for method in methods
+    }
+    reached = {("GET", "/events/stream")}
+    for question in asked_of(programs._OfPlatform).values():
+        path = question.path.partition("?")[0].removeprefix("/api/v1")
+        alike = [
+            (method, template)
+            for method, template in operations
+            if method == question.method and re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", template), path)
+        ]
+        # `/models/rollback` is no version.
+        which = min(alike, key=lambda one: one[1].count("{"))
+        reached.add(which)
+    assert reached == operations - NOT_FOR_PROGRAMS
+
+
+def test_every_method_has_words_and_is_the_same_for_asyncio() -> None:
+    assert len(asked_of(programs._OfPlatform)) > 30
+    for name in asked_of(programs._OfPlatform):
+        question = getattr(Client, name)
+        assert question.__doc__
+        assert question is getattr(AsyncPlatform, name)
+
+
+def test_what_is_muted_planned_and_archived_by_a_program(url: str) -> None:
+    rows = [row(float(at)) for at in range(30)]
+    with Client(url, TOKEN) as client:
+        assert client.about().fleets == ["cmapss"]
+        assert client.fleet("cmapss").least_units["train"] >= 1
+        assert client.mute("cmapss", "sensor_fault", 60, "rebuilding")["cause"] == "sensor_fault"
+        client.unmute("cmapss", "sensor_fault")
+        client.add_schedule("cmapss", {"name": "monthly", "act": "retrain", "cron": "0 3 1 * *"})
+        assert [one["name"] for one in client.schedules("cmapss")] == ["monthly"]
+        client.cancel_schedule("cmapss", "monthly")
+        assert client.schedules("cmapss") == []
+        run = {"run_id": "pump-7", "rows": rows, "confirmed": True}
+        assert client.archive("cmapss", [run], only_check=True).added == []
+        assert client.runs("cmapss").total == 0
+        assert client.archive("cmapss", [run]).added == ["pump-7"]
+        assert [one.run_id for one in client.runs("cmapss", q="pump").runs] == ["pump-7"]
+        assert client.withdraw("cmapss", ["pump-7"], "the wrong file").withdrawn == ["pump-7"]
+        [gone] = client.runs("cmapss").runs
+        assert gone.withdrawn is not None
+        assert gone.withdrawn["reason"] == "the wrong file"
+        assert client.verdict("cmapss").requests == 0
+
+
+def test_tokens_are_made_and_taken_back_by_a_program(url: str) -> None:
+    with Client(url, TOKEN) as client:
+        made = client.add_token("planner", "view", days=1)
+        assert [(one.name, one.role) for one in client.tokens()] == [("planner", "view")]
+        with Client(url, made.token) as planner, pytest.raises(DriftloopError, match="role view; this needs operate"):
+            planner.rollback("cmapss")
+        assert client.revoke_token("planner") is None
+        assert client.tokens() == []
+        assert {"POST /api/v1/tokens", "DELETE /api/v1/tokens/planner"} <= {one.act for one in client.audit()}
+
+
+KEPT = {"rows": 2, "stored": 1, "known": 0, "late": 0, "ended": 0, "refused": 1, "results": ["stored", "refused"],
+        "problems": [{"row": 1, "unit": "e2", "field": "time", "message": "is in the future"}]}  # fmt: skip
+
+
+def units_service(status: int, answer: dict[str, Any]) -> httpx.MockTransport:
+    def kept(request: httpx.Request) -> httpx.Response:
+        assert (request.url.path, request.headers["Authorization"]) == ("/telemetry", "Bearer gateway")
+        assert list(json.loads(request.content)) == ["rows"]
+        return httpx.Response(status, json=answer)
+
+    return httpx.MockTransport(kept)
+
+
+@pytest.mark.parametrize("status", [200, 409, 422])
+async def test_a_gateway_is_told_of_each_row(status: int) -> None:
+    rows: list[Any] = [{"unit": "e1", "cycle": 1}, {"unit": "e2", "cycle": 9}]
+    with Gateway(token="gateway", transport=units_service(status, KEPT)) as gateway:
+        assert gateway.send(rows).results == ["stored", "refused"]
+    async with AsyncGateway(token="gateway", transport=units_service(status, KEPT)) as gateway:
+        assert (await gateway.send(rows)).problems[0]["message"] == "is in the future"
+
+
+def test_a_gateway_whose_whole_body_is_refused_raises() -> None:
+    refused = units_service(422, {"detail": "rows: is no list"})
+    with Gateway(token="gateway", transport=refused) as gateway, pytest.raises(DriftloopError, match="is no list"):
+        gateway.send([])
 
 
 def test_what_may_be_asked_again_is_and_an_act_is_not(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ WALKED = {
 BY_OTHERS = {
     "docs/tour.md": "test_tour.py", "docs/upgrade.md": "test_walks.py", "README.md": "test_newcomer.py",
     "docs/your-fleet.md": "test_newcomer.py", "docs/platform.md": "test_fleets.py", "docs/units.md": "test_units.py",
-    "docs/fleet-file.md": "../fleet/test_migrate.py",
+    "docs/fleet-file.md": "../fleet/test_migrate.py", "docs/programs.md": "../api/test_programs.py",
 }  # fmt: skip
 """Pages whose commands other tests type, with data of their own; that of upgrade.md stands in full-disk.md too."""
 NOT_HERE = {"docs/object-store.md", "docs/approvals.md"}

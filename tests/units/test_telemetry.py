@@ -1,9 +1,12 @@
 """Rows in: what becomes of each, and what is answered."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from driftloop.units import sending
 
 from .conftest import CLOCK, COUNTED, REFUSING, Fleet, Make, row
 
@@ -320,3 +323,21 @@ def test_a_row_of_long_before_the_first_one_says_nothing_of_where_a_history_begi
     assert fleet.unit("a")["flags"] == ["no_youth"]
     fleet.again()
     assert fleet.unit("a")["history_from"] == before
+
+
+def test_a_file_goes_in_as_history_and_each_refusal_is_told(fleet: Fleet, tmp_path: Path) -> None:
+    table = tmp_path / "last-year.csv"
+    table.write_text("pump,hour,speed,pressure,Flow (l/s)\na,1,3,1,2\na,2,3,1,2\na,2,3,9,2\nb,1,3,1,2\n")
+    said = sending.backfill(fleet.http, [table], fleet.settings.schema)
+    assert (said["rows"], said["stored"], said["refused"]) == (4, 3, 1)
+    assert "contradicts" in said["problems"][0]["message"]
+    again = sending.backfill(fleet.http, [table], fleet.settings.schema)
+    assert (again["stored"], again["known"], again["refused"]) == (0, 3, 1)
+
+
+def test_a_file_whose_rows_are_all_refused_says_why_of_each(fleet: Fleet, tmp_path: Path) -> None:
+    fleet.send(row("a", 1))
+    table = tmp_path / "other.csv"
+    table.write_text("pump,hour,speed,pressure,Flow (l/s)\na,1,3,7,2\n")
+    said = sending.backfill(fleet.http, [table], fleet.settings.schema)
+    assert (said["rows"], said["refused"], len(said["problems"])) == (1, 1, 1)

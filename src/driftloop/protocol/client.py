@@ -64,6 +64,8 @@ class Question(NamedTuple, Generic[T]):
     """What is raised where nobody answers, of (what was said, where, by whom); by default words for people."""
     refused: Callable[[httpx.Response, str], DriftloopError] | None = None
     """The same for a refusal, of (the answer, where)."""
+    also: bytes = b""
+    """What a refusal has in it that is an answer all the same."""
 
 
 class Refused(DriftloopError):
@@ -324,10 +326,10 @@ def _read(answer: Answer, question: Question[T], where: str, whom: str) -> T:
     if isinstance(answer, httpx.RequestError):
         said = str(answer) or type(answer).__name__
         raise (question.unreachable or _retrainer_unreachable)(said, where, whom) from answer
-    if not answer.is_success:
+    if not answer.is_success and not (question.also and question.also in answer.content):
         raise (question.refused or _refused)(answer, where)
     try:
-        return question.read(durable.decode_json(answer.content, dict[str, Any]))
+        return question.read(durable.decode_json(answer.content or b"{}", dict[str, Any]))
     except (JsonError, KeyError, TypeError, ValueError) as error:
         said = str(error) if isinstance(error, JsonError) else f"something is missing in it ({error!r})"
         raise (question.unreachable or _retrainer_unreachable)(said, where, whom) from error

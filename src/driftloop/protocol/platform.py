@@ -1,7 +1,7 @@
-"""The client of the public API, and of a prediction server: typed, from ordinary code and from asyncio.
+"""What a program may ask the public API, a prediction server, and the service that keeps units.
 
-Each question is written once, below; what may be asked again is asked again with a growing pause, what must happen once
-is not. Everything raises DriftloopError with words for people.
+Each question is written once, here, with the words and defaults of the methods of driftloop.client. What may be asked
+again is asked again with a growing pause, what must happen once is not.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,248 +14,165 @@ import msgspec
 from driftloop.errors import DriftloopError
 from driftloop.protocol.client import Question, detail, unreachable
 from driftloop.protocol.http import ONCE, PATIENT, exit_code, in_path
+from driftloop.protocol.platform_answers import (
+    About,
+    Drivers,
+    Event,
+    Fleet,
+    FleetInWhole,
+    Kept,
+    Loop,
+    MaintenancePlan,
+    Model,
+    Prediction,
+    RunPage,
+    UnitInWhole,
+    UnitPage,
+    Verdict,
+)
 
 T = TypeVar("T")
 
 PREFIX = "/api/v1"
 Sort = Literal["low", "rul", "unit", "last_seen"]
+Order = Literal["asc", "desc"]
 Row = Sequence[float | None] | Mapping[str, float | None]
 """The values of one step, in the order of the fleet's columns or by their names; None is missing."""
-
-
-class Due(msgspec.Struct, frozen=True):
-    """The unit whose interval ends first; RUL in steps."""
-
-    unit: str
-    rul: float
-    low: float
-    high: float
-
-
-class Fleet(msgspec.Struct, frozen=True):
-    """A fleet at a glance."""
-
-    name: str
-    unit: str
-    step: str
-    state: str
-    verdict: str
-    units: int
-    waits_for: str | None = None
-    champion: str | None = None
-    provisional: bool = False
-    first_due: Due | None = None
-
-
-class Unit(msgspec.Struct, frozen=True):
-    """The newest answer of one unit; None what is not known of it yet."""
-
-    unit: str
-    flags: list[str]
-    last_seen: str | None = None
-    step: int | None = None
-    rul: float | None = None
-    low: float | None = None
-    high: float | None = None
-    version: str | None = None
-
-
-class UnitPage(msgspec.Struct, frozen=True):
-    """A page of units, of `total` in all."""
-
-    total: int
-    units: list[Unit]
-
-
-class Answered(msgspec.Struct, frozen=True):
-    """One answer of the past, None where the server refused to give one."""
-
-    time: str
-    rul: float | None
-    low: float | None
-    high: float | None
-    flags: list[str]
-    version: str
-    step: int | None = None
-
-
-class Sensor(msgspec.Struct, frozen=True):
-    """Readings, oldest first, each with the band in which most readings of its regime lie."""
-
-    name: str
-    unit: str
-    values: list[float | None]
-    low: list[float | None] | None = None
-    high: list[float | None] | None = None
-
-
-class UnitInWhole(msgspec.Struct, frozen=True):
-    """One unit; `steps` are those of its sensors' readings."""
-
-    unit: str
-    flags: list[str]
-    predictions: list[Answered]
-    sensors: list[Sensor]
-    steps: list[int]
-    last_seen: str | None = None
-    version: str | None = None
-
-
-class Mark(msgspec.Struct, frozen=True):
-    """A mark of the present or last recovery; None where it has not happened."""
-
-    mark: str
-    time: str | None = None
-    event: int | None = None
-
-
-class Loop(msgspec.Struct, frozen=True):
-    """Where the loop is."""
-
-    state: str
-    marks: list[Mark]
-    promotion: str
-    since: str | None = None
-    waits_for: str | None = None
-    attempt: dict[str, Any] | None = None
-    approval: dict[str, Any] | None = None
-    error: dict[str, Any] | None = None
-    estimate: dict[str, Any] | None = None
-
-
-class Model(msgspec.Struct, frozen=True):
-    """A version."""
-
-    version: str
-    alias: list[str]
-    created: str
-    kind: str
-    state: str
-    figures: dict[str, float]
-    reasons: list[str]
-    parent: str | None = None
-
-
-class Moved(msgspec.Struct, frozen=True):
-    """What is in production now, and what was before."""
-
-    model_version: str
-    from_version: str | None = None
-
-
-class Event(msgspec.Struct, frozen=True):
-    """What the loop of a fleet saw or decided; `place` is what to go on from."""
-
-    fleet: str
-    seq: int
-    time: str
-    event: str
-    who: str | None = None
-    place: str = ""
-    detail: dict[str, Any] = {}
-    """Its other fields."""
-
-
-class Prediction(msgspec.Struct, frozen=True):
-    """Remaining useful life in steps after the newest row, with the ends of its interval."""
-
-    rul: float
-    lower: float
-    upper: float
-    flags: list[str]
-    model_version: str
-    request_id: str
-    regime: int = 0
+TelemetryRow = Mapping[str, float | str | None]
+"""One row of one unit by the names of its columns: `unit`, the time, and values."""
 
 
 class _Predictions(msgspec.Struct):
     predictions: list[Prediction]
 
 
-# The questions.
+def about() -> Question[About]:
+    """Version, processes and fleets."""
+    return get("/platform", About)
 
 
 def fleets() -> Question[list[Fleet]]:
     """All fleets at a glance."""
-    return _get("/fleets", list[Fleet], "fleets")
+    return get("/fleets", list[Fleet], "fleets")
 
 
-def units(fleet: str, sort: Sort, order: str, q: str, flag: str, offset: int, limit: int) -> Question[UnitPage]:
-    """A page of units."""
+def fleet(fleet: str) -> Question[FleetInWhole]:
+    """One fleet, and what its rows are."""
+    return get(_of(fleet), FleetInWhole)
+
+
+def units(
+    fleet: str, *, sort: Sort = "low", order: Order = "asc", q: str = "", flag: str = "", offset: int = 0,
+    limit: int = 100,
+) -> Question[UnitPage]:  # fmt: skip
+    """A page of units, by default those that are due first; `q` is a part of the name."""
     asked = {"sort": sort, "order": order, "q": q, "flag": flag, "offset": offset, "limit": limit}
-    return _get(f"/fleets/{in_path(fleet)}/units?{urlencode(asked)}", UnitPage)
+    return get(f"{_of(fleet)}/units?{urlencode(asked)}", UnitPage)
 
 
 def unit(fleet: str, name: str) -> Question[UnitInWhole]:
-    """One unit."""
-    return _get(f"/fleets/{in_path(fleet)}/units/{in_path(name)}", UnitInWhole)
+    """One unit: its predictions over time, and its newest readings."""
+    return get(f"{_of(fleet)}/units/{in_path(name)}", UnitInWhole)
+
+
+def drivers(fleet: str, name: str) -> Question[Drivers]:
+    """What drives the prediction of one unit."""
+    return get(f"{_of(fleet)}/drivers/{in_path(name)}", Drivers)
+
+
+def plan(
+    fleet: str, *, failure: float = 5.0, planned: float = 1.0, period: int = 10,
+    slots: Sequence[int] = (1, 1, 1, 1, 1, 1), agreed: Sequence[str] = (), run_on: int = 0,
+    mean_life: float | None = None,
+) -> Question[MaintenancePlan]:  # fmt: skip
+    """Which unit to work on in which slot: costs of a failure and of planned work, the length of a period in steps, the
+    slots of each, work that is agreed already (`PERIOD:UNIT`), and how many units are to run on until they fail."""
+    asked: dict[str, Any] = {"failure": failure, "planned": planned, "period": period, "slots": list(slots)}
+    asked |= {"agreed": list(agreed), "run_on": run_on, **({} if mean_life is None else {"mean_life": mean_life})}
+    return get(f"{_of(fleet)}/plan?{urlencode(asked, doseq=True)}", MaintenancePlan)
 
 
 def loop(fleet: str) -> Question[Loop]:
-    """Where the loop is."""
-    return _get(f"/fleets/{in_path(fleet)}/loop", Loop)
+    """Where the loop is, and what it waits for."""
+    return get(f"{_of(fleet)}/loop", Loop)
 
 
-def models(fleet: str, limit: int) -> Question[list[Model]]:
-    """The newest versions."""
-    return _get(f"/fleets/{in_path(fleet)}/models?limit={limit}", list[Model], "models")
+def verdict(fleet: str) -> Question[Verdict]:
+    """What the watch says of the traffic."""
+    return get(f"{_of(fleet)}/verdict", Verdict)
 
 
-def model(fleet: str, version: str) -> Question[Model]:
-    """One version, or the one in `production`."""
-    return _get(f"/fleets/{in_path(fleet)}/models/{in_path(version)}", Model)
+def models(fleet: str, limit: int = 100) -> Question[list[Model]]:
+    """The newest versions of the model, the newest first."""
+    return get(f"{_of(fleet)}/models?limit={limit}", list[Model], "models")
 
 
-def events(fleet: str, before: int, limit: int, q: str, kinds: Sequence[str]) -> Question[list[Event]]:
-    """The newest events before a number, the newest first."""
+def model(fleet: str, version: str = "production") -> Question[Model]:
+    """One version, by default the one in production."""
+    return get(f"{_of(fleet)}/models/{in_path(version)}", Model)
+
+
+def runs(fleet: str, *, role: str = "", q: str = "", offset: int = 0, limit: int = 100) -> Question[RunPage]:
+    """A page of the completed runs in the archive; `q` is a part of the id."""
+    asked = {"role": role, "q": q, "offset": offset, "limit": limit}
+    return get(f"{_of(fleet)}/runs?{urlencode(asked)}", RunPage)
+
+
+def events(
+    fleet: str, *, before: int = 0, limit: int = 100, q: str = "", kinds: Sequence[str] = ()
+) -> Question[list[Event]]:
+    """The newest events, the newest first; `kinds` such as `promoted`, or `-verdict` for all but these."""
     asked = urlencode({"before": before, "limit": limit, "q": q, "event": list(kinds)}, doseq=True)
 
     def read(content: dict[str, Any]) -> list[Event]:
         return [event({"fleet": fleet, **one}) for one in content["events"]]
 
-    return Question(
-        "GET", f"{PREFIX}/fleets/{in_path(fleet)}/events?{asked}", read, None, PATIENT, unreachable, _refused
-    )
+    return Question("GET", f"{PREFIX}{_of(fleet)}/events?{asked}", read, None, PATIENT, unreachable, refused)
 
 
-def plan(fleet: str, asked: Mapping[str, Any]) -> Question[dict[str, Any]]:
-    """Which unit in which slot; `asked` are the parameters of the request."""
-    return _get(f"/fleets/{in_path(fleet)}/plan?{urlencode(asked, doseq=True)}", dict[str, Any])
+def schedules(fleet: str) -> Question[list[dict[str, Any]]]:
+    """What is done by the clock, each with when it is due next."""
+    return get(f"{_of(fleet)}/schedules", list[dict[str, Any]], "schedules")
 
 
-def drivers(fleet: str, name: str) -> Question[dict[str, Any]]:
-    """What drives the prediction of one unit."""
-    return _get(f"/fleets/{in_path(fleet)}/drivers/{in_path(name)}", dict[str, Any])
+def predict(rows: Sequence[Row], unit: str | None = None, step: int | None = None) -> Question[Prediction]:
+    """Remaining useful life after the newest of these rows of one unit, oldest first."""
+    many = predict_many([window(rows, unit, step)])
+
+    def read(content: dict[str, Any]) -> Prediction:
+        return many.read(content)[0]
+
+    return Question(many.method, many.path, read, many.body, many.patience, many.unreachable, many.refused)
 
 
-def retrain(fleet: str, mode: Literal["warm", "full"], reason: str) -> Question[dict[str, Any]]:
-    """Start a retraining."""
-    return _act(fleet, "loop/retrain", {"mode": mode, "reason": reason}, dict[str, Any])
-
-
-def promote(fleet: str, version: str, reason: str) -> Question[Moved]:
-    """Put a version into production."""
-    return _act(fleet, f"models/{in_path(version)}/promote", {"reason": reason}, Moved)
-
-
-def rollback(fleet: str, reason: str) -> Question[Moved]:
-    """Put the version before production back."""
-    return _act(fleet, "models/rollback", {"reason": reason}, Moved)
-
-
-def answer(fleet: str, approval: str, word: Literal["approve", "reject"], reason: str) -> Question[dict[str, Any]]:
-    """Answer what waits for a person."""
-    return _act(fleet, f"approvals/{in_path(approval)}/{word}", {"reason": reason}, dict[str, Any])
-
-
-def predict(windows: Sequence[Mapping[str, Any]]) -> Question[list[Prediction]]:
-    """Predictions for windows, in their order; asking twice changes nothing."""
+def predict_many(windows: Sequence[Mapping[str, Any]]) -> Question[list[Prediction]]:
+    """The same of several, each made by `window`: answered together, by one version."""
+    # Asking twice changes nothing.
     body = msgspec.json.encode({"windows": windows})
 
     def read(content: dict[str, Any]) -> list[Prediction]:
         return msgspec.convert(content, _Predictions).predictions
 
-    return Question("POST", "/predict", read, body, PATIENT, unreachable, _refused)
+    return Question("POST", "/predict", read, body, PATIENT, unreachable, refused)
+
+
+def send(rows: Sequence[TelemetryRow], *, jump: bool = False) -> Question[Kept]:
+    """Keep rows of one or many units; an answer means that they are on disk. A row that is sent again is known.
+
+    With `jump`, a counter may be far ahead of the unit's last one.
+    """
+    return keep({"rows": rows}, jump=jump)
+
+
+def keep(table: Mapping[str, Any], *, backfill: bool = False, jump: bool = False) -> Question[Kept]:
+    """Keep rows as POST /telemetry takes them, as history where `backfill` says so."""
+    path = f"/telemetry?{urlencode({'backfill': str(backfill).lower(), 'jump': str(jump).lower()})}"
+
+    def read(content: dict[str, Any]) -> Kept:
+        return msgspec.convert(content, Kept)
+
+    # One that keeps no row says of each why.
+    return Question("POST", path, read, msgspec.json.encode(table), PATIENT, unreachable, refused, also=b'"results"')
 
 
 def window(
@@ -273,22 +190,31 @@ def event(content: Mapping[str, Any], place: str = "") -> Event:
     return msgspec.convert({**known, "place": place, "detail": rest}, Event)
 
 
-def _get(path: str, kind: type[T], part: str = "") -> Question[T]:
+def get(path: str, kind: type[T], part: str = "") -> Question[T]:
+    """What a path of the API says, or a part of it."""
+
     def read(content: dict[str, Any]) -> T:
         return msgspec.convert(content[part] if part else content, kind)
 
-    return Question("GET", PREFIX + path, read, None, PATIENT, unreachable, _refused)
+    return Question("GET", PREFIX + path, read, None, PATIENT, unreachable, refused)
 
 
-def _act(fleet: str, path: str, body: Mapping[str, Any], kind: type[T]) -> Question[T]:
+def act(method: Literal["POST", "DELETE"], path: str, body: Mapping[str, Any] | None, kind: type[T]) -> Question[T]:
+    """Something that must happen once."""
+
     def read(content: dict[str, Any]) -> T:
-        return msgspec.convert(content, kind)
+        return msgspec.convert(content or None, kind)
 
-    where = f"{PREFIX}/fleets/{in_path(fleet)}/{path}"
-    return Question("POST", where, read, msgspec.json.encode(body), ONCE, unreachable, _refused)
+    content = None if body is None else msgspec.json.encode(body)
+    return Question(method, PREFIX + path, read, content, ONCE, unreachable, refused)
 
 
-def _refused(answered: httpx.Response, where: str) -> DriftloopError:
+def refused(answered: httpx.Response, where: str) -> DriftloopError:
+    """What is raised where somebody answers and refuses."""
     remedies = {401: "give a token: `driftloop tokens add NAME --role ROLE`", 403: "ask for a role that may do this"}
     remedy = remedies.get(answered.status_code)
     return DriftloopError(detail(answered), where=where, remedy=remedy, exit_code=exit_code(answered))
+
+
+def _of(fleet: str) -> str:
+    return f"/fleets/{in_path(fleet)}"

@@ -19,8 +19,9 @@ from driftloop.fleet.findings import Findings
 from driftloop.fleet.schema import Schema
 from driftloop.fleet.sheets import open_sheet
 from driftloop.fleet.times import Clock
-from driftloop.protocol.client import detail
-from driftloop.protocol.http import JSON, PATIENT, exit_code, tried
+from driftloop.protocol import platform
+from driftloop.protocol.client import detail, put
+from driftloop.protocol.http import JSON, exit_code
 from driftloop.units.sinks import Sink
 
 ROWS = 5000
@@ -41,21 +42,6 @@ def ask(
     return _read(answer, path)
 
 
-def post_rows(
-    http: httpx.Client, table: dict[str, Any], *, backfill: bool = False, jump: bool = False
-) -> dict[str, Any]:
-    """Keep a table of rows; sent again where there is no answer, which is safe, since a row is kept once."""
-    content, query = msgspec.json.encode(table), {"backfill": backfill, "jump": jump}
-    found = tried(http, PATIENT, method="POST", url="/telemetry", params=query, content=content, headers=JSON)
-    if isinstance(found, httpx.RequestError):
-        raise _silent(http, found) from found
-    if found.status_code in (409, 422):
-        refused = durable.decode_json(found.content, dict[str, Any])
-        if "results" in refused:
-            return refused
-    return _read(found, "/telemetry")
-
-
 def backfill(
     http: httpx.Client,
     files: Sequence[Path],
@@ -70,10 +56,10 @@ def backfill(
     started = time.monotonic()
     for path in _of_rows(files, schema):
         for table in rows_of(path, schema):
-            found = post_rows(http, table, backfill=True, jump=jump)
+            found = put(http, platform.keep(table, backfill=True, jump=jump), "units")
             for key in total:
-                total[key] += found[key]
-            problems += found["problems"][: _SHOWN - len(problems)]
+                total[key] += getattr(found, key)
+            problems += found.problems[: _SHOWN - len(problems)]
         if tell is not None:
             tell(f"{path}: {total['rows']} rows so far")
     return {**total, "problems": problems, "seconds": round(time.monotonic() - started, 3)}

@@ -1,10 +1,10 @@
 """`driftloop plan` and `driftloop why`: ask the console's API, print what it says."""
 
 import csv
-import json
 import sys
-from typing import Annotated, Any
+from typing import Annotated, TypeVar
 
+import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -14,8 +14,11 @@ from driftloop.errors import DriftloopError
 from driftloop.protocol import platform
 from driftloop.protocol.client import Question, put
 from driftloop.protocol.http import client
+from driftloop.protocol.platform_answers import MaintenancePlan, Work
 from driftloop.settings import Settings
 from driftloop.terminal import fitted
+
+T = TypeVar("T")
 
 _FIELDS = ("what", "period", "unit", "rul", "lower", "upper", "risk_before", "risk_if_left", "saves", "why")
 
@@ -43,24 +46,21 @@ def plan(
         raise DriftloopError(
             f"{slots[:60]!r} are no numbers of slots", where="--slots", remedy="write one for each period: 2,2,0,1"
         )
-    asked: dict[str, Any] = {
-        "failure": failure,
-        "planned": planned,
-        "period": period,
-        "slots": [int(part) for part in slots.split(",")],
-        "agreed": agreed or [],
-        "run_on": run_on,
-        **({} if mean_life is None else {"mean_life": mean_life}),
-    }
-    found = _ask(configured, platform.plan(configured.schema.name, asked))
+    found = _ask(
+        configured,
+        platform.plan(
+            configured.schema.name, failure=failure, planned=planned, period=period,
+            slots=[int(part) for part in slots.split(",")], agreed=agreed or [], run_on=run_on, mean_life=mean_life,
+        ),
+    )  # fmt: skip
     if as_json:
-        typer.echo(json.dumps(found))
+        typer.echo(msgspec.json.encode(found).decode())
     elif as_csv:
         rows = csv.DictWriter(sys.stdout, _FIELDS, extrasaction="ignore", lineterminator="\n")
         rows.writeheader()
         for what in ("work", "unserved", "run_on"):
-            rows.writerows({"what": what, **one} for one in found[what])
-        rows.writerows({"what": "unknown", "unit": unit} for unit in found["unknown"])
+            rows.writerows({"what": what, **msgspec.structs.asdict(one)} for one in getattr(found, what))
+        rows.writerows({"what": "unknown", "unit": unit} for unit in found.unknown)
     else:
         _show(found, configured)
 
@@ -73,56 +73,54 @@ def why(
     configured = settings.load()
     found = _ask(configured, platform.drivers(configured.schema.name, unit))
     if as_json:
-        typer.echo(json.dumps(found))
+        typer.echo(msgspec.json.encode(found).decode())
         return
     steps = configured.schema.steps
-    at = "" if found["step"] is None else f" at {configured.schema.step} {found['step']}"
-    average = f"an average {configured.schema.unit} has {found['reference']:.1f}"
-    title = f"{unit}{at}: RUL {found['rul']:.1f} {steps}; {average}"
+    at = "" if found.step is None else f" at {configured.schema.step} {found.step}"
+    average = f"an average {configured.schema.unit} has {found.reference:.1f}"
+    title = f"{unit}{at}: RUL {found.rul:.1f} {steps}; {average}"
     table = Table("sensor", steps, title=title)
-    for part in found["contributions"]:
-        name = f"{part['sensor']} ({part['unit']})" if part["unit"] else part["sensor"]
-        table.add_row(name, f"{part['steps']:+.1f}")
+    for part in found.contributions:
+        name = f"{part.sensor} ({part.unit})" if part.unit else part.sensor
+        table.add_row(name, f"{part.steps:+.1f}")
     console = Console(highlight=False)
     console.print(fitted(table, console))
-    console.print(f"{found['unexplained']:+.2f} {steps} are not explained ({found['method']})")
+    console.print(f"{found.unexplained:+.2f} {steps} are not explained ({found.method})")
 
 
-def _ask(configured: Settings, question: Question[dict[str, Any]]) -> dict[str, Any]:
+def _ask(configured: Settings, question: Question[T]) -> T:
     """What the console answers; raises DriftloopError in words for people."""
     with client(configured.console_url, configured.token) as asking:
         return put(asking, question, "the console")
 
 
-def _show(found: dict[str, Any], configured: Settings) -> None:
+def _show(found: MaintenancePlan, configured: Settings) -> None:
     console, schema = Console(highlight=False), configured.schema
     table = Table("period", schema.unit, f"RUL ({schema.steps})", "fails before", "fails if left", "saves")
-    for one in found["work"]:
-        at = found["periods"][one["period"]]
-        _add(table, f"{one['period']} ({at['begins']} to {at['ends']})", one)
-    for one in found["unserved"]:
+    for one in found.work:
+        at = next(period for period in found.periods if period.period == one.period)
+        _add(table, f"{one.period} ({at.begins} to {at.ends})", one)
+    for one in found.unserved:
         _add(table, "no slot left", one)
-    for one in found["run_on"]:
+    for one in found.run_on:
         _add(table, "runs on, to learn", one)
     console.print(fitted(table, console))
-    planned, without, learning = found["expected"], found["without"], found["learning"]
-    console.print(f"{found['running']} {schema.units} are best left alone.")
-    if found["unknown"]:
-        console.print(f"Nothing is known of {', '.join(found['unknown'][:20])}: look at them.")
+    planned, without, learning = found.expected, found.without, found.learning
+    console.print(f"{found.running} {schema.units} are best left alone.")
+    if found.unknown:
+        console.print(f"Nothing is known of {', '.join(found.unknown[:20])}: look at them.")
     console.print(
-        f"Expected failures: {planned['failures']:.2f} with the plan, {without['failures']:.2f} without; "
-        f"expected costs {planned['cost']:.2f} and {without['cost']:.2f}."
+        f"Expected failures: {planned.failures:.2f} with the plan, {without.failures:.2f} without; "
+        f"expected costs {planned.cost:.2f} and {without.cost:.2f}."
     )
-    until = learning["steps_until_enough"]
+    until = learning.steps_until_enough
     enough = "never" if until is None else f"in about {until:,.0f} {schema.steps}"
     console.print(
-        f"Planned work teaches nothing: at this rate of failures the {learning['needed']} that a retraining needs are "
+        f"Planned work teaches nothing: at this rate of failures the {learning.needed} that a retraining needs are "
         f"there {enough}."
     )
 
 
-def _add(table: Table, when: str, one: dict[str, Any]) -> None:
-    rul = f"{one['rul']:.0f} ({one['lower']:.0f} to {one['upper']:.0f})"
-    table.add_row(
-        when, one["unit"], rul, f"{one['risk_before']:.0%}", f"{one['risk_if_left']:.0%}", f"{one['saves']:.2f}"
-    )
+def _add(table: Table, when: str, one: Work) -> None:
+    rul = f"{one.rul:.0f} ({one.lower:.0f} to {one.upper:.0f})"
+    table.add_row(when, one.unit, rul, f"{one.risk_before:.0%}", f"{one.risk_if_left:.0%}", f"{one.saves:.2f}")
