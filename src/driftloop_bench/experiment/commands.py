@@ -22,7 +22,7 @@ from driftloop_bench.experiment import labels as labels_of
 from driftloop_bench.experiment.marks import Marks, answers_after
 from driftloop_bench.experiment.recording import Plan, Recording, rolling_rmse
 from driftloop_bench.experiment.recovery import MEANINGS, SPANS, Outcome, assess
-from driftloop_bench.experiment.reference import fetch_metadata, predict, train_reference, windows_of
+from driftloop_bench.experiment.reference import fetch_metadata, predict, seed_of, train_reference, windows_of
 from driftloop_bench.experiment.results import write_results
 from driftloop_bench.experiment.run import labels_after, run_experiment
 from driftloop_bench.experiment.source import Source
@@ -240,7 +240,8 @@ def _reference_answers(recording: Recording, configured: Settings, folder: Path)
     version = recording.marks().challenger_version
     if version is None:
         return None
-    manifest, seed = fetch_metadata(version, configured), recording.plan.seed
+    manifest = fetch_metadata(version, configured)
+    seed = seed_of(manifest, recording.plan.seed)
     bundle = train_reference(manifest, recording.known, configured, folder, seed=seed)
     return predict(bundle, windows_of(recording, answers_after(recording.records, version)))
 

@@ -35,6 +35,13 @@ def fetch_metadata(version: str, settings: Settings) -> Metadata:
         return read_metadata(Path(folder))
 
 
+def seed_of(manifest_of: Metadata, seed: int) -> int:
+    """The seed of the reference for a version: `seed`, or the next one where the version was itself trained in full
+    with it. The reference would be the version itself, and as good as it whatever it is worth.
+    """
+    return seed + 1 if manifest_of.training == "full" and manifest_of.seed == seed else seed
+
+
 def train_reference(
     manifest_of: Metadata,
     known: Sequence[Run],
