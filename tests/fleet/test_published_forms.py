@@ -172,6 +172,22 @@ def test_many_rows_with_one_count_are_one_step(tmp_path: Path) -> None:
     assert found.reading.units[0].run.rows[0] == pytest.approx([first[3] + 1, first[4]])
 
 
+def test_of_a_plant_and_its_pumps_the_pumps_are_units(tmp_path: Path) -> None:
+    rows = [(f"plant{int(u[1:]) % 2}", u, s, v, h) for u, s, _, v, h in lives()]
+    found = guessed(write(tmp_path / "pumps.csv", "plant,pump,hour,vibration,heat", rows))
+    assert found.schema.unit_column == "pump"
+    assert len(found.reading.units) == 12
+
+
+def test_rows_that_another_column_tells_apart_are_not_merged_without_a_word(tmp_path: Path) -> None:
+    rows = [(u, side, s, v, h) for u, s, _, v, h in lives() for side in ("drive end", "other end")]
+    found = guessed(write(tmp_path / "pumps.csv", "pump,bearing_side,hour,vibration,heat", rows))
+    assert any("rows of one pump and hour are told apart by bearing_side" in text for text in said(found))
+    once = guessed(write(tmp_path / "one.csv", "pump,bearing_side,hour,vibration,heat", rows[::2]))
+    assert not any("told apart" in text for text in said(once))
+    assert once.left_out["bearing_side"].startswith("holds words, such as 'drive end'")
+
+
 def test_one_reading_in_each_row_is_refused_with_a_pivot(tmp_path: Path) -> None:
     rows = [(s, u, tag, value) for u, s, _, v, h in lives() for tag, value in (("vibration", v), ("heat", h))]
     with pytest.raises(DriftloopError) as error:

@@ -6,6 +6,7 @@ are there when each is rounded to a twentieth of its range; else they are contin
 2 % of what any sensor does, not used.
 """
 
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from driftloop.errors import DataError
 from driftloop.fleet import cells, inventory, names, tables
 from driftloop.fleet.guess_end import drop, find_censored, find_end, says_yes
-from driftloop.fleet.guess_time import Clocked, find_time
+from driftloop.fleet.guess_time import Clocked, find_time, moving
 from driftloop.fleet.inventory import Column, Inventory
 from driftloop.fleet.schema import LEAST, Channel, Schema, Time, UseSettings
 from driftloop.fleet.suspicion import leak, markers
@@ -54,6 +55,10 @@ _GAPS = 0.5
 _PLAIN = re.compile(r"([\W_]*(runs?|data|train(ing)?|test|fleet|set|all|full|csv|\d+))+")
 """File names that say nothing about the fleet."""
 _FEW_NAMED = 5
+_ONE_EACH = 0.9
+"""Share of rows with a time of their own from which on rows are one for each step."""
+_PARTS = 50
+"""Distinct values of a column that may tell units apart."""
 _REASONS = 12
 """Columns of which it is said why they are no sensors."""
 
@@ -122,6 +127,9 @@ def guess(paths: Sequence[Path], name: str | None = None, tell: tables.Tell = ta
         use_settings=use,
     )
     reading = tables.examine(data.paths, schema, tell=tell)
+    apart = _tell_apart(free, units, clocked, schema.unit) if clocked else None
+    if apart is not None:
+        reading.findings.add("warning", str(data.paths[0]), apart)
     _tell_others(data, schema, reading)
     failed = sum(not unit.run.censored for unit in reading.units)
     if 0 < failed < sum(LEAST.values()):
@@ -162,9 +170,10 @@ def _unit(data: Inventory, free: Sequence[Column]) -> Column | None:
     """
     named = [column for column in free if _UNIT.fullmatch(column.plain) and column.missing < _GAPS]
     named.sort(key=lambda column: column.plain in ("id", "name"))
-    for column in named:
-        if 1 <= len(column.words) <= max(data.n // 2, 1):
-            return column
+    named = [column for column in named if 1 <= len(column.words) <= max(data.n // 2, 1)]
+    if named:
+        # Of a plant and its pumps the pumps are the units.
+        return functools.reduce(lambda best, other: other if _within(other, best) else best, named)
     several, clocked = len(data.paths) > 1, find_time(free, data.file)
     one_each = several and (clocked is None or bool((_steps(clocked.values, data.file) >= 0).all()))
     for column in [column for column in free if clocked is None or column is not clocked.column]:
@@ -175,6 +184,26 @@ def _unit(data: Inventory, free: Sequence[Column]) -> Column | None:
             changes = sum(a != b for a, b in zip(column.names, column.names[1:], strict=False))
             if changes == len(set(column.names)) - 1 and not says_yes(column):
                 return column
+    return None
+
+
+def _within(inner: Column, outer: Column) -> bool:
+    """Whether each unit of one column is of one unit of the other, which has several."""
+    pairs = len(set(zip(inner.names, outer.names, strict=True)))
+    return pairs == len(set(inner.names)) > len(set(outer.names))
+
+
+def _tell_apart(free: Sequence[Column], units: NDArray[np.int64], clocked: Clocked, unit: str) -> str | None:
+    """What to say where several rows of a unit have one time, and another column tells these apart."""
+    if moving(clocked.values, units) >= _ONE_EACH:
+        return None
+    for column in [column for column in free if 2 <= len(column.words) <= _PARTS]:
+        parts = np.unique(column.names, return_inverse=True)[1].reshape(-1)
+        if moving(clocked.values, units * (int(parts.max()) + 1) + parts) >= _ONE_EACH:
+            return (
+                f"rows of one {unit} and {clocked.column.header} are told apart by {column.header}: "
+                "if these are units of their own, write both into one column, and name it unit_column"
+            )
     return None
 
 
@@ -270,7 +299,9 @@ def _useless(column: Column, blocks: Sequence[NDArray[np.int64]]) -> str | None:
         return "gives the label away, as its name says"
     if column.numbers is None:
         dates = cells.moment(first) is not None
-        return f"holds {'dates' if dates else 'words'}, such as {first!r}"
+        few = not dates and 2 <= len(column.words) <= _REGIMES
+        hint = "; with a number for each it could be a setting" if few else ""
+        return f"holds {'dates' if dates else 'words'}, such as {first!r}{hint}"
     return f"is always {first}" if column.constant else _telling(column.numbers, blocks)
 
 

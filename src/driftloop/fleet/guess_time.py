@@ -51,10 +51,10 @@ def find_time(free: Sequence[Column], units: NDArray[np.int64]) -> Clocked | Non
     for column in [*named, *others]:
         if column.numbers is None or column in named:
             found = _stamps(column, units)
-            moving = _moving(found.values, units) if found is not None else 0.0
-            if moving >= _FINE:
+            share = moving(found.values, units) if found is not None else 0.0
+            if share >= _FINE:
                 return found
-            coarse = coarse or (found if moving > 0 else None)
+            coarse = coarse or (found if share > 0 else None)
     for column in named:
         if column.numbers is None:
             continue
@@ -98,7 +98,7 @@ def _counter(column: Column, units: NDArray[np.int64]) -> Clocked:
     apart = _apart(column.numbers, units)
     usual = float(np.median(apart)) if len(apart) else 1.0
     whole = bool((column.told == np.floor(column.told)).all())
-    several = _moving(column.numbers, units) < _FINE
+    several = moving(column.numbers, units) < _FINE
     if _SECONDS.fullmatch(column.plain) and (not whole or usual != 1):
         time = Time(column=column.header, kind="seconds", every=_length(usual))
         word = _WORDS.get(time.every or "", "step")
@@ -135,7 +135,7 @@ def _apart(values: NDArray[np.float64], units: NDArray[np.int64]) -> NDArray[np.
     return np.asarray(apart[np.isfinite(apart) & (apart > 0)], dtype=np.float64)
 
 
-def _moving(values: NDArray[np.float64], units: NDArray[np.int64]) -> float:
+def moving(values: NDArray[np.float64], units: NDArray[np.int64]) -> float:
     """Share of rows that are not at the time of the unit's row before; 1 where every unit has one row."""
     followed = len(values) - len(np.unique(units))
     return len(_apart(values, units)) / followed if followed else 1.0
