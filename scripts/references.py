@@ -205,8 +205,15 @@ def _parameters(command: Any) -> str:
         default = one.default
         nothing = default is None or default is False or default in ("", ()) or callable(default)
         said = "" if nothing else f"`{default}`"
-        rows.append((f"`{shown}`", said or ("needed" if one.required else ""), one.help or ""))
+        choices = ", ".join(f"`{choice}`" for choice in _choices(one.type_descriptor.annotation))
+        meaning = f"{one.help or ''} One of {choices}." if choices else one.help or ""
+        rows.append((f"`{shown}`", said or ("needed" if one.required else ""), meaning.strip()))
     return "\n" + table(("parameter", "default", "meaning"), rows) if rows else ""
+
+
+def _choices(annotation: Any) -> tuple[Any, ...]:
+    """What a parameter may be, where that is a list."""
+    return typing.get_args(annotation) if typing.get_origin(annotation) is typing.Literal else ()
 
 
 def exit_codes() -> str:

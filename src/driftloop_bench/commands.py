@@ -11,6 +11,9 @@ from rich.console import Console
 from driftloop import durable, settings
 from driftloop.errors import DriftloopError, ExitCode
 from driftloop.fleets.cmapss.files import SPLITS, SUBSETS
+from driftloop_bench.experiment.recording import Plan, Through
+from driftloop_bench.experiment.source import Source, part
+from driftloop_bench.experiment.traffic import Change, Kind
 from driftloop_bench.first_aid.command import first_aid
 
 app = typer.Typer(no_args_is_help=True, help="Measure the model and the drift detector by a fixed protocol.")
@@ -254,7 +257,6 @@ def parts(
 ) -> None:
     """False alarms of the drift watch on a part of any fleet, and how soon it names a change to another part."""
     from driftloop_bench.drift import parts as drift_parts
-    from driftloop_bench.experiment.source import Source, part
 
     configured, source = settings.from_environment(fleet=fleet_file), Source(tuple(data), groups)
     runs = {name: part(name, source, configured).runs for name in (healthy, *changed)}
@@ -280,7 +282,7 @@ def parts(
 
 
 def demo(
-    kind: Annotated[str, typer.Option(help="What changes at T0: fleet, bias, stuck or none.")] = "fleet",
+    kind: Annotated[Kind, typer.Option(help="What changes at T0.")] = "fleet",
     subset: Annotated[str, typer.Option(help="Part of the fleet that the changed units come from.")] = "FD002",
     healthy: Annotated[str, typer.Option(help="Part of the fleet that the champion knows.")] = "FD001",
     data: Annotated[
@@ -298,7 +300,7 @@ def demo(
     ] = "after:60",
     timeout_s: Annotated[float, typer.Option(min=1, help="Longest time after T0, in seconds.")] = 180.0,
     through: Annotated[
-        str, typer.Option(help="predict, or telemetry: units send rows and fail, and labels come from failures alone.")
+        Through, typer.Option(help="predict: windows to the server; telemetry: rows of units, which fail and label.")
     ] = "predict",
     units: Annotated[int, typer.Option(min=1, help="Units in service, through telemetry.")] = 50,
     results: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("data/drift"),
@@ -321,17 +323,10 @@ def demo(
     Exit code 0: recovered (or, for a sensor fault, detected and not trained on); 1: not.
     """
     from driftloop_bench.demo import run_demo
-    from driftloop_bench.experiment.recording import Plan
     from driftloop_bench.experiment.run import labels_after
-    from driftloop_bench.experiment.source import Source
-    from driftloop_bench.experiment.traffic import Change
 
-    if kind not in ("fleet", "bias", "stuck", "none"):
-        raise DriftloopError(f"unknown kind {kind}", where="--kind", remedy="choose fleet, bias, stuck or none")
-    if through not in ("predict", "telemetry"):
-        raise DriftloopError(f"unknown way {through}", where="--through", remedy="choose predict or telemetry")
     plan = Plan(
-        Change(kind, subset, share, sensor, sigmas),  # type: ignore[arg-type]
+        Change(kind, subset, share, sensor, sigmas),
         rate=rate,
         seed=seed,
         healthy_s=10.0 if fast else 20.0,

@@ -5,7 +5,7 @@ import shlex
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 import typer
@@ -20,7 +20,7 @@ from driftloop.settings import Settings
 from driftloop_bench.experiment import campaign as campaigns
 from driftloop_bench.experiment import labels as labels_of
 from driftloop_bench.experiment.marks import Marks, answers_after
-from driftloop_bench.experiment.recording import Plan, Recording, rolling_rmse
+from driftloop_bench.experiment.recording import Plan, Recording, Through, rolling_rmse
 from driftloop_bench.experiment.recovery import MEANINGS, SPANS, Outcome, assess
 from driftloop_bench.experiment.reference import fetch_metadata, predict, seed_of, train_reference, windows_of
 from driftloop_bench.experiment.results import write_results
@@ -30,7 +30,6 @@ from driftloop_bench.experiment.traffic import Change, Kind, failed
 from driftloop_bench.experiment.watching import Observer
 
 RESULTS = Path("data/drift")
-Through = Literal["predict", "telemetry"]
 UNITS = 50
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from driftloop_bench.experiment.marks import Marks, find_marks
 from driftloop_bench.experiment.source import Source
 from driftloop_bench.experiment.traffic import Change, Record, SentEngine
 
+Through = Literal["predict", "telemetry"]
+"""Where the traffic goes: windows to the prediction server, or rows to the service for units."""
 ROLLING = 300
 """Answers that the live error is taken over."""
 
