@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from driftloop.errors import DataError
 from driftloop.fleet import roles
+from driftloop.fleet.archive import Archive
 from driftloop.fleet.runs import Run
 from driftloop.fleets.cmapss.simulator import simulate
 
@@ -136,6 +138,17 @@ def test_a_wrong_file_is_taken_back_and_the_versions_that_know_it_are_named(full
     assert "was withdrawn" in full.problems("/archive/runs", wrong, status=409)[0]["message"]
 
 
-@pytest.mark.parametrize("body", [{}, {"runs": ["nobody"]}, {"sha256": ["0" * 64]}])
-def test_what_is_not_archived_cannot_be_taken_back(full: Up, body: Any) -> None:
-    assert full.problems("/archive/withdraw", body)[0]["field"] == "runs"
+@pytest.mark.parametrize(
+    ("body", "status", "field"),
+    [({}, 422, "runs"), ({"runs": ["nobody"]}, 404, "runs"), ({"sha256": ["0" * 64]}, 404, "sha256")],
+)
+def test_what_is_not_archived_cannot_be_taken_back(full: Up, body: Any, status: int, field: str) -> None:
+    assert full.problems("/archive/withdraw", body, status=status)[0]["field"] == field
+
+
+def test_a_store_that_is_away_is_no_fault_of_who_takes_runs_back(full: Up, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object) -> None:
+        raise DataError("the store does not answer")
+
+    monkeypatch.setattr(Archive, "withdraw", away)
+    assert full.problems("/archive/withdraw", {"runs": ["a"]}, status=503)[0]["field"] == "archive"

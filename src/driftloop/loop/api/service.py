@@ -22,7 +22,7 @@ from driftloop.access.audit import Audit
 from driftloop.access.doors import LOOKING, Door
 from driftloop.access.guard import Guard, plainly
 from driftloop.access.roles import PROBES, Role
-from driftloop.errors import DataError, DriftloopError
+from driftloop.errors import DataError, DriftloopError, ExitCode
 from driftloop.fleet.archive import Archive, RunConflict, open_archive
 from driftloop.fleet.roles import ROLES
 from driftloop.loop import migration, schedules, status
@@ -171,15 +171,17 @@ class Service:
     def withdraw(self, body: bytes) -> dict[str, Any]:
         """Take runs back, and say which versions have learnt from them."""
         posted = bodies.decode(body, bodies.PostedWithdrawal)
-        found = self.archive.archived_as(posted.sha256)
-        missing = [rows for rows in posted.sha256 if rows not in found]
-        chosen = sorted({*posted.runs, *found.values()})
-        if not chosen:
-            raise refusal(422, "runs", "none of these runs is archived" if missing else "names no run")
+        if not posted.runs and not posted.sha256:
+            raise refusal(422, "runs", "names no run")
         try:
+            chosen = sorted({*posted.runs, *self.archive.archived_as(posted.sha256).values()})
+            if not chosen:
+                raise refusal(404, "sha256", "none of these runs is archived")
             gone = self.archive.withdraw(chosen, posted.reason)
         except DataError as error:
-            raise refusal(422, "runs", str(error)) from error
+            if error.exit_code == ExitCode.MISSING:
+                raise refusal(404, "runs", str(error)) from error
+            raise refusal(503, "archive", str(error)) from error
         affected = withdrawal.affected(self.registry, chosen)
         if gone:
             self.store.append(
