@@ -1,6 +1,8 @@
 """Following the alias: swaps, refusals, and a registry that is down, slow, or another one than before."""
 
+import os
 import threading
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -232,6 +234,16 @@ def test_three_bundles_are_kept(server: Server) -> None:
         server.registry.publish(str(number), number)
         server.follower.step()
     assert sorted(path.name for path in server.folder.iterdir() if path.is_dir()) == ["4", "5", "6"]
+
+
+def test_what_a_killed_download_left_goes_after_an_hour(server: Server) -> None:
+    for name, hours in ((".1.killed", 2), (".1.goes-on", 0)):
+        (server.folder / name).mkdir(parents=True)
+        then = time.time() - hours * 3600.0
+        os.utime(server.folder / name, (then, then))
+    server.registry.publish("1", 1)
+    server.follower.step()
+    assert {path.name for path in server.folder.iterdir() if path.is_dir()} == {".1.goes-on", "1"}
 
 
 def test_a_slow_registry_holds_up_neither_the_start_nor_the_end(server: Server) -> None:

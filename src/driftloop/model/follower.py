@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 UNUSABLE, OTHER_FLEET = "unusable", "other_fleet"
 """Why a version is refused: its bundle cannot be loaded, or its rows are those of another fleet."""
+LEFT_S = 3600.0
+"""Age from which a download that is not whole is nobody's any more: it was killed."""
 _RETRY_S, _LONGEST_RETRY_S = 5.0, 300.0
 _LAST = "last.json"
 
@@ -86,10 +88,12 @@ class Bundles:
         return folder
 
     def prune(self) -> None:
-        """Let go of all but the bundles that were fetched last."""
-        kept = [path for path in self.folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+        """Let go of all but the bundles that were fetched last, and of what downloads that were cut short left."""
+        folders = [path for path in self.folder.iterdir() if path.is_dir()]
+        kept = [path for path in folders if not path.name.startswith(".")]
         kept.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-        for path in kept[self._keep :]:
+        left = [path for path in folders if path.name.startswith(".") and _is_left(path)]
+        for path in (*kept[self._keep :], *left):
             shutil.rmtree(path, ignore_errors=True)
 
     def last(self) -> LastGood | None:
@@ -274,3 +278,11 @@ def check_fleet(folder: Path, schema: Schema) -> None:
         remedy="point DRIFTLOOP_FLEET at the fleet file that it was trained with; where columns have changed, give the "
         "new file another name, then: driftloop up --fleet OLD --fleet NEW, driftloop fleet migrate OLD NEW",
     )
+
+
+def _is_left(path: Path) -> bool:
+    """Whether a download was given up; one that is whole by now has another name."""
+    try:
+        return time.time() - path.stat().st_mtime > LEFT_S
+    except FileNotFoundError:
+        return False
