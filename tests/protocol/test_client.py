@@ -178,6 +178,19 @@ def test_events_are_followed_page_by_page():
     assert [next(waiting)["seq"], next(waiting)["seq"]] == [1, 2]
 
 
+def test_who_follows_waits_for_a_retrainer_that_is_started_again():
+    page = (200, {"events": [{"seq": 1}], "next": 1})
+    retrainer = Retrainer(page, DOWN, (503, b"starting"), (200, {"events": [{"seq": 2}], "next": 2}))
+    following = client(retrainer).follow(forever=True)
+    assert [next(following)["seq"], next(following)["seq"]] == [1, 2]
+    assert [request.url.params["after"] for request in retrainer.requests] == ["0", "1", "1", "1"]
+    with pytest.raises(DriftloopError, match="no usable answer"):
+        next(client(Retrainer(DOWN)).follow(forever=True))
+    refused = Retrainer(page, (401, {"detail": [{"field": "Authorization", "message": "must be `Bearer `"}]}))
+    with pytest.raises(DriftloopError, match="Bearer"):
+        list(client(refused).follow(forever=True))
+
+
 def test_a_name_stays_one_part_of_the_path():
     retrainer = Retrainer((200, {}))
     with client(retrainer) as asked:

@@ -166,9 +166,17 @@ class Client(Connected):
         return self.ask(_events(after))
 
     def follow(self, after: int = 0, *, forever: bool = False) -> Iterator[Event]:
-        """All events after number `after`, in order; `forever` waits for those that are still to come."""
+        """All events after number `after`, in order; `forever` waits for those that are still to come, and for a
+        retrainer that has answered once and is away, as while it is started again."""
+        answered = False
         while True:
-            events, after = self.events(after)
+            try:
+                events, after = self.events(after)
+                answered = True
+            except DriftloopError as error:
+                if not (forever and answered and error.exit_code == ExitCode.UNREACHABLE):
+                    raise
+                events = []
             yield from events
             if not events:
                 if not forever:
