@@ -58,7 +58,10 @@ def _cell(text: str) -> str:
 
 def settings() -> str:
     """Every setting, in the groups of the code."""
-    text = "# Settings\n\nEvery setting is an environment variable, read in `src/driftloop/settings.py` alone. " + MADE
+    text = (
+        "# Settings\n\nEvery setting is an environment variable, read in `src/driftloop/settings.py` alone; an empty "
+        "one counts as unset. "
+    ) + MADE
     rows: list[Sequence[str]] = []
     groups = _groups()
     for name, field in Settings.model_fields.items():

@@ -12,6 +12,13 @@ def test_a_setting_is_the_variable_with_the_prefix(monkeypatch):
     assert load().watch_window == 321
 
 
+def test_an_empty_variable_counts_as_unset(monkeypatch):
+    for name in ("DRIFTLOOP_STATE_DIR", "DRIFTLOOP_TOKEN_FILE", "DRIFTLOOP_WATCH_WINDOW", "CMAPSS_DIR"):
+        monkeypatch.setenv(name, "")
+    found = settings.from_environment()
+    assert (found.state_dir, found.token_file, found.watch_window, found.cmapss_dir) == (Path("state"), None, 500, None)
+
+
 def test_two_variables_have_no_prefix(monkeypatch, tmp_path):
     monkeypatch.setenv("CMAPSS_DIR", str(tmp_path))
     monkeypatch.setenv("ENABLE_RETRAINING", "false")

@@ -1,7 +1,7 @@
 """Every setting of driftloop, read from the environment here and nowhere else.
 
 A setting `server_url` is the variable `DRIFTLOOP_SERVER_URL`; the two exceptions, `CMAPSS_DIR` and
-`ENABLE_RETRAINING`, have no prefix.
+`ENABLE_RETRAINING`, have no prefix. A variable that is empty counts as unset.
 """
 
 import difflib
@@ -27,7 +27,9 @@ _ALIKE = 0.8
 class Settings(BaseSettings):
     """One typed, frozen set of settings; `load()` makes it with an error for people."""
 
-    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix=_PREFIX, env_ignore_empty=True, frozen=True, extra="ignore", populate_by_name=True
+    )
 
     # Which fleet, and where things are.
     fleet: str = Field(

@@ -91,9 +91,10 @@ def test_a_path_before_ours_stays():
     assert retrainer.asked == ["GET http://gateway/loop/status"]
 
 
-def test_what_is_no_url_is_told():
+@pytest.mark.parametrize("url", ["http://retrainer:port", "retrainer", "retrainer:8600", "ftp://retrainer"])
+def test_what_is_no_url_is_told(url: str):
     with pytest.raises(DriftloopError, match="is no URL"):
-        Client("http://retrainer:port")
+        Client(url)
 
 
 def test_no_proxy_of_the_environment_is_asked(monkeypatch: pytest.MonkeyPatch):

@@ -16,6 +16,7 @@ from driftloop.closing import Closing
 from driftloop.errors import DriftloopError, ExitCode
 
 JSON = {"Content-Type": "application/json"}
+_URL = "write it as http://host:port"
 _REPEATED = frozenset({408, 425, 429})
 """Refusals that say nothing against the request itself."""
 
@@ -109,7 +110,9 @@ def _options(url: str, token: str, patience: Patience) -> dict[str, Any]:
     try:
         base = httpx.URL(url.strip().rstrip("/"))
     except httpx.InvalidURL as error:
-        raise DriftloopError(f"{url!r} is no URL: {error}", remedy="write it as http://host:port") from error
+        raise DriftloopError(f"{url!r} is no URL: {error}", remedy=_URL) from error
+    if url.strip() and base.scheme not in ("http", "https"):
+        raise DriftloopError(f"{url!r} is no URL: it does not begin with http:// or https://", remedy=_URL)
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     options = {"base_url": base, "headers": headers, "timeout": patience.timeout, "trust_env": False}
     # A client without an address of its own may be asked for any.
