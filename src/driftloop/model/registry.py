@@ -232,7 +232,7 @@ class Registry(Closing):
             raise DriftloopError(
                 f"there is no version {version}",
                 where=self._where,
-                remedy="MLflow's page of the model lists those there are",
+                remedy="the console's page Models lists those there are",
                 exit_code=ExitCode.MISSING,
             )
         return answer
