@@ -250,6 +250,18 @@ ROWS: list[tuple[str, State, Facts, Move]] = [
         settle("rejected", "in the shadow: slow; odd", "2"),
     ),
     (
+        "the shadow could not ask it",
+        state("running", shadow=Report(0, 0.4, False, ["damaged"], broken=True)),
+        facts(pipeline="ended", challengers=challenger("approved"), shadow=True),
+        Fail("r1", "in the shadow: damaged", archived=80),
+    ),
+    (
+        "runs that it learnt from were withdrawn",
+        state("running"),
+        facts(pipeline="ended", challengers=(Challenger("2", "rejected", "gone", findings=("withdrawn",)),)),
+        Fail("r1", "gone", archived=80),
+    ),
+    (
         "unusable runs",
         state("running", waiting_for="3 usable runs"),
         facts(pipeline="ended", error="too few"),
@@ -443,7 +455,16 @@ def attempts(draw: st.DrawFn, run: str = "") -> Attempt:
         training=draw(st.none() | st.sampled_from(["full", "warm_start"])),
         waiting_for=draw(st.none() | st.just("3 usable runs")),
         announced=draw(st.none() | st.just(PAUSE)),
-        shadow=draw(st.sampled_from([None, Report(100, 0.4), Report(100, 0.4, False, ["slow"])])),
+        shadow=draw(
+            st.sampled_from(
+                [
+                    None,
+                    Report(100, 0.4),
+                    Report(100, 0.4, False, ["slow"]),
+                    Report(0, 0.4, False, ["damaged"], broken=True),
+                ]
+            )
+        ),
         condemned=draw(st.none() | st.just("not recovered")),
         aid_withdrawn=draw(st.booleans()),
     )

@@ -11,6 +11,7 @@ import pytest
 from driftloop.errors import BundleError, RegistryUnavailable
 from driftloop.fleets.cmapss.schema import SCHEMA
 from driftloop.loop import shadow as shadows
+from driftloop.loop.changes import BACK_OFF_S
 from driftloop.loop.judge.shadow import Difference, Report, Said, judge
 from driftloop.loop.shadow import Shadow
 from driftloop.model.answers import Model
@@ -256,6 +257,28 @@ def test_what_the_shadow_blocks_is_rejected(tmp_path: Path, monkeypatch: pytest.
     assert world.registry.pointers == {"production": "1"}
     assert world.decisions == [(CAUSE, "rejected")]
     assert "in the shadow: 1 of 1 values of rul are not finite" in world.registry.tags("2")["decision_reason"]
+
+
+def test_one_that_cannot_be_asked_is_trained_anew_without_waiting_for_labels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    challenger = Session()
+    world = shadowed(tmp_path, monkeypatch, challenger)
+
+    def damaged(*_: Any) -> None:
+        raise BundleError("has digest 0, not 1", where="model.onnx")
+
+    monkeypatch.setattr(challenger, "run", damaged)
+    world.run(world.approving)
+    until(world, "cooling_down")
+    assert world.registry.pointers == {"production": "1"}
+    (failed,) = [event for event in world.store.read() if event["kind"] == "retraining_failed"]
+    assert (failed["step"], failed["failures"]) == ("shadow", 1)
+    assert "has digest 0, not 1" in failed["error"]
+    assert "rejected" not in world.kinds
+    world.clock.now += BACK_OFF_S + 1
+    until(world, "running")
+    assert len(world.backend.jobs) == 2
 
 
 def test_a_person_is_shown_what_the_shadow_saw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

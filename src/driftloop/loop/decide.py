@@ -144,6 +144,8 @@ def _running(state: State, facts: Facts) -> Move:  # noqa: PLR0911 (a row each)
         return Promoted(attempt.run, promoted)
     if promotion.REJECTED in found:
         rejected = found[promotion.REJECTED]
+        if gate.WITHDRAWN in rejected.findings:
+            return Fail(attempt.run, rejected.reason, archived=facts.archived)
         if _helped_by_training_in_full(attempt, rejected):
             return TrainInFull(attempt.run, rejected)
         return _settle(attempt, facts, promotion.REJECTED, rejected.reason, rejected.version)
@@ -165,6 +167,8 @@ def _passed(attempt: Attempt, challenger: Challenger, facts: Facts) -> Move:
         return InShadow(attempt.run, challenger)
     if attempt.shadow is not None and not attempt.shadow.passed:
         against = f"in the shadow: {'; '.join(attempt.shadow.reasons)}"
+        if attempt.shadow.broken:
+            return Fail(attempt.run, against, archived=facts.archived)
         return _settle(attempt, facts, promotion.REJECTED, against, challenger.version)
     undecided = challenger.decision == promotion.UNDECIDED
     if undecided or facts.asks:

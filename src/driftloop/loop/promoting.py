@@ -49,11 +49,11 @@ def look_in_shadow(tools: Tools, shadow: Shadow, move: InShadow) -> float:
     attempt, version = tools.store.state.attempt, move.challenger.version
     assert attempt is not None
     report = shadow.report(attempt.champion, version)
+    if attempt.step != SHADOW:
+        with tools.store.change() as change:
+            if change.state.attempt is not None:
+                change.state.attempt.step = SHADOW
     if report is None:
-        if attempt.step != SHADOW:
-            with tools.store.change() as change:
-                if change.state.attempt is not None:
-                    change.state.attempt.step = SHADOW
         return SHADOW_POLL_S
     tags = {"shadow": "passed" if report.passed else "; ".join(report.reasons), "shadow_answers": str(report.answers)}
     tools.registry.set_tags(version, tags)

@@ -127,14 +127,17 @@ class _Run(threading.Thread):
             champion, challenger = self._open()
             self._found = self._compare(champion, challenger)
         except BundleError as error:
-            self._found = Report(0, round(self._passed(), 3), False, [f"its bundle cannot be used: {error}"])
+            self._found = self._broken(f"its bundle cannot be used: {error}")
         except DriftloopError as error:
             self._found = error
         except Exception as error:
             # A challenger that cannot even be asked must not be promoted.
             log.exception("the shadow failed")
-            self._found = Report(0, round(self._passed(), 3), False, [f"{type(error).__name__}: {error}"])
+            self._found = self._broken(f"{type(error).__name__}: {error}")
         self._ended()
+
+    def _broken(self, reason: str) -> Report:
+        return Report(0, round(self._passed(), 3), False, [reason], broken=True)
 
     def _passed(self) -> float:
         return time.monotonic() - self._began

@@ -183,7 +183,8 @@ def evaluate(run: str, cause: str, champion: str, version: str, dataset: str, ch
         gone = sorted(_archive(step).withdrawn().keys() & {run.run_id for run in [*plan.old, *plan.new]})
         if gone:
             reason = f"run {gone[0]} and {len(gone) - 1} others that it learnt from were withdrawn meanwhile"
-            step.patiently(lambda: promotion.decide(step.registry, version, promotion.REJECTED, reason, cause))
+            found = [gate.WITHDRAWN]
+            step.patiently(lambda: promotion.decide(step.registry, version, promotion.REJECTED, reason, cause, found))
             step.patiently(lambda: promotion.repair(step.registry))
             return promotion.REJECTED
         new = evaluation.evaluate(Path(champion_bundle), Path(bundle), plan.new)

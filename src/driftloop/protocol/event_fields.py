@@ -82,7 +82,7 @@ ABOUT: dict[EventKind, About] = {
     ),
     "shadow_ended": About(
         "the challenger had answered beside the champion",
-        "model_version cause run answers seconds passed reasons note? p99_ms? differences",
+        "model_version cause run answers seconds passed reasons broken note? p99_ms? differences",
     ),
     "approval_needed": About(
         "a version waits for a person",
@@ -188,6 +188,7 @@ FIELDS: dict[str, Field] = {
     "note": Field("text", "what else is to be said of it"),
     "p99_ms": Field("object", "99th percentile of an answer's time in ms, `champion` and `challenger`"),
     "passed": Field("true or false", "whether nothing speaks against the challenger"),
+    "broken": Field("true or false", "whether it could not be asked at all, so that another one is trained"),
     "psi_max": Field("number", "largest PSI of a reading, regime by regime"),
     "psi_plain_max": Field("number", "the same without regimes"),
     "reason": Field("text", "why, in words"),

@@ -20,10 +20,11 @@ OLD, NEW = "old", "new"
 
 BETTER, NOT_BETTER = "better", "not_better"
 KEPT, FORGOT, SUPERSEDED, NO_OLD = "kept", "forgot", "superseded", "no_old"
-NOT_FINITE, TOO_FEW = "not_finite", "too_few"
+NOT_FINITE, TOO_FEW, WITHDRAWN = "not_finite", "too_few", "withdrawn"
 """What the gate finds, for programs: on new engines better or not shown to be; on old ones kept, not shown to be no
 worse (forgot), with labels that no longer hold, or none there to show it; answers that are not finite; and,
-where everything else speaks for the challenger, too few units to bound that."""
+where everything else speaks for the challenger, too few units to bound that; runs that it learnt from were withdrawn
+meanwhile, so that it is not judged, and another one is trained."""
 
 
 @dataclass(frozen=True, eq=False)

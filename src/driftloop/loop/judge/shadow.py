@@ -48,6 +48,8 @@ class Report(msgspec.Struct, frozen=True):
     p99_ms: dict[str, float] | None = None
     """Milliseconds of one answer, by model, side by side on one thread."""
     differences: list[Difference] = []
+    broken: bool = False
+    """Whether it could not be asked at all, which is no judgement of it: another training may do."""
 
 
 class Said(NamedTuple):
