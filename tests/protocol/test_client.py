@@ -1,8 +1,11 @@
 """The client of the retrainer: what it asks, what it repeats, and what people are told."""
 
+import asyncio
+import gc
 import json
 import logging
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -240,3 +243,30 @@ def test_the_outbox_keeps_what_may_be_taken_later_and_gives_up_what_is_refused(c
     assert set(retrainer.asked) == {f"POST {URL}/events"}
     outbox.put("http://retrainer:port/alerts", {})
     assert not outbox.deliver()
+
+
+@pytest.fixture
+def no_collection() -> Iterator[None]:
+    """Python looks for no circles meanwhile."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collection")
+def test_what_was_sent_goes_with_its_answer() -> None:
+    def transport() -> httpx.MockTransport:
+        return httpx.MockTransport(lambda _: httpx.Response(200, stream=httpx.ByteStream(b"{}")))
+
+    def let_go(answer: httpx.Response) -> list[weakref.ref[Any]]:
+        assert answer.json() == {}
+        return [weakref.ref(answer), weakref.ref(answer.request)]
+
+    async def asked() -> list[weakref.ref[Any]]:
+        async with http.async_client(URL, transport=transport()) as async_client:
+            return let_go(await async_client.post("/predict", content=b"megabytes"))
+
+    with http.client(URL, transport=transport()) as client:
+        gone = let_go(client.post("/predict", content=b"megabytes"))
+    gone += asyncio.run(asked())
+    assert [one() for one in gone] == [None] * 4

@@ -18,6 +18,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from driftloop.protocol import http as protocol_http
 from driftloop.protocol import windows
 from driftloop.settings import Settings
 from driftloop.units.app import create_app
@@ -141,14 +142,14 @@ class Fleet:
         self.server = Server(self.settings.schema.digest)
         self.retrainer = Retrainer()
         self.http: Any = None
-        real = httpx.Client
+        real = protocol_http._Client
 
         def made(**options: Any) -> httpx.Client:
             url = str(options.get("base_url", ""))
             asked = self.server if url.startswith("http://server") else self.retrainer
             return real(**{**options, "transport": httpx.MockTransport(asked)})
 
-        monkeypatch.setattr("driftloop.protocol.http.httpx.Client", made)
+        monkeypatch.setattr("driftloop.protocol.http._Client", made)
 
     def _settings(self) -> Settings:
         fixed = {"fleet": str(self.folder / "fleet.toml"), "state_dir": self.folder, "units_lateness_s": 0.0}

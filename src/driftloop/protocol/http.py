@@ -19,6 +19,7 @@ JSON = {"Content-Type": "application/json"}
 _URL = "write it as http://host:port"
 _REPEATED = frozenset({408, 425, 429})
 """Refusals that say nothing against the request itself."""
+_READ = httpx.ByteStream(b"")
 
 T = TypeVar("T")
 
@@ -96,14 +97,35 @@ def in_path(name: str) -> str:
     return quote(name, safe="")
 
 
+class _Client(httpx.Client):
+    """httpx ties an answer and its stream in a circle, so that megabytes that were sent live on until Python looks for
+    circles; here they go with the answer."""
+
+    def send(self, request: httpx.Request, *, stream: bool = False, **more: Any) -> httpx.Response:
+        answer = super().send(request, stream=stream, **more)
+        if not stream:
+            answer.stream = _READ
+        return answer
+
+
+class _AsyncClient(httpx.AsyncClient):
+    """The same for asyncio."""
+
+    async def send(self, request: httpx.Request, *, stream: bool = False, **more: Any) -> httpx.Response:
+        answer = await super().send(request, stream=stream, **more)
+        if not stream:
+            answer.stream = _READ
+        return answer
+
+
 def client(url: str = "", token: str = "", patience: Patience = ONCE, **more: Any) -> httpx.Client:
     """A client of one of the platform's processes; raises DriftloopError where `url` is none."""
-    return httpx.Client(**_options(url, token, patience), **more)
+    return _Client(**_options(url, token, patience), **more)
 
 
 def async_client(url: str = "", token: str = "", patience: Patience = ONCE, **more: Any) -> httpx.AsyncClient:
     """The same for asyncio."""
-    return httpx.AsyncClient(**_options(url, token, patience), **more)
+    return _AsyncClient(**_options(url, token, patience), **more)
 
 
 def _options(url: str, token: str, patience: Patience) -> dict[str, Any]:
