@@ -1,5 +1,8 @@
 """What people read in a terminal of 40 columns: nothing is cut, nothing runs over, nothing is left out."""
 
+import ast
+import csv
+import io
 import os
 import re
 import subprocess
@@ -11,6 +14,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
+import driftloop
 from driftloop.drift import commands as drift_commands
 from driftloop.drift.verdict import FeatureVerdict, Verdict
 from driftloop.embedded import status
@@ -24,7 +28,7 @@ WIDE = 160
 
 
 def rendered(table: Table, width: int) -> str:
-    console = Console(width=width, file=open(os.devnull, "w", encoding="utf-8"), record=True)  # noqa: PTH123, SIM115
+    console = Console(width=width, markup=False, file=open(os.devnull, "w", encoding="utf-8"), record=True)  # noqa: PTH123, SIM115
     console.print(fitted(table, console))
     console.file.close()
     return console.export_text()
@@ -67,19 +71,42 @@ def test_a_terminal_with_room_gets_a_table() -> None:
 
 
 def test_brackets_of_names_are_no_markup() -> None:
-    table = Table("name", "what", "more" * 12)
-    table.add_row("a\\[bold]b", "c", "d")
-    assert "a[bold]b" in rendered(table, NARROW)
+    table = Table("name", "what", "more" * 12, title="of [k]")
+    table.add_row("a[bold]b[/x]", "c [psi]", "d")
+    for width in (NARROW, WIDE):
+        text = rendered(table, width)
+        assert all(name in text for name in ("a[bold]b[/x]", "c [psi]", "of [k]"))
+
+
+def test_no_terminal_takes_names_for_markup() -> None:
+    product = Path(driftloop.__file__).parent
+    calls = [
+        (path.name, ast.unparse(call))
+        for path in product.rglob("*.py")
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Console"
+    ]
+    assert len(calls) > 10
+    assert [one for one in calls if "markup=False" not in one[1]] == []
+
+
+def test_a_name_in_csv_is_no_formula(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    one = {"unit": "=cmd|'/c calc'!A1", "rul": 41, "why": "fails"}
+    found = {"work": [one], "unserved": [], "run_on": [], "unknown": ["+1", "e1", "-2", "@x"]}
+    monkeypatch.setattr(plan_commands, "_ask", lambda *_: found)
+    plan_commands.plan(as_csv=True)
+    lines = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [line["unit"] for line in lines] == ["'=cmd|'/c calc'!A1", "'+1", "e1", "'-2", "'@x"]
 
 
 @pytest.fixture
 def said(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
     """What a command prints that asks a platform."""
     monkeypatch.setenv("COLUMNS", str(NARROW))
-    monkeypatch.setattr(units_commands, "_OUT", Console(width=NARROW, highlight=False))
-    monkeypatch.setattr(drift_commands, "_out", Console(width=NARROW))
+    monkeypatch.setattr(units_commands, "_OUT", Console(width=NARROW, highlight=False, markup=False))
+    monkeypatch.setattr(drift_commands, "_out", Console(width=NARROW, markup=False))
     unit = {
-        "unit": "compressor-north-0017", "state": "running", "step": 160, "rul": 41.5, "low": 30.25, "high": 60.125,
+        "unit": "compressor-north-[/17]", "state": "running", "step": 160, "rul": 41.5, "low": 30.25, "high": 60.125,
         "last_seen": "2026-01-31T12:00:00.000Z", "version": "12", "flags": ["held:pressure", "provisional"],
     }  # fmt: skip
     if request.param == "list":
@@ -94,7 +121,7 @@ def said(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, capsys
         scheduling.list_()
     elif request.param == "plan":
         one = {
-            "unit": "compressor-north-0017", "rul": 41, "lower": 30, "upper": 60, "period": 0, "risk_before": 0.01,
+            "unit": "compressor-north-[/17]", "rul": 41, "lower": 30, "upper": 60, "period": 0, "risk_before": 0.01,
             "risk_if_left": 0.4, "saves": 1.5,
         }  # fmt: skip
         found = {
@@ -108,7 +135,7 @@ def said(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, capsys
         parts = [{"sensor": "discharge temperature of the second stage", "unit": "°C", "steps": -12.5}]
         found = {"step": 160, "reference": 80.0, "rul": 41.0, "contributions": parts, "unexplained": 0.1, "method": "m"}
         monkeypatch.setattr(plan_commands, "_ask", lambda *_: found)
-        plan_commands.why("compressor-north-0017")
+        plan_commands.why("compressor-north-[/17]")
     else:
         drift_commands._show("12", _verdict())
     return capsys.readouterr().out

@@ -113,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with _chosen(fleet):
             result = build(given)(args=given, prog_name="driftloop", standalone_mode=True)
     except DriftloopError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(str(error), style="bold red", markup=False)
+        Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(str(error), style="bold red")
         return error.exit_code
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)

@@ -37,8 +37,8 @@ def _width(table: Table, console: Console) -> int:
 
 
 def _text(cell: RenderableType, style: str = "") -> Text:
-    """A cell as text, its markup read as in a table."""
-    found = cell.copy() if isinstance(cell, Text) else Text.from_markup(str(cell))
+    """A cell as text; brackets in it are no markup, since names are other people's."""
+    found = cell.copy() if isinstance(cell, Text) else Text(str(cell))
     if style:
         found.stylize(style)
     return found

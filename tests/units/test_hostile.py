@@ -327,3 +327,38 @@ def test_answers_are_read_in_the_order_in_which_they_were_made(fleet: Fleet) -> 
     assert [one["step"] for one in found if one["unit"] == "a"] == [1, 2, 3]
     assert found[0].keys() == fleet.unit("a")["predictions"][0].keys() | {"unit", "life", "made"}
     assert fleet.http.get("/predictions", params={"after": -1}).status_code == 422
+
+
+@pytest.mark.parametrize("kind", ["application/json", "application/x-ndjson"])
+def test_a_number_of_four_hundred_digits_is_refused_with_its_row_alone(fleet: Fleet, kind: str) -> None:
+    digits = "9" * 400
+    rows = [
+        f'{{"unit":"a","hour":1,"flow":{digits}}}',
+        f'{{"unit":"a","hour":{digits},"flow":1}}',
+        f'{{"unit":{digits},"hour":1,"flow":1}}',
+        '{"unit":"a","hour":1,"flow":1}',
+    ]
+    body = f"[{','.join(rows)}]" if kind == "application/json" else "\n".join(rows)
+    answer = fleet.http.post("/telemetry", content=body, headers={"Content-Type": kind})
+    assert answer.status_code == 200
+    assert answer.json()["results"] == ["refused", "refused", "refused", "stored"]
+    assert [one["field"] for one in answer.json()["problems"]] == ["flow", "hour", "unit"]
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"unit": "a", "pump": "b", "hour": 1}, "pump"),
+        ({"unit": "a", "time": 1, "hour": 2}, "hour"),
+        ({"unit": "a", "hour": 1, "flow": 1.0, "Flow (l/s)": 2.0}, "Flow (l/s)"),
+    ],
+)
+def test_what_is_said_by_two_names_must_be_the_same(fleet: Fleet, given: dict[str, Any], field: str) -> None:
+    [problem] = fleet.send(given, status=422)["problems"]
+    assert problem["field"] == field
+    assert "another name of the same column" in problem["message"]
+    same = dict.fromkeys(given, list(given.values())[-1]) | {"unit": "a"} | ({"pump": "a"} if "pump" in given else {})
+    assert fleet.send(same)["stored"] == 1
+    header = "pump,hour,flow,flow\n"
+    answer = fleet.http.post("/telemetry", content=f"{header}a,7,1,2\na,8,1,1\n", headers={"Content-Type": "text/csv"})
+    assert answer.json()["results"] == ["refused", "stored"]

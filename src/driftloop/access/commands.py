@@ -31,7 +31,7 @@ WithRole = Annotated[
     Role, typer.Option("--role", help="view: look; predict: and ask for predictions; operate: look and change; admin.")
 ]
 Days = Annotated[float, typer.Option(min=0, help="Days after which it ends; 0: never.")]
-_OUT = Console(highlight=False)
+_OUT = Console(highlight=False, markup=False)
 
 
 @tokens_app.command("add")
@@ -177,7 +177,9 @@ def _print_once(name: str, token: str, as_json: bool) -> None:
         typer.echo(json.dumps({"name": name, "token": token}))
         return
     typer.echo(token)
-    Console(stderr=True).print("It is shown this once. Keep it where only its program can read it.", style="dim")
+    Console(stderr=True, markup=False).print(
+        "It is shown this once. Keep it where only its program can read it.", style="dim"
+    )
 
 
 def _table(rows: list[dict[str, object]], columns: tuple[str, ...], as_json: bool, nothing: str) -> None:

@@ -102,9 +102,17 @@ def wanted(
         cap=cap,
         period=period,
         slots=tuple(slots),
-        agreed=dict(map(_agreement, agreed)),
+        agreed=_agreements(agreed),
         run_on=run_on,
     )
+
+
+def _agreements(said: list[str]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for unit, period in map(_agreement, said):
+        if found.setdefault(unit, period) != period:
+            raise Problem(422, "agreed", f"has {unit[:60]} in the periods {found[unit]} and {period}; name one of them")
+    return found
 
 
 def _agreement(text: str) -> tuple[str, int]:

@@ -28,7 +28,7 @@ from driftloop.terminal import fitted
 
 app = typer.Typer(no_args_is_help=True, help="Drift: watch the traffic, check it once, report on it.")
 
-_out, _err = Console(), Console(stderr=True)
+_out, _err = Console(markup=False), Console(stderr=True, markup=False)
 _CODES = {NO_DRIFT: ExitCode.DONE, FLEET_AGE: ExitCode.DONE, DRIFT: ExitCode.NO}
 
 Servers = Annotated[
@@ -144,7 +144,7 @@ def report(
 
 
 def _show(version: str, verdict: Verdict) -> None:
-    _out.print(f"model version {version}: [bold]{verdict.verdict}[/bold], score {verdict.score:g}, n {verdict.n}")
+    _out.print(f"model version {version}: {verdict.verdict}, score {verdict.score:g}, n {verdict.n}")
     if verdict.kind:
         _out.print(f"{verdict.kind}: {', '.join(verdict.blamed)}")
     for fault in verdict.faults:

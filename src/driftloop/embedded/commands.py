@@ -38,7 +38,7 @@ def up(
 
     State is kept in DRIFTLOOP_STATE_DIR; the next `up` continues where this one stopped, each fleet on its ports.
     """
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     base = settings.from_environment()
     for name, meant in settings.misspelt(os.environ).items():
         typer.echo(f"warning: {name} is no setting and changes nothing; is {meant} meant?", err=True)
@@ -86,7 +86,7 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     if as_json:
         typer.echo(json.dumps(found, indent=1))
     else:
-        console = Console(highlight=False)
+        console = Console(highlight=False, markup=False)
         if not found["up"]:
             said = f"The embedded platform is not up (state in {found['state_dir']}); start it: driftloop up"
             console.print(said, markup=False, soft_wrap=True)

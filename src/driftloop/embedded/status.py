@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 from rich.table import Table
+from rich.text import Text
 
 from driftloop import durable
 from driftloop.embedded.supervisor import STATUS
@@ -69,7 +70,7 @@ def table(status: dict[str, Any]) -> Table:
         colour = COLOURS.get(part["state"], "white")
         screen.add_row(
             name,
-            f"[{colour}]{part['state']}[/]",
+            Text(part["state"], colour),
             str(part["pid"] or "-"),
             f"{part['memory_mib']:.0f} MiB",
             str(part["restarts"]),

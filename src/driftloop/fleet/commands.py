@@ -22,7 +22,7 @@ from driftloop.terminal import fitted
 
 archive_app = typer.Typer(no_args_is_help=True, help="The archive of completed runs, which retraining learns from.")
 
-_out, _err = Console(), Console(stderr=True)
+_out, _err = Console(markup=False), Console(stderr=True, markup=False)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

@@ -27,7 +27,7 @@ from driftloop.terminal import fitted
 
 fleet_app = typer.Typer(no_args_is_help=True, help="The fleet file: guess one from data, check data by it, show both.")
 
-_out, _err = Console(), Console(stderr=True)
+_out, _err = Console(markup=False), Console(stderr=True, markup=False)
 _SHOWN = 12
 """Columns that are left out, and files, of which so many are named."""
 _STYLE = {"problem": "bold red", "warning": "yellow", "note": "dim"}

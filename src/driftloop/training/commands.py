@@ -35,7 +35,7 @@ __all__ = ["baseline_app", "refresh", "train", "tune"]
 
 baseline_app = typer.Typer(no_args_is_help=True, help="The baseline of the production model.")
 
-_OUT, _ERR = Console(highlight=False), Console(stderr=True, highlight=False)
+_OUT, _ERR = Console(highlight=False, markup=False), Console(stderr=True, markup=False, highlight=False)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -257,7 +257,7 @@ def _train(
         learnt = [run for run in runs if run.run_id not in stale]
         trained = training.train(learnt, configured.schema, config, warm_start=start, progress=show)
     if trained.note:
-        _ERR.print(f"[yellow]{trained.note}; trained in full instead[/]")
+        _ERR.print(f"{trained.note}; trained in full instead", style="yellow")
     build.build_bundle(
         trained,
         runs,

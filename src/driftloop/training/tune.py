@@ -23,7 +23,7 @@ from driftloop.training import bars
 if TYPE_CHECKING:
     from driftloop.training.tuning import Budget
 
-_OUT, _ERR = Console(highlight=False), Console(stderr=True, highlight=False)
+_OUT, _ERR = Console(highlight=False, markup=False), Console(stderr=True, markup=False, highlight=False)
 _POLL_S = 1.0
 _STOP_S = 30.0
 
@@ -126,7 +126,7 @@ def _drive(
             remedy="correct it and run the same command again: what is done stays done",
         )
     for code in failed:
-        _ERR.print(f"[yellow]one worker ended with code {code}; the others went on[/]")
+        _ERR.print(f"one worker ended with code {code}; the others went on", style="yellow")
 
 
 def _watch(study: Any, started: Sequence["subprocess.Popen[bytes]"], trials: int) -> None:

@@ -17,7 +17,7 @@ app = typer.Typer(no_args_is_help=True)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 UnitName = Annotated[str, typer.Argument(help="The unit's name.", autocompletion=completion.units)]
 Reason = Annotated[str, typer.Option(help="Why, for whoever reads it later.")]
-_OUT = Console(highlight=False)
+_OUT = Console(highlight=False, markup=False)
 
 
 @app.command()

@@ -146,7 +146,7 @@ class Reader:
             return BadRow("row", "is no object with the values by name")
         return self._row(given.items())
 
-    def _row(  # noqa: PLR0912 - one pass over a row
+    def _row(  # noqa: PLR0911, PLR0912 - one pass over a row
         self, given: Iterable[tuple[str, Any]], decimal: cells.Decimal = "."
     ) -> Row | BadRow:
         values = list(self._none)
@@ -154,12 +154,16 @@ class Reader:
         time: Any = None
         compared: float | None = None
         ended = out = False
+        said: dict[int, Any] = {}
         for key, value in given:
             at = self._places.get(key)
             if at is None:
                 near = difflib.get_close_matches(key, self._places, n=1)
                 hint = f"; is it {near[0]!r}?" if near else ""
                 return BadRow(key[:80], f"is no column of {self.schema.name}{hint}", _named(unit))
+            if said.setdefault(at, value) != value:
+                other = f"and by another name of the same column {_shown(said[at])}"
+                return BadRow(key, f"is {_shown(value)}, {other}", _named(unit))
             if at >= 0:
                 number = value if type(value) is float else self._number(value, decimal)
                 if number is None or abs(number) > cells.LARGEST:
@@ -195,7 +199,10 @@ class Reader:
         if isinstance(value, bool):
             return None
         if isinstance(value, int | float):
-            return float(value)
+            try:
+                return float(value)
+            except OverflowError:
+                return None
         if not isinstance(value, str):
             return None
         return math.nan if value.strip().lower() in self._words else cells.number(value, decimal)

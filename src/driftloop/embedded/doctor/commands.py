@@ -25,7 +25,7 @@ def doctor(
     It changes nothing. Beside a stopped platform it looks at the machine and at what is on disk.
     """
     found: list[Finding] = []
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     for finding in examine():
         found.append(finding)
         if not as_json and not (quiet and finding.level == "fine"):

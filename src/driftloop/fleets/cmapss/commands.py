@@ -17,7 +17,7 @@ from driftloop.terminal import fitted
 
 data_app = typer.Typer(no_args_is_help=True, help="The C-MAPSS data: fetch, check, show, simulate.")
 
-_out, _err = Console(), Console(stderr=True)
+_out, _err = Console(markup=False), Console(stderr=True, markup=False)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

@@ -44,7 +44,7 @@ def list_(as_json: AsJson = False) -> None:
         table.add_row(
             entry["name"], _what(entry), when, *map(_time, (entry["next"], entry["last"])), "FIRING" * entry["firing"]
         )
-    console = Console()
+    console = Console(markup=False)
     console.print(fitted(table, console) if entries else "nothing is done by the clock")
     for muted in status["muted"]:
         show(muted, f"{muted['cause']} is muted until {muted['until']} by {muted['who']}: {muted['reason']}", False)

@@ -13,7 +13,7 @@ from driftloop.protocol.client import Client
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Reason = Annotated[str, typer.Option(help="Why; it stands in the event and in the version's tags.")]
-_OUT = Console(highlight=False)
+_OUT = Console(highlight=False, markup=False)
 
 
 @contextmanager

@@ -42,7 +42,7 @@ def plan(
 ) -> None:
     """Which unit to work on in which slot, and why: the plan that costs least by what is known of each unit."""
     configured = settings.load()
-    if not all(part.strip().isdecimal() for part in slots.split(",")):
+    if not all(part.strip().isdecimal() and len(part) < 10 for part in slots.split(",")):
         raise DriftloopError(
             f"{slots[:60]!r} are no numbers of slots", where="--slots", remedy="write one for each period: 2,2,0,1"
         )
@@ -59,10 +59,17 @@ def plan(
         rows = csv.DictWriter(sys.stdout, _FIELDS, extrasaction="ignore", lineterminator="\n")
         rows.writeheader()
         for what in ("work", "unserved", "run_on"):
-            rows.writerows({"what": what, **msgspec.structs.asdict(one)} for one in getattr(found, what))
-        rows.writerows({"what": "unknown", "unit": unit} for unit in found.unknown)
+            rows.writerows(
+                {"what": what, **msgspec.structs.asdict(one), "unit": as_text(one.unit)} for one in getattr(found, what)
+            )
+        rows.writerows({"what": "unknown", "unit": as_text(unit)} for unit in found.unknown)
     else:
         _show(found, configured)
+
+
+def as_text(name: str) -> str:
+    """A name in a table that a spreadsheet may open: behind an apostrophe where that would take it for a formula."""
+    return f"'{name}" if name.startswith(("=", "+", "-", "@")) else name
 
 
 def why(
@@ -83,7 +90,7 @@ def why(
     for part in found.contributions:
         name = f"{part.sensor} ({part.unit})" if part.unit else part.sensor
         table.add_row(name, f"{part.steps:+.1f}")
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     console.print(fitted(table, console))
     console.print(f"{found.unexplained:+.2f} {steps} are not explained ({found.method})")
 
@@ -95,7 +102,7 @@ def _ask(configured: Settings, question: Question[T]) -> T:
 
 
 def _show(found: MaintenancePlan, configured: Settings) -> None:
-    console, schema = Console(highlight=False), configured.schema
+    console, schema = Console(highlight=False, markup=False), configured.schema
     table = Table("period", schema.unit, f"RUL ({schema.steps})", "fails before", "fails if left", "saves")
     for one in found.work:
         at = next(period for period in found.periods if period.period == one.period)
