@@ -1,7 +1,8 @@
 """`kill -9` of the service that takes rows, at seeded moments of store, predict, close and archive.
 
 Nothing that was acknowledged is lost, nothing is there twice, and every closed run is archived once. UNITS_KILLS kills,
-by default 200; the server and the retrainer are doubles that outlive it.
+by default 200, and a fifth of them where the store is on PostgreSQL; the server and the retrainer are doubles that
+outlive it.
 """
 
 import contextlib
@@ -9,7 +10,6 @@ import json
 import os
 import random
 import shutil
-import sqlite3
 import subprocess
 import threading
 import time
@@ -21,10 +21,14 @@ from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 
 from driftloop.settings import Settings
-from units.conftest import COUNTED, asked_windows
+from units.conftest import COUNTED, asked_windows, postgres, postgres_url
 from units.process import Process
+
+__all__ = ["postgres", "postgres_url"]
+"""Fixtures of the unit tests."""
 
 KILLS = int(os.environ.get("UNITS_KILLS", "200"))
 SEED = int(os.environ.get("FAULTS_SEED", "0"))
@@ -149,15 +153,22 @@ class Gateway:
         return None
 
 
-def test_kills_lose_nothing_and_do_nothing_twice(tmp_path: Path, doubles: Doubles) -> None:
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_kills_lose_nothing_and_do_nothing_twice(
+    tmp_path: Path, doubles: Doubles, request: pytest.FixtureRequest, kind: str
+) -> None:
     drawn = random.Random(SEED)
+    store = f"sqlite:///{tmp_path / 'state' / 'units' / 'units.db'}"
+    if kind == "postgresql":
+        store = request.getfixturevalue("postgres_url")
     variables = {"DRIFTLOOP_SERVER_URL": doubles.url, "DRIFTLOOP_RETRAINER_URL": doubles.url}
+    variables["DRIFTLOOP_UNITS_DATABASE"] = store if kind == "postgresql" else ""
     process = Process(tmp_path / "state", COUNTED, **variables)
     gateway = Gateway(process, random.Random(SEED + 1))
     sending = threading.Thread(target=gateway.run, daemon=True)
     process.start()
     sending.start()
-    for _ in range(KILLS):
+    for _ in range(KILLS if kind == "sqlite" else KILLS // 5):
         # A moment drawn from what a few rounds of rows, answers, ends and archivings take.
         pause = drawn.uniform(0.0, 0.8)
         gateway.stopping.wait(pause)
@@ -173,7 +184,7 @@ def test_kills_lose_nothing_and_do_nothing_twice(tmp_path: Path, doubles: Double
     process.wait(lambda: settled(process, gateway))
     process.end()
     process.http.close()
-    check(tmp_path / "state" / "units" / "units.db", gateway, doubles)
+    check(store, gateway, doubles)
 
 
 def settled(process: Process, gateway: Gateway) -> bool:
@@ -187,17 +198,20 @@ def settled(process: Process, gateway: Gateway) -> bool:
     )
 
 
-def check(store: Path, gateway: Gateway, doubles: Doubles) -> None:
+def check(store: str, gateway: Gateway, doubles: Doubles) -> None:
     """Hold the store, and what the doubles were told, against what was acknowledged."""
-    found = sqlite3.connect(store)
+    engine = sa.create_engine(store)
     rows: dict[str, list[int]] = {}
     answers: dict[str, list[int]] = {}
-    for table, kept in (("rows", rows), ("predictions", answers)):
-        what = f"SELECT units.name, {table}.{'time' if table == 'rows' else 'step'} FROM {table}"
-        for name, step in found.execute(f"{what} JOIN lives ON lives.id = life JOIN units ON units.id = unit"):
-            kept.setdefault(name, []).append(int(step))
-    events = Counter(name for (name,) in found.execute("SELECT units.name FROM events JOIN units ON units.id = unit"))
-    found.close()
+    with engine.connect() as found:
+        for table, kept in (("rows", rows), ("predictions", answers)):
+            what = f"SELECT units.name, {table}.{'time' if table == 'rows' else 'step'} FROM {table}"
+            what += " JOIN lives ON lives.id = life JOIN units ON units.id = unit"
+            for name, step in found.execute(sa.text(what)):
+                kept.setdefault(name, []).append(int(step))
+        told = found.execute(sa.text("SELECT units.name FROM events JOIN units ON units.id = unit"))
+        events = Counter(name for (name,) in told)
+    engine.dispose()
     for name, hours in gateway.acknowledged.items():
         # A row that was on its way when this stopped may be there, though nobody was told.
         assert sorted(rows[name])[:hours] == list(range(1, hours + 1)), name

@@ -1,5 +1,6 @@
 """Life events: what ends, what is archived and labelled, and what can be taken back."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -382,3 +383,29 @@ def test_a_gateway_sends_rows_and_ends_no_life_by_hand_and_the_platform_says_for
     audit = (fleet.settings.access_folder / "audit.jsonl").read_text()
     assert "/units/a/events" in audit
     assert "/telemetry" not in audit
+
+
+@pytest.mark.parametrize("how", ["erased", "withdrawn"])
+def test_what_is_taken_back_before_it_was_archived_takes_no_run_of_a_renamed_unit_with_it(
+    make: Make, tmp_path: Path, how: str
+) -> None:
+    (tmp_path / "token").write_text("a token of sufficient length")
+    fleet = make(token_file=tmp_path / "token")
+    fleet.http.headers["Authorization"] = "Bearer a token of sufficient length"
+    fleet.send(row("a", 1), row("a", 2))
+    fleet.tell("a", kind="failed")
+    fleet.until(lambda: fleet.unit("a")["lives"][0]["archive"] == "archived")
+    fleet.http.post("/units/a/rename", json={"name": "b"})
+    # Another unit of that name ends while the retrainer is away.
+    fleet.retrainer.away = True
+    fleet.send(row("a", 1, pressure=5.0))
+    event = fleet.tell("a", kind="failed")
+    waiting = fleet.unit("a")["lives"][0]["run"]
+    if how == "erased":
+        assert fleet.http.delete("/units/a").json()["runs_withdrawn"] == [waiting]
+    else:
+        assert fleet.http.delete(f"/units/a/events/{event['id']}").status_code == 200
+    fleet.retrainer.away = False
+    fleet.until(lambda: fleet.retrainer.withdrawn)
+    assert list(fleet.retrainer.withdrawn) == [waiting]
+    assert waiting != fleet.unit("b")["lives"][0]["run"] == "a"

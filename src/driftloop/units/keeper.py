@@ -181,7 +181,7 @@ class Keeper:
             place = self.memory.place(life, last)
             beyond = of_life & (rows.c.time > last)
             connection.execute(sa.update(rows).where(beyond).values(mark=AFTER_END))
-            values |= {"archive": WAITING, "run_id": run_id(life, before)}
+            values |= {"archive": WAITING, "run_id": self._run_id(connection, life, before)}
             if state == FAILED:
                 true = sa.case((predictions.c.place <= place, place - predictions.c.place))
                 connection.execute(sa.update(predictions).where(predictions.c.life == life.id).values(true_rul=true))
@@ -193,6 +193,17 @@ class Keeper:
         said |= {"unit": life.unit.id, "life": life.id, "recorded": now, **(event or {})}
         self.memory.settle(life)
         return _key(connection.execute(sa.insert(tables.events).values(said)))
+
+    def _run_id(self, connection: Connection, life: Life, closings: int) -> str:
+        """The id of a life's run: the unit's own for its first life; never one that was used before, nor one like those
+        of a unit that has another name by now: who takes this run back would take that one back."""
+        name, lives = names.run_id(life.unit.name), tables.lives
+        alike = (lives.c.run_id == name) | lives.c.run_id.startswith(f"{name}.", autoescape=True)
+        others = sa.select(lives.c.run_id).where(lives.c.unit != life.unit.id, alike)
+        if any(names.unit_of(one) == name for one in connection.execute(others).scalars()):
+            name = f"{name[:100]}.of{life.unit.lives[0].id}"
+        own = names.run_id(name, life.number)
+        return f"{own}.again{closings}" if closings else own
 
     def reopen(self, connection: Connection, life: Life) -> None:
         """Let a life go on that ended by mistake."""
@@ -210,12 +221,6 @@ class Keeper:
         self.memory.forget_pending(life)
         if life.first is not None:
             self.read_on(connection, life)
-
-
-def run_id(life: Life, closings: int) -> str:
-    """The id of a life's run: the unit's own for its first life; never one that was used before."""
-    own = names.run_id(life.unit.name, life.number)
-    return f"{own}.again{closings}" if closings else own
 
 
 def _key(result: Any) -> int:
