@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from rich.console import Console
 from rich.table import Table
@@ -19,6 +20,7 @@ from driftloop.drift import commands as drift_commands
 from driftloop.drift.verdict import FeatureVerdict, Verdict
 from driftloop.embedded import status
 from driftloop.loop.api import scheduling
+from driftloop.protocol.platform_answers import Contribution, Drivers, MaintenancePlan
 from driftloop.terminal import fitted
 from driftloop.units import commands as units_commands
 from driftloop.units.plan import commands as plan_commands
@@ -90,13 +92,26 @@ def test_no_terminal_takes_names_for_markup() -> None:
     assert [one for one in calls if "markup=False" not in one[1]] == []
 
 
+def _plan(unit: str, unknown: list[str]) -> MaintenancePlan:
+    one = {
+        "unit": unit, "rul": 41, "lower": 30, "upper": 60, "period": 0, "risk_before": 0.01, "risk_if_left": 0.4,
+        "saves": 1.5, "why": "it fails",
+    }  # fmt: skip
+    found = {
+        "work": [one], "unserved": [one], "run_on": [], "unknown": unknown, "running": 9, "costs": {}, "mean_life": 200,
+        "periods": [{"period": 0, "begins": 0, "ends": 10, "slots": 1}],
+        "expected": {"failures": 1, "planned": 1, "cost": 2}, "without": {"failures": 2, "planned": 0, "cost": 3},
+        "learning": {"failures": 1, "failures_without_plan": 2, "needed": 20},
+    }  # fmt: skip
+    return msgspec.convert(found, MaintenancePlan)
+
+
 def test_a_name_in_csv_is_no_formula(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    one = {"unit": "=cmd|'/c calc'!A1", "rul": 41, "why": "fails"}
-    found = {"work": [one], "unserved": [], "run_on": [], "unknown": ["+1", "e1", "-2", "@x"]}
+    found = _plan("=cmd|'/c calc'!A1", ["+1", "e1", "-2", "@x"])
     monkeypatch.setattr(plan_commands, "_ask", lambda *_: found)
     plan_commands.plan(as_csv=True)
     lines = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
-    assert [line["unit"] for line in lines] == ["'=cmd|'/c calc'!A1", "'+1", "e1", "'-2", "'@x"]
+    assert [line["unit"] for line in lines] == ["'=cmd|'/c calc'!A1"] * 2 + ["'+1", "e1", "'-2", "'@x"]
 
 
 @pytest.fixture
@@ -120,21 +135,12 @@ def said(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, capsys
         monkeypatch.setattr(scheduling, "asking", lambda: _Answering({"schedules": [entry], "muted": []}))
         scheduling.list_()
     elif request.param == "plan":
-        one = {
-            "unit": "compressor-north-[/17]", "rul": 41, "lower": 30, "upper": 60, "period": 0, "risk_before": 0.01,
-            "risk_if_left": 0.4, "saves": 1.5,
-        }  # fmt: skip
-        found = {
-            "work": [one], "unserved": [one], "run_on": [], "unknown": ["compressor-west-3"], "running": 9,
-            "periods": [{"begins": 0, "ends": 10}], "expected": {"failures": 1, "cost": 2},
-            "without": {"failures": 2, "cost": 3}, "learning": {"steps_until_enough": None, "needed": 20},
-        }  # fmt: skip
-        monkeypatch.setattr(plan_commands, "_ask", lambda *_: found)
+        monkeypatch.setattr(plan_commands, "_ask", lambda *_: _plan("compressor-north-[/17]", ["compressor-west-3"]))
         plan_commands.plan()
     elif request.param == "why":
-        parts = [{"sensor": "discharge temperature of the second stage", "unit": "°C", "steps": -12.5}]
-        found = {"step": 160, "reference": 80.0, "rul": 41.0, "contributions": parts, "unexplained": 0.1, "method": "m"}
-        monkeypatch.setattr(plan_commands, "_ask", lambda *_: found)
+        part = {"sensor": "discharge temperature of the second stage", "unit": "°C", "steps": -12.5}
+        drivers = Drivers("c", 41.0, 80.0, "m", [msgspec.convert(part, Contribution)], 0.1, "12", 160)
+        monkeypatch.setattr(plan_commands, "_ask", lambda *_: drivers)
         plan_commands.why("compressor-north-[/17]")
     else:
         drift_commands._show("12", _verdict())
