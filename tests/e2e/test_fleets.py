@@ -1,18 +1,13 @@
 """Two fleets on one platform by the real commands: what happens to one is not seen by the other, and costs little."""
 
 import json
-import os
-import re
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import expect
 
-from console.browser import Complaints, chromium
 from driftloop import durable, places, settings
 from driftloop.embedded.guard import MARK
 from driftloop.model.registry import Registry
@@ -116,40 +111,6 @@ def test_a_command_asks_which_fleet_is_meant_and_status_shows_both(platform: Pla
     shown = json.loads(platform.run("status", "--json").stdout)
     assert shown["fleets"].keys() == {"cmapss", "pumps"}
     assert {part["state"] for part in shown["components"].values()} == {"ready"}
-
-
-def test_people_switch_between_them_and_see_which_of_them_is_away(platform: Platform) -> None:
-    """In a browser: the switch stays on the page; a retrainer that hangs is told on its own fleet's pages alone."""
-    complaints = Complaints()
-    with chromium() as browser:
-        page = browser.new_page()
-        complaints.watch(page)
-        page.goto(f"{platform.urls['console']}/fleets/cmapss/data")
-        expect(page.get_by_text("Completed runs")).to_be_visible()
-        expect(page.locator("tbody tr").first).to_be_visible()
-        page.get_by_label("Fleet", exact=True).select_option("pumps")
-        expect(page).to_have_url(re.compile("/fleets/pumps/data$"))
-        expect(page.get_by_text("The archive is empty")).to_be_visible()
-        page.get_by_role("link", name="Loop", exact=True).click()
-        expect(page.get_by_text("No alarm is on")).to_be_visible()
-        page.get_by_label("Fleet", exact=True).select_option("cmapss")
-        expect(page).to_have_url(re.compile("/fleets/cmapss/loop$"))
-        expect(page.get_by_text("Timeline of the newest recovery")).to_be_visible()
-
-        hung = platform.pid("cmapss/retrainer")
-        os.kill(hung, signal.SIGSTOP)
-        try:
-            expect(page.locator(".stale").first).to_contain_text("This is not up to date")
-            page.get_by_label("Fleet", exact=True).select_option("pumps")
-            expect(page.get_by_text("No alarm is on")).to_be_visible()
-            expect(page.locator(".stale, .failed")).to_have_count(0)
-            page.go_back()
-            expect(page.locator(".failed, .stale").first).to_be_visible()
-        finally:
-            os.kill(hung, signal.SIGCONT)
-        expect(page.locator(".failed, .stale")).to_have_count(0)
-        expect(page.get_by_text("Timeline of the newest recovery")).to_be_visible()
-    assert complaints.said == []
 
 
 def test_a_further_fleet_costs_half_a_gibibyte_at_most(platform: Platform) -> None:

@@ -1,10 +1,9 @@
-"""The tour and the how-tos are walked through: every command of them that one machine can run, on a platform with a
-small simulated fleet."""
+"""How-tos are walked through: every command of them that one machine can run, on a platform with a small simulated
+fleet."""
 
 import contextlib
 import json
 import re
-import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +15,6 @@ import httpx
 import psutil
 import pytest
 
-from driftloop.errors import ExitCode
 from live_platform import Platform
 from walking import ELSEWHERE, ROOT, UP, Walk, commands, named
 
@@ -24,18 +22,18 @@ pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 ENGINES = 60
 WALKED = {
-    "docs/tour.md", "docs/approvals.md", "docs/notifications.md", "docs/schedules.md", "docs/full-disk.md",
-    "docs/upgrade.md", "docs/security.md", "docs/console.md", "docs/backup.md",
+    "docs/notifications.md", "docs/schedules.md", "docs/full-disk.md", "docs/security.md", "docs/console.md",
 }  # fmt: skip
 """Pages with commands that this file types."""
 BY_OTHERS = {
-    "README.md": "test_newcomer.py", "docs/your-fleet.md": "test_newcomer.py", "docs/platform.md": "test_fleets.py",
-    "docs/units.md": "test_units.py", "docs/fleet-file.md": "../fleet/test_migrate.py",
-    "docs/programs.md": "../api/test_programs.py",
+    "docs/tour.md": "test_tour.py", "docs/upgrade.md": "test_walks.py", "README.md": "test_newcomer.py",
+    "docs/your-fleet.md": "test_newcomer.py", "docs/platform.md": "test_fleets.py", "docs/units.md": "test_units.py",
+    "docs/fleet-file.md": "../fleet/test_migrate.py", "docs/programs.md": "../api/test_programs.py",
+    "docs/backup.md": "../units/test_copying.py",
 }  # fmt: skip
-"""Pages whose commands other tests type, with data of their own."""
-NOT_HERE = {"docs/object-store.md"}
-"""A script for a cluster."""
+"""Pages whose commands other tests type, with data of their own; that of upgrade.md stands in full-disk.md too."""
+NOT_HERE = {"docs/object-store.md", "docs/approvals.md"}
+"""A script for a cluster, and answers to questions that the whole loop through the pages asks."""
 
 
 def test_every_page_with_commands_is_walked() -> None:
@@ -66,61 +64,6 @@ def platform(tmp_path: Path) -> Iterator[Platform]:
         yield platform
     finally:
         platform.end()
-
-
-def archived(platform: Platform, subset: str) -> None:
-    """The completed runs of a part of a simulated fleet come in."""
-    fleet = platform.state.parent / "fleet"
-    if not fleet.exists():
-        assert platform.run("data", "simulate", "--out", str(fleet), "--engines", str(ENGINES)).returncode == 0
-    assert platform.run("archive", "add", str(fleet / f"train_{subset}.txt")).returncode == 0
-
-
-def with_a_model(platform: Platform) -> None:
-    """A first version is in service."""
-    archived(platform, "FD001")
-    assert platform.run("train", "--promote").returncode == 0
-    platform.wait(platform.served, "the model to be served")
-
-
-def test_the_tour(tmp_path: Path) -> None:
-    with Platform(tmp_path / "state", engines=120, HOME=str(tmp_path / "home")) as platform:
-        walk = Walk("docs/tour.md", platform, tmp_path)
-        walk.go()
-    assert len(walk.said) > 30
-    assert "0 to mend" in walk.said["driftloop doctor"]
-    assert "promoted" in walk.said["driftloop events --kind promoted"]
-    assert "POST /rollback" in walk.said["driftloop audit"]
-    assert "gateway" in walk.said["driftloop tokens list"]
-    assert (tmp_path / "home" / ".bash_completions" / "driftloop.sh").exists()
-
-
-def test_approvals(platform: Platform, tmp_path: Path) -> None:
-    waiting = iter(["FD002", "FD003", "FD004"])
-
-    def asked() -> None:
-        """A challenger passes the gate, or the gate cannot tell, and a person is asked."""
-        if platform.production() is None:
-            with_a_model(platform)
-        archived(platform, next(waiting))
-        assert platform.run("retrain").returncode == 0
-        platform.wait(lambda: platform.loop().get("approval"), "a person to be asked")
-
-    def answered_before() -> None:
-        platform.wait(lambda: platform.loop()["state"] not in ("awaiting_approval", "running"), "the answer to be done")
-        asked()
-
-    walk = Walk(
-        "docs/approvals.md", platform, tmp_path,
-        names={"3-1a2b3c4d": lambda: str(platform.loop()["approval"]["id"])},
-        before={"driftloop status": asked, "driftloop reject": answered_before, "curl": answered_before},
-    )  # fmt: skip
-    walk.go()
-    assert "awaiting_approval" in walk.said["driftloop status"] or "waits" in walk.said["driftloop status"]
-    platform.wait(lambda: len(platform.of_kind("promoted")) >= 2, "what was approved to be promoted")
-    answers = [(event["answer"], event["who"]) for event in platform.of_kind("approval_answered")]
-    assert [answer for answer, _ in answers] == ["approve", "reject", "approve"]
-    assert answers[-1][1] == "ann"
 
 
 @contextmanager
@@ -191,45 +134,6 @@ def test_a_full_disk(platform: Platform, tmp_path: Path) -> None:
     assert {name for name in folders if not (tmp_path / name).exists()} <= late
 
 
-def test_upgrading(platform: Platform, tmp_path: Path) -> None:
-    """To the same version: what is stopped, copied, started and looked at is what the page says."""
-    platform.start()
-    with_a_model(platform)
-    walk = Walk("docs/upgrade.md", platform, tmp_path)
-    walk.go()
-    assert platform.interrupt() == 0
-    assert "cp -a state state-before" in (ROOT / "docs" / "upgrade.md").read_text(encoding="utf-8")
-    assert walk.types("cp -a state state-before").returncode == 0
-    platform.start()
-    assert "0 to mend" in walk.types("driftloop doctor").stdout
-    assert platform.run("rollback").returncode != 0  # nothing before it
-    archived(platform, "FD003")
-    assert platform.interrupt() == 0
-    shutil.rmtree(tmp_path / "state")
-    (tmp_path / "state-before").rename(tmp_path / "state")
-    platform.start()
-    assert "0 to mend" in walk.types("driftloop doctor").stdout
-    assert platform.served() == "1"
-
-
-def test_backup(platform: Platform, tmp_path: Path) -> None:
-    platform.start()
-    row = {"unit": "kept", "cycle": 1} | dict.fromkeys(platform.settings.schema.columns, 1.0)
-    headers = {"Authorization": f"Bearer {platform.settings.token}"}
-    put = httpx.post(f"{platform.urls['units']}/telemetry", json=row, headers=headers, trust_env=False)
-    assert put.json()["results"] == ["stored"]
-    walk = Walk(
-        "docs/backup.md", platform, tmp_path,
-        names={"FILE": "copy.db"}, before={"driftloop units restore": platform.interrupt},
-    )  # fmt: skip
-    walk.go()
-    assert (tmp_path / "state" / "units" / "units.db.before-restore").exists()
-    platform.start()
-    known = httpx.post(f"{platform.urls['units']}/telemetry", json=row, headers=headers, trust_env=False)
-    assert known.json()["results"] == ["known"]
-    assert "0 to mend" in walk.types("driftloop doctor").stdout
-
-
 def test_secrets_and_doors(platform: Platform, tmp_path: Path) -> None:
     platform.start()
     walk = Walk(
@@ -292,22 +196,3 @@ def running(state: Path) -> list[str]:
                 commands.append(" ".join([str(process.pid), *process.cmdline()]))
     assert len(commands) > 4
     return commands
-
-
-def test_runbooks(platform: Platform, tmp_path: Path) -> None:
-    """Every command that a runbook names is typed; where there is nothing to do it says so, by its exit code."""
-    platform.start()
-    with_a_model(platform)
-    fleet = platform.state.parent / "fleet"
-    run = json.loads(platform.run("archive", "list", "--json").stdout)
-    names: dict[str, Any] = {
-        "FILE": str(fleet / "train_FD002.txt"), "VERSION": "1", "WHY": "seen",
-        "RUN": lambda: run["runs"][0]["run_id"] if isinstance(run, dict) else run[0]["run_id"],
-    }  # fmt: skip
-    walk = Walk("docs/runbooks.md", platform, tmp_path, names=names)
-    found = named(walk.page)
-    assert len(found) > 15
-    for line in found:
-        done = walk.types(line)
-        assert done.returncode in {int(code) for code in ExitCode} - {int(ExitCode.ERROR)}, line
-        assert done.stdout or done.stderr, line
