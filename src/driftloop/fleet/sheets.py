@@ -90,10 +90,10 @@ class Sheet:
         return (Chunk(rows, cells) for rows, cells in parquet.chunks(self.path, names, CHUNK))
 
 
-def open_sheet(path: Path, assumed: Sequence[str] = ()) -> Sheet:
+def open_sheet(path: Path, assumed: Sequence[str] | None = ()) -> Sheet:
     """Find out what a file's table looks like; raises DataError where it is none, or cannot be told.
 
-    A file without a header whose columns are as many as those `assumed` has these, in their order.
+    A file without a header whose columns are as many as those `assumed` has these; with None they are called by place.
     """
     try:
         with path.open("rb") as raw:
@@ -119,7 +119,7 @@ def _width(rows: Sequence[tuple[int, Sequence[str]]], path: Path) -> int:
     return Counter(len(cells) for _, cells in rows).most_common(1)[0][0]
 
 
-def _text_sheet(path: Path, assumed: Sequence[str]) -> Sheet:
+def _text_sheet(path: Path, assumed: Sequence[str] | None) -> Sheet:
     encoding = _encoding(path)
     sample: list[str] = []
     with _lines(path, encoding) as lines:
@@ -140,8 +140,8 @@ def _text_sheet(path: Path, assumed: Sequence[str]) -> Sheet:
     rows = [(at + start, cells) for at, cells in _parsed(shown, delimiter)]
     width = _width(rows, path)
     found = _header(rows, width, sample, delimiter)
-    if found is None and len(assumed) == width:
-        found = 0, tuple(assumed), rows
+    if found is None and (assumed is None or len(assumed) == width):
+        found = 0, tuple(assumed or (f"column_{at + 1}" for at in range(width))), rows
     if found is None:
         raise _no_header(rows, width, path)
     at, written, body = found

@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from driftloop import durable
 from driftloop.errors import DataError
 from driftloop.fleet import cells
-from driftloop.fleet.foreign import NoTable
 from driftloop.fleet.names import safe_column
-from driftloop.fleet.sheets import SUFFIXES, Sheet, open_sheet
+from driftloop.fleet.sheets import SUFFIXES, open_sheet
 
 FEATURES = ("mean", "std", "rms", "peak", "kurtosis", "crest")
 _LEAST = 2
@@ -85,22 +84,9 @@ def features(values: NDArray[np.float64]) -> tuple[float, ...]:
     return mean, std, rms, peak, kurtosis, peak / rms if rms > 0 else 0.0
 
 
-def _opened(path: Path) -> Sheet:
-    """A recording; one without a header has columns that are called by their places."""
-    try:
-        return open_sheet(path)
-    except NoTable:
-        raise
-    except DataError as error:
-        width = re.search(r"the first of its (\d+) columns", error.what)
-        if width is None:
-            raise
-        return open_sheet(path, [f"column_{at + 1}" for at in range(int(width[1]))])
-
-
 def _wanted(path: Path, columns: Sequence[str]) -> dict[str, int]:
     """The columns that are summarised, by their safe names, and their places in a recording."""
-    headers = _opened(path).headers
+    headers = open_sheet(path, None).headers
     places = []
     for column in columns or [str(at) for at in range(1, len(headers) + 1)]:
         at = headers.index(column) if column in headers else int(column) - 1 if column.isdigit() else -1
@@ -112,7 +98,7 @@ def _wanted(path: Path, columns: Sequence[str]) -> dict[str, int]:
 
 
 def _values(path: Path, wanted: dict[str, int]) -> dict[str, NDArray[np.float64]]:
-    sheet = _opened(path)
+    sheet = open_sheet(path, None)
     if max(wanted.values()) >= len(sheet.headers):
         what = f"has {len(sheet.headers)} columns, fewer than the first recording"
         raise DataError(what, where=str(path), remedy="choose files of one kind by --files")
