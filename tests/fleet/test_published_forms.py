@@ -98,11 +98,24 @@ def test_failures_without_rows_are_told(tmp_path: Path) -> None:
     assert any("pump c failed, and is not in the data" in text for text in said(reading))
 
 
+def test_failures_of_the_only_unit_need_no_name(tmp_path: Path) -> None:
+    schema = fleet_file.parse(BY_TABLE.format(more="").replace('unit_column = "machineID"', "").encode(), "fleet.toml")
+    write(tmp_path / "press.csv", "datetime,volt", [(f"2024-01-01 {hour:02d}:00", hour) for hour in range(1, 9)])
+    write(tmp_path / "failures.csv", "datetime", [("2024-01-01 05:59",)])
+    assert rows_of(tables.examine([tmp_path], schema)) == {"press": ([1, 2, 3, 4, 5], False)}
+    write(tmp_path / "other.csv", "datetime,volt", [("2024-01-01 01:00", 1), ("2024-01-01 02:00", 2)])
+    found = said(tables.examine([tmp_path], schema))
+    assert any("failures.csv: names no pump, and the data are of 2" in text for text in found)
+    write(tmp_path / "failures.csv", "datetime,unit", [("2024-01-01 05:59", "press")])
+    assert rows_of(tables.examine([tmp_path], schema))["press"] == ([1, 2, 3, 4, 5], False)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (None, "is not there, and the fleet file says that it tells when pumps failed"),
         ("datetime,machineID\n", "has no rows"),
+        ("", "failures.csv: is empty"),
         ("when,machineID\n2024-01-01,a\n", "has no column 'datetime'"),
         ("datetime,machineID\nyesterday,a\n", "failures.csv:2: datetime is no time"),
     ],

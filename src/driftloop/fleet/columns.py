@@ -207,28 +207,29 @@ def _shown(cell: str | float) -> str:
     return repr(cell.strip()[:40]) if isinstance(cell, str) else f"{cell:g}"
 
 
-def key_columns(sheet: Sheet, schema: Schema, *others: str | None) -> list[int]:
-    """Where in a table that lies beside the data unit, time and other columns are; raises DataError naming those that
-    are not there.
+def key_columns(sheet: Sheet, schema: Schema, *others: str | None, alone: bool = False) -> list[int]:
+    """Where in a table that lies beside the data the unit and other columns are, by the headers that the data have.
+
+    With `alone` it names no unit. Raises DataError naming those that are not there.
     """
-    wanted = [(schema.unit_column or schema.unit, schema.unit, "unit"), (str(schema.time.column),)]
-    return _positions(sheet, [*wanted, *((other,) for other in others if other is not None)])
+    unit = (schema.unit_column or schema.unit, schema.unit, "unit")
+    return _positions(sheet, [*([] if alone else [unit]), *((other,) for other in others if other is not None)])
 
 
 def _positions(sheet: Sheet, wanted: Sequence[Sequence[str]]) -> list[int]:
     found = [_position(sheet, spellings) for spellings in wanted]
     absent = [spellings[0] for spellings, at in zip(wanted, found, strict=True) if at is None]
     if absent:
-        raise _absent(sheet, absent)
+        remedy = "give the column the header that the data have, or that the fleet file names"
+        raise DataError(_absent(sheet, absent).what, where=str(sheet.path), remedy=remedy)
     return [at for at in found if at is not None]
 
 
 def side_table(path: Path, schema: Schema) -> dict[str, bool]:
     """Which units a table of units says were taken out; raises DataError where it does not name them."""
     sheet = open_sheet(path)
-    unit = (schema.unit_column or schema.unit, schema.unit, "unit")
     found: dict[str, bool] = {}
-    for chunk in sheet.chunks(_positions(sheet, [unit, (str(schema.censored.column),)])):
+    for chunk in sheet.chunks(key_columns(sheet, schema, schema.censored.column)):
         for name, out in zip(unit_names(chunk.columns[0]), flags(chunk.columns[1], schema.censored.value), strict=True):
             found[name] = found.get(name, False) or bool(out)
     return found

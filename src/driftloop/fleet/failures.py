@@ -16,6 +16,8 @@ from driftloop.fleet.schema import Schema
 from driftloop.fleet.sheets import open_sheet
 from driftloop.fleet.times import Clock
 
+ALONE = ""
+"""The unit of failures in a table that names none: the only one."""
 _LATE = 10
 """A failure that comes at most so many usual steps after a unit's last row ended its life."""
 
@@ -31,7 +33,7 @@ class Failures:
     def marked(self, rows: Rows, unit: str, schema: Schema, findings: Findings) -> NDArray[np.bool_]:
         """Which of a unit's rows are the last ones before a failure; failures that no row is near are told."""
         assert rows.time is not None
-        failed = self.at.get(unit, np.empty(0))
+        failed = self.at.get(unit, self.at.get(ALONE, np.empty(0)))
         time = np.sort(rows.time)
         before = np.searchsorted(time, failed, side="right") - 1
         apart = np.diff(time)
@@ -45,8 +47,11 @@ class Failures:
         return np.isin(rows.time, time[before[near]])
 
     def tell_strangers(self, known: dict[str, int], schema: Schema, findings: Findings) -> None:
-        """Say which units failed that have no rows."""
-        for unit in self.at.keys() - known.keys():
+        """Say which units failed that have no rows, and that a table without units is not of several."""
+        if ALONE in self.at and len(known) > 1:
+            what = f"names no {schema.unit}, and the data are of {len(known)}"
+            findings.add("problem", str(self.path), what, f"add a column {schema.unit}, with the names of their files")
+        for unit in self.at.keys() - known.keys() - {ALONE}:
             what = f"{schema.unit} {unit} failed, and is not in the data"
             findings.add("note", str(self.path), what, kind=("absent", self.path))
 
@@ -57,23 +62,24 @@ def read(path: Path, schema: Schema) -> Failures:
         what = f"is not there, and the fleet file says that it tells when {schema.units} failed"
         raise DataError(what, where=str(path), remedy="put it beside the data, or take `file` out of [end]")
     sheet = open_sheet(path)
-    wanted = key_columns(sheet, schema, schema.end.column)
+    alone = schema.unit_column is None and not {schema.unit, "unit"} & set(sheet.headers)
+    wanted = key_columns(sheet, schema, schema.time.column, schema.end.column, alone=alone)
     clock, stamped = Clock(), schema.time.kind == "timestamp"
     units: list[str] = []
     times: list[NDArray[np.float64]] = []
     kept: list[NDArray[np.bool_]] = []
     lines: list[int] = []
     for chunk in sheet.chunks(wanted):
-        names, told = chunk.columns[0], chunk.columns[1]
-        units += unit_names(names)
+        *keys, told = chunk.columns[: 1 if alone else 2]
+        units += unit_names(keys[0]) if keys else [ALONE] * len(told)
         if stamped:
             found = clock.add(told)[0]
         else:
             found = told if isinstance(told, np.ndarray) else cells.numbers(told, sheet.decimal)[0]
         times.append(found)
         lines += chunk.rows.tolist()
-        chosen = chunk.columns[2] if len(wanted) > 2 else None
-        kept.append(np.ones(len(found), np.bool_) if chosen is None else flags(chosen, schema.end.value))
+        chosen = np.ones(len(found), np.bool_)
+        kept.append(chosen if schema.end.column is None else flags(chunk.columns[-1], schema.end.value))
     if not units:
         raise DataError("has no rows", where=str(path), remedy="write a row for each failure")
     findings = Findings()

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from driftloop.errors import DataError
 from driftloop.fleet import foreign, packed, parquet
-from driftloop.fleet.cells import TRUTHS, Decimal, decimal_of, number
+from driftloop.fleet.cells import TRUTHS, Decimal, decimal_of, moment, number
 from driftloop.fleet.foreign import NoTable
 from driftloop.fleet.packed import DAMAGED, unpacked
 
@@ -33,8 +33,7 @@ CHUNK = 20_000
 """Rows that are read at a time."""
 _SAMPLE = 1 << 18
 """Characters from which the form of a file is found out."""
-_REMARK = 3
-"""Columns from which on a line with one text alone is a remark and no row."""
+_REMARK = 3  # columns from which on a line with one text alone is a remark and no row
 _LONGEST = 1 << 20
 """Characters in one line."""
 _HEAD = 20
@@ -242,7 +241,7 @@ def _delimiter(lines: Sequence[str], where: str) -> str:
             best, most = delimiter, (found, width)
     if best:
         return best
-    if all(_is_number(line) for line in shown[1:]):  # one column alone
+    if all(_is_number(line) or moment(line) is not None for line in shown[1:]):  # one column alone
         return ","
     remedy = "save it as CSV with one header and the same number of cells in every line"
     raise NoTable("is no table: its lines have different numbers of cells", where=where, remedy=remedy)
@@ -281,7 +280,8 @@ def _header(rows: Rows, width: int, sample: Sequence[str], delimiter: str) -> tu
     """Lines before the header, the header, and the rows after it; None where there is no header."""
     first = _fullest(rows, width)
     above = rows[first - 1][1] if first else []
-    if (len(above) == width - 1 or (len(above) == width + 1 and not above[-1].strip())) and _has_no_number(above):
+    ends = len(above) == width - 1 or (len(above) == width + 1 and not above[-1].strip())
+    if above and ends and _has_no_number(above):
         first -= 1  # rows end with a delimiter and the header does not, or the other way round
     before, cells = rows[first]
     if not _is_numeric(cells):

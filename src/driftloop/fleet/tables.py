@@ -113,10 +113,13 @@ def examine(
                 continue
             for note in sheet.notes:
                 findings.add("note", str(path), note, kind=note)
-            if schema.censored.file is not None:
-                beside = {**(beside or {}), **_beside(path.parent / schema.censored.file, schema)}
-            if path.parent not in gathered.failures and (failed := failures.beside(path, schema)) is not None:
-                gathered.failures[path.parent] = failed
+            try:
+                if schema.censored.file is not None:
+                    beside = {**(beside or {}), **_beside(path.parent / schema.censored.file, schema)}
+                if path.parent not in gathered.failures and (failed := failures.beside(path, schema)) is not None:
+                    gathered.failures[path.parent] = failed
+            except NoTable as error:  # the file of readings is one
+                raise DataError(error.what, where=error.where, remedy=error.remedy) from None
             gathered.add(sheet)
         except NoTable as error:
             if path in given:
