@@ -41,7 +41,9 @@ def draw(units: Sequence[Unit], schema: Schema, path: Path) -> None:
         for axis in axes.flat[columns:]:
             axis.set_axis_off()
         figure.supxlabel(f"{schema.steps} before the last row", fontsize=7)
-        figure.suptitle(f"{schema.name}: {len(units)} {schema.units}", fontsize=9)
+        named = sum(unit.life == 1 for unit in units)
+        lives = f" in {len(units)} lives" if len(units) > named else ""
+        figure.suptitle(f"{schema.name}: {named} {schema.units}{lives}", fontsize=9)
         figure.savefig(path, dpi=drawing.DPI)
 
 
@@ -56,7 +58,8 @@ def _lives(axis: "Axes", units: Sequence[Unit], schema: Schema) -> None:
         axis.bar(at[out], lives[out], width=1.0, color=drawing.ORANGE, label="taken out")
         axis.legend(loc="upper left")
     axis.set_title("lives")
-    axis.set_xlabel(f"{schema.units}, shortest first")
+    again = any(unit.life > 1 for unit in units)
+    axis.set_xlabel(f"{'lives' if again else schema.units}, shortest first")
     axis.set_ylabel(f"{schema.steps}")
 
 
