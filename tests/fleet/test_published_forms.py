@@ -208,6 +208,9 @@ def test_one_reading_in_each_row_is_refused_with_a_pivot(tmp_path: Path) -> None
     pivot = "rows.pivot_table(index=['asset', 'hour'], columns='tag', values='value')"
     assert "tag says of which sensor, as 'vibration'" in str(error.value)
     assert pivot in str(error.value)
+    several = [(s, u, "ab"[s % 2], v, h) for u, s, _, v, h in lives()]
+    found = guessed(write(tmp_path / "pumps.csv", "hour,asset,channel,reading,heat", several))
+    assert found.schema.sensor_names == ("reading", "heat")
 
 
 def test_words_of_a_logger_and_two_markers_are_missing_values(tmp_path: Path) -> None:

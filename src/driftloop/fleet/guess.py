@@ -248,8 +248,13 @@ def _refuse_tall(free: Sequence[Column], unit: Column | None, clocked: Clocked |
     tags = [
         column for column in free if _TAG.fullmatch(column.plain) and column.numbers is None and column.missing == 0
     ]
-    values = [column for column in free if _VALUE.fullmatch(column.plain) and column.numbers is not None]
-    if not tags or not values or not 2 <= len(tags[0].words) <= len(tags[0].texts) // 3:
+    values = [column for column in free if column.numbers is not None and not column.constant]
+    if (
+        not tags
+        or len(values) != 1
+        or not _VALUE.fullmatch(values[0].plain)
+        or not 2 <= len(tags[0].words) <= len(tags[0].texts) // 3
+    ):
         return
     index = [column.header for column in (unit, clocked.column if clocked else None) if column is not None]
     what = f"has one reading in each row: {tags[0].header} says of which sensor, as {next(iter(tags[0].words))!r}"
