@@ -17,6 +17,8 @@ _SHUFFLED = 0.1
 """Where more than this share of a unit's rows runs backwards, the rows were never in order, and are sorted."""
 _MIXED, _LEAST_APART = 0.1, 10
 """Share of rows that follow each other unlike most, from which on it is said; of so many rows at least."""
+_SUMMER = 600.0
+"""Seconds in a step from which on an hour that is there twice is the likely reason for two rows in one."""
 _BETWEEN = {"last": "the last one counts", "mean": "their mean counts"}
 _LONGEST = 1e9
 """Steps in one life that nothing could hold."""
@@ -328,7 +330,11 @@ def _steps(
     several = len(index) - len(steps)
     if several and usual >= 1:
         what = f"{several} rows of {named} are of the same {schema.step} as others: {_BETWEEN[schema.time.between]}"
-        remedy = "without a zone an hour is there twice when summer ends" if schema.time.kind == "timestamp" else ""
+        remedy = (
+            "without a zone an hour is there twice when summer ends"
+            if schema.time.kind == "timestamp" and width >= _SUMMER
+            else ""
+        )
         findings.add("note", named, what, remedy, kind="several")
     values = np.full((n, rows.values.shape[1]), math.nan)
     values[steps] = merged(rows.values, starts, schema)
