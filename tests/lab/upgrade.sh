@@ -35,7 +35,7 @@ stage_upgrade() {
     ansible upgraded-again
     unchanged upgraded-again
     platform_token
-    soon 900 recovered || die "the loop that ran meanwhile does not close: $(on_node curl --silent --max-time 5 "$DRIFTLOOP_RETRAINER_URL/status")"
+    soon 900 closed || die "the loop that ran meanwhile does not close: $(on_node curl --silent --max-time 5 "$DRIFTLOOP_RETRAINER_URL/status")"
     kill -0 "$(<"$state/traffic.pid")" || die "the traffic ended by itself: $(tail -n 3 "$results/upgrade-traffic.log")"
     kill "$(<"$state/traffic.pid")"
     wait "$sender" || die "the traffic has no report: $(tail -n 3 "$results/upgrade-traffic.log")"
@@ -122,6 +122,9 @@ kept() {
     "$1" archive list --json | jq -r '.. | .run_id? // empty' | sort
     sql mlflow "SELECT version, storage_location FROM model_versions WHERE version = 1"
 }
+
+# The loop has verified a recovery, by a version that is served now. It may wait again: all requests come from the changed fleet.
+closed() { told 0 recovery_verified >/dev/null && [[ $(production) != 1 ]] && serves_production; }
 
 refusal() { k -n serving logs driftloop-retrainer-0 --tail=20 2>&1 || true; }
 
