@@ -21,7 +21,8 @@ PAGES = sorted(
 IDS = [path.relative_to(ROOT).as_posix() for path in PAGES]
 # Settings of shells, scripts and images, which are not read by settings.py.
 OTHERS = {
-    "DRIFTLOOP_BUILD_CA", "DRIFTLOOP_CI_LAB", "DRIFTLOOP_CONFIG_DIR", "DRIFTLOOP_SCREENSHOTS", "DRIFTLOOP_LAB_RESULTS", "DRIFTLOOP_UPGRADE_FROM",
+    "DRIFTLOOP_BUILD_CA", "DRIFTLOOP_CI_LAB", "DRIFTLOOP_CONFIG_DIR", "DRIFTLOOP_SCREENSHOTS", "DRIFTLOOP_LAB_RESULTS",
+    "DRIFTLOOP_UPGRADE_FROM",
 }  # fmt: skip
 
 
