@@ -152,6 +152,8 @@ def test_events_are_printed_page_by_page(answers):
     assert [line.split()[0] for line in lines] == ["1", "2"]
     assert lines[0].endswith("n=500 verdict=no_drift")
     assert run("events", "--kind", "promoted") == ""
+    with pytest.raises(DriftloopError, match=r"no event 'promotd'.*did you mean promoted\?"):
+        run("events", "--kind", "promotd")
 
 
 def test_a_refusal_is_shown_with_its_field_and_remedy(answers):

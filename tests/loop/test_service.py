@@ -475,6 +475,9 @@ def test_causes_are_muted_and_told_of_again_over_http(up: Up):
         assert up.problems("/mute", body)
     unknown = up.problems("/mute", {"cause": "fleet_chang", "for_s": 5})[0]["message"]
     assert unknown.startswith("'fleet_chang' is no kind of causes; there are fleet_change, sensor_fault, concept,")
+    for kind in unknown.partition("there are ")[2].split(", "):
+        assert up.http.post("/mute", json={"cause": kind, "for_s": 5}).status_code == 200, kind
+        assert up.http.delete(f"/mute/{kind}").status_code == 200
     assert up.http.delete("/mute/fleet_change:1").json() == muted
     assert up.http.delete("/mute/fleet_change:1").status_code == 404
 

@@ -96,7 +96,7 @@ class PostedWithdrawal(msgspec.Struct, forbid_unknown_fields=True):
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 _Cycles = Annotated[float, msgspec.Meta(ge=0, le=1e6)]
 _VERSION, _SCHEDULE = "^[1-9][0-9]{0,17}$", "^[a-z0-9][a-z0-9_.-]{0,63}$"
-_CAUSE = "^[a-z_]{1,40}(:[0-9A-Za-z_.:-]{1,100})?$"
+_CAUSE = "^[a-z_-]{1,40}(:[0-9A-Za-z_.:-]{1,100})?$"
 _IN_WORDS = {
     _VERSION: "must be the number of a version",
     _SCHEDULE: "must be a name of lower-case letters, digits and . _ -, at most 64",

@@ -2,13 +2,15 @@
 
 import json
 import time
+from difflib import get_close_matches
 from typing import Annotated, Any
 
 import typer
 
 from driftloop import completion, settings
-from driftloop.errors import ExitCode
+from driftloop.errors import DriftloopError, ExitCode
 from driftloop.loop.api.terminal import AsJson, Reason, asking, show
+from driftloop.protocol.events import KINDS
 from driftloop.training.modes import Mode
 
 
@@ -78,6 +80,10 @@ def events(
     as_json: AsJson = False,
 ) -> None:
     """Print the log of what the loop saw and decided."""
+    if kind and kind not in KINDS:
+        near = get_close_matches(kind, KINDS, 1)
+        meant = f"did you mean {near[0]}? " if near else ""
+        raise DriftloopError(f"there is no event {kind!r}", where="--kind", remedy=f"{meant}docs/reference/events.md")
     with asking() as retrainer:
         for event in retrainer.follow(after, forever=follow):
             if not kind or event["kind"] == kind:

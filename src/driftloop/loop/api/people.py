@@ -17,7 +17,7 @@ from driftloop.notify.rules import SECTIONS
 from driftloop.protocol import causes
 from driftloop.protocol.problems import refusal
 
-_MUTED = tuple(dict.fromkeys((*causes.KINDS, *(name for name in SECTIONS if name.isidentifier()))))
+_MUTED = tuple(dict.fromkeys((*causes.KINDS, *SECTIONS)))
 """Kinds of what people are told of, and so may be muted."""
 
 
