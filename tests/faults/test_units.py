@@ -164,6 +164,8 @@ def test_kills_lose_nothing_and_do_nothing_twice(
     variables = {"DRIFTLOOP_SERVER_URL": doubles.url, "DRIFTLOOP_RETRAINER_URL": doubles.url}
     variables["DRIFTLOOP_UNITS_DATABASE"] = store if kind == "postgresql" else ""
     process = Process(tmp_path / "state", COUNTED, **variables)
+    # Whatever comes of it.
+    request.addfinalizer(process.end)
     gateway = Gateway(process, random.Random(SEED + 1))
     sending = threading.Thread(target=gateway.run, daemon=True)
     process.start()
