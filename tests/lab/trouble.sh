@@ -57,8 +57,8 @@ certificate_that_has_expired() {
 # A node's clock would be this machine's too. In its place the processes of driftloop alone believe that it is tomorrow, and then
 # that it is today again: what waits must not wait for a day.
 clock_that_is_a_day_off() {
-    local each name before now
-    (cd "$state" && apt-get download -qq libfaketime >/dev/null && dpkg -x libfaketime_*.deb faketime) || die "libfaketime cannot be had"
+    local each name before now said
+    (cd "$state" && apt-get download -qq libfaketime >/dev/null 2>&1 && dpkg -x libfaketime_*.deb faketime) || die "libfaketime cannot be had"
     k -n serving create configmap faketime --from-file=libfaketime.so="$(find "$state/faketime" -name libfaketimeMT.so.1)" >/dev/null
     before=$(driftloop events --json | jq -s 'last.seq')
     for each in "${clocks[@]}"; do
@@ -75,13 +75,16 @@ clock_that_is_a_day_off() {
         now=$(k -n serving exec "$each" -- python3 -c 'import time; print(int(time.time()))')
         ((now > $(date +%s) + 80000)) || die "$each knows what day it is: this shows nothing"
     done
-    retrains 5 "while it is tomorrow"
+    # An object store takes nothing from whose clock is far off, and says so.
+    if said=$(add_run 5 2>&1); then die "the store takes a run from tomorrow"; fi
+    [[ $said == *503*RequestTimeTooSkewed* ]] || die "a run from tomorrow is not refused in words: $said"
+    say "a day ahead: $(grep -o 'cannot be listed: .*' <<<"$said" | head -n 1 | cut -c1-160)"
     [[ $(send_row) == 200* ]] || die "the fleet in service refuses a row while it is tomorrow: $(send_row)"
     for each in "${clocks[@]}"; do k -n serving rollout undo "$each" >/dev/null; done
     for each in "${clocks[@]}"; do k -n serving rollout status "$each" --timeout=180s >/dev/null || die "$each does not start again"; done
     k -n serving delete configmap faketime >/dev/null
     healed "the clock is right again"
-    retrains 6 "when it is today again"
+    retrains 5 "when it is today again"
     [[ $(send_row) == 200* ]] || die "the fleet in service refuses a row when it is today again: $(send_row)"
     driftloop events --json | jq -es --argjson before "$before" '[.[].seq | select(. >= $before)] as $n | $n == [range($before; $before + ($n | length))]' >/dev/null ||
         die "events are missing or out of order"
