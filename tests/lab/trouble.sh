@@ -84,21 +84,13 @@ clock_that_is_a_day_off() {
     for each in "${clocks[@]}"; do k -n serving rollout status "$each" --timeout=180s >/dev/null || die "$each does not start again"; done
     k -n serving delete configmap faketime >/dev/null
     healed "the clock is right again"
-    retrains 5 "when it is today again"
+    add_run 5 || die "the store does not take the run when it is today again"
     [[ $(send_row) == 200* ]] || die "the fleet in service refuses a row when it is today again: $(send_row)"
     driftloop events --json | jq -es --argjson before "$before" '[.[].seq | select(. >= $before)] as $n | $n == [range($before; $before + ($n | length))]' >/dev/null ||
         die "events are missing or out of order"
 }
 
 readonly clocks=(deployment/driftloop-server deployment/driftloop-watch statefulset/driftloop-retrainer deployment/driftloop-units)
-
-# A retraining that a person asks for, on one more run, comes to an end within minutes: ENGINE WHEN
-retrains() {
-    local began=$SECONDS said
-    add_run "$1"
-    said=$(on_node timeout 400 .venv/bin/driftloop retrain --wait --json) || die "no retraining ends $2: $said"
-    say "$2 a retraining took $((SECONDS - began)) s: $(jq -r .decision <<<"$said")"
-}
 
 # The node's: it says so, and so do people's tools; what was written is there afterwards.
 # shellcheck disable=SC2016  # for the shell on the node
