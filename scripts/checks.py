@@ -103,6 +103,7 @@ CHECKS = {
         "scripts/age_key.py",
         "scripts/kfp_manifests.py",
         "scripts/gitops.py",
+        "scripts/move_buckets.py",
     ),
     "test-host": (
         *CALLED,

@@ -409,3 +409,18 @@ def test_what_is_taken_back_before_it_was_archived_takes_no_run_of_a_renamed_uni
     fleet.until(lambda: fleet.retrainer.withdrawn)
     assert list(fleet.retrainer.withdrawn) == [waiting]
     assert waiting != fleet.unit("b")["lives"][0]["run"] == "a"
+
+
+@pytest.mark.parametrize(("file", "times"), [(COUNTED, [5, 6]), (CLOCK, [at(5), at(15)])])
+def test_an_end_that_came_before_the_first_row_is_taken_back(make: Make, file: str, times: list[Any]) -> None:
+    fleet = make(file)
+    fleet.tell("a", kind="installed", age="unknown")
+    ended = fleet.tell("a", kind="removed")["id"]
+    column = "hour" if file is COUNTED else "at"
+    rows = [{**row("a", 0), column: time} for time in times]
+    for one in rows:
+        one.pop("time")
+    assert fleet.send(*rows)["results"] == ["ended", "ended"]
+    assert fleet.http.delete(f"/units/a/events/{ended}").status_code == 200
+    assert fleet.unit("a")["state"] == "running"
+    fleet.until(lambda: fleet.steps("a"))

@@ -212,8 +212,12 @@ class Keeper:
         self.write(connection, life, **values)
         connection.execute(sa.update(predictions).where(predictions.c.life == life.id).values(true_rul=None))
         life.state, life.ended, life.recent = RUNNING, None, None
-        after = rows.c.mark == AFTER_END
-        for one in connection.execute(sa.select(rows).where(rows.c.life == life.id, after)).all():
+        after = sa.select(rows).where(rows.c.life == life.id, rows.c.mark == AFTER_END).order_by(rows.c.time)
+        came = connection.execute(after).all()
+        if came and life.first is None:
+            # It had ended before its first row came.
+            self.begin(connection, life, came[0].time)
+        for one in came:
             place = self.memory.place(life, one.time)
             mark = USED if place > life.sent else LATE
             key = (rows.c.life == life.id) & (rows.c.time == one.time)
