@@ -272,3 +272,12 @@ def test_it_needs_nothing_that_trains_or_serves() -> None:
     heavy = ("torch", "mlflow", "onnxruntime", "fastapi", "kfp", "pandas")
     done = subprocess.run([sys.executable, "-c", code % (heavy,)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_an_act_of_which_nothing_is_said_is_done_all_the_same() -> None:
+    nothing = httpx.MockTransport(lambda _: httpx.Response(200, json={}))
+    with Client("http://console", transport=nothing) as client:
+        assert client.unmute("cmapss", "sensor_fault") == {}
+    gone = httpx.MockTransport(lambda _: httpx.Response(204))
+    with Client("http://console", transport=gone) as client:
+        assert client.revoke_token("planner") is None

@@ -37,6 +37,7 @@ from driftloop.protocol.http import (
 from driftloop.protocol.progress import Progress
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 ACTOR = "X-Driftloop-Actor"
 """Header that names the person whom a process acts for."""
@@ -66,6 +67,10 @@ class Question(NamedTuple, Generic[T]):
     """The same for a refusal, of (the answer, where)."""
     also: bytes = b""
     """What a refusal has in it that is an answer all the same."""
+
+    def then(self, make: Callable[[T], U]) -> "Question[U]":
+        """The same question, with something made of what is read from its answer."""
+        return Question(self.method, self.path, lambda content: make(self.read(content)), *self[3:])
 
 
 class Refused(DriftloopError):

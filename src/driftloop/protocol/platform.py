@@ -137,12 +137,7 @@ def schedules(fleet: str) -> Question[list[dict[str, Any]]]:
 
 def predict(rows: Sequence[Row], unit: str | None = None, step: int | None = None) -> Question[Prediction]:
     """Remaining useful life after the newest of these rows of one unit, oldest first."""
-    many = predict_many([window(rows, unit, step)])
-
-    def read(content: dict[str, Any]) -> Prediction:
-        return many.read(content)[0]
-
-    return Question(many.method, many.path, read, many.body, many.patience, many.unreachable, many.refused)
+    return predict_many([window(rows, unit, step)]).then(lambda found: found[0])
 
 
 def predict_many(windows: Sequence[Mapping[str, Any]]) -> Question[list[Prediction]]:
@@ -203,7 +198,7 @@ def act(method: Literal["POST", "DELETE"], path: str, body: Mapping[str, Any] | 
     """Something that must happen once."""
 
     def read(content: dict[str, Any]) -> T:
-        return msgspec.convert(content or None, kind)
+        return msgspec.convert(content, kind)
 
     content = None if body is None else msgspec.json.encode(body)
     return Question(method, PREFIX + path, read, content, ONCE, unreachable, refused)

@@ -114,7 +114,7 @@ def add_token(name: str, role: Role, *, days: float | None = 90.0, rate: float |
 
 def revoke_token(name: str) -> Question[None]:
     """Refuse a token with its next request."""
-    return act("DELETE", f"/tokens/{in_path(name)}", None, type(None))
+    return act("DELETE", f"/tokens/{in_path(name)}", None, Written).then(lambda _: None)
 
 
 def audit(after: int = 0, limit: int = 100) -> Question[list[Act]]:

@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from driftloop.protocol.answers import Explanation
+
 
 class Due(msgspec.Struct, frozen=True):
     """The unit whose interval ends first; RUL in steps."""
@@ -269,25 +271,11 @@ class Happened(msgspec.Struct, frozen=True):
     withdrawn: dict[str, Any] | None = None
 
 
-class Contribution(msgspec.Struct, frozen=True):
-    """By how many steps a sensor moves the RUL; below 0 it shortens life."""
-
-    sensor: str
-    unit: str
-    steps: float
-
-
-class Drivers(msgspec.Struct, frozen=True):
+class Drivers(Explanation, frozen=True, kw_only=True):
     """What drives a prediction: the contributions and `unexplained` add up to `rul` minus `reference`, which is the
     answer for an average unit under the same settings."""
 
     unit: str
-    rul: float
-    reference: float
-    method: str
-    contributions: list[Contribution]
-    unexplained: float
-    model_version: str
     step: int | None = None
 
 
