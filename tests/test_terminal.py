@@ -20,7 +20,8 @@ from driftloop.drift import commands as drift_commands
 from driftloop.drift.verdict import FeatureVerdict, Verdict
 from driftloop.embedded import status
 from driftloop.loop.api import scheduling
-from driftloop.protocol.platform_answers import Contribution, Drivers, MaintenancePlan
+from driftloop.protocol.answers import Contribution
+from driftloop.protocol.platform_answers import Drivers, MaintenancePlan
 from driftloop.terminal import fitted
 from driftloop.units import commands as units_commands
 from driftloop.units.plan import commands as plan_commands
@@ -139,7 +140,10 @@ def said(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, capsys
         plan_commands.plan()
     elif request.param == "why":
         part = {"sensor": "discharge temperature of the second stage", "unit": "°C", "steps": -12.5}
-        drivers = Drivers("c", 41.0, 80.0, "m", [msgspec.convert(part, Contribution)], 0.1, "12", 160)
+        drivers = Drivers(
+            rul=41.0, reference=80.0, method="m", contributions=[msgspec.convert(part, Contribution)], unexplained=0.1,
+            model_version="12", unit="c", step=160,
+        )  # fmt: skip
         monkeypatch.setattr(plan_commands, "_ask", lambda *_: drivers)
         plan_commands.why("compressor-north-[/17]")
     else:

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from driftloop import durable
 from driftloop_bench.experiment.figures import draw_labels
-from driftloop_bench.experiment.marks import Marks, answers_after, event_time
+from driftloop_bench.experiment.marks import Marks, answers_after, event_time, is_from
 from driftloop_bench.experiment.recording import Recording
 from driftloop_bench.experiment.recovery import (
     DECISIONS,
@@ -135,7 +135,7 @@ def _metrics(recording: Recording, marks: LabelMarks) -> dict[str, Any]:
             str(event["kind"])
             for event in recording.events
             if event.get("kind") in (*DECISIONS, "rolled_back", "first_aid_promoted", "first_aid_refused")
-            and event_time(event) >= t0
+            and is_from(event_time(event), t0)
         ],
         "ended_by": recording.ended_by,
         "units": plan.units,

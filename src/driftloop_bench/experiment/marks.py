@@ -27,6 +27,8 @@ RATIO_LIMIT = 1.1
 """T5: the error may be at most this much of the reference model's."""
 STEP = 50
 """Answers between two evaluations of the T5 condition."""
+EVENT_RESOLUTION_S = 0.001
+"""The times of events have whole milliseconds, the rest cut off; those of answers have all their digits."""
 ONE_SIDED_95 = 0.90
 """Two-sided level whose upper end is the one-sided upper 95 % bound."""
 
@@ -205,6 +207,14 @@ def event_time(event: Event) -> float:
     return parse_time(event["time"]).timestamp()
 
 
+def is_from(at: float, moment: float) -> bool:
+    """Whether an event's time `at` may lie at `moment` or behind it, both in seconds since 1970.
+
+    Event times are cut to whole milliseconds: one of the same millisecond as a request is not before it.
+    """
+    return at > moment - EVENT_RESOLUTION_S
+
+
 def is_no_drift(event: Event, version: str | None) -> bool:
     """Whether the event is the watch's verdict for `version` that there is no drift, whatever the fleet's age."""
     return (
@@ -219,8 +229,8 @@ def _starts_at(event: Event) -> float:
 
 
 def _first(events: Iterable[Event], kind: str, after: float, time_of: Callable[[Event], float]) -> Event | None:
-    """The earliest event of `kind` from `after` on; event times have milliseconds, so half of one is forgiven."""
-    found = [event for event in events if event.get("kind") == kind and time_of(event) >= after - 0.0005]
+    """The earliest event of `kind` from `after` on."""
+    found = [event for event in events if event.get("kind") == kind and is_from(time_of(event), after)]
     return min(found, key=time_of, default=None)
 
 
@@ -237,7 +247,7 @@ _EXPLAIN = {
 def _why_not(events: Sequence[Event], after: float, otherwise: str) -> str:
     """What the platform itself says about a step that did not happen."""
     for event in reversed(events):
-        if event.get("kind") in _EXPLAIN and event_time(event) >= after:
+        if event.get("kind") in _EXPLAIN and is_from(event_time(event), after):
             detail = event.get("reason") or event.get("error")
             return _EXPLAIN[event["kind"]] + (f": {detail}" if detail else "")
     return otherwise

@@ -20,6 +20,7 @@ from driftloop_bench.experiment.marks import (
     Prefix,
     answers_after,
     event_time,
+    is_from,
     recovery_prefixes,
     set_recovery,
 )
@@ -109,7 +110,9 @@ def _metrics(recording: Recording, marks: Marks, prefixes: list[Prefix]) -> dict
     lags = np.array([record.lag for record in records]) * 1000
     latencies = np.array([record.answered - record.sent for record in records if record.ok]) * 1000
     false_alarms = [
-        event for event in recording.events if event.get("kind") == "alert_firing" and event_time(event) < t0
+        event
+        for event in recording.events
+        if event.get("kind") == "alert_firing" and not is_from(event_time(event), t0)
     ]
     return {
         **{name: time_text(getattr(marks, name)) for name in NAMES},
@@ -235,7 +238,7 @@ def summary(outcome: Outcome) -> str:
 def _decision(events: Sequence[Event], after: float) -> str:
     """What the loop decided last; a retraining that was still under way is `none`, whatever it had waited for."""
     steps = (*DECISIONS, "retraining_started")
-    found = [event["kind"] for event in events if event.get("kind") in steps and event_time(event) >= after]
+    found = [event["kind"] for event in events if event.get("kind") in steps and is_from(event_time(event), after)]
     return found[-1] if found and found[-1] in DECISIONS else "none"
 
 
@@ -252,7 +255,7 @@ def _psi(events: Sequence[Event], version: str | None, after: float | None, name
         for event in events
         if event.get("kind") == "verdict"
         and str(event.get("model_version")) == version
-        and event_time(event) >= after
+        and is_from(event_time(event), after)
         and event.get(name) is not None
     ]
     return rounded(found[which]) if found else None

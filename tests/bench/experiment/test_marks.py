@@ -63,6 +63,17 @@ def test_the_order_in_which_events_are_read_does_not_matter(events: list[dict[st
     assert find_marks(events, RECORDS, "1") == find_marks(EVENTS, RECORDS, "1")
 
 
+@pytest.mark.parametrize(
+    ("sent", "alert", "counts"), [(0.0009, 0.00095, True), (0.001, 0.001, True), (0.001, 0.0009, False)]
+)
+def test_an_event_of_the_same_millisecond_as_a_request_is_not_before_it(
+    sent: float, alert: float, counts: bool
+) -> None:
+    """Events carry whole milliseconds, the rest cut off: one that came later may carry an earlier time."""
+    events = [event(alert, "alert_firing", starts_at=at(alert)), *EVENTS[1:]]
+    assert (find_marks(events, [record(sent), *RECORDS[2:]], "1").t1 is not None) is counts
+
+
 def test_events_before_t0_belong_to_something_else() -> None:
     earlier = [event(-60, kind, "7", starts_at=at(-60), verdict="no_drift") for kind in ("alert_firing", "promoted")]
     assert find_marks([*earlier, *EVENTS], RECORDS, "1") == find_marks(EVENTS, RECORDS, "1")

@@ -118,7 +118,9 @@ async def test_labels_come_from_failures_alone(tmp_path: Path) -> None:
     assert all(cycles == list(range(1, len(cycles) + 1)) for cycles in service.rows.values())
     assert [failure.unit for failure in recording.failures] == service.failed
     assert len(set(service.failed)) == len(service.failed)
-    assert len(service.rows) == PLAN.units + len(service.failed)
+    # Traffic may end between a failure and the first row of the unit that took its place.
+    silent = PLAN.units + len(service.failed) - len(service.rows)
+    assert 0 <= silent < PLAN.units
     assert sum(service.history.values()) > 0
     assert not set(recording.changed) & set(service.history)
     for unit in service.failed:
