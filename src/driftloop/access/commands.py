@@ -14,9 +14,9 @@ from driftloop import settings
 from driftloop.access import audit as audit_log
 from driftloop.access.audit import Audit
 from driftloop.access.people import LONGEST, People
-from driftloop.access.roles import Role
 from driftloop.access.tokens import RATE, Tokens
 from driftloop.errors import DriftloopError
+from driftloop.protocol.roles import Role
 from driftloop.terminal import fitted
 
 tokens_app = typer.Typer(no_args_is_help=True, help="Named tokens of programs: make, list, rotate, take back.")

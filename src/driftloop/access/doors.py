@@ -17,11 +17,12 @@ from urllib.parse import urlsplit
 from driftloop.access.limits import Failures, Rate, retry_after
 from driftloop.access.people import People
 from driftloop.access.proxy import Proxies
-from driftloop.access.roles import Role, may
+from driftloop.access.roles import may
 from driftloop.access.sessions import COOKIE, Sessions
 from driftloop.access.tokens import LOCAL, OWN, Tokens
 from driftloop.errors import DriftloopError
 from driftloop.protocol.client import ACTOR
+from driftloop.protocol.roles import Role
 from driftloop.settings import Settings
 
 How = Literal["loopback", "token", "session", "proxy"]

@@ -10,12 +10,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from driftloop.access.audit import Audit
 from driftloop.access.doors import LOOKING, Asking, Door, TurnedAway, Who
-from driftloop.access.roles import Role
 from driftloop.errors import DriftloopError
 from driftloop.logs import note
 from driftloop.protocol import problems
 from driftloop.protocol.client import ACTOR
 from driftloop.protocol.problems import Problem
+from driftloop.protocol.roles import Role
 
 WHO = "driftloop.who"
 """Where a request's scope keeps who is asking."""

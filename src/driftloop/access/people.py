@@ -13,9 +13,9 @@ import msgspec
 
 from driftloop import durable
 from driftloop.access.files import Kept
-from driftloop.access.roles import Role
 from driftloop.access.tokens import LOCAL, OWN, check
 from driftloop.errors import DriftloopError, ExitCode
+from driftloop.protocol.roles import Role
 
 FILE = "people.json"
 SHORTEST, LONGEST = 12, 1024

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-from driftloop.access.roles import ROLES, Role, highest
+from driftloop.access.roles import ROLES, highest
 from driftloop.errors import DriftloopError
+from driftloop.protocol.roles import Role
 
 _PERSON = "user:"
 _LEAST_PASSWORD = 16

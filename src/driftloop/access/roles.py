@@ -1,8 +1,9 @@
 """The four roles, and what each may do that others may not."""
 
-from typing import Literal, get_args
+from typing import get_args
 
-Role = Literal["view", "predict", "operate", "admin"]
+from driftloop.protocol.roles import Role
+
 ROLES: tuple[Role, ...] = get_args(Role)
 
 _MAY: dict[Role, frozenset[Role]] = {

@@ -18,8 +18,9 @@ import msgspec
 
 from driftloop import durable
 from driftloop.access.files import Kept
-from driftloop.access.roles import ROLES, Role
+from driftloop.access.roles import ROLES
 from driftloop.errors import DriftloopError, ExitCode
+from driftloop.protocol.roles import Role
 
 FILE = "tokens.json"
 PREFIX = "driftloop_"

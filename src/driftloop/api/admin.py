@@ -9,13 +9,13 @@ from msgspec import Meta
 
 from driftloop.access import audit
 from driftloop.access.doors import Door
-from driftloop.access.roles import Role
 from driftloop.access.tokens import RATE, Tokens
 from driftloop.api import shapes
 from driftloop.api.bodies import body_of
 from driftloop.api.problems import Problem, responses
 from driftloop.errors import DriftloopError, JsonError
 from driftloop.protocol.bodies import documented
+from driftloop.protocol.roles import Role
 
 router = APIRouter(responses=responses(401, 403, 422, 429, 503), tags=["access"])
 

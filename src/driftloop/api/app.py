@@ -13,10 +13,10 @@ from driftloop import __version__, documentation
 from driftloop.access.audit import Audit
 from driftloop.access.doors import LOOKING, Door
 from driftloop.access.guard import Guard
-from driftloop.access.roles import Role
 from driftloop.api import acts, admin, entry, planning, problems, reads, unit_acts
 from driftloop.api.fleets import Fleets
 from driftloop.console import pages
+from driftloop.protocol.roles import Role
 from driftloop.settings import Settings, from_environment
 
 PREFIX = "/api/v1"

@@ -11,9 +11,9 @@ from driftloop.protocol.http import in_path
 from driftloop.protocol.life_events import Kind
 from driftloop.protocol.platform import act, get
 from driftloop.protocol.platform_answers import Act, Archived, Happened, Moved, NewToken, Token, Withdrawn
+from driftloop.protocol.roles import Role
 
 Mode = Literal["warm", "full"]
-Role = Literal["view", "predict", "operate", "admin"]
 T = TypeVar("T")
 
 Written = dict[str, Any]

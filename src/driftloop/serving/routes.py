@@ -15,13 +15,14 @@ from starlette.requests import ClientDisconnect
 
 from driftloop import exposition
 from driftloop.access.guard import Needs
-from driftloop.access.roles import PROBES, Role
+from driftloop.access.roles import PROBES
 from driftloop.fleet.schema import Schema
 from driftloop.model.bundle import Metadata
 from driftloop.model.follower import RefusedVersion
 from driftloop.protocol import answers as sent_answers
 from driftloop.protocol import windows as sent_windows
 from driftloop.protocol.problems import Problem, Refusal, RequestRefused
+from driftloop.protocol.roles import Role
 from driftloop.serving import bodies, metrics, openapi
 from driftloop.serving.bands import bands
 from driftloop.serving.batching import Batcher, Overloaded

@@ -13,11 +13,12 @@ from driftloop import __version__, durable, exposition
 from driftloop.access.audit import Audit
 from driftloop.access.doors import LOOKING, Door
 from driftloop.access.guard import Guard, asker, behind
-from driftloop.access.roles import PROBES, Role
+from driftloop.access.roles import PROBES
 from driftloop.errors import JsonError
 from driftloop.protocol import bodies
 from driftloop.protocol import problems as forms
 from driftloop.protocol.problems import Problem, refusal
+from driftloop.protocol.roles import Role
 from driftloop.protocol.unit_list import Order, Sort, State
 from driftloop.settings import Settings, load
 from driftloop.units import changing, life_events, problems, telemetry, views

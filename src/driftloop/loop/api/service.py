@@ -21,7 +21,7 @@ from driftloop import __version__, documentation
 from driftloop.access.audit import Audit
 from driftloop.access.doors import LOOKING, Door
 from driftloop.access.guard import Guard, plainly
-from driftloop.access.roles import PROBES, Role
+from driftloop.access.roles import PROBES
 from driftloop.errors import DataError, DriftloopError, ExitCode
 from driftloop.fleet.archive import Archive, RunConflict, open_archive
 from driftloop.fleet.roles import ROLES
@@ -42,6 +42,7 @@ from driftloop.notify.teller import Teller
 from driftloop.protocol import alerts
 from driftloop.protocol.problems import refusal
 from driftloop.protocol.progress import Progress
+from driftloop.protocol.roles import Role
 from driftloop.settings import Settings, load
 
 
