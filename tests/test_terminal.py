@@ -13,7 +13,9 @@ from typing import Any
 import msgspec
 import pytest
 from rich.console import Console
+from rich.panel import Panel
 from rich.table import Table
+from rich.text import Text
 
 import driftloop
 from driftloop.drift import commands as drift_commands
@@ -22,12 +24,20 @@ from driftloop.embedded import status
 from driftloop.loop.api import scheduling
 from driftloop.protocol.answers import Contribution
 from driftloop.protocol.platform_answers import Drivers, MaintenancePlan
-from driftloop.terminal import fitted
+from driftloop.terminal import fitted, screen
 from driftloop.units import commands as units_commands
 from driftloop.units.plan import commands as plan_commands
 
+SOURCE = Path(driftloop.__file__).parent
+SOURCES = sorted(SOURCE.rglob("*.py"))
 NARROW = 40
 WIDE = 160
+
+
+def table_of(text: str) -> Table:
+    table = Table(text)
+    table.add_row(text)
+    return table
 
 
 def rendered(table: Table, width: int) -> str:
@@ -79,18 +89,6 @@ def test_brackets_of_names_are_no_markup() -> None:
     for width in (NARROW, WIDE):
         text = rendered(table, width)
         assert all(name in text for name in ("a[bold]b[/x]", "c [psi]", "of [k]"))
-
-
-def test_no_terminal_takes_names_for_markup() -> None:
-    product = Path(driftloop.__file__).parent
-    calls = [
-        (path.name, ast.unparse(call))
-        for path in product.rglob("*.py")
-        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Console"
-    ]
-    assert len(calls) > 10
-    assert [one for one in calls if "markup=False" not in one[1]] == []
 
 
 def _plan(unit: str, unknown: list[str]) -> MaintenancePlan:
@@ -213,3 +211,38 @@ def test_commands(tmp_path: Path, arguments: list[str]) -> None:
         assert "gateway-of-the-northern-hall" in shown
     if arguments == ["data", "info"]:
         assert {"FD001", "FD002", "FD003", "FD004"} <= words(shown)
+
+
+ORDERS = "anna\x1b[2J\x1b]0;title\x07\r\x9b31m\x7fjunk"
+
+
+@pytest.mark.parametrize("wrapped", [str, lambda text: Text(text, style="bold"), table_of, Panel])
+def test_what_others_wrote_gives_the_terminal_no_orders(wrapped: Any) -> None:
+    with io.StringIO() as file:
+        console = screen(file=file, width=200, force_terminal=True, color_system="truecolor")
+        console.print(wrapped(ORDERS), style="red")
+        said = file.getvalue()
+    assert "junk" in said
+    assert "\x1b[1;31m" in said or "\x1b[31m" in said, "its own colours stay"
+    own = re.sub(r"\x1b\[[\d;]*m", "", said)
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", own), ascii(own)
+
+
+def test_every_command_prints_where_nobody_gives_orders() -> None:
+    """And where brackets in names are no markup: on a `screen`, and on no terminal of another kind."""
+    named = {kind: calls_of(kind) for kind in ("Console", "Screen", "screen")}
+    assert named["Console"] == []
+    [made] = named["Screen"]
+    assert "markup=False" in made
+    assert len(named["screen"]) > 10
+    assert not [one for one in named["screen"] if "markup" in one]
+
+
+def calls_of(name: str) -> list[str]:
+    """How the product calls something, wherever it does."""
+    return [
+        ast.unparse(call)
+        for path in SOURCES
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == name
+    ]

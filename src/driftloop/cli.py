@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated, NamedTuple
 
 import typer
-from rich.console import Console
 
 from driftloop import __version__, completion
 from driftloop.environment import forget_others
@@ -113,7 +112,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with _chosen(fleet):
             result = build(given)(args=given, prog_name="driftloop", standalone_mode=True)
     except DriftloopError as error:
-        Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(str(error), style="bold red")
+        from driftloop.terminal import screen
+
+        screen(stderr=True, highlight=False, soft_wrap=True).print(str(error), style="bold red")
         return error.exit_code
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)

@@ -1,13 +1,37 @@
-"""Tables in a terminal: as a table where there is room, else one entry under the other."""
+"""What people read in a terminal: tables where there is room, else one entry under the other; and no orders to it."""
 
-from rich.console import Console, Group, RenderableType
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.measure import Measurement
 from rich.padding import Padding
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 WIDE = 80
 """Columns of a terminal in which every table is shown as one, folded where it must be."""
+
+_ORDERS = {**dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)], "\N{REPLACEMENT CHARACTER}"), 9: "\t", 10: "\n", 13: ""}
+
+
+class Screen(Console):
+    """A terminal that names and reasons of other people give no orders: a colour, another title, what to type next."""
+
+    def render_str(self, text: str, **more: Any) -> Text:
+        """A text, before anybody counts how wide it is."""
+        return super().render_str(text.translate(_ORDERS), **more)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Its pieces, before colours are written between them."""
+        for piece in super().render(renderable, options):
+            yield piece if piece.control else piece._replace(text=piece.text.translate(_ORDERS))
+
+
+def screen(*, stderr: bool = False, **more: Any) -> Console:
+    """Where commands print; brackets are no markup."""
+    return Screen(stderr=stderr, markup=False, **more)
 
 
 def fitted(table: Table, console: Console) -> RenderableType:

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from driftloop.access import files
-from driftloop.access.doors import Asking, Door, TurnedAway, check_start, cookie, is_loopback
+from driftloop.access.doors import Asking, Door, TurnedAway, check_start, is_loopback
 from driftloop.access.guard import of_scope
 from driftloop.access.proxy import Proxies
-from driftloop.access.sessions import COOKIE
+from driftloop.access.sessions import COOKIE, COOKIE_OF_HTTPS
 from driftloop.errors import DriftloopError
 from driftloop.settings import Settings
 
@@ -285,4 +285,62 @@ def test_names_of_a_proxy_come_once_and_addresses_in_their_order(tmp_path: Path)
     way = [(b"x-forwarded-for", b"1.2.3.4"), (b"x-forwarded-for", b"5.6.7.8")]
     assert door.admit(of_scope({**scope, "headers": [*proxy, *way]}), "view").address == "5.6.7.8"
     cookies = of_scope({**scope, "headers": [(b"cookie", b"a=1"), (b"cookie", b"driftloop_session=x")]})
-    assert cookie(cookies.headers) == "x"
+    assert door.session_of(cookies) == "x"
+
+
+def latin(text: str) -> str:
+    """As a server hands on the UTF-8 of a header."""
+    return text.encode().decode("latin-1")
+
+
+def test_names_and_groups_of_a_proxy_may_have_any_letters(tmp_path: Path) -> None:
+    roles = "Instandhaltung Süd=operate,user:Jürgen Öztürk=admin"
+    door = Door(settings(tmp_path, trusted_proxies="10.0.0.0/24", proxy_roles=roles))
+    who = door.admit(asking(x_forwarded_user=latin("Zoë"), x_forwarded_groups=latin("Instandhaltung Süd")), "operate")
+    assert (who.name, who.role) == ("Zoë", "operate")
+    assert door.admit(asking(x_forwarded_user=latin("Jürgen Öztürk")), "admin").name == "Jürgen Öztürk"
+
+
+@pytest.mark.parametrize("name", ["an\u200bna", "anna\u202e", "\u2060anna", "an\x00na", "anna\x85"])
+def test_a_name_that_only_looks_like_anothers_has_no_role(tmp_path: Path, name: str) -> None:
+    door = Door(settings(tmp_path, trusted_proxies="10.0.0.0/24", proxy_roles="user:anna=admin,planners=view"))
+    assert turned_away(door, asking(x_forwarded_user=latin(name), x_forwarded_groups="planners")) == 403
+
+
+def test_over_https_a_cookie_counts_that_no_neighbour_can_lay_ready(tmp_path: Path) -> None:
+    """A page of another host of the same domain may set a cookie for the domain, but none with __Host-."""
+    door = Door(settings(tmp_path), sessions=True)
+    door.people.add("mallory", "view", PASSWORD)
+    mallory = door.people.find("mallory")
+    assert mallory is not None
+    assert door.sessions is not None
+    value = door.sessions.begin(mallory)
+    laid = {"host": "console.example", "cookie": f"{COOKIE}={value}"}
+    assert turned_away(door, Asking("GET", laid, "10.0.0.9", https=True)) == 401
+    own = {"host": "console.example", "cookie": f"{COOKIE}=other; {COOKIE_OF_HTTPS}={value}"}
+    assert door.admit(Asking("GET", own, "10.0.0.9", https=True), "view").name == "mallory"
+    assert turned_away(door, Asking("GET", own, "10.0.0.9")) == 401
+
+
+def test_whether_a_browser_came_by_https_a_trusted_proxy_says_and_nobody_else(tmp_path: Path) -> None:
+    door = Door(settings(tmp_path, trusted_proxies="10.0.0.9"))
+    assert door.by_https(asking(x_forwarded_proto="https"))
+    assert not door.by_https(asking(x_forwarded_proto="http"))
+    assert not door.by_https(asking())
+    assert not door.by_https(asking(peer="10.0.0.10", x_forwarded_proto="https"))
+    assert door.by_https(Asking("GET", {"x-forwarded-proto": "http"}, "10.0.0.10", https=True))
+
+
+def test_who_was_let_in_and_still_may_costs_no_rate_and_guesses_nothing(tmp_path: Path) -> None:
+    door = Door(settings(tmp_path))
+    token = door.tokens.add("busy", "view", rate=1.0)
+    brings = asking(authorization=f"Bearer {token}")
+    assert [door.admits(brings, "view") for _ in range(20)] == [True] * 20
+    assert not door.admits(brings, "operate")
+    for _ in range(2):
+        door.admit(brings, "view")
+    assert turned_away(door, brings) == 429
+    assert door.admits(brings, "view")
+    door.tokens.revoke("busy")
+    assert not door.admits(brings, "view")
+    assert door.failures.total == 0

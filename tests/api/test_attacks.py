@@ -2,6 +2,7 @@
 folder, and secrets in what is answered or logged."""
 
 import gzip
+import json
 import logging
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from driftloop.access.sessions import COOKIE
 from driftloop.api.app import needs
+from driftloop.protocol.http import in_path
 
 from .conftest import TOKEN, Platform
 
@@ -142,3 +144,34 @@ def test_no_secret_is_answered_or_logged(platform: Platform, caplog: pytest.LogC
     folder = platform.settings.access_folder
     kept = "".join(path.read_text() for path in folder.iterdir() if path.is_file())
     assert [secret for secret in secrets if secret in kept] == []
+
+
+@pytest.mark.parametrize("path", ["/fleets/cmapss/", "/platform/", "/fleets/cmapss/events/", "/login/"])
+def test_no_redirect_leads_to_another_address(platform: Platform, path: str) -> None:
+    """Neither to one that the request names, nor from https to http."""
+    answer = platform.http.get(path, headers={"Host": "evil.example"}, follow_redirects=False)
+    assert answer.status_code == 308
+    assert answer.headers["location"] == path.rstrip("/")
+    assert platform.http.get(path).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/api/v1/fleets/", "/api/v1/me/", "//evil.example/", "//evil.example/platform/"])
+def test_what_is_no_page_is_no_redirect_either(platform: Platform, path: str) -> None:
+    answer = platform.http.get(f"http://127.0.0.1{path}", follow_redirects=False)
+    assert answer.status_code == 404
+    assert "location" not in answer.headers
+
+
+@pytest.mark.parametrize("name", [".", ".."])
+def test_a_name_of_dots_is_asked_for_by_that_name(name: str) -> None:
+    """`/units/../rename` would be another request, in the platform's own name."""
+    asked = httpx.URL("http://127.0.0.1:8700").join(f"/units/{in_path(name)}/rename")
+    assert asked.raw_path == f"/units/{'%2E' * len(name)}/rename".encode()
+    assert in_path("engine 7/b.1") == "engine%207%2Fb.1"
+
+
+def test_a_path_gives_no_orders_to_the_terminal_of_who_reads_the_audit_log(platform: Platform) -> None:
+    answer = platform.http.post("/api/v1/fleets/%1b]0;evil%07%0aforged/loop/retrain", content=b"{}", headers=JSON)
+    assert answer.status_code == 401
+    [line] = (platform.settings.access_folder / "audit.jsonl").read_text().splitlines()
+    assert json.loads(line)["act"] == "POST /api/v1/fleets/%1B]0;evil%07%0Aforged/loop/retrain"

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from driftloop.access.limits import Failures
-from driftloop.access.sessions import COOKIE
+from driftloop.access.sessions import COOKIE, COOKIE_OF_HTTPS
 from driftloop.api.app import COMPRESSED_FROM, create_app
 from driftloop.settings import Settings
 from live_server import local, running
@@ -61,7 +61,17 @@ def test_the_cookie_is_for_https_where_the_browser_came_by_it(tmp_path: Path) ->
     body = {"name": "anna", "password": PASSWORD}
     with local(app) as http:
         http.base_url = httpx.URL("https://127.0.0.1")
-        assert "; Secure" in http.post("/api/v1/login", json=body).headers["set-cookie"]
+        cookie = http.post("/api/v1/login", json=body).headers["set-cookie"]
+        # What browsers ask of a cookie with __Host-.
+        assert cookie.startswith(f"{COOKIE_OF_HTTPS}=")
+        assert {"Secure", "Path=/", "HttpOnly", "SameSite=strict"} <= set(cookie.split("; "))
+        assert "domain" not in cookie.lower()
+        me = http.get("/api/v1/me").json()
+        assert (me["name"], me["how"]) == ("anna", "session")
+        gone = http.post("/api/v1/logout", headers={"X-CSRF-Token": me["csrf"]}).headers["set-cookie"]
+        assert gone.startswith(f'{COOKIE_OF_HTTPS}=""')
+        assert "; Secure" in gone
+        assert http.get("/api/v1/me").json()["how"] == "loopback"
 
 
 def test_a_removed_person_is_out_at_once(platform: Platform) -> None:
@@ -208,3 +218,16 @@ def test_logins_at_once_are_slowed_as_those_one_after_the_other(tmp_path: Path) 
         codes = Counter(one.result().status_code for one in tried)
     assert codes[401] <= Failures.FREE + 1
     assert codes[401] + codes[429] == 60
+
+
+def test_a_login_ends_the_session_that_the_browser_had(platform: Platform) -> None:
+    """Else it would go on where nobody can log out of it any more."""
+    people = platform.http.app.state.door.people  # type: ignore[attr-defined]
+    people.add("anna", "operate", PASSWORD)
+    people.add("ben", "view", PASSWORD)
+    log_in(platform, "anna")
+    annas = platform.http.cookies[COOKIE]
+    log_in(platform, "ben")
+    assert platform.get("/me")["name"] == "ben"
+    platform.http.cookies.clear()
+    assert platform.http.get("/api/v1/me", headers={"Cookie": f"{COOKIE}={annas}"}).json()["how"] == "loopback"

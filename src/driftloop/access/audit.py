@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from driftloop import durable
 from driftloop.errors import DriftloopError
@@ -57,7 +58,7 @@ class Audit:
             "role": role,
             "how": how,
             "address": address,
-            "act": act[:500],
+            "act": _printable(act)[:500],
             "outcome": outcome,
             **{name: value for name, value in more.items() if value is not None},
         }
@@ -70,6 +71,11 @@ class Audit:
                 durable.append_json_line(self.path, entry)
         except (OSError, DriftloopError) as error:
             log.error("%s; not written: %s", error, json.dumps(entry))
+
+
+def _printable(act: str) -> str:
+    """What a terminal would take for orders is written as in an address: anybody may ask for any path."""
+    return "".join(letter if letter.isprintable() else quote(letter, errors="replace") for letter in act)
 
 
 @contextlib.contextmanager

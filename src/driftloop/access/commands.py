@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Column, Table
 
 from driftloop import settings
@@ -17,7 +16,7 @@ from driftloop.access.people import LONGEST, People
 from driftloop.access.tokens import RATE, Tokens
 from driftloop.errors import DriftloopError
 from driftloop.protocol.roles import Role
-from driftloop.terminal import fitted
+from driftloop.terminal import fitted, screen
 
 tokens_app = typer.Typer(no_args_is_help=True, help="Named tokens of programs: make, list, rotate, take back.")
 people_app = typer.Typer(no_args_is_help=True, help="People who log in to the console by name and password.")
@@ -31,7 +30,7 @@ WithRole = Annotated[
     Role, typer.Option("--role", help="view: look; predict: and ask for predictions; operate: look and change; admin.")
 ]
 Days = Annotated[float, typer.Option(min=0, help="Days after which it ends; 0: never.")]
-_OUT = Console(highlight=False, markup=False)
+_OUT = screen(highlight=False)
 
 
 @tokens_app.command("add")
@@ -177,9 +176,7 @@ def _print_once(name: str, token: str, as_json: bool) -> None:
         typer.echo(json.dumps({"name": name, "token": token}))
         return
     typer.echo(token)
-    Console(stderr=True, markup=False).print(
-        "It is shown this once. Keep it where only its program can read it.", style="dim"
-    )
+    screen(stderr=True).print("It is shown this once. Keep it where only its program can read it.", style="dim")
 
 
 def _table(rows: list[dict[str, object]], columns: tuple[str, ...], as_json: bool, nothing: str) -> None:

@@ -18,7 +18,7 @@ from driftloop.access.limits import Failures, Rate, retry_after
 from driftloop.access.people import People
 from driftloop.access.proxy import Proxies
 from driftloop.access.roles import may
-from driftloop.access.sessions import COOKIE, Sessions
+from driftloop.access.sessions import COOKIE, COOKIE_OF_HTTPS, Sessions
 from driftloop.access.tokens import LOCAL, OWN, Tokens
 from driftloop.errors import DriftloopError
 from driftloop.protocol.client import ACTOR
@@ -54,6 +54,8 @@ class Asking:
     """Address of the other end of the connection."""
     repeated: frozenset[str] = frozenset()
     """Headers that came more than once, of which `headers` has all values."""
+    https: bool = False
+    """Whether the connection itself is encrypted."""
 
 
 @dataclass(frozen=True)
@@ -103,9 +105,9 @@ class Door:
         """Whether there is any way to prove who one is."""
         return bool(self.tokens.any or self.people.any or self.proxies.networks)
 
-    def who(self, asking: Asking, needed: Role | None = None) -> Who:
+    def who(self, asking: Asking, needed: Role | None = None, *, anew: bool = True) -> Who:
         """Who is asking, for what needs this role; raises TurnedAway for credentials that do not count, or none where
-        some are needed."""
+        some are needed. What is not asked `anew` counts neither for a token's rate nor as a try that failed."""
         for name in asking.repeated & (_ONCE | {self.proxies.user_header, self.proxies.groups_header}):
             raise TurnedAway(400, name, "came more than once; send it once")
         address = self.proxies.client(asking.peer, asking.headers)
@@ -115,8 +117,8 @@ class Door:
             if named is not None:
                 return named
         elif given is not None:
-            return self._by_token(given, address)
-        session = self._by_session(asking.headers, address)
+            return self._by_token(given, address, anew)
+        session = self._by_session(asking, address)
         if session is not None:
             return session
         if _is_local(asking):
@@ -143,25 +145,39 @@ class Door:
     def admits(self, asking: Asking, needed: Role) -> bool:
         """Whether who was let in still would be."""
         try:
-            self.admit(asking, needed)
+            return self.who(asking, needed, anew=False).may(needed)
         except DriftloopError:
             return False
-        return True
+
+    def cookie_name(self, asking: Asking) -> str:
+        """What the session's cookie is called: under https browsers take it from this address alone."""
+        return COOKIE_OF_HTTPS if self.by_https(asking) else COOKIE
+
+    def by_https(self, asking: Asking) -> bool:
+        """Whether the browser came by https, as far as this process or a trusted proxy knows."""
+        if self.proxies.trusts(asking.peer):
+            return asking.headers.get("x-forwarded-proto", "https" if asking.https else "http") == "https"
+        return asking.https
+
+    def session_of(self, asking: Asking) -> str:
+        """The value of the session's cookie; empty where there is none."""
+        return _cookie(asking.headers, self.cookie_name(asking))
 
     def csrf_of(self, name: str) -> str:
         """What must come with a change by whom a proxy has let in, whose cookie the browser brings by itself."""
         return hmac.new(self._key, name.encode(errors="surrogateescape"), hashlib.sha256).hexdigest()
 
-    def _by_token(self, given: str, address: str) -> Who:
+    def _by_token(self, given: str, address: str, anew: bool) -> Who:
         scheme, _, token = given.partition(" ")
         found = self.tokens.find(token.strip()) if scheme.lower() == "bearer" else None
         if found is None:
-            self.slow(address)
-            self.failures.failed(address)
+            if anew:
+                self.slow(address)
+                self.failures.failed(address)
             raise TurnedAway(
                 401, "Authorization", "must be `Bearer ` and a token that counts", {"WWW-Authenticate": "Bearer"}
             )
-        if found.rate is not None and (wait_s := self.rate.wait_s(found.name, found.rate)) > 0:
+        if anew and found.rate is not None and (wait_s := self.rate.wait_s(found.name, found.rate)) > 0:
             raise TurnedAway(429, "rate", f"{found.name} may ask {found.rate:g} times a second", retry_after(wait_s))
         return Who(found.name, found.role, "token", address)
 
@@ -182,8 +198,8 @@ class Door:
             )
         return Who(name, role, "proxy", address, self.csrf_of(name))
 
-    def _by_session(self, headers: Mapping[str, str], address: str) -> Who | None:
-        value = cookie(headers)
+    def _by_session(self, asking: Asking, address: str) -> Who | None:
+        value = self.session_of(asking)
         found = self.sessions.find(value) if value and self.sessions is not None else None
         if found is None:
             return None
@@ -191,11 +207,10 @@ class Door:
         return Who(person.name, person.role, "session", address, csrf)
 
 
-def cookie(headers: Mapping[str, str]) -> str:
-    """The value of the session's cookie; empty where there is none."""
+def _cookie(headers: Mapping[str, str], wanted: str) -> str:
     for part in headers.get("cookie", "").split(";"):
         name, _, value = part.strip().partition("=")
-        if name == COOKIE:
+        if name == wanted:
             return value
     return ""
 

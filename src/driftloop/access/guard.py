@@ -123,7 +123,8 @@ def of_scope(scope: Scope) -> Asking:
             headers[name] += _BETWEEN.get(name, ", ") + value
         else:
             headers[name] = value
-    return Asking(scope["method"], headers, client[0] if client else "", frozenset(repeated))
+    https = scope.get("scheme") == "https"
+    return Asking(scope["method"], headers, client[0] if client else "", frozenset(repeated), https)
 
 
 def asker(request: Request) -> Who:

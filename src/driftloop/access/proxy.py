@@ -64,10 +64,13 @@ class Proxies:
     def identity(self, headers: Mapping[str, str]) -> tuple[str, Role | None] | None:
         """Name and role of whom a proxy that `speaks` has let in; the role is None where neither name nor group gives
         one, and all is None where it names nobody."""
-        name = headers.get(self.user_header, "").strip()
+        name = _text(headers.get(self.user_header, "")).strip(" \t")
         if not name:
             return None
-        groups = {part.strip() for part in headers.get(self.groups_header, "").split(",")}
+        if not name.isprintable():
+            # It looks like somebody else's name, or like nobody's.
+            return ascii(name)[:200], None
+        groups = {part.strip() for part in _text(headers.get(self.groups_header, "")).split(",")}
         groups = {group for group in groups if not group.startswith(_PERSON)} | {_PERSON + name}
         return name[:200], highest([role for group, role in self.roles if group in groups])
 
@@ -79,6 +82,11 @@ class Proxies:
                 break
             found = part.strip()
         return found
+
+
+def _text(header: str) -> str:
+    """What a header says: its bytes are UTF-8, and come as Latin-1."""
+    return header.encode("latin-1", errors="replace").decode(errors="replace")
 
 
 def _roles(text: str) -> list[tuple[str, Role]]:

@@ -18,6 +18,9 @@ from driftloop.access.people import People, Person
 from driftloop.errors import DriftloopError
 
 COOKIE = "driftloop_session"
+COOKIE_OF_HTTPS = f"__Host-{COOKIE}"
+"""Browsers take a cookie of such a name over https, from this very address and for all of it: no neighbour under the
+same domain can lay one ready."""
 FILE = "sessions.json"
 MOST = 1000
 """Sessions at once; the one that has been idle for longest goes first."""

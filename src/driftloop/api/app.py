@@ -53,6 +53,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         lifespan=lifespan,
     )
+    # Such a redirect would name the address that the request names, and http behind a proxy that speaks https.
+    app.router.redirect_slashes = False
     app.state.fleets = fleets
     app.state.logging_in = asyncio.Semaphore(1)
     app.state.door, app.state.audit = Door(base, sessions=True), Audit(base.access_folder, "console")

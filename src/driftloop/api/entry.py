@@ -8,9 +8,8 @@ from fastapi.concurrency import run_in_threadpool
 from msgspec import Meta
 
 from driftloop.access.audit import Audit
-from driftloop.access.doors import Asking, Door, TurnedAway, cookie, same_site
+from driftloop.access.doors import Asking, Door, TurnedAway, same_site
 from driftloop.access.guard import asker, of_scope
-from driftloop.access.sessions import COOKIE
 from driftloop.api import shapes
 from driftloop.api.bodies import body_of
 from driftloop.api.problems import Problem, responses
@@ -42,7 +41,7 @@ def me(request: Request) -> Any:
     openapi_extra=documented(Login, {"name": "anna", "password": "a long enough password"}),
 )
 async def login(request: Request) -> Response:
-    """Begin a session; its cookie comes with the answer."""
+    """Begin a session, whose cookie comes with the answer; the one that this browser had before ends."""
     door: Door = request.app.state.door
     asking = of_scope(request.scope)
     if not same_site(asking.headers):
@@ -52,7 +51,8 @@ async def login(request: Request) -> Response:
     async with request.app.state.logging_in:
         value = await run_in_threadpool(_begin, door, request.app.state.audit, asking, given)
     answer = Response(status_code=204)
-    answer.set_cookie(COOKIE, value, httponly=True, samesite="strict", secure=_secure(request, door), path="/")
+    name, https = door.cookie_name(asking), door.by_https(asking)
+    answer.set_cookie(name, value, httponly=True, samesite="strict", secure=https, path="/")
     return answer
 
 
@@ -60,10 +60,13 @@ async def login(request: Request) -> Response:
 def logout(request: Request) -> Response:
     """End the session of this browser."""
     door: Door = request.app.state.door
+    asking = of_scope(request.scope)
     assert door.sessions is not None
-    door.sessions.end(cookie(of_scope(request.scope).headers))
+    door.sessions.end(door.session_of(asking))
     answer = Response(status_code=204)
-    answer.delete_cookie(COOKIE, path="/")
+    # Without the same words a browser does not take it as the same cookie.
+    https = door.by_https(asking)
+    answer.delete_cookie(door.cookie_name(asking), path="/", httponly=True, samesite="strict", secure=https)
     return answer
 
 
@@ -86,14 +89,8 @@ def _begin(door: Door, audit: Audit, asking: Asking, given: Login) -> str:
     door.failures.succeeded(address)
     assert door.sessions is not None
     try:
+        if before := door.session_of(asking):
+            door.sessions.end(before)
         return door.sessions.begin(person)
     except DriftloopError as error:
         raise Problem(503, "access", str(error)) from error
-
-
-def _secure(request: Request, door: Door) -> bool:
-    """Whether the browser came by https, as far as this process or a trusted proxy knows."""
-    asking = of_scope(request.scope)
-    if door.proxies.trusts(asking.peer):
-        return asking.headers.get("x-forwarded-proto", request.url.scheme) == "https"
-    return request.url.scheme == "https"

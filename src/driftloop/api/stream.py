@@ -20,6 +20,8 @@ from driftloop.errors import DriftloopError
 HEARTBEAT_S = 10.0
 CHECK_S = 2.0
 """Between two looks whether who listens still may."""
+LONGEST_S = 3600.0
+"""What a proxy said of somebody when the stream began counts no longer; a page goes on behind its last id by itself."""
 LOOK_S = 0.25
 """Between two looks at what the tails hold; costs no request."""
 _PLACE = re.compile(r"([a-z0-9-]{1,40}):(\d{1,15})")
@@ -33,12 +35,12 @@ def places(last_event_id: str) -> dict[str, int]:
 
 async def follow(fleets: Mapping[str, Fleet], last_event_id: str, admitted: Callable[[], bool]) -> AsyncIterator[bytes]:
     """The stream, from behind `last_event_id`, or of what happens from now on where that is empty; it ends when who
-    listens is no longer `admitted`."""
+    listens is no longer `admitted`, and after LONGEST_S."""
     seen = places(last_event_id)
     told: dict[str, Any] = dict.fromkeys(fleets)
-    beat = checked = time.monotonic()
+    began = beat = checked = time.monotonic()
     yield b"retry: 2000\n: connected\n\n"
-    while True:
+    while time.monotonic() - began < LONGEST_S:
         for name, fleet in fleets.items():
             async for message in _news(name, fleet, seen):
                 beat = time.monotonic()

@@ -1,6 +1,7 @@
 """Serves the pages: a static shell for each, which its module fills from the public API, and the assets they share."""
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import RedirectResponse
 
 from driftloop.console.files import Asset, load_all
 from driftloop.console.shells import PAGES, shell
@@ -30,7 +31,14 @@ def router() -> APIRouter:
             return answer(document, request)
 
         found.api_route(page.path, methods=_METHODS, name=page.name)(show)
+        if page.path != "/" and not page.path.endswith(":path}"):
+            found.api_route(page.path + "/", methods=_METHODS)(without_slash)
     return found
+
+
+def without_slash(request: Request) -> Response:
+    """The way from `/fleets/NAME/` to the page, within this address."""
+    return RedirectResponse(f"/{request.url.path.strip('/')}", 308)
 
 
 def answer(asset: Asset, request: Request) -> Response:

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console
 from rich.table import Column, Table
 
 from driftloop import logs, settings
@@ -24,11 +23,11 @@ from driftloop.model.bundle import read_metadata
 from driftloop.model.registry import Registry
 from driftloop.protocol.outbox import Outbox
 from driftloop.settings import Settings
-from driftloop.terminal import fitted
+from driftloop.terminal import fitted, screen
 
 app = typer.Typer(no_args_is_help=True, help="Drift: watch the traffic, check it once, report on it.")
 
-_out, _err = Console(markup=False), Console(stderr=True, markup=False)
+_out, _err = screen(), screen(stderr=True)
 _CODES = {NO_DRIFT: ExitCode.DONE, FLEET_AGE: ExitCode.DONE, DRIFT: ExitCode.NO}
 
 Servers = Annotated[

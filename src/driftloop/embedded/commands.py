@@ -17,7 +17,7 @@ from driftloop.embedded import status as statuses
 from driftloop.embedded.components import components
 from driftloop.embedded.supervisor import Supervisor, check_packages, check_space, lock, make_token
 from driftloop.errors import ExitCode
-from driftloop.terminal import fitted
+from driftloop.terminal import fitted, screen
 
 SCREEN_S = 2.0
 
@@ -38,7 +38,7 @@ def up(
 
     State is kept in DRIFTLOOP_STATE_DIR; the next `up` continues where this one stopped, each fleet on its ports.
     """
-    console = Console(highlight=False, markup=False)
+    console = screen(highlight=False)
     base = settings.from_environment()
     for name, meant in settings.misspelt(os.environ).items():
         typer.echo(f"warning: {name} is no setting and changes nothing; is {meant} meant?", err=True)
@@ -86,7 +86,7 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     if as_json:
         typer.echo(json.dumps(found, indent=1))
     else:
-        console = Console(highlight=False, markup=False)
+        console = screen(highlight=False)
         if not found["up"]:
             said = f"The embedded platform is not up (state in {found['state_dir']}); start it: driftloop up"
             console.print(said, markup=False, soft_wrap=True)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
@@ -18,11 +17,11 @@ from driftloop.fleet.archive import open_archive
 from driftloop.fleet.roles import ROLES
 from driftloop.fleet.runs import Run
 from driftloop.protocol import archive_client
-from driftloop.terminal import fitted
+from driftloop.terminal import fitted, screen
 
 archive_app = typer.Typer(no_args_is_help=True, help="The archive of completed runs, which retraining learns from.")
 
-_out, _err = Console(markup=False), Console(stderr=True, markup=False)
+_out, _err = screen(), screen(stderr=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

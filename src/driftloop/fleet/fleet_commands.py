@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import msgspec
 import numpy as np
 import typer
-from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
@@ -23,11 +22,11 @@ from driftloop.fleet.findings import Findings
 from driftloop.fleet.fleet_writer import toml_text
 from driftloop.fleet.schema import Schema
 from driftloop.fleet.tables import Reading
-from driftloop.terminal import fitted
+from driftloop.terminal import fitted, screen
 
 fleet_app = typer.Typer(no_args_is_help=True, help="The fleet file: guess one from data, check data by it, show both.")
 
-_out, _err = Console(markup=False), Console(stderr=True, markup=False)
+_out, _err = screen(), screen(stderr=True)
 _SHOWN = 12
 """Columns that are left out, and files, of which so many are named."""
 _STYLE = {"problem": "bold red", "warning": "yellow", "note": "dim"}

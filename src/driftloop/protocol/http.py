@@ -93,8 +93,8 @@ def exit_code(answer: httpx.Response) -> ExitCode:
 
 
 def in_path(name: str) -> str:
-    """A name, whatever letters it has, as one part of a path."""
-    return quote(name, safe="")
+    """A name, whatever letters it has, as one part of a path; `.` and `..` are names too, and lead nowhere else."""
+    return name.replace(".", "%2E") if name in (".", "..") else quote(name, safe="")
 
 
 class _Client(httpx.Client):

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
-from rich.console import Console
 
 from driftloop import durable, fleets, settings
 from driftloop.errors import DataError, DriftloopError, JsonError
@@ -23,6 +22,7 @@ from driftloop.model.bundle import BASELINE, CHECKPOINT, METADATA, SERVING_FILES
 from driftloop.model.follower import check_fleet
 from driftloop.model.registry import PRODUCTION, Registry
 from driftloop.settings import Settings
+from driftloop.terminal import screen
 from driftloop.training import bars
 from driftloop.training.modes import Mode
 from driftloop.training.tune import tune
@@ -35,7 +35,7 @@ __all__ = ["baseline_app", "refresh", "train", "tune"]
 
 baseline_app = typer.Typer(no_args_is_help=True, help="The baseline of the production model.")
 
-_OUT, _ERR = Console(highlight=False, markup=False), Console(stderr=True, markup=False, highlight=False)
+_OUT, _ERR = screen(highlight=False), screen(stderr=True, highlight=False)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

@@ -10,20 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from driftloop import settings
 from driftloop.environment import chosen
 from driftloop.errors import DriftloopError
 from driftloop.fleet.archive import open_archive
-from driftloop.terminal import fitted
+from driftloop.terminal import fitted, screen
 from driftloop.training import bars
 
 if TYPE_CHECKING:
     from driftloop.training.tuning import Budget
 
-_OUT, _ERR = Console(highlight=False, markup=False), Console(stderr=True, markup=False, highlight=False)
+_OUT, _ERR = screen(highlight=False), screen(stderr=True, highlight=False)
 _POLL_S = 1.0
 _STOP_S = 30.0
 

@@ -6,18 +6,17 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from driftloop import completion, settings
 from driftloop.errors import ExitCode
-from driftloop.terminal import fitted
+from driftloop.terminal import fitted, screen
 
 app = typer.Typer(no_args_is_help=True)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 UnitName = Annotated[str, typer.Argument(help="The unit's name.", autocompletion=completion.units)]
 Reason = Annotated[str, typer.Option(help="Why, for whoever reads it later.")]
-_OUT = Console(highlight=False, markup=False)
+_OUT = screen(highlight=False)
 
 
 @app.command()

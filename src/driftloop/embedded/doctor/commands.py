@@ -6,12 +6,12 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from driftloop.embedded.doctor.examine import examine
 from driftloop.embedded.doctor.findings import Finding
 from driftloop.errors import ExitCode
+from driftloop.terminal import screen
 
 _LOOK = {"fine": ("ok", "green"), "warning": ("look", "yellow"), "problem": ("MEND", "bold red")}
 
@@ -25,7 +25,7 @@ def doctor(
     It changes nothing. Beside a stopped platform it looks at the machine and at what is on disk.
     """
     found: list[Finding] = []
-    console = Console(highlight=False, markup=False)
+    console = screen(highlight=False)
     for finding in examine():
         found.append(finding)
         if not as_json and not (quiet and finding.level == "fine"):

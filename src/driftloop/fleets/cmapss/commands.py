@@ -6,18 +6,17 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
 from driftloop import settings
 from driftloop.errors import DataError
 from driftloop.fleets.cmapss import download, files, simulator, source
-from driftloop.terminal import fitted
+from driftloop.terminal import fitted, screen
 
 data_app = typer.Typer(no_args_is_help=True, help="The C-MAPSS data: fetch, check, show, simulate.")
 
-_out, _err = Console(markup=False), Console(stderr=True, markup=False)
+_out, _err = screen(), screen(stderr=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

@@ -4,13 +4,12 @@ import re
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from driftloop import completion
 from driftloop.errors import DriftloopError
 from driftloop.loop.api.terminal import AsJson, asking, show
-from driftloop.terminal import fitted
+from driftloop.terminal import fitted, screen
 from driftloop.training.modes import Mode
 
 app = typer.Typer(no_args_is_help=True, help="What is done by the clock: periodic retrainings and watches.")
@@ -44,7 +43,7 @@ def list_(as_json: AsJson = False) -> None:
         table.add_row(
             entry["name"], _what(entry), when, *map(_time, (entry["next"], entry["last"])), "FIRING" * entry["firing"]
         )
-    console = Console(markup=False)
+    console = screen()
     console.print(fitted(table, console) if entries else "nothing is done by the clock")
     for muted in status["muted"]:
         show(muted, f"{muted['cause']} is muted until {muted['until']} by {muted['who']}: {muted['reason']}", False)

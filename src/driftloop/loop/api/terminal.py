@@ -6,14 +6,14 @@ from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from driftloop import settings
 from driftloop.protocol.client import Client
+from driftloop.terminal import screen
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Reason = Annotated[str, typer.Option(help="Why; it stands in the event and in the version's tags.")]
-_OUT = Console(highlight=False, markup=False)
+_OUT = screen(highlight=False)
 
 
 @contextmanager

@@ -6,7 +6,6 @@ from typing import Annotated, TypeVar
 
 import msgspec
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from driftloop import completion, settings
@@ -16,7 +15,7 @@ from driftloop.protocol.client import Question, put
 from driftloop.protocol.http import client
 from driftloop.protocol.platform_answers import MaintenancePlan, Work
 from driftloop.settings import Settings
-from driftloop.terminal import fitted
+from driftloop.terminal import fitted, screen
 
 T = TypeVar("T")
 
@@ -90,7 +89,7 @@ def why(
     for part in found.contributions:
         name = f"{part.sensor} ({part.unit})" if part.unit else part.sensor
         table.add_row(name, f"{part.steps:+.1f}")
-    console = Console(highlight=False, markup=False)
+    console = screen(highlight=False)
     console.print(fitted(table, console))
     console.print(f"{found.unexplained:+.2f} {steps} are not explained ({found.method})")
 
@@ -102,7 +101,7 @@ def _ask(configured: Settings, question: Question[T]) -> T:
 
 
 def _show(found: MaintenancePlan, configured: Settings) -> None:
-    console, schema = Console(highlight=False, markup=False), configured.schema
+    console, schema = screen(highlight=False), configured.schema
     table = Table("period", schema.unit, f"RUL ({schema.steps})", "fails before", "fails if left", "saves")
     for one in found.work:
         at = next(period for period in found.periods if period.period == one.period)

@@ -29,7 +29,7 @@ export const of = (fleet, ...parts) =>
   ["/fleets", fleet, ...parts].map((part, index) => (index ? encodeURIComponent(part) : part)).join("/");
 
 /** The page to sign in on, which leads back to this one. */
-export const signInPath = () => `/login?next=${encodeURIComponent(location.pathname)}`;
+export const signInPath = () => `/login?next=${encodeURIComponent(location.pathname + location.search)}`;
 
 /** A query as text; of a list, each by itself. */
 function queryText(query) {

@@ -6,6 +6,8 @@
 const SILENCE_MS = 25_000;
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 8_000;
+/** A connection that lasted so long may be opened again at once. */
+const LASTING_MS = 10_000;
 /** A page that nobody sees lets its connection go: a browser has six for one address, and people leave pages open. */
 const HIDDEN_MS = 30_000;
 
@@ -27,8 +29,11 @@ export function listen(fleet, on, from = null) {
 
   async function run() {
     for (;;) {
+      const began = Date.now();
       try {
         await once();
+        // The platform has ended it, as it does from time to time: nothing is cut yet.
+        if (Date.now() - began > LASTING_MS) continue;
       } catch {
         // Cut, silent or refused: told of below, and tried again.
       }

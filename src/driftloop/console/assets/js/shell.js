@@ -19,9 +19,17 @@ const OF_FLEET = [
 
 /** The fleet of this page's address, and the unit; null where there is none. */
 export function place() {
-  const parts = location.pathname.split("/").map(decodeURIComponent);
+  const parts = location.pathname.split("/").map(decoded);
   const fleet = parts[1] === "fleets" ? parts[2] : null;
   return { fleet, unit: parts[3] === "units" ? parts.slice(4).join("/") : null };
+}
+
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part; // No text was ever written so; the API says that there is nothing of this name.
+  }
 }
 
 /**

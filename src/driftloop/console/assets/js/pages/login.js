@@ -43,7 +43,9 @@ name.control.focus();
 function next() {
   const wanted = new URLSearchParams(location.search).get("next") ?? "/";
   const url = new URL(wanted, location.origin);
-  return url.origin === location.origin && wanted.startsWith("/") ? url.pathname + url.search : "/";
+  // A path that begins with two slashes, as `/.//name` does once it is read, is the address of somebody else.
+  const own = url.origin === location.origin && wanted.startsWith("/") && !url.pathname.startsWith("//");
+  return own ? url.href : "/";
 }
 
 async function enter(event) {
