@@ -362,3 +362,9 @@ def test_what_is_said_by_two_names_must_be_the_same(fleet: Fleet, given: dict[st
     header = "pump,hour,flow,flow\n"
     answer = fleet.http.post("/telemetry", content=f"{header}a,7,1,2\na,8,1,1\n", headers={"Content-Type": "text/csv"})
     assert answer.json()["results"] == ["refused", "stored"]
+
+
+@pytest.mark.parametrize("number", [0, -1, 2**31, 28489903028584472117248])
+def test_an_event_of_a_number_that_no_database_has_is_refused(fleet: Fleet, number: int) -> None:
+    fleet.send(row("a", 1))
+    assert fleet.http.delete(f"/units/a/events/{number}").status_code == 422

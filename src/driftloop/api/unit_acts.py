@@ -25,7 +25,7 @@ from driftloop.protocol.http import in_path
 router = APIRouter(responses=responses(400, 401, 403, 404, 409, 413, 415, 422, 429, 503), tags=["units"])
 
 Unit = Annotated[str, Path(min_length=1, max_length=200, examples=["engine-7"])]
-Number = Annotated[int, Path(ge=1, le=2**53, examples=[12])]
+Number = Annotated[int, Path(ge=1, le=2**31 - 1, examples=[12])]
 
 
 class LifeEvent(life_events.LifeEvent, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):

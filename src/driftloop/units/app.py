@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
-from fastapi import FastAPI, Query, Request, Response
+from fastapi import FastAPI, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from driftloop import __version__, durable, exposition
@@ -31,6 +31,7 @@ from driftloop.units.views import MOST_STEPS
 if TYPE_CHECKING:
     from driftloop.units.streams import Streams
 
+EventNumber = Annotated[int, Path(ge=1, le=2**31 - 1, description="of a life event; no database has larger ones")]
 MAX_SMALL_BODY = 64 * 1024
 _LONG_BODY = 64 * 1024
 _encode = msgspec.json.Encoder().encode
@@ -229,7 +230,7 @@ def _add_changes(app: FastAPI, service: Service) -> None:
         return _json(done, 201)
 
     @app.delete("/units/{unit}/events/{number}", responses=_RESPONSES)
-    async def withdraw_event(unit: str, number: int, request: Request, reason: str = "") -> Response:
+    async def withdraw_event(unit: str, number: EventNumber, request: Request, reason: str = "") -> Response:
         """Take a wrong event back; what learnt from it is named where the retrainer answers at once."""
         actor = behind(request)
 
