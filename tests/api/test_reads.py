@@ -5,9 +5,11 @@ from typing import Any
 import pytest
 from fastapi import FastAPI, HTTPException
 
+from driftloop.api import tail
 from driftloop.api.app import create_app
 from driftloop.protocol import platform as asked
 from live_server import local, running
+from ports import free_ports
 
 from .conftest import Platform, wait
 
@@ -29,6 +31,33 @@ def test_the_fleet_at_a_glance(platform: Platform) -> None:
     assert len(whole["settings"]) == 3
     assert len(whole["sensors"]) == 21
     assert whole["cap"] == 125
+
+
+def test_what_is_not_known_at_a_glance_is_not_nothing(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part that is away leaves its figures unknown, and is named; a watch that is silent says nothing of now."""
+    served(platform)
+    platform.predict("e1", 7, sensor=3.0)
+    platform.parts.store.append("verdict", verdict="no_drift", n=500)
+    wait(lambda: platform.get("/fleets/cmapss")["verdict"] == "no_drift")
+    assert platform.get("/fleets/cmapss")["away"] == []
+    assert platform.get("./verdict")["silent"] is False
+    monkeypatch.setattr(tail, "SILENT_S", 0.0)
+    whole, said = platform.get("/fleets/cmapss"), platform.get("./verdict")
+    assert (whole["verdict"], whole["away"]) == ("unknown", ["watch"])
+    assert (said["verdict"], said["silent"]) == ("no_drift", True)
+    assert said["as_of"].endswith("Z")
+    monkeypatch.undo()
+    nowhere = f"http://127.0.0.1:{free_ports(1)[0]}"
+    away = platform.settings.model_copy(update={"server_url": nowhere, "units_url": nowhere, "retrainer_url": nowhere})
+    with local(create_app(away)) as http:
+        whole = http.get("/api/v1/fleets/cmapss").json()
+        assert (whole["units"], whole["first_due"], whole["champion"], whole["verdict"]) == (
+            None,
+            None,
+            None,
+            "unknown",
+        )
+        assert whole["away"] == ["server", "retrainer", "units"]
 
 
 def test_units_and_one_of_them(platform: Platform) -> None:

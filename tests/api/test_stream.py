@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from driftloop import durable
 from driftloop.access import tokens
 from driftloop.access.sessions import COOKIE
 from driftloop.api import stream
@@ -151,7 +152,10 @@ class Log:
 
     def write(self, count: int) -> None:
         first = len(self.events) + 1
-        self.events += [{"seq": seq, "kind": "verdict", "verdict": "drift"} for seq in range(first, first + count)]
+        time = durable.now()
+        self.events += [
+            {"seq": seq, "time": time, "kind": "verdict", "verdict": "drift"} for seq in range(first, first + count)
+        ]
 
 
 def test_what_is_held_is_read_from_memory_and_what_is_older_is_asked_for() -> None:
@@ -218,3 +222,37 @@ def a_problem() -> Exception:
 )
 def test_an_id_that_is_none_is_passed_over(text: str, found: dict[str, int]) -> None:
     assert stream.places(text) == found
+
+
+def test_a_stream_ends_in_time_and_the_next_one_goes_on_behind_it(
+    platform: Platform, console: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a proxy said of somebody when it began counts no longer; a program whose token has a low rate keeps its."""
+    door = platform.http.app.state.door  # type: ignore[attr-defined]
+    slow = {"Authorization": f"Bearer {door.tokens.add('slow', 'view', rate=0.5)}"}
+    monkeypatch.setattr(stream, "CHECK_S", 0.01)
+    monkeypatch.setattr(stream, "LONGEST_S", 2.0)
+    before = platform.parts.store.append("rejected", model_version="7")["seq"]
+    wait(lambda: platform.fleet.tail.last >= before)
+    with listening(console, f"cmapss:{before - 1}", **slow) as told:
+        began = time.monotonic()
+        [first] = [one for one in told if one["event"] == "event"]
+    assert time.monotonic() - began >= 1.5
+    second = platform.parts.store.append("rejected", model_version="8")["seq"]
+    with listening(console, first["id"]) as told:
+        assert [one["data"]["seq"] for one in told if one["event"] == "event"] == [second]
+
+
+def test_a_watch_that_was_silent_before_the_console_began_is_silent() -> None:
+    """Its last word is old, whenever it is first read; a later one counts from when it comes, whatever clocks say."""
+    log = Log()
+    log.write(1)
+    log.events[0]["time"] = "2026-01-31T22:15:00.000Z"
+    tail = Tail(log)
+    assert not tail.silent
+    tail.look()
+    assert (tail.silent, tail.verdict) == (True, None)
+    log.write(1)
+    log.events[1]["time"] = "2026-01-31T22:15:05.000Z"
+    tail.look()
+    assert (tail.silent, tail.verdict) == (False, "drift")

@@ -60,6 +60,8 @@ class World:
     champion: str = "3"
     events: list[dict[str, Any]] = field(default_factory=list)
     cut: asyncio.Event = field(default_factory=asyncio.Event)
+    gone: set[str] = field(default_factory=set)
+    """Parts of the fleet that do not answer."""
     away: bool = False
     """Whether the stream is refused, as by a proxy while the platform restarts."""
     connections: int = 0
@@ -145,9 +147,9 @@ def create(world: World) -> FastAPI:  # noqa: PLR0915 (a table of routes)
             "step": "cycle", "state": world.state if world.busy else "idle",
             "waits_for": "a person to approve or reject model 5" if world.busy and world.state == "awaiting_approval" else None,
             "champion": world.champion if world.busy else None, "provisional": world.busy and world.champion == "4",
-            "verdict": "drift" if world.busy else None, "units": world.units, "settings": [], "sensors": [{"name": "T24", "unit": "°R", "description": "total temperature at the outlet of the LPC"}],
+            "verdict": "drift" if world.busy else None, "units": None if "units" in world.gone else world.units, "settings": [], "sensors": [{"name": "T24", "unit": "°R", "description": "total temperature at the outlet of the LPC"}],
             "first_due": {k: unit(0, world.units)[k] for k in ("unit", "rul", "low", "high")} if world.units else None,
-            "cap": 125, "least_units": 20,
+            "cap": 125, "least_units": 20, "away": sorted(world.gone),
         }  # fmt: skip
 
     api = "/api/v1"
@@ -296,6 +298,8 @@ def create(world: World) -> FastAPI:  # noqa: PLR0915 (a table of routes)
                 "features": [],
                 "sensor_faults": [],
                 "false_alarms": None,
+                "as_of": None,
+                "silent": False,
             }
         features = [
             {"name": name, "psi": round(2.4 / (1 + k) ** 1.4, 3), "threshold": 0.31, "score": 8 / (1 + k) ** 1.4,
@@ -306,6 +310,7 @@ def create(world: World) -> FastAPI:  # noqa: PLR0915 (a table of routes)
         return {
             "verdict": "drift", "since": ago(900), "requests": 500, "features": features, "false_alarms": {"requests_per_false_alarm": 200_000},
             "sensor_faults": [{"sensor": "T30", "what": "has said 1580.23 for 41 readings"}],
+            "as_of": ago(200 if "watch" in world.gone else 2), "silent": "watch" in world.gone,
         }  # fmt: skip
 
     @app.get(f"{api}/fleets/{{name}}/models")
@@ -388,11 +393,11 @@ def create(world: World) -> FastAPI:  # noqa: PLR0915 (a table of routes)
         known = int(last.rpartition(":")[2]) if last else len(world.events)
 
         async def told() -> AsyncIterator[str]:
-            sent = known
+            sent, cut = known, world.cut
             world.connections += 1
             try:
                 yield ": hello\n\n"
-                while not world.cut.is_set():
+                while not cut.is_set():
                     for event in world.events[sent:]:
                         yield f"id: {fleet}:{event['seq']}\nevent: event\ndata: {json.dumps(event)}\n\n"
                     sent = len(world.events)

@@ -1,12 +1,14 @@
 """The pages in states that a real platform is rarely in, in Chromium, on a stand-in for the API."""
 
+import asyncio
 import gzip
 import re
 from collections.abc import Callable
+from urllib.parse import quote
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import BrowserContext, Page, Response, expect
+from playwright.sync_api import BrowserContext, Page, Response, Route, expect
 
 from .double import MARKUP, World
 from .shots import COLOURS, WIDTHS, pages_of, settle
@@ -118,11 +120,92 @@ def test_what_cannot_be_fetched_any_more_says_since_when(url: str, world: World,
     expect(page.locator(".stale")).to_have_count(0)
 
 
+@pytest.mark.parametrize("name", ["fleets", "fleet"])
+def test_what_is_not_known_is_not_shown_as_nothing(url: str, world: World, page: Page, name: str) -> None:
+    world.gone = {"server", "retrainer", "units", "watch"}
+    page.goto(url + PAGES[name])
+    settle(page)
+    said = page.locator("dl.figures").first
+    for words in ("prediction server does not", "keeps readings does not", "drift watch has gone silent"):
+        expect(said).to_contain_text(words)
+    expect(said).to_contain_text("not known")
+    assert not re.search(r"\b0 engines|\bnone\b", said.inner_text())
+
+
+def test_a_watch_that_is_silent_says_since_when(url: str, world: World, page: Page) -> None:
+    page.goto(url + PAGES["loop"])
+    settle(page)
+    expect(page.locator(".stale")).to_have_count(0)
+    world.gone = {"watch"}
+    expect(page.locator(".stale")).to_contain_text("The drift watch has gone silent. What you see is from")
+    expect(page.get_by_role("list", name="Drift of each reading")).to_be_visible()
+    page.goto(url + PAGES["fleet"])
+    expect(page.get_by_role("region", name="Data quality")).to_contain_text("The drift watch has said nothing since")
+    world.gone = set()
+    expect(page.get_by_role("region", name="Data quality")).not_to_contain_text("has said nothing since")
+
+
+def test_events_that_cannot_be_fetched_come_by_themselves_later(url: str, world: World, page: Page) -> None:
+    """Also those that happened meanwhile, of which the stream has told only the newest."""
+    world.broken = {"/events"}
+    page.goto(url + PAGES["events"])
+    expect(page.get_by_role("alert")).to_contain_text("The loop\u2019s process does not answer")
+    expect(page.locator(".live")).to_have_text("live")
+    world.tell("alert_firing", cause="fleet_change:3", reason="while they could not be fetched")
+    world.broken = set()
+    expect(page.locator(".event")).to_have_count(len(world.events))
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+
+def test_older_events_that_cannot_be_fetched_say_so(url: str, world: World, page: Page) -> None:
+    for number in range(150):
+        world.tell("step_finished", step="train", seconds=number)
+    page.goto(url + PAGES["events"])
+    settle(page)
+    world.broken = {"/events"}
+    page.get_by_role("button", name="Show older").click()
+    expect(page.get_by_role("alert")).to_contain_text("does not answer")
+    world.broken = set()
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator(".event")).to_have_count(len(world.events))
+
+
+def test_a_search_shows_what_was_searched_for_last(url: str, page: Page) -> None:
+    """An answer that is late does not take the place of a newer one."""
+    waiting = []
+
+    def hold(route: Route) -> None:
+        if "q=alarm" in route.request.url:
+            waiting.append(route)
+        else:
+            route.continue_()
+
+    page.route("**/events?**", hold)
+    page.goto(url + PAGES["events"])
+    settle(page)
+    page.get_by_role("searchbox").fill("alarm")
+    with page.expect_request("**/events?q=alarm**"):
+        pass
+    page.get_by_role("searchbox").fill("sensor exchanged")
+    expect(page.locator(".event")).to_have_count(1)
+    [late] = waiting
+    with page.expect_response("**/events?q=alarm**"):
+        late.continue_()
+    page.wait_for_timeout(200)
+    expect(page.locator(".event")).to_have_count(1)
+
+
 def test_what_does_not_exist_says_so(url: str, page: Page) -> None:
     page.goto(url + "/fleets/no-such-fleet/loop")
     expect(page.get_by_role("alert")).to_contain_text("there are cmapss, pumps")
     page.goto(url + "/fleets/cmapss/units/nobody")
     expect(page.get_by_role("alert")).to_contain_text("no readings of nobody were seen")
+
+
+@pytest.mark.parametrize("address", ["/fleets/%E0%A4%A/loop", "/fleets/cmapss/units/%E0%A4%A", "/fleets/%/events"])
+def test_an_address_that_nobody_can_have_written_says_so(url: str, page: Page, address: str) -> None:
+    page.goto(url + address)
+    expect(page.get_by_role("alert").first).to_contain_text(re.compile("there is no fleet|no readings of"))
 
 
 def test_names_are_text(url: str, page: Page) -> None:
@@ -187,6 +270,25 @@ def test_a_cut_connection_shows_and_misses_nothing(url: str, world: World, page:
     assert shown == [event["seq"] for event in reversed(world.events)]
     assert world.asked_with[0] == "cmapss:9"
     assert world.asked_with[-1] == "cmapss:10"
+
+
+def test_a_stream_that_the_platform_ends_is_no_cut(url: str, world: World, page: Page) -> None:
+    page.clock.install()
+    page.goto(url + PAGES["events"])
+    expect(page.locator(".live")).to_have_text("live")
+    page.evaluate(
+        """() => {
+            window.cuts = 0;
+            const look = () => (window.cuts += document.querySelectorAll("#cut").length);
+            new MutationObserver(look).observe(document.body, { childList: true, subtree: true });
+        }"""
+    )
+    page.clock.fast_forward(11_000)
+    ended, world.cut = world.cut, asyncio.Event()
+    ended.set()
+    world.tell("promoted", model_version="6", reason="after the end")
+    expect(page.get_by_text("after the end")).to_be_visible()
+    assert page.evaluate("window.cuts") == 0
 
 
 def test_a_page_that_nobody_sees_lets_its_connection_go_and_misses_nothing(url: str, world: World, page: Page) -> None:
@@ -273,12 +375,15 @@ def test_signing_in_leads_back(url: str, world: World, page: Page) -> None:
     expect(page.get_by_text("carla")).to_be_visible()
 
 
-ELSEWHERE = ("https://elsewhere.example/", "//elsewhere.example/", "javascript:alert(1)", "/\\elsewhere.example")
+ELSEWHERE = (
+    "https://elsewhere.example/", "//elsewhere.example/", "javascript:alert(1)", "/\\elsewhere.example",
+    "/.//elsewhere.example/", "/x/..//elsewhere.example/", "/%2e//elsewhere.example/", "/\t/elsewhere.example/",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("target", ELSEWHERE)
 def test_signing_in_leads_nowhere_else(url: str, page: Page, target: str) -> None:
-    page.goto(f"{url}/login?next={target}")
+    page.goto(f"{url}/login?next={quote(target)}")
     page.get_by_label("Name").fill("carla")
     page.get_by_label("Password").fill("right password")
     page.keyboard.press("Enter")

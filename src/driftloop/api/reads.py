@@ -72,10 +72,11 @@ def fleet(request: Request, fleet: Name) -> Any:
 
 
 def _at_a_glance(fleet: Fleet) -> dict[str, Any]:
-    schema, model = fleet.settings.schema, fleet.model() or {}
-    status = fleet.tail.state or {}
-    count, first_due = in_service.at_a_glance(fleet)
+    schema, answered, status = fleet.settings.schema, fleet.model(), fleet.tail.state
+    count, first_due, kept = in_service.at_a_glance(fleet)
+    model = answered or {}
     stub = bool(model.get("stub", True))
+    works = {"server": answered is not None, "retrainer": status is not None, "units": kept}
     metadata = model.get("metadata") or {}
     return {
         "name": fleet.name,
@@ -83,8 +84,8 @@ def _at_a_glance(fleet: Fleet) -> dict[str, Any]:
         f"{names.one(schema.unit)}",
         "unit": schema.unit,
         "step": schema.step,
-        "state": status.get("state") or loop_view.UNKNOWN,
-        "waits_for": loop_view.waits_for(status),
+        "state": (status or {}).get("state") or loop_view.UNKNOWN,
+        "waits_for": loop_view.waits_for(status or {}),
         "champion": None if stub else str(model["model_version"]),
         "provisional": metadata.get("training") == "first_aid",
         "verdict": fleet.tail.verdict or loop_view.UNKNOWN,
@@ -92,6 +93,7 @@ def _at_a_glance(fleet: Fleet) -> dict[str, Any]:
         "first_due": first_due,
         "served": model.get("model_version"),
         "refused": model.get("refused"),
+        "away": [part for part, well in {**works, "watch": not fleet.tail.silent}.items() if not well],
     }
 
 
@@ -155,7 +157,8 @@ def verdict(request: Request, fleet: Name) -> Any:
     said: list[Event] = found.ask("/events/search", kind="verdict", limit=_RECENT_VERDICTS)["events"]
     same = list(itertools.takewhile(lambda event: event.get("verdict") == said[0].get("verdict"), said))
     newest, began = (said[0], same[-1]["time"]) if said else (None, None)
-    return loop_view.verdict(newest, began, found.ask("/status").get("promise"))
+    shown = loop_view.verdict(newest, began, found.ask("/status").get("promise"))
+    return {**shown, "as_of": newest and newest["time"], "silent": found.tail.silent}
 
 
 @router.get(

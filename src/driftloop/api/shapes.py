@@ -61,11 +61,14 @@ class Fleet(Shape):
     step: str = Field(description="what one step of time is called")
     state: str = Field(description="of the loop; `unknown` where the retrainer does not answer")
     waits_for: str | None
-    champion: str | None = Field(description="the version in production")
+    champion: str | None = Field(description="the version in production; null also where the server is away")
     provisional: bool = Field(description="whether it is first aid, without labels")
     verdict: str
-    units: int
+    units: int | None = Field(description="null where nobody who knows them answers")
     first_due: Due | None
+    away: list[str] = Field(
+        default=[], description="of server, retrainer, units and watch those that do not answer, or have gone silent"
+    )
 
 
 class FleetList(Shape):
@@ -220,6 +223,8 @@ class Verdict(Shape):
     features: list[Feature]
     sensor_faults: list[SensorFault]
     false_alarms: dict[str, Any] | None
+    as_of: str | None = Field(default=None, description="when the watch said so")
+    silent: bool = Field(default=False, description="whether it has said nothing since for longer than it ever does")
 
 
 class Model(Shape):

@@ -6,10 +6,12 @@ what is older is asked of the retrainer, so that nobody misses an event, however
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from driftloop import durable
 from driftloop.errors import DriftloopError
 from driftloop.protocol.events import Event
 
@@ -18,6 +20,8 @@ log = logging.getLogger(__name__)
 HELD = 2000
 PAUSE_S = 0.5
 """Between two looks at the retrainer."""
+SILENT_S = 30.0
+"""A watch says every few seconds what it sees: of one that was silent for so long nobody knows what it would say."""
 
 
 class Tail:
@@ -35,8 +39,8 @@ class Tail:
         """Whether the retrainer has ever answered."""
         self.state: dict[str, Any] | None = None
         """What the retrainer said of itself last; None where it does not answer."""
-        self.verdict: str | None = None
-        """The watch's newest verdict; None where none is known yet."""
+        self._said: str | None = None
+        self._heard = 0.0
 
     def start(self) -> None:
         """Start to follow."""
@@ -74,10 +78,26 @@ class Tail:
                 break
             with self._guard:
                 self._held.extend(events)
-            said = [str(event["verdict"]) for event in events if event.get("kind") == "verdict" and "verdict" in event]
-            self.verdict = said[-1] if said else self.verdict
+            said = [event for event in events if event.get("kind") == "verdict" and "verdict" in event]
+            if said:
+                self._hear(said[-1])
             self.last = int(events[-1]["seq"])
         self.state, self.known = status, True
+
+    @property
+    def silent(self) -> bool:
+        """Whether the watch has said nothing for longer than it does where it works."""
+        return self._said is not None and time.monotonic() - self._heard > SILENT_S
+
+    @property
+    def verdict(self) -> str | None:
+        """What the watch says now; None where that is not known, or not any more."""
+        return None if self.silent else self._said
+
+    def _hear(self, event: Event) -> None:
+        # What was there already when it was first looked at may be old; later on clocks need not agree.
+        age = 0.0 if self.known else time.time() - durable.parse_time(str(event["time"])).timestamp()
+        self._said, self._heard = str(event["verdict"]), time.monotonic() - max(0.0, age)
 
     def _work(self) -> None:
         while not self._stopping.is_set():

@@ -35,7 +35,10 @@ def listed(
     if state not in ("running", "all"):
         # Servers remember answers, and nobody's end.
         return {"total": 0, "units": [], "flags": {}, **_said(problem)}
-    known = map(units_view.entry, fleet.newest().values())
+    try:
+        known = map(units_view.entry, fleet.newest().values())
+    except Problem as error:
+        raise problem or error from error
     chosen = unit_list.choose(known, sort=sort, order=order, q=q, flag=flag)
     return {
         "total": len(chosen.units),
@@ -45,16 +48,16 @@ def listed(
     }
 
 
-def at_a_glance(fleet: Fleet) -> tuple[int, dict[str, Any] | None]:
-    """How many units there are, and which is due first."""
+def at_a_glance(fleet: Fleet) -> tuple[int | None, dict[str, Any] | None, bool]:
+    """How many units there are, None where nobody says so; which is due first; and whether whoever keeps them
+    answers."""
     try:
         page = listed(fleet, sort="low", order="asc", q="", flag="", offset=0, limit=1)
-    except Problem:
-        return 0, None
+    except Problem as error:
+        return None, None, error.field != "units"
     first = next(iter(page["units"]), None)
-    if first is None or first["rul"] is None:
-        return page["total"], None
-    return page["total"], {name: first[name] for name in ("unit", "rul", "low", "high")}
+    due = None if first is None or first["rul"] is None else {n: first[n] for n in ("unit", "rul", "low", "high")}
+    return page["total"], due, "problem" not in page
 
 
 def one(fleet: Fleet, unit: str, life: int | None = None) -> dict[str, Any]:

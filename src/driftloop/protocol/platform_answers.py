@@ -20,18 +20,19 @@ class Due(msgspec.Struct, frozen=True):
 
 
 class Fleet(msgspec.Struct, frozen=True):
-    """A fleet at a glance."""
+    """A fleet at a glance; `away` names the parts of it that do not answer, of which nothing is known now."""
 
     name: str
     unit: str
     step: str
     state: str
     verdict: str
-    units: int
+    units: int | None = None
     waits_for: str | None = None
     champion: str | None = None
     provisional: bool = False
     first_due: Due | None = None
+    away: list[str] = []
 
 
 class Unit(msgspec.Struct, frozen=True):
@@ -214,7 +215,7 @@ class SensorFault(msgspec.Struct, frozen=True):
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """The watch's newest verdict; the worst features first."""
+    """The watch's newest verdict, said at `as_of`, the worst features first; whether the watch is `silent` since."""
 
     verdict: str
     requests: int
@@ -222,6 +223,8 @@ class Verdict(msgspec.Struct, frozen=True):
     sensor_faults: list[SensorFault]
     since: str | None = None
     false_alarms: dict[str, Any] | None = None
+    as_of: str | None = None
+    silent: bool = False
 
 
 class Run(msgspec.Struct, frozen=True):

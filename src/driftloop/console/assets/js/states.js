@@ -36,16 +36,19 @@ export function failure(error, again = null) {
   );
 }
 
-/** Above what was fetched before, where it cannot be fetched now. */
-const stale = (error, at) =>
+/** Above what is of an earlier time, and why nothing newer is there. */
+export const stale = (why, at, then) =>
   h(
     "p",
     { class: "stale", role: "status" },
     h("strong", {}, "This is not up to date. "),
-    `${refusalWords(error).replace(/\.$/, "")}. What you see is from `,
-    moment(at.toISOString()),
-    "; it is tried again by itself.",
+    `${why.replace(/\.$/, "")}. What you see is from `,
+    moment(at),
+    `; ${then}.`,
   );
+
+/** Of a watch that says nothing any more, since when. */
+export const silentSince = (time) => ["The drift watch has said nothing since ", moment(time), "."];
 
 /**
  * A part of a page that shows what `fetchIt` brings, drawn by `draw`, and can be shown anew. Only the newest answer
@@ -71,7 +74,7 @@ export function part(what, fetchIt, draw, { every = null } = {}) {
       if (shown === null || error.status === 401) fill(node, failure(error, refresh));
       else {
         node.querySelector(":scope > .stale")?.remove();
-        node.prepend(stale(error, shown));
+        node.prepend(stale(refusalWords(error), shown.toISOString(), "it is tried again by itself"));
       }
       next = error.status === 0 || error.status >= 500 ? 3000 : every;
     }

@@ -194,6 +194,16 @@ const PARTS = {
   registry: "The registry of models",
 };
 
+export const AWAY = {
+  server: "the prediction server does not answer",
+  retrainer: "the loop’s process does not answer",
+  units: "the service that keeps readings does not answer",
+  watch: "the drift watch has gone silent",
+};
+
+/** Why something of a fleet is not known now; null where the part that would know answers. */
+export const awayWords = (fleet, part) => ((fleet.away ?? []).includes(part) ? AWAY[part] : null);
+
 /** What the API says against something; of a part of the platform that is away, which one. */
 export function refusalWords({ status, detail, message, body }) {
   const part = status === 503 ? PARTS[body?.field] : null;

@@ -2,10 +2,10 @@
 
 import { get, of } from "../api.js";
 import { button, fill, h, pair, tag } from "../dom.js";
-import { count, moment, number } from "../format.js";
+import { capital, count, moment, number } from "../format.js";
 import { page } from "../shell.js";
 import { empty, failure, loading, settled } from "../states.js";
-import { EVENT_NAMES, causeWords, eventWords } from "../words.js";
+import { AWAY, EVENT_NAMES, causeWords, eventWords } from "../words.js";
 
 const ROWS = 100;
 const SHOWN_ELSEWHERE = new Set(["seq", "time", "event", "kind", "who", "reason", "fleet", "id"]);
@@ -14,9 +14,14 @@ page(async ({ fleet, main, live }) => {
   const known = new Set();
   const query = { q: "", event: "-verdict", limit: ROWS };
   let oldest = null;
+  let turn = 0;
+  let retry = null;
+  /** What has arrived since the list was asked for; null where no answer is waited for. */
+  let meanwhile = null;
   const list = h("ol", { class: "events", "aria-label": "Events, newest first" });
   const state = h("div", {}, loading("events"));
   const more = h("div", { class: "more" });
+  const away = h("div", {});
   const again = settled(restart, 250);
   const find = h("input", {
     type: "search",
@@ -50,13 +55,14 @@ page(async ({ fleet, main, live }) => {
         h("label", { for: "event" }, "Show"),
         only,
       ),
+      away,
       state,
       list,
       more,
     ),
   );
   const last = await restart();
-  live({ event: arrived }, last === null ? null : `${fleet.name}:${last}`);
+  live({ event: arrived, state: late }, last === null ? null : `${fleet.name}:${last}`);
 
   function change(changes) {
     Object.assign(query, changes);
@@ -64,23 +70,54 @@ page(async ({ fleet, main, live }) => {
   }
 
   async function restart() {
+    const mine = ++turn;
+    clearTimeout(retry);
+    meanwhile = [];
     try {
       const found = await get(of(fleet.name, "events"), query);
+      if (mine !== turn) return null;
       known.clear();
       list.replaceChildren();
       newestFirst(found.events).forEach((event) => add(event, false));
       finish(found);
+      const came = meanwhile;
+      meanwhile = null;
+      came.forEach(arrived);
       return found.last ?? null;
     } catch (error) {
+      if (mine !== turn) return null;
+      meanwhile = null;
       fill(state, failure(error, restart));
+      // What has arrived since is a part of a list whose beginning is not there.
+      if (error.status === 0 || error.status >= 500) retry = setTimeout(restart, 3000);
       return null;
     }
   }
 
   async function older() {
-    const found = await get(of(fleet.name, "events"), { ...query, before: oldest });
-    newestFirst(found.events).forEach((event) => add(event, false));
-    finish(found);
+    const mine = turn;
+    try {
+      const found = await get(of(fleet.name, "events"), { ...query, before: oldest });
+      if (mine !== turn) return;
+      newestFirst(found.events).forEach((event) => add(event, false));
+      finish(found);
+    } catch (error) {
+      if (mine === turn) fill(more, failure(error, older));
+    }
+  }
+
+  /** Says that nothing new can come, while whoever writes events down is away. */
+  function late(now) {
+    fill(
+      away,
+      now.state === "unknown" &&
+        h(
+          "p",
+          { class: "stale", role: "status" },
+          h("strong", {}, "This may not be up to date. "),
+          `${capital(AWAY.retrainer)}: what happens meanwhile appears when it is back.`,
+        ),
+    );
   }
 
   function finish(found) {
@@ -102,9 +139,11 @@ page(async ({ fleet, main, live }) => {
   }
 
   function arrived(event) {
+    meanwhile?.push(event);
     if (query.event.startsWith("-") ? `-${event.event}` === query.event : query.event && event.event !== query.event)
       return;
     if (query.q && !JSON.stringify(event).toLowerCase().includes(query.q.toLowerCase())) return;
+    if (state.querySelector(".failed")) return;
     fill(state);
     add(event, true);
   }

@@ -3,11 +3,12 @@
 import { get, of } from "../api.js";
 import { button, figure, fill, h, panel, table, tag } from "../dom.js";
 import { capital, count, moment, number, one, plural } from "../format.js";
+import { loopOf, modelOf, trafficOf, unitsOf } from "../glance.js";
 import { pager } from "../pager.js";
 import { page } from "../shell.js";
-import { empty, part, settled } from "../states.js";
+import { empty, part, settled, silentSince } from "../states.js";
 import { stateWords } from "../unit_acts.js";
-import { FLAG_NAMES, RUL, flagWords, stateName, tellingFlags, verdictWords } from "../words.js";
+import { FLAG_NAMES, RUL, flagWords, tellingFlags } from "../words.js";
 
 const ROWS = 50;
 const UNIT_STATES = { running: "in service", failed: "failed", removed: "removed", all: "any" };
@@ -38,24 +39,26 @@ page(({ fleet, main, live }) => {
 });
 
 function top(fleet) {
-  const [words, kind] = verdictWords(fleet.verdict);
   const due = fleet.first_due;
   return h(
     "dl",
     { class: "figures" },
-    figure("In service", number(fleet.units), plural(fleet.unit)),
+    figure("In service", ...unitsOf(fleet)),
     figure(
       "First due",
       due ? h("a", { href: of(fleet.name, "units", due.unit) }, due.unit) : "–",
-      due ? `in ${number(due.low)} to ${number(due.high)} ${plural(fleet.step)}` : "no unit seen yet",
+      due
+        ? `in ${number(due.low)} to ${number(due.high)} ${plural(fleet.step)}`
+        : fleet.units === null
+          ? "not known"
+          : "no unit seen yet",
     ),
     figure(
       "Model in service",
-      fleet.champion ? h("a", { href: of(fleet.name, "models") }, `version ${fleet.champion}`) : "none",
-      fleet.provisional ? tag(...flagWords("provisional").slice(0, 2)) : null,
+      ...modelOf(fleet, h("a", { href: of(fleet.name, "models") }, `version ${fleet.champion}`)),
     ),
-    figure("The fleet’s traffic", tag(words, kind), null),
-    figure("The loop", h("a", { href: of(fleet.name, "loop") }, stateName(fleet.state)), fleet.waits_for),
+    figure("The fleet’s traffic", ...trafficOf(fleet)),
+    figure("The loop", ...loopOf(fleet, of(fleet.name, "loop"))),
   );
 }
 
@@ -225,14 +228,16 @@ async function askQuality(fleet) {
     flags: FLAG_NAMES.map((flag) => [flag, flags[flag] ?? 0]),
     faults: verdict.sensor_faults ?? [],
     requests: verdict.requests,
+    silent: verdict.silent ? verdict.as_of : null,
   };
 }
 
-function qualityOf({ units, flags, faults, requests }, fleet, only) {
+function qualityOf({ units, flags, faults, requests, silent }, fleet, only) {
   const counted = new Map(flags);
   const said = (flag, total) => flag === "out_of_distribution" && total === counted.get("unseen_regime");
   const found = flags.filter(([flag, total]) => total > 0 && !said(flag, total));
   const list = [
+    silent !== null && h("li", {}, tag("sensors not watched", "warn"), " ", silentSince(silent)),
     ...faults.map((fault) => h("li", {}, tag("sensor", "bad"), ` ${fault.sensor}: ${fault.what}`)),
     ...found.map(([flag, total]) =>
       h(
@@ -246,7 +251,7 @@ function qualityOf({ units, flags, faults, requests }, fleet, only) {
         }),
       ),
     ),
-  ];
+  ].filter(Boolean);
   if (!units && !list.length) return h("p", { class: "fine" }, `No ${fleet.unit} has been seen yet.`);
   return list.length
     ? h("ul", { class: "plain-list" }, list)

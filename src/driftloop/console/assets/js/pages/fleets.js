@@ -1,11 +1,11 @@
 // All fleets at a glance; with one fleet alone, that fleet itself.
 
 import { get, of } from "../api.js";
-import { figure, h, tag } from "../dom.js";
-import { count, number, plural } from "../format.js";
+import { figure, h } from "../dom.js";
+import { loopOf, modelOf, trafficOf, unitsOf } from "../glance.js";
+import { number, plural } from "../format.js";
 import { page } from "../shell.js";
 import { empty, part, settled } from "../states.js";
-import { stateName, verdictWords } from "../words.js";
 
 page(({ fleets, main, live }) => {
   if (fleets.length === 1) return location.replace(of(fleets[0].name));
@@ -35,7 +35,6 @@ page(({ fleets, main, live }) => {
 });
 
 function card(fleet) {
-  const [words, kind] = verdictWords(fleet.verdict);
   const due = fleet.first_due;
   return h(
     "li",
@@ -45,15 +44,15 @@ function card(fleet) {
     h(
       "dl",
       { class: "figures small" },
-      figure("In service", count(fleet.units, fleet.unit)),
+      figure("In service", ...unitsOf(fleet)),
       figure(
         "First due",
         due ? due.unit : "–",
         due && `${number(due.rul)} ${plural(fleet.step)} (${number(due.low)}–${number(due.high)})`,
       ),
-      figure("Model", fleet.champion ?? "none", fleet.provisional ? tag("provisional", "warn") : null),
-      figure("Traffic", tag(words, kind)),
-      figure("Loop", stateName(fleet.state), fleet.waits_for),
+      figure("Model", ...modelOf(fleet, fleet.champion)),
+      figure("Traffic", ...trafficOf(fleet)),
+      figure("Loop", ...loopOf(fleet)),
     ),
   );
 }

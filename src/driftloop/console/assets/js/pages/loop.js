@@ -7,7 +7,7 @@ import { capital, count, duration, moment, number, percent, plural } from "../fo
 import { acts, causeActs, schedules } from "../loop_acts.js";
 import { timeline } from "../marks.js";
 import { page } from "../shell.js";
-import { empty, part, settled } from "../states.js";
+import { empty, part, settled, stale } from "../states.js";
 import { STATES, STEPS, STEPS_OF_LOOP, causeWords, findings, stateName, verdictWords, whatIs } from "../words.js";
 
 page(({ me, fleet, main, live }) => {
@@ -265,13 +265,16 @@ function drawDrift(verdict, fleet) {
   const faults = (verdict.sensor_faults ?? []).map((fault) =>
     h("p", {}, tag("sensor fault", "bad"), ` ${fault.sensor}: ${fault.what}`),
   );
+  const old =
+    verdict.silent && stale("The drift watch has gone silent", verdict.as_of, "no alarm goes off until it is back");
   if (!verdict.features.length)
-    return [head, faults, empty("No figures yet", "They appear with the watch’s first verdict.")];
+    return [old, head, faults, empty("No figures yet", "They appear with the watch’s first verdict.")];
   const features = [...verdict.features].sort((a, b) => share(b) - share(a));
   const most = Math.max(2, ...features.map(share));
   return h(
     "div",
     {},
+    old,
     head,
     faults,
     h(
