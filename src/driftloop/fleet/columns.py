@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from driftloop.errors import DataError
 from driftloop.fleet import cells
 from driftloop.fleet.findings import Findings
-from driftloop.fleet.schema import Schema, Value
+from driftloop.fleet.schema import Schema, Value, headers_of
 from driftloop.fleet.sheets import Chunk, Sheet, open_sheet, repaired
 from driftloop.fleet.times import Clock
 
 Cells = Sequence[str] | NDArray[np.float64]
+Keys = dict[str, tuple[str, ...]]
+"""What several columns together say of a unit, by the name that this becomes."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,8 @@ class Located:
 
     wanted: list[int]
     """Positions in the sheet, as they are read."""
-    unit: int | None
-    """Positions among `wanted`, from here on."""
+    unit: list[int]
+    """Positions among `wanted`, from here on; none where the file is one unit."""
     time: int | None
     channels: list[int]
     compared: int | None
@@ -62,7 +64,7 @@ def locate(sheet: Sheet, schema: Schema) -> Located:
             wanted.append(at)
         return wanted.index(at)
 
-    unit = None if schema.unit_column is None else find(schema.unit_column)
+    unit = [find(header) for header in schema.unit_columns]
     time = None if schema.time.column is None else find(schema.time.column)
     channels = [find(channel.header, channel.name) for channel in schema.channels]
     compared = None
@@ -107,18 +109,20 @@ def _absent(sheet: Sheet, absent: Sequence[str]) -> DataError:
 class Columns:
     """Reads the columns of one sheet, chunk by chunk; what cannot be read is told and missing."""
 
-    def __init__(self, sheet: Sheet, located: Located, schema: Schema, findings: Findings, clock: Clock) -> None:
+    def __init__(
+        self, sheet: Sheet, located: Located, schema: Schema, findings: Findings, clock: Clock, keys: Keys
+    ) -> None:
         self._sheet, self._located, self._schema = sheet, located, schema
-        self._findings, self._clock = findings, clock
+        self._findings, self._clock, self._keys = findings, clock, keys
 
     def cut(self, chunk: Chunk, codes: dict[str, int], file: int, name: str | None, prefix: str) -> Cut:
         """One chunk as numbers. Units get codes in the order in which they come up; `name` is the file's only unit."""
         at, schema = self._located, self._schema
         n = len(chunk.rows)
-        if at.unit is None:
+        if not at.unit:
             unit = np.full(n, codes.setdefault(str(name), len(codes)), dtype=np.int64)
         else:
-            unit = self._units(chunk, chunk.columns[at.unit], codes, prefix)
+            unit = self._units(chunk, [chunk.columns[position] for position in at.unit], codes, prefix)
         time = None
         if at.time is not None:
             time = self._time(chunk, chunk.columns[at.time])
@@ -134,12 +138,25 @@ class Columns:
             flagged = flags(chunk.columns[at.flagged], schema.censored.value)
         return Cut(file, chunk.rows, unit, time, values, compared, ended, flagged)
 
-    def _units(self, chunk: Chunk, found: Cells, codes: dict[str, int], prefix: str) -> NDArray[np.int64]:
-        names = unit_names(found)
-        for at in [at for at, unit in enumerate(names) if not unit]:
-            what = f"{self._schema.unit_column} is empty: nobody knows whose row this is"
-            self._tell(chunk, at, what, "write the unit's name, or remove the line", "no unit")
-        return np.array([codes.setdefault(prefix + unit, len(codes)) for unit in names], dtype=np.int64)
+    def _units(self, chunk: Chunk, found: Sequence[Cells], codes: dict[str, int], prefix: str) -> NDArray[np.int64]:
+        parts = [unit_names(cells) for cells in found]
+        for header, names in zip(self._schema.unit_columns, parts, strict=True):
+            for at in [at for at, unit in enumerate(names) if not unit]:
+                what = f"{header} is empty: nobody knows whose row this is"
+                self._tell(chunk, at, what, "write the unit's name, or remove the line", "no unit")
+        joined = joined_names(parts)
+        if len(parts) > 1:
+            self._refuse_alike(chunk, joined, list(zip(*parts, strict=True)))
+        return np.array([codes.setdefault(prefix + unit, len(codes)) for unit in joined], dtype=np.int64)
+
+    def _refuse_alike(self, chunk: Chunk, joined: Sequence[str], parts: Sequence[tuple[str, ...]]) -> None:
+        """Tell of two units whose names are one when they are joined: `a-b` and `c`, `a` and `b-c`."""
+        for at, (name, key) in enumerate(zip(joined, parts, strict=True)):
+            known = self._keys.setdefault(name, key)
+            if known != key:
+                one, other = (" and ".join(map(repr, parts_of)) for parts_of in (known, key))
+                what = f"{one} would be called {name}, as {other} is"
+                self._tell(chunk, at, what, "write one of them without a dash", ("alike", name))
 
     def _time(self, chunk: Chunk, found: Cells) -> NDArray[np.float64]:
         column = str(self._schema.time.column)
@@ -191,6 +208,13 @@ def unit_names(found: Cells) -> list[str]:
     return [_whole(repaired(cell).strip()) for cell in found]
 
 
+def joined_names(parts: Sequence[Sequence[str]]) -> list[str]:
+    """The names of units that several columns name together: `M1` and `gearbox` is `M1-gearbox`."""
+    if len(parts) == 1:
+        return list(parts[0])
+    return ["-".join(key) if all(key) else "" for key in zip(*parts, strict=True)]
+
+
 def _whole(name: str) -> str:
     head, point, tail = name.partition(".")
     return head if point and head.isdigit() and tail and not tail.strip("0") else name
@@ -207,20 +231,22 @@ def _shown(cell: str | float) -> str:
     return repr(cell.strip()[:40]) if isinstance(cell, str) else f"{cell:g}"
 
 
-def key_columns(sheet: Sheet, schema: Schema, *others: str | None, alone: bool = False) -> list[int]:
-    """Where in a table that lies beside the data the unit and other columns are, by the headers that the data have.
-
-    With `alone` it names no unit. Raises DataError naming those that are not there.
+def key_columns(sheet: Sheet, schema: Schema, given: Sequence[str]) -> list[int]:
+    """Where in a table that lies beside the data the columns are that name the unit: by the headers that are `given`,
+    else by those that the data have. Raises DataError naming those that are not there.
     """
-    unit = (schema.unit_column or schema.unit, schema.unit, "unit")
-    return _positions(sheet, [*([] if alone else [unit]), *((other,) for other in others if other is not None)])
+    wanted: list[tuple[str, ...]] = [(header,) for header in given or schema.unit_columns]
+    if not given and len(wanted) < 2:
+        wanted = [(*(wanted[0] if wanted else ()), schema.unit, "unit")]
+    return positions(sheet, wanted)
 
 
-def _positions(sheet: Sheet, wanted: Sequence[Sequence[str]]) -> list[int]:
+def positions(sheet: Sheet, wanted: Sequence[Sequence[str]]) -> list[int]:
+    """Where in a table beside the data columns are, each by its spellings; raises DataError naming the others."""
     found = [_position(sheet, spellings) for spellings in wanted]
     absent = [spellings[0] for spellings, at in zip(wanted, found, strict=True) if at is None]
     if absent:
-        remedy = "give the column the header that the data have, or that the fleet file names"
+        remedy = "give the column the header that the data have, or name its own below [end] or [censored]"
         raise DataError(_absent(sheet, absent).what, where=str(sheet.path), remedy=remedy)
     return [at for at in found if at is not None]
 
@@ -229,7 +255,10 @@ def side_table(path: Path, schema: Schema) -> dict[str, bool]:
     """Which units a table of units says were taken out; raises DataError where it does not name them."""
     sheet = open_sheet(path)
     found: dict[str, bool] = {}
-    for chunk in sheet.chunks(key_columns(sheet, schema, schema.censored.column)):
-        for name, out in zip(unit_names(chunk.columns[0]), flags(chunk.columns[1], schema.censored.value), strict=True):
+    keys = key_columns(sheet, schema, headers_of(schema.censored.unit_column))
+    for chunk in sheet.chunks([*keys, *positions(sheet, [(str(schema.censored.column),)])]):
+        *parts, told = chunk.columns
+        names = joined_names([unit_names(part) for part in parts])
+        for name, out in zip(names, flags(told, schema.censored.value), strict=True):
             found[name] = found.get(name, False) or bool(out)
     return found

@@ -21,6 +21,7 @@ from driftloop.fleet.schema import (
     Censored,
     Channel,
     End,
+    Headers,
     Missing,
     Padding,
     Schema,
@@ -34,7 +35,8 @@ KEYS = {
     "name": "the fleet's name: lower-case letters, digits and dashes; by default the folder's name",
     "unit": "what one unit is called; by default `unit`",
     "step": "what one step of time is called; by default `step`",
-    "unit_column": "header of the column with the unit's name; left out: each file is one unit, named as the file",
+    "unit_column": "header of the column with the unit's name, or of several that name it together, such as "
+    '`["plant", "pump"]`; left out: each file is one unit, named as the file',
     "cap": 'labels above so many steps are set to it: a number, or `"auto"` (the default)',
     "use_settings": "`regimes` (the default: few distinct combinations), `continuous`, or `none` (without settings)",
     "missing": "a missing value, where the column does not say: `hold` the last one (the default), `refuse` the row",
@@ -63,12 +65,15 @@ KEYS = {
     "end.above": "the unit has failed where the reading is above this",
     "end.holds": 'for how many rows from the first one on: `"2 of 3 rows"`; by default one is enough',
     "end.after": "what rows after the end are: `left_out` (the default), or `new_life` of a unit that was repaired",
-    "end.file": "name of a table of failures beside the data: a row for each, unit and time by the same headers",
+    "end.file": "name of a table of failures beside the data: a row for each, with unit and time",
+    "end.unit_column": "header of the unit in `file`, where it is not the one of the data",
+    "end.time_column": "header of the time in `file`, where it is not the one of the data; no time is no failure",
     "censored": "which units were taken out before they failed; left out: none but those that never reach their end",
     "censored.column": "header of a column that says so, in any row of the unit",
     "censored.value": "the value in it that means taken out; by default anything but empty, 0, no and false",
     "censored.units": "names of units that were taken out",
     "censored.file": "name of a table of units beside the data, in which `column` is looked up",
+    "censored.unit_column": "header of the unit in `file`, where it is not the one of the data",
     "least": "least units in each role, such as `{ train = 4, calibrate = 2 }`",
     "least.train": "units that weights are fitted on; by default 5",
     "least.early_stop": "units that the epoch is chosen on; by default 1",
@@ -96,7 +101,7 @@ class _File(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     name: str | None = None
     unit: str = "unit"
     step: str = "step"
-    unit_column: str | None = None
+    unit_column: Headers | None = None
     cap: int | Literal["auto"] = "auto"
     use_settings: UseSettings | None = None
     missing: Missing = "hold"

@@ -6,7 +6,6 @@ are there when each is rounded to a twentieth of its range; else they are contin
 2 % of what any sensor does, not used.
 """
 
-import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,21 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driftloop.errors import DataError
-from driftloop.fleet import cells, inventory, names, tables
-from driftloop.fleet.guess_end import drop, find_censored, find_end, says_yes
-from driftloop.fleet.guess_time import Clocked, find_time, moving
+from driftloop.fleet import cells, guess_table, inventory, names, tables
+from driftloop.fleet.guess_end import drop, find_censored, find_end
+from driftloop.fleet.guess_time import Clocked, find_time
+from driftloop.fleet.guess_unit import Key, differs_in_each_row, find_unit, lives_apart, told_apart
 from driftloop.fleet.inventory import Column, Inventory
-from driftloop.fleet.schema import LEAST, Channel, Schema, Time, UseSettings
+from driftloop.fleet.schema import LEAST, Censored, Channel, Schema, Time, UseSettings
 from driftloop.fleet.suspicion import leak, markers
 from driftloop.fleet.tables import Reading
 from driftloop.fleet.wear import alike
 
-_THING = (
-    "unit|engine|asset|machine|device|equipment|cell|battery|pump|bearing|vehicle|turbine|motor|drive|filter|component"
-    "|compressor|valve|fan|tool|item|sample|specimen|robot|truck|train|pack|module|plant|station|serial|sn|tag|uid"
-)
-_UNIT = re.compile(rf"({_THING})s?(_?(id|no|nr|num|number|name|code|key|serial(_number)?))?|id|name")
-_NO_WORD = ("serial", "sn", "tag", "uid", "id", "name")
 _LABEL = re.compile(
     r"(.*_)?(rul|ttf|label|target)(_.*)?|.*(remaining|to_fail|until_fail|to_eol|_left$|end_of_life|eol).*"
     r"|(total|max|final)_?(life|cycle|time|hour)s?|life(time|span)?"
@@ -50,15 +44,9 @@ _LEAST_EXPLAINED = 0.02
 _FEW = {"train": 4, "early_stop": 0, "calibrate": 2, "gate": 1, "live": 0}
 
 
-_GAPS = 0.5
-"""Share of rows without a unit up to which its column is one with gaps, which the check names."""
 _PLAIN = re.compile(r"([\W_]*(runs?|data|train(ing)?|test|fleet|set|all|full|csv|\d+))+")
 """File names that say nothing about the fleet."""
 _FEW_NAMED = 5
-_ONE_EACH = 0.9
-"""Share of rows with a time of their own from which on rows are one for each step."""
-_PARTS = 50
-"""Distinct values of a column that may tell units apart."""
 _REASONS = 12
 """Columns of which it is said why they are no sensors."""
 
@@ -87,18 +75,13 @@ def guess(paths: Sequence[Path], name: str | None = None, tell: tables.Tell = ta
     left_out: dict[str, str] = {}
     free = list(data.columns)
     left_out.update(dict.fromkeys(data.repeated, "is there more than once: give each a name of its own"))
-    unit = _unit(data, free)
-    units = np.unique(unit.names, return_inverse=True)[1].reshape(-1) if unit else data.file
-    drop(free, unit)
-    clocked = find_time(free, units)
-    if clocked is not None:
-        drop(free, clocked.column)
-    comments["unit_column"] = _of_units(unit, units, data)
+    key, clocked, apart = _units(data, free)
+    units = key.codes if key else data.file
+    comments["unit_column"] = _of_units(key, units, data)
     comments["time"] = clocked.comment if clocked else "No column tells the time: rows are in order, one for each step."
     blocks = _blocks(units, clocked)
-    _refuse_tall(free, unit, clocked, data)
-    end = find_end(free, blocks, unit, clocked, data, comments)
-    censored = find_censored(free, blocks, unit, data, comments)
+    end = find_end(free, blocks, key, clocked, data, comments)
+    censored = find_censored(free, blocks, key, data, comments, end)
     settings, sensors = _channels(free, blocks, comments, left_out)
     if not sensors:
         used = [column.header for column in data.columns if column.header not in left_out]
@@ -115,9 +98,9 @@ def guess(paths: Sequence[Path], name: str | None = None, tell: tables.Tell = ta
     comments["cap"] = _lives(blocks)
     schema = Schema(
         name=name or names.safe_fleet(_title(data.paths)) or "my-fleet",
-        unit=_word(unit),
+        unit=key.word if key else "unit",
         step=clocked.step if clocked else "step",
-        unit_column=unit.header if unit else None,
+        unit_column=key.headers if key else None,
         time=clocked.time if clocked else Time(),
         settings=tuple(_channel(column, at, "setting") for at, column in enumerate(settings)),
         sensors=tuple(_channel(column, at, "sensor") for at, column in enumerate(sensors)),
@@ -127,10 +110,13 @@ def guess(paths: Sequence[Path], name: str | None = None, tell: tables.Tell = ta
         use_settings=use,
     )
     reading = tables.examine(data.paths, schema, tell=tell)
-    apart = _tell_apart(free, units, clocked, schema.unit) if clocked else None
     if apart is not None:
         reading.findings.add("warning", str(data.paths[0]), apart)
-    _tell_others(data, schema, reading)
+    strange = differs_in_each_row(data.columns, data.n)
+    if strange is not None:
+        what = f"{strange.header} is another in nearly every row: rows of different units tell of no life"
+        reading.findings.add("warning", str(data.paths[0]), what, "a unit needs a row for each step of its life")
+    _tell_others(data, schema, reading, key, clocked)
     failed = sum(not unit.run.censored for unit in reading.units)
     if 0 < failed < sum(LEAST.values()):
         schema = msgspec.structs.replace(schema, least=dict(_FEW))
@@ -147,8 +133,11 @@ def _title(paths: Sequence[Path]) -> str:
     return folder if len(paths) > 1 or _PLAIN.fullmatch(stem.lower()) else stem
 
 
-def _tell_others(data: Inventory, schema: Schema, reading: Reading) -> None:
-    """Say which tables beside the data were not looked at, since they have other columns."""
+def _tell_others(data: Inventory, schema: Schema, reading: Reading, key: Key | None, clocked: Clocked | None) -> None:
+    """Say which tables beside the data were not looked at, since they have other columns.
+
+    Of one that names the data's units, where nothing says which of them failed, it is more than a note.
+    """
     ours = {column.header for column in data.columns} | set(data.repeated)
     for path, columns in data.beside.items():
         if path.name in (schema.end.file, schema.censored.file):
@@ -157,76 +146,56 @@ def _tell_others(data: Inventory, schema: Schema, reading: Reading) -> None:
         more = [f"{word} {', '.join(sorted(some)[:_FEW_NAMED])}" for word, some in (
             ("has", theirs - ours), ("lacks", ours - theirs)) if some]  # fmt: skip
         what = f"was not looked at, since its columns are others than those of {data.paths[0].name}"
-        reading.findings.add("note", str(path), what + (f": it {' and '.join(more)}" if more else ""), kind=tuple(more))
+        what += f": it {' and '.join(more)}" if more else ""
+        if schema.end.rule == "table" and clocked and guess_table.table(path, columns, key, clocked, {}) is not None:
+            what = f"tells of failures too, and {schema.end.file} alone is read"
+            remedy = "write the failures of all tables into one, if these are some"
+            reading.findings.add("warning", str(path), what, remedy, kind="failures")
+            continue
+        open_end = schema.end.rule == "last_row" and schema.censored == Censored()
+        if open_end and key is not None and guess_table.key_in(columns, key) is not None:
+            remedy = f'if it tells when units failed, write file = "{path.name}" below [end], with unit_column and '
+            reading.findings.add("warning", str(path), what, remedy + "time_column where its headers are others")
+        else:
+            reading.findings.add("note", str(path), what, kind=tuple(more))
 
 
 # Units
 
 
-def _unit(data: Inventory, free: Sequence[Column]) -> Column | None:
-    """The column that says whose row it is: by its header, else the first whose values come in blocks.
+def _units(data: Inventory, free: list[Column]) -> tuple[Key | None, Clocked | None, str | None]:
+    """Who the units are and what tells the time, both taken out of `free`, and what is to be said of it.
 
-    Of several files each is one unit, unless the time runs backwards within one, or words come in blocks there.
+    Where several rows of a unit have one time, and another column tells these apart, both may name the unit together.
     """
-    named = [column for column in free if _UNIT.fullmatch(column.plain) and column.missing < _GAPS]
-    named.sort(key=lambda column: column.plain in ("id", "name"))
-    named = [column for column in named if 1 <= len(column.words) <= max(data.n // 2, 1)]
-    if named:
-        # Of a plant and its pumps the pumps are the units.
-        return functools.reduce(lambda best, other: other if _within(other, best) else best, named)
-    several, clocked = len(data.paths) > 1, find_time(free, data.file)
-    one_each = several and (clocked is None or bool((_steps(clocked.values, data.file) >= 0).all()))
-    for column in [column for column in free if clocked is None or column is not clocked.column]:
-        if several and (len(column.words) <= len(data.paths) or (one_each and column.numbers is not None)):
-            continue
-        whole = column.numbers is None or bool((column.told == np.floor(column.told)).all())
-        if column.missing == 0 and whole and 2 <= len(column.words) <= data.n // 5:
-            changes = sum(a != b for a, b in zip(column.names, column.names[1:], strict=False))
-            if changes == len(set(column.names)) - 1 and not says_yes(column):
-                return column
-    return None
+    key = find_unit(data, free)
+    for column in key.columns if key else ():
+        drop(free, column)
+    clocked = find_time(free, key.codes if key else data.file)
+    drop(free, clocked.column if clocked else None)
+    _refuse_tall(free, key, clocked, data)
+    if clocked is None:
+        return key, None, None
+    both = told_apart(key, free, clocked) if key else None
+    if key is None or both is None:
+        return key, clocked, None
+    first, other = key.columns[0].header, both.columns[-1]
+    said = f"rows of one {first} and {clocked.column.header} are told apart by {other.header}: "
+    if not lives_apart(key, both, clocked):
+        written = f'["{first}", "{other.header}"]'
+        return key, clocked, said + f"if these are units of their own, write unit_column = {written}"
+    drop(free, other)
+    again = find_time([clocked.column], both.codes) or clocked
+    return both, again, said + "each pair is taken as a unit of its own"
 
 
-def _within(inner: Column, outer: Column) -> bool:
-    """Whether each unit of one column is of one unit of the other, which has several."""
-    pairs = len(set(zip(inner.names, outer.names, strict=True)))
-    return pairs == len(set(inner.names)) > len(set(outer.names))
-
-
-def _tell_apart(free: Sequence[Column], units: NDArray[np.int64], clocked: Clocked, unit: str) -> str | None:
-    """What to say where several rows of a unit have one time, and another column tells these apart."""
-    if moving(clocked.values, units) >= _ONE_EACH:
-        return None
-    for column in [column for column in free if 2 <= len(column.words) <= _PARTS]:
-        parts = np.unique(column.names, return_inverse=True)[1].reshape(-1)
-        if moving(clocked.values, units * (int(parts.max()) + 1) + parts) >= _ONE_EACH:
-            return (
-                f"rows of one {unit} and {clocked.column.header} are told apart by {column.header}: "
-                "if these are units of their own, write both into one column, and name it unit_column"
-            )
-    return None
-
-
-def _steps(values: NDArray[np.float64], files: NDArray[np.int64]) -> NDArray[np.float64]:
-    """By how much a value grows from row to row within files."""
-    return np.asarray(np.diff(values)[np.diff(files) == 0], dtype=np.float64)
-
-
-def _of_units(unit: Column | None, units: NDArray[np.int64], data: Inventory) -> str:
+def _of_units(key: Key | None, units: NDArray[np.int64], data: Inventory) -> str:
     count = len(np.unique(units))
-    if unit is not None:
-        return f"{count} units."
+    if key is not None:
+        return f"{count} units." if len(key.columns) == 1 else f"{count} units, each named by these columns together."
     if len(data.paths) > 1:
         return f"No column names the unit: each of the {count} files is one."
     return "No column names the unit: the file is one unit."
-
-
-def _word(unit: Column | None) -> str:
-    """What a unit is called: what its column's header says, where that is a word."""
-    plain = unit.plain if unit else ""
-    match = re.match(rf"({_THING})s?(_|$)", plain)
-    word = match[1] if match else plain
-    return word if word.isalpha() and len(word) <= 24 and word not in _NO_WORD else "unit"
 
 
 def _blocks(units: NDArray[np.int64], clocked: Clocked | None) -> list[NDArray[np.int64]]:
@@ -243,7 +212,7 @@ def _lives(blocks: Sequence[NDArray[np.int64]]) -> str:
 # Columns
 
 
-def _refuse_tall(free: Sequence[Column], unit: Column | None, clocked: Clocked | None, data: Inventory) -> None:
+def _refuse_tall(free: Sequence[Column], key: Key | None, clocked: Clocked | None, data: Inventory) -> None:
     """Raise DataError for a table with one reading in a row, whose sensor another column names."""
     tags = [
         column for column in free if _TAG.fullmatch(column.plain) and column.numbers is None and column.missing == 0
@@ -256,7 +225,7 @@ def _refuse_tall(free: Sequence[Column], unit: Column | None, clocked: Clocked |
         or not 2 <= len(tags[0].words) <= len(tags[0].texts) // 3
     ):
         return
-    index = [column.header for column in (unit, clocked.column if clocked else None) if column is not None]
+    index = [column.header for column in (*(key.columns if key else ()), *([clocked.column] if clocked else []))]
     what = f"has one reading in each row: {tags[0].header} says of which sensor, as {next(iter(tags[0].words))!r}"
     pivot = f"rows.pivot_table(index={index}, columns={tags[0].header!r}, values={values[0].header!r}).reset_index()"
     raise DataError(what, where=str(data.paths[0]), remedy=f"make a column of each sensor, by pandas: {pivot}")

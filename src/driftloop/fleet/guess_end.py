@@ -4,12 +4,14 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
+from msgspec import UnsetType
 from numpy.typing import NDArray
 
-from driftloop.fleet import cells
+from driftloop.fleet import cells, guess_table
 from driftloop.fleet.guess_time import Clocked
+from driftloop.fleet.guess_unit import Key
 from driftloop.fleet.inventory import Column, Inventory
-from driftloop.fleet.schema import Censored, End
+from driftloop.fleet.schema import Censored, End, Headers
 
 _END = re.compile(
     r".*(fail|broken|broke|dead|event|fault|breakdown|end_of|status|state|health|ausfall|defekt|störung|zustand).*"
@@ -25,7 +27,6 @@ _RARE = 0.1
 _OUT = re.compile(r".*(censor|taken_out|withdrawn|suspen|removed|truncat).*")
 _FAILED = re.compile(r".*(fail|broken|broke|breakdown|repair|ausfall).*")
 """Columns of a table of units that say which of them have failed."""
-_NEW_LIFE = "A unit that goes on then was repaired: its next life begins."
 
 
 def drop(free: list[Column], column: Column | None) -> None:
@@ -33,17 +34,10 @@ def drop(free: list[Column], column: Column | None) -> None:
     free[:] = [other for other in free if other is not column]
 
 
-def says_yes(column: Column) -> bool:
-    """Whether a column says nothing but yes and no."""
-    return 1 <= len(column.words) <= 2 and all(
-        word.lower() in cells.FALSE | {"1", "1.0", "yes", "y", "true", "t", "on"} for word in column.words
-    )
-
-
 def find_end(
     free: list[Column],
     blocks: Sequence[NDArray[np.int64]],
-    unit: Column | None,
+    key: Key | None,
     clocked: Clocked | None,
     data: Inventory,
     comments: dict[str, str],
@@ -59,7 +53,7 @@ def find_end(
         if value not in early and last.count(value) * 2 >= len(last):
             drop(free, column)
             comments["end"] = f"{last.count(value)} of {len(blocks)} units end so; the others count as taken out."
-            truth = says_yes(column) and cells.is_true(value, None)
+            truth = column.says_yes and cells.is_true(value, None)
             return End(rule="column", column=column.header, value=None if truth else str(value))
     for column in [column for column in free if _END.fullmatch(column.plain) and column.words]:
         value = _word(column)
@@ -69,9 +63,9 @@ def find_end(
         failed = np.array([yes[text] for text in column.texts])
         if 0 < failed.sum() <= _RARE * len(failed):
             drop(free, column)
-            comments["end"] = f"{failed.sum()} rows say so. {_NEW_LIFE}"
+            comments["end"] = f"{failed.sum()} rows say so. {guess_table.NEW_LIFE}"
             return End(rule="column", column=column.header, value=value, after="new_life")
-    end = _table(unit, clocked, data, comments)
+    end = guess_table.failures(key, clocked, data, comments)
     if end is None:
         comments["end"] = (
             "Each unit's last row is taken as its failure. If not so, say how a life ends:\n"
@@ -86,45 +80,27 @@ def _word(column: Column) -> str | None:
     return words[0] if len(words) == 1 and 2 <= len(column.words) <= _STATES else None
 
 
-def _table(unit: Column | None, clocked: Clocked | None, data: Inventory, comments: dict[str, str]) -> End | None:
-    """The end that a table of failures beside the data tells."""
-    if clocked is None:
-        return None
-    time = clocked.column.header.casefold()
-    for path, columns in data.beside.items():
-        spelt = {column.header.casefold(): column for column in columns}
-        key = spelt.get(unit.header.casefold()) if unit is not None else None
-        called = [path.stem.lower(), *spelt]
-        if key is None or unit is None or time not in spelt or not any(_FAILURE.fullmatch(name) for name in called):
-            continue
-        known = set(unit.names)
-        rows = sum(name in known for name in key.names)
-        if rows:
-            comments["end"] = f"{rows} failures of {len(known & set(key.names))} units stand there. {_NEW_LIFE}"
-            return End(rule="table", file=path.name, after="new_life")
-    return None
-
-
 def find_censored(
     free: list[Column],
     blocks: Sequence[NDArray[np.int64]],
-    unit: Column | None,
+    key: Key | None,
     data: Inventory,
     comments: dict[str, str],
+    end: End,
 ) -> Censored:
     """Which units were taken out before they failed: a column of the data says so, or one of a table of units."""
-    for column in [column for column in free if _OUT.fullmatch(column.plain) and says_yes(column)]:
+    for column in [column for column in free if _OUT.fullmatch(column.plain) and column.says_yes]:
         drop(free, column)
         out = sum(any(cells.is_true(column.texts[row], None) for row in block) for block in blocks)
         comments["censored"] = f"{out} of {len(blocks)} units were taken out before they failed."
         return Censored(column=column.header)
-    for path, columns in data.beside.items():
-        found = _of_units(columns, unit)
+    for path, columns in [one for one in data.beside.items() if one[0].name != end.file]:
+        found = _of_units(columns, key)
         if found is not None:
-            column, value = found
+            unit_column, column, value = found
             out = sum(cells.is_true(text, value) for text in column.texts)
             comments["censored"] = f"{out} of {len(column.texts)} units were taken out before they failed."
-            return Censored(column=column.header, value=value, file=path.name)
+            return Censored(column=column.header, value=value, file=path.name, unit_column=unit_column)
     comments["censored"] = (
         "No unit is known to have been taken out before it failed. If some were, name them:\n"
         '[censored]\nunits = ["...", "..."]'
@@ -132,15 +108,18 @@ def find_censored(
     return Censored()
 
 
-def _of_units(columns: Sequence[Column], unit: Column | None) -> tuple[Column, int | None] | None:
-    """The column of a table of units that says which were taken out, and the value that means so."""
-    keys = [column for column in columns if unit is not None and column.header.casefold() == unit.header.casefold()]
-    if not keys or unit is None or not set(keys[0].names) & set(unit.names):
+def _of_units(columns: Sequence[Column], key: Key | None) -> tuple[Headers | UnsetType, Column, int | None] | None:
+    """Of a table of units: its header of the unit, where that is not the data's, the column that says which were taken
+    out, and the value that means so.
+    """
+    found = None if key is None else guess_table.key_in(columns, key)
+    if found is None:
         return None
-    for column in [column for column in columns if _OUT.fullmatch(column.plain) and says_yes(column)]:
-        return column, None
-    once = len(set(keys[0].names)) == len(keys[0].names)
+    names, header = found
+    for column in [column for column in columns if _OUT.fullmatch(column.plain) and column.says_yes]:
+        return header, column, None
+    once = len(set(names)) == len(names)
     for column in [column for column in columns if _FAILED.fullmatch(column.plain) and set(column.words) == {"0", "1"}]:
         if once:
-            return column, 0
+            return header, column, 0
     return None

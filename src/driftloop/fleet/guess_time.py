@@ -15,6 +15,7 @@ from driftloop.fleet.times import Clock
 _TIME = re.compile(
     r"cycles?(_?(no|nr|num|number|index|id))?|time(_?stamp)?|date(_?time)?|ts|t|steps?|hours?|minutes?|seconds?|days?"
     r"|index|elapsed.*|(op|operating|running|run|engine)_?(time|hours?|h)|time_(in_)?\w+|epoch|period|sample(_?(no|nr))?|age"
+    r"|\w+_(ts|time(_?stamp)?|date(_?time)?|dt)|ds|dt"
     r"|(betriebs)?(stunden?|minuten?|sekunden?|tage?|zyklus|zyklen)|laufzeit|zeit(punkt|stempel)?|datum|schritte?"
 )
 _SECONDS = re.compile(r"(.*_)?(s|sec|secs|seconds?)")

@@ -23,6 +23,7 @@ _TYPOS = 0.02
 """Share of cells that are no numbers up to which a column holds numbers all the same."""
 _WORDS, _MOST_WORDS = 0.2, 8
 """The same, and how many distinct ones, where the words come again and again."""
+_TRUE = frozenset(("1", "1.0", "yes", "y", "true", "t", "on"))
 _UNITS = {"ah": "Ah", "ohm": "ohm", "pct": "%", "percent": "%", "rpm": "rpm", "bar": "bar", "psi": "psi", "kpa": "kPa"}
 _UNITS |= {
     "mm": "mm",
@@ -89,6 +90,11 @@ class Column:
     def constant(self) -> bool:
         """Whether all cells say the same."""
         return len(self.words) == 1 or (len(self.told) > 0 and bool(self.told.min() == self.told.max()))
+
+    @property
+    def says_yes(self) -> bool:
+        """Whether all cells say yes or no."""
+        return 1 <= len(self.words) <= 2 and {word.lower() for word in self.words} <= cells.FALSE | _TRUE
 
     @property
     def measure(self) -> str:

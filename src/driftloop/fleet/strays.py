@@ -4,19 +4,59 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from driftloop.errors import DataError
 from driftloop.fleet.findings import Findings
+from driftloop.fleet.foreign import NoTable
 from driftloop.fleet.schema import Censored, Schema
-from driftloop.fleet.sheets import Sheet
+from driftloop.fleet.sheets import SUFFIXES, Sheet, open_sheet
 
 _TEST = re.compile(r"(.*[\W_\d])?test([\W_\d].*)?", re.IGNORECASE)
 """What files of units that were cut off before they failed are called."""
+_RECORDINGS = 10
+"""Files in a folder from which on each may be a moment in a unit's life."""
+
+
+def no_tables(folder: Path) -> DataError:
+    """That a folder has no tables, and what is there instead: folders with some, recordings, files of another form."""
+    files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
+    tables = [file for file in files if called_a_table(file)]
+    where, what = str(folder), "has no tables"
+    summarise = f"if each file is a moment of a unit's life, as of vibrations: driftloop fleet summarise {folder}"
+    if tables:
+        remedy = f"name the folders that have some, such as {tables[0].parent}"
+        many = len(tables) >= _RECORDINGS * len({file.parent for file in tables})
+        return DataError(what, where=where, remedy=f"{remedy}; {summarise}" if many else remedy)
+    archive = next((file for file in files if file.suffix.lower() == ".zip"), None)
+    if archive is not None:
+        return DataError(what, where=where, remedy=f"name {archive}, or unpack it")
+    for file in {file.suffix: file for file in files if is_suffixed(file)}.values():
+        try:
+            open_sheet(file, None)
+        except NoTable as error:
+            return DataError(f"{what}: {file.name} {error.what}", where=where, remedy=error.remedy)
+        except DataError:
+            continue
+    if len(files) >= _RECORDINGS and sum(not is_suffixed(file) for file in files) * 2 > len(files):
+        what += f": {files[0].name} and {len(files) - 1} others do not end as one"
+        return DataError(what, where=where, remedy=summarise)
+    return DataError(what, where=where, remedy=f"files end in {', '.join(SUFFIXES)}")
+
+
+def called_a_table(path: Path) -> bool:
+    """Whether a file is called as tables are."""
+    return path.name.lower().endswith(SUFFIXES) and path.is_file()
+
+
+def is_suffixed(path: Path) -> bool:
+    """Whether a file's name ends in letters that say what it is: `2003.10.22.12.06.24` does not."""
+    return bool(path.suffix) and not path.suffix[1:].isdigit()
 
 
 def tell_foreign(sheet: Sheet, schema: Schema, findings: Findings) -> None:
     """Say that a table lies beside those of the fleet; one of events of its units may tell of failures."""
     spelt = {header.casefold() for header in sheet.headers}
-    keys = [key for key in (schema.unit_column, schema.time.column) if key is not None]
-    if len(keys) == 2 and all(key.casefold() in spelt for key in keys):
+    keys = [*schema.unit_columns, *([] if schema.time.column is None else [schema.time.column])]
+    if len(keys) >= 2 and all(key.casefold() in spelt for key in keys):
         what = f"is left alone: it has {' and '.join(keys)}, but no reading of {schema.name}"
         remedy = f'if its rows are failures, write file = "{sheet.path.name}" below [end], '
         remedy += 'and after = "new_life" where units lived on'

@@ -14,12 +14,13 @@ import numpy as np
 
 from driftloop.errors import DataError
 from driftloop.fleet import failures, lives, names, strays
-from driftloop.fleet.columns import Columns, Cut, is_foreign, locate, side_table
+from driftloop.fleet.columns import Columns, Cut, Keys, is_foreign, locate, side_table
 from driftloop.fleet.findings import Findings
 from driftloop.fleet.foreign import NoTable
 from driftloop.fleet.runs import Run
 from driftloop.fleet.schema import Schema
 from driftloop.fleet.sheets import SUFFIXES, Sheet, open_sheet
+from driftloop.fleet.strays import called_a_table
 from driftloop.fleet.times import Clock
 
 _MUCH = 0.3
@@ -136,7 +137,7 @@ def order_without_header(schema: Schema) -> list[str]:
     """The columns of a file without a header; none where one of them could not be told from the others."""
     if schema.end.flag is not None or (schema.censored.column is not None and schema.censored.file is None):
         return []
-    first = [column for column in (schema.unit_column, schema.time.column) if column is not None]
+    first = [*schema.unit_columns, *([] if schema.time.column is None else [schema.time.column])]
     return first + [channel.header for channel in schema.channels]
 
 
@@ -145,14 +146,9 @@ def expand(paths: Iterable[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(file for file in path.iterdir() if _called_a_table(file))
+            inside = sorted(file for file in path.iterdir() if called_a_table(file))
             if not inside:
-                below = next((file.parent for file in sorted(path.rglob("*")) if _called_a_table(file)), None)
-                remedy = f"name the folders that have some, such as {below}" if below else ""
-                archive = next((file for file in sorted(path.rglob("*.zip")) if file.is_file()), None)
-                remedy = remedy or (f"name {archive}, or unpack it" if archive else "")
-                remedy = remedy or f"files end in {', '.join(SUFFIXES)}"
-                raise DataError("has no tables", where=str(path), remedy=remedy)
+                raise strays.no_tables(path)
             found.extend(inside)
         elif not path.exists():
             address = re.match(r"[a-z][a-z0-9+.-]+:/", str(path), re.IGNORECASE)
@@ -161,10 +157,6 @@ def expand(paths: Iterable[Path]) -> list[Path]:
         else:
             found.append(path)
     return list(dict.fromkeys(found))
-
-
-def _called_a_table(path: Path) -> bool:
-    return path.name.lower().endswith(SUFFIXES) and path.is_file()
 
 
 class _Gathered:
@@ -177,6 +169,7 @@ class _Gathered:
         """Position of the first row of each cut among all."""
         self.sheets: list[Sheet] = []
         self.codes: dict[str, int] = {}
+        self.keys: Keys = {}
         self.clock = Clock()
         self.rows = 0
         self.left_out: dict[str, None] = {}
@@ -192,7 +185,7 @@ class _Gathered:
         if name is not None and name in self.codes:
             what = f"there is a file of the name {name!r} already, and each file is one {self.schema.unit}"
             raise DataError(what, where=str(sheet.path), remedy="give every file a name of its own")
-        reader = Columns(sheet, columns, self.schema, self.findings, self.clock)
+        reader = Columns(sheet, columns, self.schema, self.findings, self.clock, self.keys)
         prefix = f"{file_unit(sheet.path)}/" if self.per_file and name is None else ""
         for chunk in sheet.chunks(columns.wanted):
             self.cuts.append(reader.cut(chunk, self.codes, len(self.sheets) - 1, name, prefix))
@@ -331,7 +324,7 @@ class _Gathered:
                 what = f"{schema.unit} {unit.name} has the same rows as {schema.unit} {other.name}"
                 self.findings.add("warning", unit.where, what, "leave one of them out", kind="same")
         for table in self.failures.values():
-            table.tell_strangers(self.codes, schema, self.findings)
+            table.tell(self.codes, schema, self.findings)
         for listed in (*schema.censored.units, *(beside or {})):
             if listed not in self.codes:
                 where = str(schema.censored.file) if listed in (beside or {}) else "censored.units"

@@ -18,7 +18,8 @@ from driftloop import durable
 from driftloop.errors import DataError
 from driftloop.fleet import cells
 from driftloop.fleet.names import safe_column
-from driftloop.fleet.sheets import SUFFIXES, open_sheet
+from driftloop.fleet.sheets import open_sheet
+from driftloop.fleet.strays import called_a_table, is_suffixed
 
 FEATURES = ("mean", "std", "rms", "peak", "kurtosis", "crest")
 _LEAST = 2
@@ -54,7 +55,7 @@ def units(root: Path, pattern: str) -> dict[str, list[Path]]:
     """The recordings of each unit, oldest first; raises DataError where there are none."""
     folders: dict[Path, list[Path]] = {}
     for path in sorted(root.rglob(pattern)):
-        if path.is_file() and path.name.lower().endswith(SUFFIXES):
+        if path.is_file() and (called_a_table(path) or not is_suffixed(path)):
             folders.setdefault(path.parent, []).append(path)
     folders = {folder: files for folder, files in folders.items() if len(files) >= _LEAST}
     if not folders:

@@ -1,7 +1,8 @@
 """The rows of a request as numbers: JSON, a JSON table, lines of JSON, or CSV; each row stands or falls by itself.
 
-A row names its unit (`unit`, or the fleet file's `unit_column`), its time (`time` or the file's time column; `index`
-where the file has none), and its values by the columns' names or headers. What is left out is missing.
+A row names its unit (`unit`, or the fleet file's `unit_column`, of which there may be several), its time (`time` or the
+file's time column; `index` where the file has none), and its values by the columns' names or headers. What is left out
+is missing.
 """
 
 import csv
@@ -16,7 +17,7 @@ import msgspec
 from driftloop import durable
 from driftloop.errors import DataError, JsonError
 from driftloop.fleet import cells
-from driftloop.fleet.columns import unit_names
+from driftloop.fleet.columns import joined_names, unit_names
 from driftloop.fleet.schema import Schema
 from driftloop.protocol import problems
 from driftloop.protocol.problems import refusal
@@ -30,6 +31,8 @@ _BEYOND_COUNTING = 2.0**53
 _EARLIEST = 86400.0
 """1970-01-02: clocks that were never set begin at 1970, or at the year 1."""
 _UNIT, _TIME, _COMPARED, _ENDED, _OUT = -1, -2, -3, -4, -5
+_PART = -10
+"""The first of several columns that name the unit together; the next ones are below it."""
 
 
 class Row(NamedTuple):
@@ -61,7 +64,9 @@ class Reader:
 
     def __init__(self, schema: Schema) -> None:
         self.schema = schema
-        special = {"unit": _UNIT, schema.unit_column: _UNIT, "time": _TIME, "index": _TIME, schema.time.column: _TIME}
+        special: dict[str | None, int] = {"unit": _UNIT, "time": _TIME, "index": _TIME, schema.time.column: _TIME}
+        keys = schema.unit_columns
+        special |= {keys[0]: _UNIT} if len(keys) == 1 else {header: _PART - at for at, header in enumerate(keys)}
         channels = {name: at for at, one in enumerate(schema.channels) for name in (one.header, one.name)}
         self._places: dict[str, int] = {**{name: at for name, at in special.items() if name}, **channels}
         self._compared: int | None = None
@@ -155,6 +160,7 @@ class Reader:
         compared: float | None = None
         ended = out = False
         said: dict[int, Any] = {}
+        parts: dict[int, Any] = {}
         for key, value in given:
             at = self._places.get(key)
             if at is None:
@@ -173,12 +179,16 @@ class Reader:
                 unit = value
             elif at == _TIME:
                 time = value
+            elif at <= _PART:
+                parts[_PART - at] = value
             elif at == _COMPARED:
                 compared = self._number(value, decimal)
             elif at == _ENDED:
                 ended = cells.is_true(_text(value), self.schema.end.value)
             else:
                 out = cells.is_true(_text(value), self.schema.censored.value)
+        if parts and unit is None:
+            unit = self._joined(parts)
         name = _named(unit)
         if name is None:
             return BadRow("unit", _no_name(unit))
@@ -191,6 +201,11 @@ class Reader:
         if self._compared is not None:
             compared = values[self._compared]
         return Row(name, moment, tuple(values), compared, ended, out)
+
+    def _joined(self, parts: Mapping[int, Any]) -> str:
+        """What several columns name together, as files are read; empty where one of them says nothing."""
+        texts = [[_text(parts.get(at))] for at in range(len(self.schema.unit_columns))]
+        return joined_names([unit_names(text) for text in texts])[0]
 
     def _number(self, value: Any, decimal: cells.Decimal) -> float | None:
         """A value as a number, NaN where it is missing, None where it is none."""

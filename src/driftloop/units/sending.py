@@ -75,7 +75,7 @@ def rows_of(path: Path, schema: Schema, size: int = ROWS) -> Iterator[dict[str, 
     findings, clock, codes = Findings(), Clock(), dict[str, int]()
     sheet = open_sheet(path, fleet_tables.order_without_header(schema))
     located = locate(sheet, schema)
-    reader = Columns(sheet, located, schema, findings, clock)
+    reader = Columns(sheet, located, schema, findings, clock, {})
     name = fleet_tables.file_unit(path) if schema.unit_column is None else None
     counts: dict[int, int] = {}
     for chunk in sheet.chunks(located.wanted):

@@ -11,6 +11,7 @@ from pathlib import Path
 from driftloop import fleets
 from driftloop.errors import DataError
 from driftloop.fleet import names, roles, tables
+from driftloop.fleet.columns import joined_names
 from driftloop.fleet.runs import Run
 from driftloop.fleet.schema import Schema
 from driftloop.fleets.cmapss.source import load_fleet
@@ -103,7 +104,9 @@ def _read_groups(path: Path, column: str, schema: Schema) -> dict[str, str]:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot be read: {error}", where=str(path)) from error
-    unit = schema.unit_column
-    if not rows or unit is None or unit not in rows[0] or column not in rows[0]:
-        raise DataError(f"has no columns {unit!r} and {column!r}", where=str(path), remedy="a row for each unit")
-    return {names.run_id(row[unit]): row[column] for row in rows}
+    keys = schema.unit_columns
+    if not rows or not keys or not {*keys, column} <= set(rows[0]):
+        wanted = " and ".join(map(repr, (*(keys or ("unit",)), column)))
+        raise DataError(f"has no columns {wanted}", where=str(path), remedy="a row for each unit")
+    units = joined_names([[row[key] for row in rows] for key in keys])
+    return {names.run_id(unit): row[column] for unit, row in zip(units, rows, strict=True)}
