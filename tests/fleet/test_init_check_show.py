@@ -166,7 +166,8 @@ def test_columns_that_tell_the_label_the_time_or_nothing_are_left_out(tmp_path: 
         "x6": "is always 7",
         "x7": "is empty",
         "x8": "is another name of the unit",
-        "remark": "holds words, such as 'x'; with a number for each it could be a setting",
+        "remark": "holds words, such as 'x'; to use it, add to settings or sensors: "
+        '{ name = "remark", values = ["x", "xx", "xxx", "xxxx"] }',
     }
 
 

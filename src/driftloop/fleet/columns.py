@@ -1,7 +1,7 @@
 """The columns of a sheet that a fleet file names, found by their headers and read as numbers, times and flags."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from driftloop.errors import DataError
 from driftloop.fleet import cells
 from driftloop.fleet.findings import Findings
-from driftloop.fleet.schema import Schema, Value, headers_of
+from driftloop.fleet.schema import Schema, Value, folded, headers_of
 from driftloop.fleet.sheets import Chunk, Sheet, open_sheet, repaired
 from driftloop.fleet.times import Clock
 
@@ -114,6 +114,7 @@ class Columns:
     ) -> None:
         self._sheet, self._located, self._schema = sheet, located, schema
         self._findings, self._clock, self._keys = findings, clock, keys
+        self._codes = [channel.codes() for channel in schema.channels]
 
     def cut(self, chunk: Chunk, codes: dict[str, int], file: int, name: str | None, prefix: str) -> Cut:
         """One chunk as numbers. Units get codes in the order in which they come up; `name` is the file's only unit."""
@@ -128,7 +129,10 @@ class Columns:
             time = self._time(chunk, chunk.columns[at.time])
         values = np.empty((n, schema.n_columns))
         for i, (position, channel) in enumerate(zip(at.channels, schema.channels, strict=True)):
-            values[:, i] = self._numbers(chunk, chunk.columns[position], channel.header)
+            if self._codes[i]:
+                values[:, i] = self._coded(chunk, chunk.columns[position], channel.header, self._codes[i])
+            else:
+                values[:, i] = self._numbers(chunk, chunk.columns[position], channel.header)
         compared = None
         if at.compared is not None:
             compared = self._numbers(chunk, chunk.columns[at.compared], str(schema.end.sensor))
@@ -192,6 +196,20 @@ class Columns:
                 remedy += "; a word for missing belongs into missing_values"
             self._tell(chunk, at, what, remedy, ("number", column))
         return numbers
+
+    def _coded(self, chunk: Chunk, found: Cells, column: str, codes: Mapping[str, float]) -> NDArray[np.float64]:
+        """Words as their numbers; NaN for what is missing, and for words that the fleet file does not name."""
+        nothing = cells.MISSING | {folded(str(value)) for value in self._schema.missing_values}
+        words = [
+            folded(word) for word in (unit_names(found) if isinstance(found, np.ndarray) else map(repaired, found))
+        ]
+        known = {word: codes.get(word, np.nan) for word in set(words)}
+        for strange in known.keys() - codes.keys() - nothing:
+            at = words.index(strange)
+            what = f"{column} is {_shown(found[at])}, none of its values in the fleet file ({', '.join(codes)})"
+            remedy = "add it to the column's values, or to missing_values where it means missing"
+            self._tell(chunk, at, what, remedy, ("word", column, strange))
+        return np.array([known[word] for word in words], dtype=np.float64)
 
     def _tell(self, chunk: Chunk, at: int, what: str, remedy: str, kind: object) -> None:
         where = self._sheet.where(int(chunk.rows[at]))

@@ -119,9 +119,22 @@ def _channel_faults(kind: str, at: int, channel: "Channel") -> Iterator[Fault]:
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             what = f"range of {channel.name} is [{low:g}, {high:g}], not two rising numbers"
             yield (kind, at, "range"), what, "write range = [lowest, highest], or leave it out"
+    yield from _words_faults(kind, at, channel)
     if channel.scale is not None and (kind != "settings" or not 0 < channel.scale < math.inf):
         what = f"scale = {channel.scale:g} of {channel.name}: only a setting has one, above 0"
         yield (kind, at, "scale"), what, "leave it out: the span that training shows is taken"
+
+
+def _words_faults(kind: str, at: int, channel: "Channel") -> Iterator[Fault]:
+    if channel.values is UNSET:
+        return
+    words, key = [word.strip().casefold() for word in channel.values], (kind, at, "values")
+    if len(words) < 2 or not all(words):
+        yield key, f"values of {channel.name} are not two words or more", 'write values = ["idle", "run"]'
+    elif (twice := _first_repeated(words)) is not None:
+        yield key, f"values of {channel.name} have {twice!r} twice", "remove one of them: case and spaces do not count"
+    if channel.range is not None:
+        yield (kind, at, "range"), f"{channel.name} has values, which are words, and a range", "leave one of them out"
 
 
 _COLUMN = ("column", "value")

@@ -1,5 +1,7 @@
 """What makes another fleet of a schema, in words."""
 
+from collections.abc import Sequence
+
 from driftloop.fleet.schema import End, Schema, Time
 
 _NAMED = 8
@@ -20,6 +22,10 @@ def difference(theirs: Schema, ours: Schema) -> str:
                 said.append(f"it {verb} the {kind}{'s' * (len(found) > 1)} {', '.join(found[:_NAMED])}{more}")
     if not said and theirs.columns != ours.columns:
         said.append("its columns are in another order")
+    words_here = {channel.name: channel.words for channel in ours.channels}
+    for channel in theirs.channels:
+        if channel.words != words_here.get(channel.name, channel.words):
+            said.append(f"its {channel.name} has {_words_of(channel.words)}, not {_words_of(words_here[channel.name])}")
     for what, theirs_is, ours_is in (
         ("step of time is", _step_of(theirs.time), _step_of(ours.time)),
         ("units end by", _end_of(theirs.end), _end_of(ours.end)),
@@ -28,6 +34,10 @@ def difference(theirs: Schema, ours: Schema) -> str:
         if theirs_is != ours_is:
             said.append(f"its {what} {theirs_is}, not {ours_is}")
     return "; ".join(said)
+
+
+def _words_of(words: Sequence[str]) -> str:
+    return f"the values {', '.join(words[:_NAMED])}" if words else "numbers"
 
 
 def _step_of(time: Time) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from driftloop.errors import FleetError
 from driftloop.fleet import names
@@ -50,6 +51,7 @@ KEYS = {
     "settings.description": "what it is, for people",
     "settings.range": "`[lowest, highest]` plausible value; readings beyond it are counted, never changed",
     "settings.missing": "`hold` or `refuse`, for this column",
+    "settings.values": 'words of a column of text, such as `["idle", "run"]`: the first is 0, the next 1, and so on',
     "settings.scale": "of a setting: its span, by default as training shows; a twentieth of it is a regime's size",
     "time": "header of a counter, or the table below; left out: rows are in order, one for each step",
     "time.column": "header of the time column",
@@ -95,6 +97,7 @@ class _Column(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     range: tuple[float, float] | None = None
     missing: Missing | None = None
     scale: float | None = None
+    values: tuple[str, ...] | UnsetType = UNSET
 
 
 class _File(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -182,6 +185,7 @@ def _channel(column: str | _Column, kind: str, at: int, missing: Missing) -> Cha
         range=given.range,
         missing=given.missing or missing,
         scale=given.scale,
+        values=given.values,
     )
 
 

@@ -71,6 +71,8 @@ def _columns(kind: str, channels: tuple[Channel, ...], common: Missing, said: Ma
             given["range"] = list(channel.range)
         if channel.scale is not None:
             given["scale"] = channel.scale
+        if channel.words:
+            given["values"] = list(channel.words)
         if channel.missing != common:
             given["missing"] = channel.missing
         inner = ", ".join(f"{key} = {_toml(value)}" for key, value in given.items())

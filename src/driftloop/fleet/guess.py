@@ -6,13 +6,15 @@ are there when each is rounded to a twentieth of its range; else they are contin
 2 % of what any sensor does, not used.
 """
 
+import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
 import numpy as np
+from msgspec import UNSET
 from numpy.typing import NDArray
 
 from driftloop.errors import DataError
@@ -21,7 +23,7 @@ from driftloop.fleet.guess_end import drop, find_censored, find_end
 from driftloop.fleet.guess_time import Clocked, find_time
 from driftloop.fleet.guess_unit import Key, differs_in_each_row, find_unit, lives_apart, told_apart
 from driftloop.fleet.inventory import Column, Inventory
-from driftloop.fleet.schema import LEAST, Censored, Channel, Schema, Time, UseSettings
+from driftloop.fleet.schema import LEAST, Censored, Channel, Schema, Time, UseSettings, folded
 from driftloop.fleet.suspicion import leak, markers
 from driftloop.fleet.tables import Reading
 from driftloop.fleet.wear import alike
@@ -240,7 +242,7 @@ def _channels(
     """Settings and sensors among the columns that are left, and why the others are neither."""
     settings: list[Column] = []
     sensors: list[Column] = []
-    for column in free:
+    for column in [_coded(column) for column in free]:
         why = _useless(column, blocks)
         if why is not None:
             left_out[column.header] = why
@@ -274,9 +276,28 @@ def _useless(column: Column, blocks: Sequence[NDArray[np.int64]]) -> str | None:
     if column.numbers is None:
         dates = cells.moment(first) is not None
         few = not dates and 2 <= len(column.words) <= _REGIMES
-        hint = "; with a number for each it could be a setting" if few else ""
+        written = json.dumps(sorted(column.words), ensure_ascii=False)
+        hint = f"; to use it, add to settings or sensors: {_with_values(column, written)}" if few else ""
         return f"holds {'dates' if dates else 'words'}, such as {first!r}{hint}"
     return f"is always {first}" if column.constant else _telling(column.numbers, blocks)
+
+
+def _with_values(column: Column, written: str) -> str:
+    name = _channel(column, 0, "setting").name
+    source = "" if name == column.header else f", source = {json.dumps(column.header, ensure_ascii=False)}"
+    return f'{{ name = "{name}"{source}, values = {written} }}'
+
+
+def _coded(column: Column) -> Column:
+    """A setting that is told in words, as its header says, with a number for each."""
+    if column.numbers is not None or not _SETTING.fullmatch(column.plain) or not 2 <= len(column.words) <= _REGIMES:
+        return column
+    words = sorted(column.words, key=folded)
+    codes = {folded(word): float(at) for at, word in enumerate(words)}
+    if len(codes) < len(words) or any(cells.moment(word) is not None for word in words):
+        return column
+    numbers = np.array([codes.get(folded(text), np.nan) for text in column.texts])
+    return replace(column, numbers=numbers, values=tuple(words))
 
 
 def _telling(numbers: NDArray[np.float64], blocks: Sequence[NDArray[np.int64]]) -> str | None:
@@ -360,10 +381,13 @@ def _explained(settings: NDArray[np.float64], sensors: Sequence[Column]) -> floa
 def _channel(column: Column, at: int, kind: str) -> Channel:
     safe = names.COLUMN.fullmatch(column.header) and column.header.lower() not in names.RESERVED
     name = column.header if safe else names.safe_column(column.header) or f"{kind}_{at + 1}"
-    return Channel(name=name, source=None if safe else column.header, unit=column.measure)
+    values = column.values or UNSET
+    return Channel(name=name, source=None if safe else column.header, unit=column.measure, values=values)
 
 
 def _seen(column: Column) -> str:
     told = column.told
     missing = f", {column.missing:.1%} missing" if column.missing > 0 else ""
+    if column.values:
+        return f"words{missing}"
     return f"{told.min():.6g} to {told.max():.6g}{missing}"

@@ -50,6 +50,8 @@ class Column:
     numbers: NDArray[np.float64] | None
     """The cells as numbers, where nearly all are some; NaN for the others."""
     unit: str = ""
+    values: tuple[str, ...] = ()
+    """Words that are numbers here, in the order of these."""
     absent: tuple[str, ...] = ()
     """Words that come again and again among the numbers, such as what a data logger writes for no value."""
 

@@ -381,9 +381,12 @@ def merged(values: NDArray[np.float64], starts: NDArray[np.int64], schema: Schem
     if len(starts) == len(values):
         return values
     there = np.isfinite(values)
+    at = np.maximum.reduceat(np.where(there, np.arange(len(values))[:, None], -1), starts, axis=0)
+    last = np.where(at >= 0, np.take_along_axis(values, np.maximum(at, 0), axis=0), math.nan)
     if schema.time.between == "mean":
         count = np.add.reduceat(there, starts, axis=0, dtype=np.int64)
         total = np.add.reduceat(np.where(there, values, 0.0), starts, axis=0)
-        return np.where(count > 0, total / np.maximum(count, 1), math.nan)
-    at = np.maximum.reduceat(np.where(there, np.arange(len(values))[:, None], -1), starts, axis=0)
-    return np.where(at >= 0, np.take_along_axis(values, np.maximum(at, 0), axis=0), math.nan)
+        mean = np.where(count > 0, total / np.maximum(count, 1), math.nan)
+        # Between two words there is nothing.
+        return np.where([bool(channel.words) for channel in schema.channels], last, mean)
+    return last

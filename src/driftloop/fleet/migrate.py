@@ -51,6 +51,13 @@ def change(old: Schema, new: Schema) -> Change:
     if unknown:
         what = f"nobody knows the setting {unknown[0]} of the runs from before"
         raise FleetError(what, where=where, remedy="name it among the sensors", key=("settings",))
+    before = {channel.name: channel.words for channel in old.channels}
+    for channel in new.channels:
+        words = before.get(channel.name, channel.words)
+        if words != channel.words[: len(words)] or bool(words) != bool(channel.words):
+            what = f"{channel.name} has other values than before"
+            remedy = "keep them in their order, and add new ones behind them"
+            raise FleetError(what, where=where, remedy=remedy, key=("settings", channel.name, "values"))
     came = [channel for channel in new.sensors if channel.name not in old.columns]
     for channel in came:
         if channel.missing != "hold":

@@ -49,11 +49,27 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """A missing value: hold the last one, or refuse the row."""
     scale: float | None = None
     """Of a setting: the span in which it is run; a twentieth of it apart is another regime. None: as training shows."""
+    values: tuple[str, ...] | UnsetType = UNSET
+    """Words of a column of text: the first is 0 in rows, the next 1, and so on. Not in JSON where there are none."""
 
     @property
     def header(self) -> str:
         """The column's header in files."""
         return self.name if self.source is None else self.source
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words of a column of text; empty for one of numbers."""
+        return () if self.values is UNSET else self.values
+
+    @property
+    def span(self) -> float | None:
+        """The span in which a setting is run, where it is known: its scale, or what its words reach over."""
+        return float(len(self.words) - 1) if self.scale is None and self.words else self.scale
+
+    def codes(self) -> dict[str, float]:
+        """The number of each word, by `folded` words."""
+        return {folded(word): float(at) for at, word in enumerate(self.words)}
 
 
 class Time(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -210,14 +226,21 @@ class Schema(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     @cached_property
     def digest(self) -> str:
         """SHA-256 (hex) over the columns in order with their kind, the steps of time, the end rule and the cap."""
-        truth = [
+        truth: list[object] = [
             [["setting", name] for name in self.setting_names] + [["sensor", name] for name in self.sensor_names],
             [self.time.kind, self.time.width, self.time.between],
             [self.end.rule, self.end.column, self.end.value, self.end.sensor, self.end.below, self.end.above],
             [*self.end.needed],
             self.cap,
         ]
+        words = [[channel.name, channel.words] for channel in self.channels if channel.words]
+        truth += [words] if words else []
         return hashlib.sha256(msgspec.json.encode(truth)).hexdigest()
+
+
+def folded(word: str) -> str:
+    """A word as it is compared: without case, and spaces around it."""
+    return word.strip().casefold()
 
 
 def headers_of(given: Headers | UnsetType | None) -> tuple[str, ...]:

@@ -90,8 +90,8 @@ def scales_of(rows: NDArray[np.float64], schema: Schema) -> NDArray[np.float64]:
     scales = np.ones(schema.n_settings)
     for at, channel in enumerate(schema.settings):
         values = rows[:, at][np.isfinite(rows[:, at])]
-        if channel.scale is not None:
-            scales[at] = channel.scale
+        if channel.span is not None:
+            scales[at] = channel.span
         elif len(values):
             span = float(values.max() - values.min())
             scales[at] = span if span > 0 else max(abs(float(values[0])), 1.0)

@@ -5,7 +5,7 @@ import json
 import math
 from typing import Any
 
-from driftloop.fleet.schema import Channel, Schema
+from driftloop.fleet.schema import Channel, Schema, folded
 from driftloop.protocol.problems import Problem, RequestRefused
 from driftloop.serving.requests import FLOAT32_MAX, LONGEST_NAME, Form, Limits, spans
 
@@ -15,6 +15,20 @@ _MOST_PROBLEMS = 10
 def parse(body: bytes) -> Any:
     """A body as JSON that, unlike msgspec's, may hold NaN (None) and Infinity; raises ValueError, RecursionError."""
     return json.loads(body, parse_int=_integer, parse_constant=lambda word: None if word == "NaN" else float(word))
+
+
+def give_numbers(value: Any, form: Form) -> None:
+    """Put their numbers in the place of words, in a body as JSON has it; words that are not known stay."""
+    windows = value.get("windows", [value]) if isinstance(value, dict) else []
+    for window in windows if isinstance(windows, list) else []:
+        rows = window.get("rows") if isinstance(window, dict) else None
+        for row in rows if isinstance(rows, list) else []:
+            for at, codes in form.codes.items():
+                place = form.schema.columns[at] if isinstance(row, dict) else at
+                word = row.get(place) if isinstance(row, dict) else row[at : at + 1] if isinstance(row, list) else None
+                word = word[0] if isinstance(word, list) and word else word
+                if isinstance(word, str):
+                    row[place] = codes.get(folded(word), word)
 
 
 def explain(body: bytes, form: Form, limits: Limits) -> RequestRefused:
@@ -167,6 +181,9 @@ def _number_problem(number: Any, channel: Channel) -> str | None:
     holds = channel.missing == "hold"
     if number is None and holds:
         return None
+    if channel.words and isinstance(number, str):
+        known = folded(number) in channel.codes()
+        return None if known else f"is {_kind(number)}; one of {', '.join(channel.words)} is needed"
     if isinstance(number, bool) or not isinstance(number, int | float):
         return f"is {_kind(number)}; a number{' or null' if holds else ''} is needed"
     if math.isnan(number):

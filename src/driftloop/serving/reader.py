@@ -36,7 +36,7 @@ class Reader:
         try:
             windows, many = self._decode(body)
         except NOT_JSON:
-            again = self._with_nan(body) if self.form.holds else None
+            again = self._as_written(body) if self.form.holds or self.form.codes else None
             if again is None:
                 raise self._refusal(body, limits) from None
             windows, many = again
@@ -94,10 +94,14 @@ class Reader:
         except NOT_JSON:
             return self._batch.decode(body).windows, True
 
-    def _with_nan(self, body: bytes) -> tuple[list[Any], bool] | None:
-        """The windows of a body in which NaN stands for missing values, as some writers put it; None for any other."""
+    def _as_written(self, body: bytes) -> tuple[list[Any], bool] | None:
+        """The windows of a body in which NaN stands for missing values, as some writers put it, or words for their
+        numbers; None for any other.
+        """
         try:
             value = problems.parse(body)
+            if self.form.codes:
+                problems.give_numbers(value, self.form)
             if isinstance(value, dict) and "windows" in value:
                 batch: Any = msgspec.convert(value, self.form.batch)
                 return batch.windows, True

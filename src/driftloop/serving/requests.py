@@ -123,6 +123,8 @@ class Form:
         )
         """Several windows."""
         self.fields = self.window.__struct_fields__
+        self.codes = {at: channel.codes() for at, channel in enumerate(schema.channels) if channel.words}
+        """The numbers of words, by the position of their column."""
 
 
 def _window(schema: Schema, named: type, synonyms: bool) -> type[Any]:
@@ -176,6 +178,8 @@ def about(channel: Channel) -> str:
     parts = [channel.description] if channel.description else []
     if channel.unit:
         parts.append(f"in {channel.unit}")
+    if channel.words:
+        parts.append(", ".join(f"{word} is {at}" for at, word in enumerate(channel.words)) + "; the word is taken too")
     if channel.range is not None:
         parts.append(f"plausible from {channel.range[0]:g} to {channel.range[1]:g}")
     return ", ".join(parts)

@@ -18,7 +18,7 @@ from driftloop import durable
 from driftloop.errors import DataError, JsonError
 from driftloop.fleet import cells
 from driftloop.fleet.columns import joined_names, unit_names
-from driftloop.fleet.schema import Schema
+from driftloop.fleet.schema import Schema, folded
 from driftloop.protocol import problems
 from driftloop.protocol.problems import refusal
 
@@ -79,6 +79,7 @@ class Reader:
             self._places[schema.end.flag] = _ENDED
         if schema.censored.column is not None and schema.censored.file is None:
             self._places[schema.censored.column] = _OUT
+        self._codes = {at: one.codes() for at, one in enumerate(schema.channels) if one.words}
         self._refused = [at for at, channel in enumerate(schema.channels) if channel.missing == "refuse"]
         self._words = {value.strip().lower() for value in schema.missing_values if isinstance(value, str)}
         self._absent = frozenset(float(value) for value in schema.missing_values if not isinstance(value, str))
@@ -172,6 +173,10 @@ class Reader:
                 return BadRow(key, f"is {_shown(value)}, {other}", _named(unit))
             if at >= 0:
                 number = value if type(value) is float else self._number(value, decimal)
+                if at in self._codes:
+                    number = self._coded(value, number, self._codes[at])
+                    if number is None:
+                        return BadRow(key, f"is {_shown(value)}, none of {', '.join(self._codes[at])}", _named(unit))
                 if number is None or abs(number) > cells.LARGEST:
                     return BadRow(key, f"is {_shown(value)}, no number that can be kept", _named(unit))
                 values[at] = math.nan if number in self._absent else number + 0.0
@@ -206,6 +211,12 @@ class Reader:
         """What several columns name together, as files are read; empty where one of them says nothing."""
         texts = [[_text(parts.get(at))] for at in range(len(self.schema.unit_columns))]
         return joined_names([unit_names(text) for text in texts])[0]
+
+    def _coded(self, value: Any, number: float | None, codes: Mapping[str, float]) -> float | None:
+        """The number of a word, or of what is its number already; NaN where it is missing, None for any other."""
+        if isinstance(value, str) and folded(value) in codes:
+            return codes[folded(value)]
+        return number if number is not None and (math.isnan(number) or number in codes.values()) else None
 
     def _number(self, value: Any, decimal: cells.Decimal) -> float | None:
         """A value as a number, NaN where it is missing, None where it is none."""
