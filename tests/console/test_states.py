@@ -4,11 +4,14 @@ import asyncio
 import gzip
 import re
 from collections.abc import Callable
+from io import BytesIO
 from urllib.parse import quote
 
+import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import BrowserContext, Page, Response, Route, expect
+from PIL import Image
+from playwright.sync_api import BrowserContext, Locator, Page, Response, Route, expect
 
 from .double import MARKUP, World
 from .shots import COLOURS, WIDTHS, pages_of, settle
@@ -193,6 +196,49 @@ def test_a_search_shows_what_was_searched_for_last(url: str, page: Page) -> None
         late.continue_()
     page.wait_for_timeout(200)
     expect(page.locator(".event")).to_have_count(1)
+
+
+def test_a_schedule_is_made_and_told_in_words(url: str, page: Page) -> None:
+    """Nobody who plans maintenance has to know what cron is."""
+    asked = []
+
+    def take(route: Route) -> None:
+        if route.request.method == "POST":
+            asked.append(route.request.post_data_json)
+            route.fulfill(status=200, json={})
+        else:
+            route.continue_()
+
+    page.route("**/schedules", take)
+    page.goto(url + PAGES["loop"])
+    settle(page)
+    expect(page.get_by_role("region", name="Schedules, table")).to_contain_text("Mondays, 03:00 UTC")
+    page.get_by_role("button", name="Add a schedule").click()
+    page.get_by_label("Name").fill("weekly")
+    page.get_by_label("Days").select_option("Fridays")
+    page.get_by_label("Time (UTC)").fill("14:05")
+    page.get_by_role("dialog").get_by_role("button", name="Add", exact=True).click()
+    expect(page.get_by_text("is planned")).to_be_visible()
+    assert asked == [{"name": "weekly", "mode": "warm", "cron": "5 14 * * 5", "act": "retrain"}]
+
+
+def test_a_table_that_goes_on_beside_the_screen_shows_so(url: str, context: MakeContext) -> None:
+    """A shadow at that side, which is not there at the end."""
+    page = context(viewport={"width": 390, "height": 844}).new_page()
+    page.goto(url + PAGES["models"])
+    settle(page)
+    table = page.get_by_role("region", name="The gate\u2019s reasons, table")
+    assert table.evaluate("one => one.scrollWidth > one.clientWidth")
+    shown = [edge_of(table)]
+    table.evaluate("one => one.scrollTo(one.scrollWidth, 0)")
+    shown.append(edge_of(table))
+    assert shown[0] < shown[1] - 10
+
+
+def edge_of(part: Locator) -> float:
+    """How light the right edge of a part of a page is, on the whole."""
+    picture = Image.open(BytesIO(part.screenshot())).convert("L")
+    return float(np.median(np.asarray(picture)[:, -3:]))
 
 
 def test_what_does_not_exist_says_so(url: str, page: Page) -> None:

@@ -19,7 +19,7 @@ export function drivers(found, fleet) {
     h(
       "p",
       {},
-      `An average ${fleet.unit} under the same conditions has ${number(found.reference, 1)} ${plural(fleet.step)} left; this one ${found.step === null ? "has" : `had at ${fleet.step} ${number(found.step)}`} ${number(found.rul, 1)}. Of the difference:`,
+      `An average ${fleet.unit} under the same conditions has ${number(found.reference, 1)} ${plural(fleet.step)} left; this one has ${number(found.rul, 1)}${found.step === null ? "" : `, by its readings up to ${fleet.step} ${number(found.step)}`}. Of the difference:`,
     ),
     h(
       "ul",

@@ -114,6 +114,27 @@ export function causeActs(cause, { me, fleet, after }) {
   );
 }
 
+const DAYS = [
+  ["* * *", "every day"],
+  ["* * 1", "Mondays"],
+  ["* * 2", "Tuesdays"],
+  ["* * 3", "Wednesdays"],
+  ["* * 4", "Thursdays"],
+  ["* * 5", "Fridays"],
+  ["* * 6", "Saturdays"],
+  ["* * 0", "Sundays"],
+  ["1 * *", "on the 1st of each month"],
+];
+
+/** A cron expression in words, where it is one of those that people choose here; else itself. */
+function cronWords(cron) {
+  const [, minute, hour, days] = /^(\d{1,2}) (\d{1,2}) (\S+ \S+ \S+)$/.exec(cron) ?? [];
+  const words = DAYS.find(([each]) => each === days)?.[1];
+  return words ? `${words}, ${hour.padStart(2, "0")}:${minute.padStart(2, "0")} UTC` : h("code", {}, `${cron} (UTC)`);
+}
+
+const cronOf = ({ days, time }) => `${Number(time.slice(3, 5))} ${Number(time.slice(0, 2))} ${days}`;
+
 /** What an entry does, in words. */
 const ACTS = {
   retrain: () => "retrain",
@@ -136,12 +157,14 @@ export function schedules(found, { me, fleet, after }) {
           text: "The loop retrains at these times, whatever the watch says; a new model is judged as always.",
           fields: [
             { name: "name", label: "Name", required: true },
+            { name: "days", label: "Days", kind: "select", options: DAYS, value: "* * 1" },
             {
-              name: "cron",
-              label: "When (cron: minute hour day month weekday, UTC)",
-              value: "0 3 * * 1",
+              name: "time",
+              label: "Time (UTC)",
+              kind: "time",
+              value: "03:00",
               required: true,
-              hint: "0 3 * * 1 is Mondays at 03:00 UTC.",
+              hint: `Now it is ${new Date().toISOString().slice(11, 16)} UTC. Other times: driftloop schedules add --cron.`,
             },
             {
               name: "mode",
@@ -155,7 +178,8 @@ export function schedules(found, { me, fleet, after }) {
             },
           ],
           run: async (values) => {
-            await post(of(fleet.name, "schedules"), { ...values, act: "retrain" });
+            const { name, mode } = values;
+            await post(of(fleet.name, "schedules"), { name, mode, cron: cronOf(values), act: "retrain" });
             return `“${values.name}” is planned.`;
           },
         }),
@@ -170,7 +194,7 @@ export function schedules(found, { me, fleet, after }) {
   const columns = [
     { name: "Name", cell: (row) => row.name },
     { name: "Does", cell: (row) => [ACTS[row.act]?.(row, fleet) ?? row.act, row.firing && h("span", { class: "tags" }, tag("now", "bad"))] },
-    { name: "When", cell: (row) => (row.cron ? h("code", {}, row.cron) : `every ${duration(row.every_s)}`) },
+    { name: "When", cell: (row) => (row.cron ? cronWords(row.cron) : `every ${duration(row.every_s)}`) },
     { name: "Next", cell: (row) => moment(row.next) },
     { name: "Last", class: "wide-only", cell: (row) => moment(row.last) },
     { name: "By", class: "wide-only", cell: (row) => row.who ?? "–" },

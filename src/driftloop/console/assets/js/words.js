@@ -48,9 +48,9 @@ const FLAGS = {
   unseen_regime: [
     "unknown conditions",
     "bad",
-    "It runs under operating conditions that the model was not trained on; the range is the widest possible.",
+    "Operating conditions that the model was not trained on; the range is the widest possible.",
   ],
-  out_of_distribution: ["unlike what was learnt", "bad", "Its readings are unlike anything the model learnt from."],
+  out_of_distribution: ["unlike what was learnt", "bad", "Readings that are unlike anything the model learnt from."],
   provisional: [
     "provisional",
     "warn",
@@ -58,11 +58,11 @@ const FLAGS = {
   ],
   short_history: ["short history", "info", "Fewer readings than the model looks at."],
   no_finite_answer: ["no answer", "bad", "The model could not compute an answer; 0 is given, the cautious value."],
-  no_youth: ["youth not seen", "info", "Its first readings are not there: it was in service before they came, or its age is not known."],
+  no_youth: ["youth not seen", "info", "The first readings are not there: it was in service before they came, or its age is not known."],
   contradicting_rows: ["two under one name?", "warn", "Several readings came for one time: perhaps two send under this name."],
   gap: ["history begins anew", "info", "Readings were missing for a while, and this fleet's must not; what came before is not looked at."],
-  held: ["readings held", "warn", "A sensor is missing; its last reading stands in."],
-  refused: ["answer refused", "bad", "The prediction server refused to answer."],
+  held: ["sensor missing", "warn", "A reading of a sensor is missing; its last one stands in."],
+  refused: ["no answer: refused", "bad", "The prediction server refused to answer."],
   too_much_missing: ["readings missing", "bad", "So many readings are missing that the answer says little."],
 };
 
@@ -74,9 +74,9 @@ export const tellingFlags = (flags) =>
 
 /** The words, kind and explanation of a flag. */
 export function flagWords(flag) {
-  if (flag.startsWith("refused:")) return ["no answer", "bad", `The prediction server refused it: ${flag.slice(8).trim()}`];
+  if (flag.startsWith("refused:")) return ["no answer: refused", "bad", `The prediction server refused it: ${flag.slice(8).trim()}`];
   if (flag.startsWith("held:"))
-    return [`${flag.slice(5)} held`, "warn", `Sensor ${flag.slice(5)} is missing; its last reading stands in.`];
+    return [`${flag.slice(5)} missing`, "warn", `A reading of ${flag.slice(5)} is missing; its last one stands in.`];
   return FLAGS[flag] ?? [flag.replaceAll("_", " "), "plain", null];
 }
 
@@ -192,6 +192,16 @@ const PARTS = {
   server: "The prediction server",
   units: "The service that keeps readings",
   registry: "The registry of models",
+};
+
+/** What each part of the platform is there for. */
+export const DOES = {
+  console: "these pages",
+  mlflow: "keeps the models",
+  server: "predicts",
+  retrainer: "is the loop",
+  watch: "looks for drift",
+  units: "takes readings and keeps them",
 };
 
 export const AWAY = {

@@ -119,7 +119,7 @@ page(({ me, fleet, main, live }) => {
             {
               name: "End",
               cell: (row) =>
-                row.censored === null || row.censored === undefined ? "–" : row.censored ? "not reached" : "reached",
+                row.censored === null || row.censored === undefined ? "–" : row.censored ? "taken out before" : "failed",
             },
           ]
         : []),

@@ -30,7 +30,7 @@ const form = h(
   name.node,
   password.node,
   problem,
-  h("div", { class: "actions" }, h("a", { class: "button", href: "/" }, "Look without"), go),
+  h("div", { class: "actions" }, h("a", { class: "button", href: "/" }, "Only look"), go),
 );
 document
   .getElementById("top")

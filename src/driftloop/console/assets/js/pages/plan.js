@@ -138,7 +138,7 @@ function works(caption, rows, plan, fleet, slotted) {
       cell: (row) => risk(row.risk_before),
     },
     { name: "If left", head: "Fails if left", class: "num", cell: (row) => risk(row.risk_if_left) },
-    { name: "Saves", class: "num strong", cell: (row) => number(row.saves, 2) },
+    { name: "Saves", head: "Saved cost", class: "num strong", cell: (row) => number(row.saves, 2) },
   ];
   return table(caption, columns.filter(Boolean), rows);
 }

@@ -6,6 +6,7 @@ import { button, figure, h, panel, table, tag } from "../dom.js";
 import { bytes, moment, number } from "../format.js";
 import { page } from "../shell.js";
 import { empty, part, settled } from "../states.js";
+import { DOES } from "../words.js";
 
 const GOOD = new Set(["ready", "running"]);
 const WAITING = new Set(["starting"]);
@@ -42,7 +43,11 @@ function draw(found) {
   const columns = [
     {
       name: "Part",
-      cell: (row) => [h("strong", {}, row.name), row.fleet && h("span", { class: "note" }, ` ${row.fleet}`)],
+      cell: (row) => [
+        h("strong", {}, row.name),
+        row.fleet && !row.name.includes("/") && h("span", { class: "note" }, ` ${row.fleet}`),
+        h("span", { class: "block note" }, DOES[row.name.split("/").at(-1)]),
+      ],
     },
     {
       name: "State",
