@@ -181,3 +181,19 @@ def test_a_folder_without_tables_says_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "h5" / "DS02.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
     with pytest.raises(DriftloopError, match=r"has no tables: DS02\.h5 is an HDF5 file .*h5py"):
         guessed(tmp_path / "h5")
+
+
+def test_failures_that_nobody_named_are_found_in_the_same_folder(tmp_path: Path) -> None:
+    readings(tmp_path)
+    write(tmp_path / "failures.csv", "asset,failure_date", [("P1", day(20)), ("P2", day(25))])
+    write(tmp_path / "prices.csv", "article,price", [("screw", 1), ("nut", 2)])
+    (tmp_path / "damaged.csv").write_bytes(b"\x00\x01\x02" * 50)
+    (tmp_path / "ragged.csv").write_text("a,b\n" + "1,2\n" * 40 + "1,2,3\n")
+    found = guessed(tmp_path / "readings.csv")
+    assert failed(found) == {"P1": 20, "P2": 25}
+    assert not any("prices" in text or "damaged" in text for text in said(found))
+    (tmp_path / "failures.csv").rename(tmp_path / "visits.csv")
+    write(tmp_path / "visits.csv", "asset,seen", [("P1", day(20)), ("P2", day(25))])
+    found = guessed(tmp_path / "readings.csv")
+    assert found.schema.end == End()
+    assert any("visits.csv: was not looked at" in text and "below [end]" in text for text in said(found))

@@ -158,7 +158,7 @@ def _tell_others(data: Inventory, schema: Schema, reading: Reading, key: Key | N
         if open_end and key is not None and guess_table.key_in(columns, key) is not None:
             remedy = f'if it tells when units failed, write file = "{path.name}" below [end], with unit_column and '
             reading.findings.add("warning", str(path), what, remedy + "time_column where its headers are others")
-        else:
+        elif path not in data.unnamed:
             reading.findings.add("note", str(path), what, kind=tuple(more))
 
 

@@ -1,8 +1,9 @@
 """What columns a table has, before anybody has said what they mean: numbers or words, how many, alike within units."""
 
+import itertools
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,9 +17,14 @@ from driftloop.fleet import cells
 from driftloop.fleet.columns import unit_names
 from driftloop.fleet.foreign import NoTable
 from driftloop.fleet.sheets import Sheet, open_sheet, repaired
+from driftloop.fleet.strays import called_a_table
 
 MOST_ROWS = 200_000
 """Rows that a guess looks at."""
+_BESIDE = 50
+"""Tables in the folder of the data that are looked at, though nobody named them."""
+_ROWS_BESIDE = 10_000
+"""Rows that are looked at of a table beside the data."""
 _TYPOS = 0.02
 """Share of cells that are no numbers up to which a column holds numbers all the same."""
 _WORDS, _MOST_WORDS = 0.2, 8
@@ -129,6 +135,8 @@ class Inventory:
     """Whether all rows were looked at."""
     repeated: tuple[str, ...] = ()
     """Headers that more than one column has."""
+    unnamed: frozenset[Path] = frozenset()
+    """Those of the tables beside that nobody named: they are in the same folder."""
 
     @property
     def n(self) -> int:
@@ -156,15 +164,24 @@ def take(paths: Sequence[Path], strays: Sequence[Path] = ()) -> Inventory:
     main = max(groups.values(), key=lambda group: sum(sheet.path.stat().st_size for sheet in group))
     others = [sheet for sheet in sheets if sheet not in main]
     known = {sheet.path.resolve() for sheet in sheets}
-    for folder in dict.fromkeys(sheet.path.parent for sheet in main):
-        for path in sorted(folder.glob("*units*.csv")):
-            if path.resolve() not in known:
-                with suppress(DataError):
-                    others.append(open_sheet(path))
     columns, file, whole = _columns(main, MOST_ROWS)
-    beside = {sheet.path: _columns([sheet], 10_000)[0] for sheet in others}
+    beside = {sheet.path: _columns([sheet], _ROWS_BESIDE)[0] for sheet in others}
+    unnamed = {sheet.path: theirs for sheet, theirs in _unnamed(main, known)}
     repeated = tuple(header for header in dict.fromkeys(main[0].headers) if header and _count(main[0], header) > 1)
-    return Inventory(columns, file, [sheet.path for sheet in main], beside, whole, repeated)
+    named = [sheet.path for sheet in main]
+    return Inventory(columns, file, named, beside | unnamed, whole, repeated, frozenset(unnamed))
+
+
+def _unnamed(main: Sequence[Sheet], known: Collection[Path]) -> Iterator[tuple[Sheet, list[Column]]]:
+    """Tables that nobody named, in the folders of the data, with other columns: one may tell when units failed."""
+    headers = {header.casefold() for header in main[0].headers}
+    for folder in dict.fromkeys(sheet.path.parent for sheet in main):
+        paths = (path for path in sorted(folder.iterdir()) if called_a_table(path) and path.resolve() not in known)
+        for path in itertools.islice(paths, _BESIDE):
+            with suppress(DataError):
+                sheet = open_sheet(path)
+                if {header.casefold() for header in sheet.headers} != headers:
+                    yield sheet, _columns([sheet], _ROWS_BESIDE)[0]
 
 
 def _count(sheet: Sheet, header: str) -> int:
