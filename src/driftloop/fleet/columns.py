@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from msgspec import UNSET
 from numpy.typing import NDArray
 
 from driftloop.errors import DataError
@@ -29,6 +30,7 @@ class Located:
     unit: list[int]
     """Positions among `wanted`, from here on; none where the file is one unit."""
     time: int | None
+    of_day: int | None
     channels: list[int]
     compared: int | None
     ended: int | None
@@ -66,6 +68,7 @@ def locate(sheet: Sheet, schema: Schema) -> Located:
 
     unit = [find(header) for header in schema.unit_columns]
     time = None if schema.time.column is None else find(schema.time.column)
+    of_day = None if schema.time.of_day is UNSET else find(schema.time.of_day)
     channels = [find(channel.header, channel.name) for channel in schema.channels]
     compared = None
     if schema.end.sensor is not None:
@@ -77,7 +80,7 @@ def locate(sheet: Sheet, schema: Schema) -> Located:
     if absent:
         raise _absent(sheet, absent)
     left_out = tuple(header for at, header in enumerate(sheet.headers) if at not in wanted and header)
-    return Located(wanted, unit, time, channels, compared, ended, flagged, left_out)
+    return Located(wanted, unit, time, of_day, channels, compared, ended, flagged, left_out)
 
 
 def is_foreign(sheet: Sheet, schema: Schema) -> bool:
@@ -126,7 +129,8 @@ class Columns:
             unit = self._units(chunk, [chunk.columns[position] for position in at.unit], codes, prefix)
         time = None
         if at.time is not None:
-            time = self._time(chunk, chunk.columns[at.time])
+            told = chunk.columns[at.time]
+            time = self._time(chunk, told if at.of_day is None else on_the_day(told, chunk.columns[at.of_day]))
         values = np.empty((n, schema.n_columns))
         for i, (position, channel) in enumerate(zip(at.channels, schema.channels, strict=True)):
             if self._codes[i]:
@@ -231,6 +235,21 @@ def joined_names(parts: Sequence[Sequence[str]]) -> list[str]:
     if len(parts) == 1:
         return list(parts[0])
     return ["-".join(key) if all(key) else "" for key in zip(*parts, strict=True)]
+
+
+def on_the_day(dates: Cells, times: Cells) -> list[str]:
+    """Dates and times of day as one cell each; empty where one of them is missing."""
+    days = [_day(date) for date in dates] if isinstance(dates, np.ndarray) else dates
+    return [
+        f"{day.strip()} {str(time).strip()}"
+        if not {day.strip().lower(), str(time).strip().lower()} & cells.MISSING
+        else ""
+        for day, time in zip(days, times, strict=True)
+    ]
+
+
+def _day(seconds: float) -> str:
+    return str(np.datetime64(round(seconds), "s"))[:10] if np.isfinite(seconds) else ""
 
 
 def _whole(name: str) -> str:

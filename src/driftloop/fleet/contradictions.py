@@ -54,9 +54,14 @@ def _time_faults(schema: "Schema") -> Iterator[Fault]:
         for key, default in (("every", None), ("between", "last")):
             if getattr(time, key) != default:
                 yield ("time", key), f"{key} is given, but time has no column", 'add column = "...", or leave it out'
+        if time.of_day is not UNSET:
+            yield ("time", "of_day"), "of_day is given, but time has no column", 'add column = "...", with the date'
         if time.kind != "counter":
             yield ("time", "kind"), f"kind = {time.kind!r}, but time has no column", 'add column = "..."'
         return
+    if time.of_day is not UNSET and (time.kind != "timestamp" or time.of_day in ("", time.column)):
+        what = f"of_day = {time.of_day[:40]!r} is no other column, or kind is not timestamp"
+        yield ("time", "of_day"), what, 'write kind = "timestamp", column for the date and of_day for the time of day'
     match = EVERY.fullmatch(time.every) if time.every is not None else None
     if time.every is not None and (match is None or not time.width > 0):
         what = f"every = {time.every[:40]!r} is no length of a step"
@@ -80,6 +85,7 @@ def _column_faults(schema: "Schema") -> Iterator[Fault]:
     for key, purpose in (
         *(("unit_column", header) for header in units),
         ("time.column", schema.time.column),
+        ("time.of_day", schema.time.of_day or None),
         ("end.column", schema.end.flag),
         ("censored.column", None if schema.censored.file else schema.censored.column),
     ):

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from driftloop.errors import DataError
 from driftloop.fleet import cells
-from driftloop.fleet.columns import Cells, flags, joined_names, key_columns, positions, unit_names
+from driftloop.fleet.columns import Cells, flags, joined_names, key_columns, on_the_day, positions, unit_names
 from driftloop.fleet.findings import Findings
 from driftloop.fleet.lives import Rows
 from driftloop.fleet.schema import Schema, headers_of
@@ -81,7 +81,8 @@ def read(path: Path, schema: Schema) -> Failures:
     alone = not given and schema.unit_column is None and not {schema.unit, "unit"} & set(sheet.headers)
     keys = [] if alone else key_columns(sheet, schema, given)
     column = schema.time.column if schema.end.time_column is UNSET else schema.end.time_column
-    others = [(str(header),) for header in (column, schema.end.column) if header is not None]
+    of_day = schema.time.of_day if schema.time.of_day in sheet.headers and schema.end.time_column is UNSET else None
+    others = [(str(header),) for header in (column, of_day, schema.end.column) if header is not None]
     clock, stamped = Clock(), schema.time.kind == "timestamp"
     units: list[str] = []
     times: list[NDArray[np.float64]] = []
@@ -90,6 +91,7 @@ def read(path: Path, schema: Schema) -> Failures:
     lines: list[int] = []
     for chunk in sheet.chunks([*keys, *positions(sheet, others)]):
         parts, told = chunk.columns[: len(keys)], chunk.columns[len(keys)]
+        told = told if of_day is None else on_the_day(told, chunk.columns[len(keys) + 1])
         units += joined_names([unit_names(part) for part in parts]) if keys else [ALONE] * len(told)
         if stamped:
             found = clock.add(told)[0]

@@ -55,6 +55,7 @@ KEYS = {
     "settings.scale": "of a setting: its span, by default as training shows; a twentieth of it is a regime's size",
     "time": "header of a counter, or the table below; left out: rows are in order, one for each step",
     "time.column": "header of the time column",
+    "time.of_day": "header of a column with the time of day, where `column` has the date alone",
     "time.kind": "`counter` (the default), `timestamp` (ISO 8601, or s or ms since 1970), or `seconds`",
     "time.every": 'length of a step: `"250ms"`, `"10s"`, `"5min"`, `"1h"`, `"1d"`; of a counter a number (`"1"`)',
     "time.between": "what becomes of several rows in one step: `last` reading (the default), or `mean`",

@@ -175,6 +175,7 @@ def _units(data: Inventory, free: list[Column]) -> tuple[Key | None, Clocked | N
         drop(free, column)
     clocked = find_time(free, key.codes if key else data.file)
     drop(free, clocked.column if clocked else None)
+    drop(free, clocked.of_day if clocked else None)
     _refuse_tall(free, key, clocked, data)
     if clocked is None:
         return key, None, None
@@ -187,7 +188,7 @@ def _units(data: Inventory, free: list[Column]) -> tuple[Key | None, Clocked | N
         written = f'["{first}", "{other.header}"]'
         return key, clocked, said + f"if these are units of their own, write unit_column = {written}"
     drop(free, other)
-    again = find_time([clocked.column], both.codes) or clocked
+    again = find_time([clocked.column, *([clocked.of_day] if clocked.of_day else [])], both.codes) or clocked
     return both, again, said + "each pair is taken as a unit of its own"
 
 

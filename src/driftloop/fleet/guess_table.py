@@ -55,7 +55,8 @@ def table(
     if key is not None and keyed is None:
         return None
     units, unit_header = keyed if keyed is not None else ([""] * len(columns[0].texts), UNSET)
-    named = {clocked.column.header.casefold(), *({column.header.casefold() for column in key.columns} if key else ())}
+    named = {column.header.casefold() for column in (clocked.column, clocked.of_day) if column is not None}
+    named |= {*({column.header.casefold() for column in key.columns} if key else ())}
     rest = [column for column in columns if column.header.casefold() not in named and column.header != unit_header]
     time = _time_in(columns, clocked, rest)
     if time is None:

@@ -2,11 +2,14 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from driftloop.fleet import cells
+from driftloop.fleet.columns import on_the_day
 from driftloop.fleet.findings import Findings
 from driftloop.fleet.inventory import Column
 from driftloop.fleet.schema import Time
@@ -24,6 +27,8 @@ _WORDS = {"1d": "day", "1h": "hour", "1min": "minute", "1s": "second"}
 _FINE = 0.4
 """Share of rows that have a time of their own from which on a timestamp tells steps; rows that are there twice have
 none."""
+_OF_DAY = re.compile(r"([01]?\d|2[0-3]):[0-5]\d(:[0-5]\d([.,]\d+)?)?( ?[AaPp][Mm])?")
+_DAY = 86400.0
 _LONG = 2000
 """Steps in half of all lives from which on a longer step is worth a word."""
 
@@ -38,6 +43,8 @@ class Clocked:
     """The time at each row: counts or seconds."""
     step: str
     comment: str
+    of_day: Column | None = None
+    """The column with the time of day, where `column` has the date alone."""
 
 
 def find_time(free: Sequence[Column], units: NDArray[np.int64]) -> Clocked | None:
@@ -52,6 +59,7 @@ def find_time(free: Sequence[Column], units: NDArray[np.int64]) -> Clocked | Non
     for column in [*named, *others]:
         if column.numbers is None or column in named:
             found = _stamps(column, units)
+            found = _on_the_day(found, free, units) if found is not None else None
             share = moving(found.values, units) if found is not None else 0.0
             if share >= _FINE:
                 return found
@@ -65,6 +73,21 @@ def find_time(free: Sequence[Column], units: NDArray[np.int64]) -> Clocked | Non
         if column.numbers is not None and _counts(column.numbers, units):
             return _counter(column, units)
     return coarse
+
+
+def _on_the_day(found: Clocked, free: Sequence[Column], units: NDArray[np.int64]) -> Clocked:
+    """The same with the time of day that another column tells, where this one tells dates alone."""
+    if (found.values % _DAY != 0).any() or moving(found.values, units) >= _FINE:
+        return found
+    for column in free:
+        told = [text.strip() for text in column.texts if text.strip().lower() not in cells.MISSING]
+        if len(told) > len(column.texts) / 2 and all(_OF_DAY.fullmatch(text) for text in told):
+            both = replace(found.column, texts=on_the_day(found.column.texts, column.texts), numbers=None)
+            finer = _stamps(both, units)
+            if finer is not None and moving(finer.values, units) > moving(found.values, units):
+                time = msgspec.structs.replace(finer.time, of_day=column.header)
+                return replace(finer, column=found.column, time=time, of_day=column)
+    return found
 
 
 def _stamps(column: Column, units: NDArray[np.int64]) -> Clocked | None:

@@ -23,6 +23,8 @@ _THING = (
 _UNIT = re.compile(rf"({_THING})s?(_?(id|no|nr|num|number|name|code|key|serial(_number)?))?|id|name")
 _ANY_ID = re.compile(r"\w+_(id|uid|uuid|serial|serial_number)")
 """Whatever has an id, such as `disk_id`."""
+_ROW = re.compile("sample|item|specimen|tag|name|id")
+"""What may be called as a unit, and number the rows of a step."""
 _NO_WORD = ("serial", "sn", "tag", "uid", "id", "name")
 _GAPS = 0.5
 """Share of rows without a unit up to which its column is one with gaps, which the check names."""
@@ -135,7 +137,7 @@ def told_apart(key: Key, free: Sequence[Column], clocked: Clocked) -> Key | None
 
 def lives_apart(key: Key, both: Key, clocked: Clocked) -> bool:
     """Whether what a further column tells apart are units: it is called so, or their rows end at other times."""
-    if _UNIT.fullmatch(both.columns[-1].plain):
+    if _UNIT.fullmatch(both.columns[-1].plain) and not _ROW.match(both.columns[-1].plain):
         return True
     ends = np.full(int(both.codes.max()) + 1, -np.inf)
     np.maximum.at(ends, both.codes, clocked.values)

@@ -80,6 +80,8 @@ class Time(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     kind: TimeKind = "counter"
     every: str | None = None
     """Length of a step: `10s`, `5min`, `1h`, `1d`; of a counter, how far it counts in a step, by default 1."""
+    of_day: str | UnsetType = UNSET
+    """Of timestamps: header of the time of day, where `column` has the date alone. Not in JSON where there is none."""
     between: Between = "last"
     """What becomes of several rows within one step: the last reading of each column, or the mean."""
 

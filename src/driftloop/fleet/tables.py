@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from msgspec import UNSET
 
 from driftloop.errors import DataError
 from driftloop.fleet import failures, lives, names, strays
@@ -138,6 +139,7 @@ def order_without_header(schema: Schema) -> list[str]:
     if schema.end.flag is not None or (schema.censored.column is not None and schema.censored.file is None):
         return []
     first = [*schema.unit_columns, *([] if schema.time.column is None else [schema.time.column])]
+    first += [] if schema.time.of_day is UNSET else [schema.time.of_day]
     return first + [channel.header for channel in schema.channels]
 
 

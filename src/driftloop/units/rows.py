@@ -13,11 +13,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
+from msgspec import UNSET
 
 from driftloop import durable
 from driftloop.errors import DataError, JsonError
 from driftloop.fleet import cells
-from driftloop.fleet.columns import joined_names, unit_names
+from driftloop.fleet.columns import joined_names, on_the_day, unit_names
 from driftloop.fleet.schema import Schema, folded
 from driftloop.protocol import problems
 from driftloop.protocol.problems import refusal
@@ -30,7 +31,7 @@ _BEYOND_COUNTING = 2.0**53
 """From here on a number and the next one are the same."""
 _EARLIEST = 86400.0
 """1970-01-02: clocks that were never set begin at 1970, or at the year 1."""
-_UNIT, _TIME, _COMPARED, _ENDED, _OUT = -1, -2, -3, -4, -5
+_UNIT, _TIME, _COMPARED, _ENDED, _OUT, _OF_DAY = -1, -2, -3, -4, -5, -6
 _PART = -10
 """The first of several columns that name the unit together; the next ones are below it."""
 
@@ -65,6 +66,7 @@ class Reader:
     def __init__(self, schema: Schema) -> None:
         self.schema = schema
         special: dict[str | None, int] = {"unit": _UNIT, "time": _TIME, "index": _TIME, schema.time.column: _TIME}
+        special |= {} if schema.time.of_day is UNSET else {schema.time.of_day: _OF_DAY}
         keys = schema.unit_columns
         special |= {keys[0]: _UNIT} if len(keys) == 1 else {header: _PART - at for at, header in enumerate(keys)}
         channels = {name: at for at, one in enumerate(schema.channels) for name in (one.header, one.name)}
@@ -158,6 +160,7 @@ class Reader:
         values = list(self._none)
         unit: Any = None
         time: Any = None
+        of_day: Any = None
         compared: float | None = None
         ended = out = False
         said: dict[int, Any] = {}
@@ -184,6 +187,8 @@ class Reader:
                 unit = value
             elif at == _TIME:
                 time = value
+            elif at == _OF_DAY:
+                of_day = value
             elif at <= _PART:
                 parts[_PART - at] = value
             elif at == _COMPARED:
@@ -197,7 +202,7 @@ class Reader:
         name = _named(unit)
         if name is None:
             return BadRow("unit", _no_name(unit))
-        moment = self._moment(time, decimal)
+        moment = self._moment(time if of_day is None else on_the_day([_text(time)], [_text(of_day)])[0], decimal)
         if isinstance(moment, BadRow):
             return moment._replace(unit=name)
         for at in self._refused:
