@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from driftloop.errors import DriftloopError
-from driftloop.fleet import fleet_file, fleet_writer, schema, tables
+from driftloop.fleet import fleet_file, fleet_writer, inventory, schema, tables
 from driftloop.fleet.schema import Censored, End
 from made_up_pumps import guessed, lives, said, write
 
@@ -166,6 +166,22 @@ def test_files_that_are_each_a_day_are_no_units(tmp_path: Path) -> None:
         guessed(tmp_path)
 
 
+def test_of_large_files_that_are_each_a_day_some_rows_are_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inventory, "MOST_ROWS", 60)
+    monkeypatch.setattr(inventory, "_LEAST_OF_EACH", 6)
+    for step in range(1, 25):
+        there = [at for at in range(80) if at != 7 or step <= 20]
+        rows = [(day(step)[:10], f"Z{at:03d}", int(at == 7 and step == 20), at + step * 0.1) for at in there]
+        write(tmp_path / f"{day(step)[:10]}.csv", "date,serial_number,failure,smart_1", rows)
+    found = guessed(tmp_path)
+    assert (found.schema.unit_column, found.schema.time.column) == ("serial_number", "date")
+    assert len(found.reading.units) == 80
+    assert found.schema.end == End(rule="column", column="failure", after="new_life")
+    assert failed(found) == {"Z007": 20}
+
+
 def test_rows_of_another_unit_each_are_told(tmp_path: Path) -> None:
     rows = [(at + 1, f"L{at + 100}", at % 7 + 0.5, int(at % 40 == 39)) for at in range(400)]
     found = guessed(write(tmp_path / "products.csv", "UDI,Product ID,Torque,Machine failure", rows))
@@ -197,3 +213,12 @@ def test_failures_that_nobody_named_are_found_in_the_same_folder(tmp_path: Path)
     found = guessed(tmp_path / "readings.csv")
     assert found.schema.end == End()
     assert any("visits.csv: was not looked at" in text and "below [end]" in text for text in said(found))
+
+
+def test_failures_of_units_that_are_spelt_otherwise_are_no_silence(tmp_path: Path) -> None:
+    readings(tmp_path)
+    write(tmp_path / "failures.csv", "asset,failure_date", [("pump no. 1", day(20)), ("pump no. 2", day(25))])
+    found = guessed(tmp_path)
+    assert found.schema.end == End()
+    warned = [finding for finding in found.reading.findings if finding.level == "warning"]
+    assert any("failures.csv" in finding.where and "below [end]" in str(finding.remedy) for finding in warned)

@@ -155,7 +155,7 @@ def _tell_others(data: Inventory, schema: Schema, reading: Reading, key: Key | N
             reading.findings.add("warning", str(path), what, remedy, kind="failures")
             continue
         open_end = schema.end.rule == "last_row" and schema.censored == Censored()
-        if open_end and key is not None and guess_table.key_in(columns, key) is not None:
+        if open_end and (guess_table.seems_of_failures(path, columns) or (key and guess_table.key_in(columns, key))):
             remedy = f'if it tells when units failed, write file = "{path.name}" below [end], with unit_column and '
             reading.findings.add("warning", str(path), what, remedy + "time_column where its headers are others")
         elif path not in data.unnamed:

@@ -20,6 +20,8 @@ _END = re.compile(
 _FAILURE = re.compile(r".*(fail|broken|broke|breakdown|ausfall|defekt|störung).*")
 """What columns are called that may say in the middle of a unit's rows that it failed, and was repaired; tables of
 failures beside the data too, and the words that say so."""
+_FLAG = re.compile(r"(is_|has_)?(fail(ed|ure)?|broken?|breakdown|ausfall|defekt)(_(flag|label))?")
+"""What a column is called that says of each row whether the unit has failed."""
 _STATES = 8
 """Distinct words that a column of states has at most."""
 _RARE = 0.1
@@ -65,6 +67,15 @@ def find_end(
             drop(free, column)
             comments["end"] = f"{failed.sum()} rows say so. {guess_table.NEW_LIFE}"
             return End(rule="column", column=column.header, value=value, after="new_life")
+    for column in free:
+        if (
+            _FLAG.fullmatch(column.plain)
+            and column.says_yes
+            and not any(cells.is_true(word, None) for word in column.words)
+        ):
+            drop(free, column)
+            comments["end"] = "No row that was looked at says so: a unit that no row says it of counts as taken out."
+            return End(rule="column", column=column.header, after="new_life")
     end = guess_table.failures(key, clocked, data, comments)
     if end is None:
         comments["end"] = (

@@ -94,6 +94,11 @@ def table(
     )
 
 
+def seems_of_failures(path: Path, columns: Sequence[Column]) -> bool:
+    """Whether a table or one of its columns is called so, whether or not its units and times are known."""
+    return any(map(_means_failure, (path.stem.lower(), *(column.plain for column in columns))))
+
+
 def key_in(columns: Sequence[Column], key: Key) -> tuple[list[str], Headers | UnsetType] | None:
     """The unit of each row of a table, and the header that names it where that is not the data's: the column with the
     data's header, else the one that holds their units; None where there is none.

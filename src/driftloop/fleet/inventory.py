@@ -23,6 +23,8 @@ MOST_ROWS = 200_000
 """Rows that a guess looks at."""
 _BESIDE = 50
 """Tables in the folder of the data that are looked at, though nobody named them."""
+_LEAST_OF_EACH = 500
+"""Rows that are looked at of each file, where one alone is large enough for all."""
 _ROWS_BESIDE = 10_000
 """Rows that are looked at of a table beside the data."""
 _TYPOS = 0.02
@@ -131,8 +133,6 @@ class Inventory:
     """Which file each row is in."""
     paths: list[Path]
     beside: dict[Path, list[Column]] = field(default_factory=dict)
-    whole: bool = True
-    """Whether all rows were looked at."""
     repeated: tuple[str, ...] = ()
     """Headers that more than one column has."""
     unnamed: frozenset[Path] = frozenset()
@@ -164,12 +164,12 @@ def take(paths: Sequence[Path], strays: Sequence[Path] = ()) -> Inventory:
     main = max(groups.values(), key=lambda group: sum(sheet.path.stat().st_size for sheet in group))
     others = [sheet for sheet in sheets if sheet not in main]
     known = {sheet.path.resolve() for sheet in sheets}
-    columns, file, whole = _columns(main, MOST_ROWS)
+    columns, file = _columns(main, MOST_ROWS)
     beside = {sheet.path: _columns([sheet], _ROWS_BESIDE)[0] for sheet in others}
     unnamed = {sheet.path: theirs for sheet, theirs in _unnamed(main, known)}
     repeated = tuple(header for header in dict.fromkeys(main[0].headers) if header and _count(main[0], header) > 1)
     named = [sheet.path for sheet in main]
-    return Inventory(columns, file, named, beside | unnamed, whole, repeated, frozenset(unnamed))
+    return Inventory(columns, file, named, beside | unnamed, repeated, frozenset(unnamed))
 
 
 def _unnamed(main: Sequence[Sheet], known: Collection[Path]) -> Iterator[tuple[Sheet, list[Column]]]:
@@ -190,27 +190,18 @@ def _count(sheet: Sheet, header: str) -> int:
     return sum("".join(other.casefold().split()) == plain for other in sheet.headers)
 
 
-def _columns(sheets: Sequence[Sheet], most: int) -> tuple[list[Column], NDArray[np.int64], bool]:
+def _columns(sheets: Sequence[Sheet], most: int) -> tuple[list[Column], NDArray[np.int64]]:
+    """The columns of some sheets, of `most` rows at the most, and the sheet of each row.
+
+    Where the first sheet alone has as many, the same number is taken of each: it may be a day of many units.
+    """
     headers = [header for header in sheets[0].headers if header and _count(sheets[0], header) == 1]
     if not headers:
         where = sheets[0].where(max(sheets[0].before, 1))
         raise DataError("has no column with a name of its own", where=where, remedy="give each column one")
-    texts: dict[str, list[str]] = {header: [] for header in headers}
-    file: list[int] = []
-    whole = True
-    for number, sheet in enumerate(sheets):
-        if len(file) >= most:
-            whole = False
-            break
-        spelt = [header.casefold() for header in sheet.headers]
-        positions = [spelt.index(header.casefold()) for header in headers]
-        for chunk in sheet.chunks(positions):
-            for header, found in zip(headers, chunk.columns, strict=True):
-                texts[header].extend(_texts(found, sheet))
-            file.extend([number] * len(chunk.rows))
-            if len(file) >= most:
-                whole = False
-                break
+    texts, file = _rows(sheets, headers, most, most)
+    if len(sheets) > 1 and file and file[-1] == 0 and len(file) >= most:
+        texts, file = _rows(sheets, headers, most, max(most // len(sheets), _LEAST_OF_EACH))
     if not file:
         raise DataError("has no rows", where=str(sheets[0].path))
     columns = []
@@ -229,7 +220,26 @@ def _columns(sheets: Sequence[Sheet], most: int) -> tuple[list[Column], NDArray[
                 absent=absent,
             )
         )
-    return columns, np.array(file), whole
+    return columns, np.array(file)
+
+
+def _rows(
+    sheets: Sequence[Sheet], headers: Sequence[str], most: int, each: int
+) -> tuple[dict[str, list[str]], list[int]]:
+    """The first cells of columns, of at most `each` rows of a sheet and `most` of all, and the sheet of each row."""
+    texts: dict[str, list[str]] = {header: [] for header in headers}
+    file: list[int] = []
+    for number, sheet in enumerate(sheets):
+        spelt = [header.casefold() for header in sheet.headers]
+        left = min(each, most - len(file))
+        for chunk in sheet.chunks([spelt.index(header.casefold()) for header in headers]) if left > 0 else ():
+            for header, found in zip(headers, chunk.columns, strict=True):
+                texts[header].extend(_texts(found[:left], sheet))
+            file.extend([number] * min(left, len(chunk.rows)))
+            left -= len(chunk.rows)
+            if left <= 0:
+                break
+    return texts, file
 
 
 def _absent(words: Sequence[str]) -> tuple[str, ...]:
