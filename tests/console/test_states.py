@@ -357,6 +357,24 @@ def test_a_page_that_nobody_sees_lets_its_connection_go_and_misses_nothing(url: 
     assert world.asked_with == ["cmapss:9", "cmapss:9"]
 
 
+def test_a_page_that_is_opened_behind_others_takes_no_connection_and_misses_nothing(
+    url: str, world: World, page: Page
+) -> None:
+    """A browser has six for one address: whoever opens ten units in tabs of their own must not wait for them."""
+    hide = "Object.defineProperty(document, 'hidden', { value: %s, configurable: true });"
+    page.add_init_script(hide % "true")
+    page.goto(url + PAGES["events"])
+    expect(page.locator(".event")).to_have_count(len(world.events))
+    page.wait_for_timeout(300)
+    assert world.asked_with == []
+    expect(page.locator("#cut")).to_have_count(0)
+    world.tell("promoted", model_version="6", reason="before anybody looked")
+    page.evaluate(hide % "false" + "document.dispatchEvent(new Event('visibilitychange'));")
+    expect(page.get_by_text("before anybody looked")).to_be_visible()
+    expect(page.locator(".live")).to_have_text("live")
+    assert world.asked_with == [f"cmapss:{len(world.events) - 1}"]
+
+
 def test_two_people_at_once(url: str, world: World, context: MakeContext) -> None:
     first, second = context().new_page(), context().new_page()
     for page in (first, second):

@@ -21,14 +21,19 @@ export function listen(fleet, on, from = null) {
   const newest = new Map();
   let cutSince = null;
   let pause = FIRST_PAUSE_MS;
-  let opened = false;
   let controller = null;
   let wake = null;
-  let resting = false;
+  // A page that is opened behind others takes none of the connections that those need.
+  let resting = document.hidden;
+  let opened = resting;
   let restTimer = null;
 
   async function run() {
     for (;;) {
+      if (resting) {
+        await new Promise((resolve) => (wake = resolve));
+        continue;
+      }
       const began = Date.now();
       try {
         await once();
@@ -37,11 +42,9 @@ export function listen(fleet, on, from = null) {
       } catch {
         // Cut, silent or refused: told of below, and tried again.
       }
-      if (resting) {
-        await new Promise((resolve) => (wake = resolve));
-        continue;
-      }
-      if (cutSince === null) {
+      if (resting) continue;
+      // While nobody looks nobody is told: whoever does then gets the present, or is told at once.
+      if (cutSince === null && !document.hidden) {
         cutSince = new Date();
         on.cut?.(cutSince);
       }
