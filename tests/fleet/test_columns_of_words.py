@@ -10,6 +10,7 @@ from driftloop.errors import DriftloopError
 from driftloop.fleet import fleet_file, fleet_writer, migrate, schema, tables
 from driftloop.fleet.difference import difference
 from driftloop.protocol.problems import RequestRefused
+from driftloop.serving import requests, routes
 from driftloop.serving.reader import Reader
 from driftloop.serving.requests import Limits
 from driftloop.units import rows, sending
@@ -139,3 +140,10 @@ def test_rows_in_service_may_have_words_or_numbers(tmp_path: Path) -> None:
 def test_values_that_tell_no_words_apart_are_refused(written: str, message: str) -> None:
     with pytest.raises(DriftloopError, match=message):
         parsed(file=FILE.replace('["idle", "run", "boost"]', written))
+
+
+def test_a_server_says_which_number_a_word_is() -> None:
+    mode, valve = parsed().settings[0], parsed().sensors[1]
+    assert requests.about(mode) == "idle is 0, run is 1, boost is 2"
+    columns = routes.fleet_info(parsed()).columns
+    assert [one.description for one in columns] == ["idle is 0, run is 1, boost is 2", "", requests.about(valve)]

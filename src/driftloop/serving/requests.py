@@ -173,13 +173,18 @@ def _value(channel: Channel) -> Any:
     return Number | None if channel.missing == "hold" else Number
 
 
+def numbered(channel: Channel) -> str:
+    """The number of each word of a column of text; empty for one of numbers."""
+    return ", ".join(f"{word} is {at}" for at, word in enumerate(channel.words))
+
+
 def about(channel: Channel) -> str:
     """Unit, description and plausible range of a column, in words; empty where there is none."""
     parts = [channel.description] if channel.description else []
     if channel.unit:
         parts.append(f"in {channel.unit}")
     if channel.words:
-        parts.append(", ".join(f"{word} is {at}" for at, word in enumerate(channel.words)) + "; the word is taken too")
+        parts.append(numbered(channel))
     if channel.range is not None:
         parts.append(f"plausible from {channel.range[0]:g} to {channel.range[1]:g}")
     return ", ".join(parts)

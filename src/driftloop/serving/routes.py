@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect
 from driftloop import exposition
 from driftloop.access.guard import Needs
 from driftloop.access.roles import PROBES
-from driftloop.fleet.schema import Schema
+from driftloop.fleet.schema import Channel, Schema
 from driftloop.model.bundle import Metadata
 from driftloop.model.follower import RefusedVersion
 from driftloop.protocol import answers as sent_answers
@@ -30,7 +30,7 @@ from driftloop.serving.engine import Slot
 from driftloop.serving.explaining import explanation
 from driftloop.serving.follow import Follower
 from driftloop.serving.recent import Recent
-from driftloop.serving.requests import BatchAnswer, Limits, Prediction, Window
+from driftloop.serving.requests import BatchAnswer, Limits, Prediction, Window, numbered
 from driftloop.serving.ring import Ring
 
 log = logging.getLogger(__name__)
@@ -253,7 +253,7 @@ async def model(request: Request) -> Response:
             parent_version=metadata.parent_version if metadata else None,
             mean_life=_mean_life(metadata) if metadata else None,
             metadata=shown,
-            fleet=_fleet(engine.reader.form.schema),
+            fleet=fleet_info(engine.reader.form.schema),
             refused=_refused(parts),
         )
     )
@@ -325,13 +325,19 @@ def _mean_life(metadata: Metadata) -> float | None:
     return sum(lives) / len(lives) if lives else None
 
 
-def _fleet(schema: Schema) -> FleetInfo:
+def fleet_info(schema: Schema) -> FleetInfo:
+    """What a server says of its fleet."""
     columns = [
-        ColumnInfo(channel.name, kind, channel.unit, channel.description, channel.missing == "hold")
+        ColumnInfo(channel.name, kind, channel.unit, _described(channel), channel.missing == "hold")
         for kind, channels in (("setting", schema.settings), ("sensor", schema.sensors))
         for channel in channels
     ]
     return FleetInfo(schema.name, schema.digest, schema.unit, schema.step, columns)
+
+
+def _described(channel: Channel) -> str:
+    """A column's description, and of one of words their numbers."""
+    return "; ".join(text for text in (channel.description, numbered(channel)) if text)
 
 
 async def _windows(request: Request, parts: Parts, *, packed: bool = False) -> tuple[list[Window], bool]:
