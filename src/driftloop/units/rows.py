@@ -165,6 +165,7 @@ class Reader:
         ended = out = False
         said: dict[int, Any] = {}
         parts: dict[int, Any] = {}
+        codes = self._codes
         for key, value in given:
             at = self._places.get(key)
             if at is None:
@@ -176,10 +177,10 @@ class Reader:
                 return BadRow(key, f"is {_shown(value)}, {other}", _named(unit))
             if at >= 0:
                 number = value if type(value) is float else self._number(value, decimal)
-                if at in self._codes:
-                    number = self._coded(value, number, self._codes[at])
+                if codes and at in codes:
+                    number = self._coded(value, number, codes[at])
                     if number is None:
-                        return BadRow(key, f"is {_shown(value)}, none of {', '.join(self._codes[at])}", _named(unit))
+                        return BadRow(key, f"is {_shown(value)}, none of {', '.join(codes[at])}", _named(unit))
                 if number is None or abs(number) > cells.LARGEST:
                     return BadRow(key, f"is {_shown(value)}, no number that can be kept", _named(unit))
                 values[at] = math.nan if number in self._absent else number + 0.0
