@@ -156,7 +156,13 @@ export function schedules(found, { me, fleet, after }) {
           after,
           text: "The loop retrains at these times, whatever the watch says; a new model is judged as always.",
           fields: [
-            { name: "name", label: "Name", required: true },
+            {
+              name: "name",
+              label: "Name",
+              required: true,
+              hint: "Lower-case letters, digits and . _ -",
+              attributes: { pattern: "[a-z0-9][a-z0-9_.\\-]{0,63}", title: "Lower-case letters, digits and . _ -, at most 64" },
+            },
             { name: "days", label: "Days", kind: "select", options: DAYS, value: "* * 1" },
             {
               name: "time",
