@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -176,6 +176,50 @@ def test_a_dashboard_can_be_provisioned(path: Path) -> None:
         taken |= cells
         for part in (panel, *panel["targets"], *board["annotations"]["list"]):
             assert part["datasource"] == {"type": "prometheus", "uid": "prometheus"}
+
+
+@pytest.fixture(scope="module")
+def grafana() -> Callable[[Path], str]:
+    """What Grafana's schema has against a dashboard, in its own words; nothing where it takes it."""
+    built = subprocess.run(
+        [str(REPOSITORY / "scripts" / "go-tool.sh"), "./dashboards"], capture_output=True, text=True, check=False
+    )
+    if built.returncode == 3:
+        pytest.skip("there is no Go compiler")
+    assert built.returncode == 0, built.stderr
+
+    def ask(path: Path) -> str:
+        asked = subprocess.run([built.stdout.strip(), str(path)], capture_output=True, text=True, check=False)
+        assert asked.returncode == bool(asked.stderr)
+        return asked.stderr
+
+    return ask
+
+
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
+def test_grafanas_schema_takes_a_dashboard(path: Path, grafana: Callable[[Path], str]) -> None:
+    assert not grafana(path)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"colour": "red"}, "colour"),
+        ({"title": 3}, "title"),
+        ({"options": {"legend": {"place": "bottom"}}}, "place"),
+        ({"targets": [{"datasource": {"type": "prometheus", "uid": "prometheus"}, "expr": 1, "refId": "A"}]}, "expr"),
+        ({"type": "speedometer"}, 'type "speedometer", which is not checked'),
+    ],
+)
+def test_grafanas_schema_refuses_what_it_does_not_know(
+    wrong: dict[str, Any], said: str, grafana: Callable[[Path], str], tmp_path: Path
+) -> None:
+    board = json.loads(DASHBOARDS[0].read_text())
+    panel = next(each for each in board["panels"] if each["type"] == "timeseries")
+    panel |= wrong
+    path = tmp_path / "board.json"
+    path.write_text(json.dumps(board))
+    assert said in grafana(path)
 
 
 def test_what_is_asked_for_is_shown() -> None:
