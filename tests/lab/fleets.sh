@@ -7,9 +7,10 @@ readonly pumps_serving=pumps-serving pumps_mlflow=pumps-mlflow
 stage_fleets() {
     local pumps=$state/pumps about_pumps=() sender told_before pods_before report=$results/pumps-traffic.json
     .venv/bin/python "$here/pumps.py" "$pumps"
+    # With two servers each, two platforms ask for more than two cores.
     jq -n --arg folder "$pumps" '{
         namespaces: (["storage", "mlflow", "kubeflow", "monitoring", "serving", "gitops", "logs", "doors"] | map({key: ., value: "pumps-\(.)"}) | from_entries),
-        node_exporter: false, fleet_file: "\($folder)/pumps.toml", fleet_runs: "\($folder)/runs.csv",
+        node_exporter: false, server_replicas: {minimum: 1, maximum: 2, cpu: "800m"}, fleet_file: "\($folder)/pumps.toml", fleet_runs: "\($folder)/runs.csv",
         observability_dir: "\($folder)/observability"}' >"$pumps/platform.json"
     pumps_ansible pumps-installed
     pumps_ansible pumps-again
