@@ -210,6 +210,28 @@ def test_a_shift_among_known_domains_is_no_drift_and_reported(two_domains: Basel
     assert max(feature.psi_plain for feature in verdict.features) > 1
 
 
+def varied(number: int):
+    """A healthy engine whose sensors 6 and 8 are its own: between engines of `trace` they hardly differ."""
+    own = np.random.default_rng([number, 7]).normal()
+    t = trace(number)
+    newest = t.newest.copy()
+    newest[:, [5, 7]] += 3.0 * np.array([own, -own])
+    return dataclasses.replace(t, newest=newest)
+
+
+def test_a_known_domain_that_sent_nothing_when_the_baseline_was_made_may_come_back():
+    traces = [varied(i) for i in range(40)] + [trace(i, 1, fleet=1) for i in range(40)]
+    baseline = build_baseline(traces, [0.0, 1.0], replicates=300)
+    back = lives(baseline, [varied(i) for i in range(200, 240)])
+    rng = np.random.default_rng(3)
+    rows = [stream(back, 500, rng) for _ in range(60)]
+    said = [judge(tally(baseline, each), baseline) for each in rows]
+    assert {each.verdict for each in said} <= {"no_drift", "fleet_age"}, max(each.score for each in said)
+    # What no engine of either domain does is drift as ever.
+    biased = [dataclasses.replace(t, newest=t.newest + 3.0 * np.eye(21)[11]) for t in map(varied, range(200, 220))]
+    assert judged(baseline, biased).verdict == DRIFT
+
+
 def test_the_score_grows_with_the_share_of_foreign_engines(baseline: Baseline):
     rng = np.random.default_rng(6)
     own, other = (stream(lives(baseline, traces), 500, rng) for traces in (HEALTHY, OTHER))

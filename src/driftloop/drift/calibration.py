@@ -101,10 +101,21 @@ class Draw:
     """Replicates whose engines are not of one age, `[R]`."""
 
 
-def draw(lives: Lives, weights: Floats, replicates: int, rng: np.random.Generator, engines: int = ENGINES) -> Draw:
-    """Engines for each replicate: domains by `weights` `[D]` (partly one domain alone), at most half of a domain's."""
+def draw(
+    lives: Lives,
+    weights: Floats,
+    replicates: int,
+    rng: np.random.Generator,
+    engines: int = ENGINES,
+    known: NDArray[np.int64] | None = None,
+) -> Draw:
+    """Engines for each replicate: domains by `weights` `[D]`, at most half of a domain's.
+
+    Part of the replicates are of one domain alone, which is any of `known`, or of those with a weight: one that sends
+    nothing now may come back.
+    """
     domains = len(weights)
-    possible = np.flatnonzero(weights > 0)
+    possible = np.flatnonzero(weights > 0) if known is None else known
     slot_domain = rng.choice(domains, size=(replicates, engines), p=weights / weights.sum())
     alone = rng.random(replicates) < (ONE_DOMAIN_SHARE if len(possible) > 1 else 0.0)
     slot_domain[alone] = rng.choice(possible, size=(int(alone.sum()), 1))
@@ -239,7 +250,7 @@ def calibrate(
     normal scores of the bins, 0 for features whose values have no order or do not vary.
     """
     part = exceedance * (1 - NEW_SHARE) / (2 * WINDOWS)
-    drawn = draw(lives, weights, replicates, rng)
+    drawn = draw(lives, weights, replicates, rng, known=np.unique(components.domain))
     reference = references(lives, drawn, components)
     units: list[tuple[Floats, Floats, Floats]] = []
     levels, shift_levels, ages, covariances = [], [], [], []
