@@ -2,7 +2,8 @@
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -88,3 +89,44 @@ def test_a_row_that_is_there_fails_the_transaction(kind: str, request: pytest.Fi
     row = dict.fromkeys(("number", "small", "large", "real", "words", "content")) | {"number": 1}
     with pytest.raises(IntegrityError), database(url) as connection:
         bulk.add(connection, TABLE, [row, {**row, "number": 2}, row])
+
+
+def numbered(*numbers: int) -> list[dict[str, Any]]:
+    nothing: dict[str, Any] = dict.fromkeys(("number", "small", "large", "real", "words", "content"))
+    return [nothing | {"number": number} for number in numbers]
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_rows_are_gathered_until_somebody_reads_or_commits(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    url = f"sqlite:///{tmp_path / 'kept'}" if kind == "sqlite" else request.getfixturevalue("postgres_url")
+    engine, written = sa.create_engine(url), list[int]()
+    numbers = sa.select(TABLE.c.number).order_by(TABLE.c.number)
+    with pytest.MonkeyPatch.context() as patch:
+        real = bulk._add
+
+        def counted(connection: sa.Connection, table: sa.Table, rows: Sequence[tuple[Any, ...]]) -> None:
+            written.append(len(rows))
+            real(connection, table, rows)
+
+        patch.setattr(bulk, "_add", counted)
+        bulk.gather(engine)
+        with engine.begin() as connection:
+            TABLE.create(connection)
+            bulk.add(connection, TABLE, numbered(1))
+            bulk.add(connection, TABLE, numbered(2, 3))
+            assert written == []
+            assert connection.execute(numbers).scalars().all() == [1, 2, 3]
+            bulk.add(connection, TABLE, numbered(4))
+            bulk.add(connection, TABLE, numbered(5))
+        assert written == [3, 2]
+        with contextlib.suppress(ZeroDivisionError), engine.begin() as connection:
+            bulk.add(connection, TABLE, numbered(6))
+            _ = 1 / 0
+        with pytest.raises(IntegrityError), engine.begin() as connection:
+            bulk.add(connection, TABLE, numbered(7, 1))
+        # What was thrown away does not come back with the next transaction.
+        with engine.begin() as connection:
+            assert connection.execute(numbers).scalars().all() == [1, 2, 3, 4, 5]
+    engine.dispose()

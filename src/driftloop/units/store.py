@@ -24,7 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from driftloop.errors import DriftloopError
 from driftloop.settings import Settings
-from driftloop.units import tables
+from driftloop.units import bulk, tables
 from driftloop.units.passwords import password
 
 NAME = "units.db"
@@ -48,6 +48,7 @@ class Store:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(path.with_name(f"{path.name}.lock"))
         self.writes = _engine(self.url, writes=True, fleet=self.schema.name)
+        bulk.gather(self.writes)
         self.reads = _engine(self.url, writes=False)
         try:
             self._migrate()
