@@ -6,8 +6,12 @@ import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
+
+from driftloop.fleet import tables
+from driftloop.units import sending
 
 from .conftest import CLOCK, COUNTED, Fleet, Make, row
 
@@ -46,6 +50,49 @@ def test_any_other_name_goes_all_the_way(fleet: Fleet, name: str) -> None:
     fleet.until(lambda: fleet.http.get(path).json()["lives"][0]["archive"] == "archived")
     [run] = fleet.retrainer.runs.values()
     assert len(run["rows"]) == 2
+
+
+ONE_NAME = ["Größe 7", "Gro\u0308\u00dfe 7", " Größe 7 ", "Größe  7", "Größe\u00a07", "Größe\t7"]
+"""The same, as keyboards, macOS, spreadsheets and people write it."""
+
+
+@pytest.mark.parametrize("name", ONE_NAME)
+def test_a_unit_is_one_however_its_name_is_typed(fleet: Fleet, tmp_path: Path, name: str) -> None:
+    kept, path = ONE_NAME[0], f"/units/{quote(name)}"
+    fleet.send(row(kept, 1), row(name, 1), row(name, 2))
+    table = f"pump,hour,speed,pressure,Flow (l/s)\n{name},2,3,1,2\n{name},3,3,1,2\n"
+    assert post(fleet, table.encode(), "text/csv").json()["results"] == ["known", "stored"]
+    file = tmp_path / "rows.csv"
+    file.write_text(table)
+    assert sending.backfill(fleet.http, [file], fleet.settings.schema)["known"] == 2
+    [listed] = fleet.http.get("/units", params={"q": name}).json()["units"]
+    assert listed["unit"] == kept
+    fleet.until(lambda: fleet.steps(quote(name)) == [1, 2, 3])
+    assert fleet.http.get(f"{path}/window").json()["unit"] == kept
+    number = fleet.tell(quote(name), kind="failed", id="e")["id"]
+    assert fleet.tell(quote(kept), kind="failed", id="e")["id"] == number
+    fleet.until(lambda: fleet.unit(quote(kept))["lives"][0]["archive"] == "archived")
+    [run] = fleet.retrainer.runs
+    # As the same unit's run from a file.
+    assert [one.run.run_id for one in tables.read([file], fleet.settings.schema).units] == [run]
+    assert fleet.http.delete(f"{path}/events/{number}").status_code == 200
+    renamed = fleet.http.post(f"{path}/rename", json={"name": f"{name} b"}).json()
+    assert renamed == {"unit": f"{kept} b", "before": kept}
+    assert fleet.http.post(f"/units/{quote(f'{name} b')}/rename", json={"name": name}).json()["unit"] == kept
+    assert fleet.http.get(path).json()["unit"] == kept
+
+
+def test_upper_and_lower_case_are_two_units(fleet: Fleet) -> None:
+    assert fleet.send(row("p1", 1), row("P1", 1, flow=9.0))["results"] == ["stored", "stored"]
+    assert fleet.unit("P1")["unit"] == "P1"
+    assert fleet.http.get("/units").json()["total"] == 2
+    assert fleet.http.get("/units/p2").status_code == 404
+
+
+@pytest.mark.parametrize(("written", "name"), [(7, "7"), (7.0, "7"), ("7.0", "7"), (1e22, f"{10**22}"), (7.5, "7.5")])
+def test_a_number_is_one_name_however_it_is_written(fleet: Fleet, written: Any, name: str) -> None:
+    fleet.send(row(name, 1), row(written, 1))
+    assert [one["unit"] for one in fleet.http.get("/units").json()["units"]] == [name]
 
 
 def test_a_unit_whose_name_looks_like_anothers_later_life_has_a_run_of_its_own(fleet: Fleet) -> None:
@@ -266,7 +313,7 @@ def test_a_counter_that_jumps_has_a_gap_and_goes_on(fleet: Fleet) -> None:
     fleet.send(row("a", 2_000_000_000), jump=True)
     fleet.until(lambda: fleet.steps("a") == [1, 2, 2_000_000_000])
     assert len(fleet.server.windows[-1]["rows"]) <= fleet.server.window
-    fleet.send(row("a", -5))
+    fleet.send(row("a", -5), jump=True)
     fleet.again()
     assert fleet.send(row("a", 2_000_000_001))["results"] == ["stored"]
     fleet.until(lambda: fleet.steps("a")[-1] == 2_000_000_001)

@@ -66,6 +66,25 @@ def test_a_store_of_a_later_version_is_refused(tmp_path: Path) -> None:
         Store(settings(tmp_path))
 
 
+def test_units_of_an_earlier_version_go_on_under_the_name_that_is_kept(tmp_path: Path, make: Make) -> None:
+    store = Store(settings(tmp_path))
+    before = ["Gro\u0308\u00dfe 7", "b  1", "b 1", "c"]
+    with store.writes.connect() as connection, connection.begin():
+        for number, name in enumerate(before, 1):
+            connection.execute(sa.insert(tables.units).values(id=number, name=name, created=0.0))
+            life = {"id": number, "unit": number, "number": 1, "state": "running", "youth": "unknown"}
+            connection.execute(sa.insert(tables.lives).values(life))
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '0001'"))
+    store.close()
+    fleet = make()
+    # Two under what is one name today keep theirs, and each is found.
+    assert {one["unit"] for one in fleet.http.get("/units").json()["units"]} == {"Größe 7", "b  1", "b 1", "c"}
+    assert (fleet.unit("b  1")["unit"], fleet.unit("b 1")["unit"]) == ("b  1", "b 1")
+    fleet.send(row("Gro\u0308\u00dfe 7", 1), row("b  1", 1))
+    with fleet.app.state.service.store.read() as connection:
+        assert connection.execute(sa.select(tables.rows.c.life).order_by(tables.rows.c.life)).scalars().all() == [1, 3]
+
+
 @pytest.mark.parametrize(
     ("database", "said"),
     [("nothing", "is no database URL"), ("postgresql+psycopg2://units:secret@127.0.0.1:9/x", "cannot be opened")],

@@ -10,7 +10,7 @@ from msgspec import UNSET
 from numpy.typing import NDArray
 
 from driftloop.errors import DataError
-from driftloop.fleet import cells
+from driftloop.fleet import cells, names
 from driftloop.fleet.findings import Findings
 from driftloop.fleet.schema import Schema, Value, folded, headers_of
 from driftloop.fleet.sheets import Chunk, Sheet, open_sheet, repaired
@@ -148,8 +148,8 @@ class Columns:
 
     def _units(self, chunk: Chunk, found: Sequence[Cells], codes: dict[str, int], prefix: str) -> NDArray[np.int64]:
         parts = [unit_names(cells) for cells in found]
-        for header, names in zip(self._schema.unit_columns, parts, strict=True):
-            for at in [at for at, unit in enumerate(names) if not unit]:
+        for header, named in zip(self._schema.unit_columns, parts, strict=True):
+            for at in [at for at, unit in enumerate(named) if not unit]:
                 what = f"{header} is empty: nobody knows whose row this is"
                 self._tell(chunk, at, what, "write the unit's name, or remove the line", "no unit")
         joined = joined_names(parts)
@@ -221,13 +221,13 @@ class Columns:
 
 
 def unit_names(found: Cells) -> list[str]:
-    """Names of units; a whole number is one name, however it is written."""
+    """Names of units, each in the way in which it is kept; a whole number is one name, however it is written."""
     if isinstance(found, np.ndarray):
         return [
             "" if not np.isfinite(value) else f"{value:.0f}" if value == int(value) else repr(float(value))
             for value in found
         ]
-    return [_whole(repaired(cell).strip()) for cell in found]
+    return [_whole(names.unit(repaired(cell))) for cell in found]
 
 
 def joined_names(parts: Sequence[Sequence[str]]) -> list[str]:

@@ -3,6 +3,8 @@
 A column's safe form: `%`, `°`, `µ` and `Ω` are spelt out (`pct`, `deg`, `u`, `ohm`), accents are dropped, every run of
 other characters becomes one underscore, and a leading digit, `prediction` and `regime` get an underscore before them:
 `Temp. (°C)` is `Temp_degC`.
+A unit has one name, however it is typed: an accent is part of its letter (Unicode's NFC), there are no blanks around a
+name, and one blank between its words. Upper and lower case are different names, since fleets have both.
 A unit's safe form is the name itself where it can be; else what is safe of it, a dash, and eight digits of its
 SHA-256, so that two names never become one.
 """
@@ -23,6 +25,11 @@ _LATER = re.compile(r"(\.life\d+)?(\.again\d+)?$")
 """What the id of a run of a later life has behind its unit's; `again`: a life that ended, went on and ended anew."""
 _KEPT = 100
 """Characters of an unsafe unit's name that stay readable in its run id."""
+
+
+def unit(text: str) -> str:
+    """A unit's name in the one way in which it is kept."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def safe_column(header: str) -> str:

@@ -362,8 +362,8 @@ def file_unit(path: Path) -> str:
     name = path.name
     for suffix in sorted(SUFFIXES, key=len, reverse=True):
         if name.lower().endswith(suffix) and len(name) > len(suffix):
-            return name[: -len(suffix)]
-    return path.stem or name
+            return names.unit(name[: -len(suffix)])
+    return names.unit(path.stem or name)
 
 
 def _beside(path: Path, schema: Schema) -> dict[str, bool]:

@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Generic, Literal, NamedTuple, TypeVar
 
+from driftloop.fleet import names
+
 Sort = Literal["low", "rul", "unit", "last_seen"]
 Order = Literal["asc", "desc"]
 State = Literal["running", "failed", "removed", "overhauled", "all"]
@@ -33,7 +35,7 @@ class Chosen(NamedTuple, Generic[T]):
 def choose(entries: Iterable[Entry[T]], *, sort: Sort, order: Order, q: str, flag: str) -> Chosen[T]:
     """Units with `q` in their name and with `flag`; what is not known stands at the end, whichever way the others are
     sorted. Equal ones go by name, so that they stay where they are from page to page."""
-    folded = q.casefold()
+    folded = names.unit(q).casefold()
     found = [entry for entry in entries if folded in entry.unit.casefold()]
     flags = Counter(name for entry in found for name in {kind for flag_ in entry.flags for kind in _names(flag_)})
     if flag:

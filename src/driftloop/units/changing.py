@@ -29,6 +29,7 @@ def rename(connection: Connection, keeper: Keeper, old: str, given: str) -> dict
         if new in keeper.memory.units:
             raise refusal(409, "name", f"there is a unit {new} already")
         connection.execute(sa.update(tables.units).where(tables.units.c.id == unit.id).values(name=new))
+        old = unit.name
         del keeper.memory.units[old]
         unit.name = new
         keeper.memory.add_unit(unit)
@@ -44,6 +45,7 @@ def split(connection: Connection, keeper: Keeper, old: str, given: str, now: flo
     conflicts, rows = tables.conflicts, tables.rows
     with keeper.memory.lock:
         life = views.find(keeper, old).life
+        old = life.unit.name
         if new in keeper.memory.units:
             raise refusal(409, "name", f"there is a unit {new} already")
         wanted = sa.select(conflicts).where(conflicts.c.life == life.id).order_by(conflicts.c.time, conflicts.c.id)
@@ -75,6 +77,7 @@ def erase(connection: Connection, keeper: Keeper, name: str, reason: str) -> dic
     lives, events = tables.lives, tables.events
     with keeper.memory.lock:
         unit = views.find(keeper, name)
+        name = unit.name
         archived = connection.execute(
             sa.select(lives.c.run_id).where(lives.c.unit == unit.id, lives.c.archive != "", lives.c.run_id.is_not(None))
         ).scalars()

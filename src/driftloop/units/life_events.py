@@ -32,7 +32,7 @@ def post(connection: Connection, keeper: Keeper, name: str, event: PostedEvent, 
         known = _known(connection, keeper, name, event)
         if known is not None:
             return known
-        unit = keeper.memory.units.get(name)
+        unit = keeper.memory.unit(name)
         said = {
             "kind": event.kind,
             "time": moment,
@@ -62,7 +62,7 @@ def withdraw(
     """Take a wrong event back: an end is undone and the life goes on, what was archived of it is withdrawn."""
     events, lives = tables.events, tables.lives
     with keeper.memory.lock:
-        unit = keeper.memory.units.get(name)
+        unit = keeper.memory.unit(name)
         found = connection.execute(sa.select(events).where(events.c.id == number)).one_or_none()
         if unit is None or found is None or found.unit != unit.id:
             raise refusal(404, "event", f"there is no event {number} of {name}")

@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 
 from driftloop.fleet import lives as life_rules
+from driftloop.fleet import names
 from driftloop.fleet.schema import Schema
 from driftloop.units.tables import BACKFILLED, NOTHING
 from driftloop.units.tails import Tail
@@ -286,6 +287,11 @@ class Memory:
         life.tail = None
 
     # Units.
+
+    def unit(self, name: str) -> Unit | None:
+        """The unit of a name, however it is typed; None where there is none. A store of an earlier version may have
+        one under a name that would be written otherwise today."""
+        return self.units.get(name) or self.units.get(names.unit(name))
 
     def add_unit(self, unit: Unit) -> None:
         """Take a unit."""

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 from msgspec import UNSET
 
 from driftloop import durable
@@ -269,7 +270,7 @@ def _named(unit: Any) -> str | None:
     """A unit's name; None where it is none."""
     if isinstance(unit, bool) or not isinstance(unit, str | int | float):
         return None
-    name = unit_names([_text(unit)])[0]
+    [name] = unit_names(np.array([unit]) if isinstance(unit, float) else [_text(unit)])
     return name if 0 < len(name) <= LONGEST_NAME and name.isprintable() and _can_be_asked_for(name) else None
 
 

@@ -108,7 +108,7 @@ def window(keeper: Keeper, name: str, steps: int) -> dict[str, Any]:
             tail = loading.read_tail(connection, memory, life, steps, keeper.columns)
         last = life.first_step + life.sent if len(tail) else None
     rows = np.frombuffer(tail.content(), dtype="<f4").reshape(-1, memory.schema.n_columns).tolist()
-    return {"unit": name, "life": life.number, "step": last, "rows": rows}
+    return {"unit": life.unit.name, "life": life.number, "step": last, "rows": rows}
 
 
 def life_events_of(keeper: Keeper, name: str) -> list[dict[str, Any]]:
@@ -121,7 +121,7 @@ def life_events_of(keeper: Keeper, name: str) -> list[dict[str, Any]]:
 def find(keeper: Keeper, name: str) -> Unit:
     """A unit by its name; RequestRefused where there is none, StoreUnavailable where nobody can know."""
     _check_known(keeper)
-    found = keeper.memory.units.get(name)
+    found = keeper.memory.unit(name)
     if found is None:
         raise refusal(404, "unit", f"nothing is known of {name[:80]}")
     return found
