@@ -179,10 +179,15 @@ class Settings(BaseSettings):
     units_skew_s: float = Field(
         60.0, ge=0, description="how far ahead of this machine's clock the time of a row may be before it is refused"
     )
+    units_past_days: float = Field(
+        3650.0,
+        gt=0,
+        description="how far behind this machine's clock a row may be, unless it is sent as history",
+    )
     units_jump_steps: float = Field(
         10_000.0,
         ge=1,
-        description="how many steps a counter may be ahead of the newest row of its unit before a row is refused",
+        description="how many steps a counter may be from the newest row of its unit before a row is refused",
     )
     units_keep_days: float = Field(
         0.0, ge=0, description="days after which rows of archived lives are deleted; 0: they are kept"

@@ -29,7 +29,8 @@ DEFAULT = {
     "shadow_answers", "shadow_s",
     # On a cluster Alertmanager tells people, or who wants it otherwise adds a Secret.
     "notify_file", "notify_cool_down_s", "docs_url",
-    "units_lateness_s", "units_skew_s", "units_jump_steps", "units_keep_days", "units_tail_bytes", "units_body_bytes",
+    "units_lateness_s", "units_skew_s", "units_past_days", "units_jump_steps", "units_keep_days", "units_tail_bytes",
+    "units_body_bytes",
     "units_stream_password_file",
     # The data of C-MAPSS, of which no pod reads more than what is archived.
     "cmapss_dir", "raw_dir", "cmapss_url", "simulator_seed", "simulator_engines",

@@ -146,10 +146,18 @@ class Fleet:
 
         def made(**options: Any) -> httpx.Client:
             url = str(options.get("base_url", ""))
-            asked = self.server if url.startswith("http://server") else self.retrainer
+            asked: Callable[[httpx.Request], httpx.Response] = self.retrainer
+            for address, whom in (("http://server", self.server), ("http://units", self._itself)):
+                asked = whom if url.startswith(address) else asked
             return real(**{**options, "transport": httpx.MockTransport(asked)})
 
         monkeypatch.setattr("driftloop.protocol.http._Client", made)
+
+    def _itself(self, request: httpx.Request) -> httpx.Response:
+        """What the service answers to a client of its own."""
+        where, headers = request.url.raw_path.decode(), {"Content-Type": request.headers.get("Content-Type", "")}
+        answer = self.http.request(request.method, where, content=request.content, headers=headers)
+        return httpx.Response(answer.status_code, content=answer.content)
 
     def _settings(self) -> Settings:
         fixed = {"fleet": str(self.folder / "fleet.toml"), "state_dir": self.folder, "units_lateness_s": 0.0}

@@ -299,6 +299,61 @@ def test_a_counter_that_jumps_far_ahead_is_refused_and_what_follows_is_not_late(
     assert fleet.send(row("a", 10**6 + 1))["results"] == ["stored"]
 
 
+@pytest.mark.parametrize("every", ["", 'every = "2"\n'])
+def test_a_counter_that_begins_anew_far_behind_is_refused_unless_it_is_right_or_there(make: Make, every: str) -> None:
+    fleet = make(COUNTED.replace('column = "hour"', f'column = "hour"\n{every}'), units_jump_steps=100)
+    width = 2 if every else 1
+    fleet.send(row("a", 1000 * width))
+    said = fleet.send(row("a", 1 * width), status=422)
+    assert said["problems"][0]["message"] == (
+        f"is 999 hours behind the newest row ({1000 * width}); 100 are let through. If it began anew with another "
+        "life, tell so first (installed, overhauled). Where the counter is right, send the row with ?jump=true"
+    )
+    assert fleet.send(row("a", 1 * width), jump=True)["results"] == ["late"]
+    # What is there is known, however far behind.
+    assert fleet.send(row("a", 1 * width))["results"] == ["known"]
+    assert fleet.send(row("a", 3 * width), backfill=True)["results"] == ["stored"]
+    fleet.tell("a", kind="overhauled")
+    assert fleet.send(row("a", 1 * width, pressure=4.0))["results"] == ["stored"]
+
+
+@pytest.mark.parametrize("hour", [-1, -32768, 2**31, 2**32 - 1])
+def test_a_register_that_was_never_written_opens_no_life(fleet: Fleet, hour: int) -> None:
+    said = fleet.send(row("a", hour), status=422)
+    assert said["problems"][0]["message"] == (
+        f"is {hour}, where a counter of hours hardly begins (0 to 1,000,000,000). Where it is right, send the row with "
+        "?jump=true"
+    )
+    assert fleet.http.get("/units").json()["total"] == 0
+    assert fleet.send(row("a", 120))["results"] == ["stored"]
+    assert fleet.send(row("b", hour), jump=True)["results"] == ["stored"]
+
+
+@pytest.mark.parametrize("year", [1970, 1980, 2000])
+def test_a_clock_that_has_lost_its_time_opens_no_life_decades_ago(make: Make, year: int) -> None:
+    fleet = make(CLOCK)
+    said = fleet.send(row("a", f"{year}-01-02T00:10:00Z"), row("b", "2024-01-01T00:00:10Z"))
+    assert said["results"] == ["refused", "stored"]
+    [problem] = said["problems"]
+    assert (problem["unit"], problem["field"]) == ("a", "at")
+    assert "years behind this machine's clock" in problem["message"]
+    assert "driftloop units backfill" in problem["message"]
+    # Once the gateway has the time again, the unit's history begins where its rows do.
+    fleet.send(row("a", "2024-01-01T00:00:10Z"), row("a", "2024-01-01T00:00:20Z"))
+    fleet.until(lambda: len(fleet.steps("a")) == 2)
+    assert [one["time"][:4] for one in fleet.unit("a")["steps"]] == ["2024", "2024"]
+    # Rows of a unit that is known say nothing of 2000 either.
+    assert fleet.send(row("a", f"{year}-01-02T00:10:00Z"), status=422)["refused"] == 1
+
+
+def test_rows_of_long_ago_are_history_where_somebody_says_so(make: Make) -> None:
+    fleet = make(CLOCK)
+    assert fleet.send(row("a", "1999-01-02T00:10:00Z"), backfill=True)["results"] == ["stored"]
+    assert fleet.send(row("b", "1999-01-02T00:10:00Z"), jump=True)["results"] == ["stored"]
+    patient = make(CLOCK, units_past_days=36500.0)
+    assert patient.send(row("c", "1999-01-02T00:10:00Z"))["results"] == ["stored"]
+
+
 def test_of_an_earlier_life_a_row_is_known_however_far_its_counter_is_ahead(make: Make) -> None:
     fleet = make(units_jump_steps=100)
     fleet.send(*(row("a", hour) for hour in (1, 90, 180)))
@@ -316,7 +371,7 @@ def test_a_row_of_long_before_the_first_one_says_nothing_of_where_a_history_begi
     before = fleet.until(lambda: fleet.unit("a")["history_from"])
     fleet.until(lambda: fleet.steps("a"))
     # A clock that began anew at the beginning of the century.
-    assert fleet.send(at("2000-01-01T00:00:10Z"))["results"] == ["late"]
+    assert fleet.send(at("2000-01-01T00:00:10Z"), jump=True)["results"] == ["late"]
     assert fleet.unit("a")["history_from"] == before == 502
     fleet.send(at("2024-01-01T00:00:20Z"))
     fleet.until(lambda: len(fleet.steps("a")) == 2)

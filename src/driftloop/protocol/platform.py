@@ -154,12 +154,12 @@ def predict_many(windows: Sequence[Mapping[str, Any]]) -> Question[list[Predicti
 def send(rows: Sequence[TelemetryRow], *, jump: bool = False) -> Question[Kept]:
     """Keep rows of one or many units; an answer means that they are on disk. A row that is sent again is known.
 
-    With `jump`, a counter may be far ahead of the unit's last one.
+    With `jump`, a row's time may be far off: a counter that jumps or begins anew, a clock years behind.
     """
     return keep({"rows": rows}, jump=jump)
 
 
-def keep(table: Mapping[str, Any], *, backfill: bool = False, jump: bool = False) -> Question[Kept]:
+def keep(rows: Mapping[str, Any] | msgspec.Raw, *, backfill: bool = False, jump: bool = False) -> Question[Kept]:
     """Keep rows as POST /telemetry takes them, as history where `backfill` says so."""
     path = f"/telemetry?{urlencode({'backfill': str(backfill).lower(), 'jump': str(jump).lower()})}"
 
@@ -167,7 +167,16 @@ def keep(table: Mapping[str, Any], *, backfill: bool = False, jump: bool = False
         return msgspec.convert(content, Kept)
 
     # One that keeps no row says of each why.
-    return Question("POST", path, read, msgspec.json.encode(table), PATIENT, unreachable, refused, also=b'"results"')
+    return Question("POST", path, read, msgspec.json.encode(rows), PATIENT, unreachable, refused, also=b'"results"')
+
+
+def of_units(
+    method: Literal["GET", "POST", "DELETE"], path: str, *, query: Mapping[str, Any] | None = None, body: Any = None
+) -> Question[dict[str, Any]]:
+    """Whatever else the service that keeps units answers: a person asks, and what is changed is changed once."""
+    where = f"{path}?{urlencode(query)}" if query else path
+    content = None if body is None else msgspec.json.encode(body)
+    return Question(method, where, lambda answer: answer, content, ONCE, unreachable, refused)
 
 
 def window(
@@ -206,7 +215,10 @@ def act(method: Literal["POST", "DELETE"], path: str, body: Mapping[str, Any] | 
 
 def refused(answered: httpx.Response, where: str) -> DriftloopError:
     """What is raised where somebody answers and refuses."""
-    remedies = {401: "give a token: `driftloop tokens add NAME --role ROLE`", 403: "ask for a role that may do this"}
+    remedies = {
+        401: "give a token, or set DRIFTLOOP_TOKEN_FILE: `driftloop tokens add NAME --role ROLE` makes one",
+        403: "ask for a role that may do this",
+    }
     remedy = remedies.get(answered.status_code)
     return DriftloopError(detail(answered), where=where, remedy=remedy, exit_code=exit_code(answered))
 

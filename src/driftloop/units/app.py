@@ -146,7 +146,7 @@ def _add_telemetry(app: FastAPI, service: Service, door: Door) -> None:
     async def telemetry_(
         request: Request,
         backfill: Annotated[bool, Query(description="rows of the past, which are no traffic")] = False,
-        jump: Annotated[bool, Query(description="keep rows whose counter jumps far ahead, too")] = False,
+        jump: Annotated[bool, Query(description="keep rows whose time is far off, too")] = False,
     ) -> Response:
         _check_sender(request, door)
         body, kind = await _body(request, service.settings.units_body_bytes), request.headers.get("content-type", "")

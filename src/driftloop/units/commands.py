@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 import typer
@@ -16,6 +16,8 @@ app = typer.Typer(no_args_is_help=True)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 UnitName = Annotated[str, typer.Argument(help="The unit's name.", autocompletion=completion.units)]
 Reason = Annotated[str, typer.Option(help="Why, for whoever reads it later.")]
+Jump = Annotated[bool, typer.Option("--jump", help="Times that are far off are right.")]
+Method = Literal["GET", "POST", "DELETE"]
 _OUT = screen(highlight=False)
 
 
@@ -186,7 +188,7 @@ def restore(
 @app.command()
 def backfill(
     files: Annotated[list[Path], typer.Argument(help="Tables with rows of the past, in any form that a fleet has.")],
-    jump: Annotated[bool, typer.Option("--jump", help="Counters that jump far ahead are right.")] = False,
+    jump: Jump = False,
     as_json: AsJson = False,
 ) -> None:
     """Send rows of the past at full speed: they are history and no traffic; of each unit the newest step is predicted.
@@ -218,6 +220,7 @@ def replay(
     ] = "",
     rate: Annotated[float, typer.Option(min=0.01, help="Rows a second.")] = 10.0,
     password_file: Annotated[Path | None, typer.Option(help="File with the password of the address's user.")] = None,
+    jump: Jump = False,
     as_json: AsJson = False,
 ) -> None:
     """Play files as a fleet in service: row by row, in the order of their times."""
@@ -229,7 +232,7 @@ def replay(
 
     config = settings.load()
     secret = password(password_file, "--password-file")
-    address = sink(to or config.units_url, config.schema.name, config.token, secret)
+    address = sink(to or config.units_url, config.schema.name, config.token, secret, jump=jump)
     tell = None if as_json else _OUT.print
     found = asyncio.run(sending.replay(files, config.schema, address, rate, tell))
     _show(
@@ -258,11 +261,12 @@ def _show(value: dict[str, Any], text: str, as_json: bool) -> None:
         _print([text])
 
 
-def _ask(method: str, path: str, query: dict[str, Any] | None = None, body: Any = None) -> dict[str, Any]:
+def _ask(method: Method, path: str, query: dict[str, Any] | None = None, body: Any = None) -> dict[str, Any]:
     """What the running service of the settings answers."""
+    from driftloop.protocol import platform
+    from driftloop.protocol.client import put
     from driftloop.protocol.http import client
-    from driftloop.units import sending
 
     config = settings.load()
     with client(config.units_url, config.token) as http:
-        return sending.ask(http, method, path, query=query, body=body)
+        return put(http, platform.of_units(method, path, query=query, body=body), "units")

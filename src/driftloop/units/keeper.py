@@ -13,6 +13,7 @@ from driftloop.fleet import lives as life_rules
 from driftloop.fleet import names
 from driftloop.settings import Settings
 from driftloop.units import loading, tables
+from driftloop.units.doubts import Doubts
 from driftloop.units.memory import FAILED, REMOVED, RUNNING, Life, Memory, Unit
 from driftloop.units.rows import Row
 from driftloop.units.store import Store, insert, keep_cursor
@@ -36,7 +37,7 @@ class Keeper:
     def __init__(self, store: Store, memory: Memory, settings: Settings) -> None:
         self.store, self.memory = store, memory
         self.lateness, self.skew = settings.units_lateness_s, settings.units_skew_s
-        self.jump = settings.units_jump_steps
+        self.doubts = Doubts(settings)
         self.columns = store.columns()
         self._end = settings.schema.end
 

@@ -329,13 +329,6 @@ class Memory:
         newest, width = life.last_time, self.schema.time.width
         return newest < time <= newest + width if newest > -math.inf else time <= width
 
-    def ahead(self, life: Life, time: float) -> float:
-        """By how many steps a counter is ahead of the newest row of its life; 0 of a clock, which tells of pauses too,
-        and where nobody knows."""
-        if self.schema.time.kind == "timestamp" or life.last_time == -math.inf:
-            return 0.0
-        return max(0.0, (time - life.last_time) / self.schema.time.width)
-
     def at(self, unit: Unit, time: float) -> Life:
         """The life that a row of this time belongs to: by the time where it is a clock's, else the newest one."""
         if self.schema.time.kind == "timestamp":

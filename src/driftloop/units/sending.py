@@ -1,4 +1,4 @@
-"""Sending rows to the service: one question, or whole files."""
+"""Sending the rows of whole files to the service: as history, or one by one as a fleet in service."""
 
 import asyncio
 import math
@@ -11,8 +11,7 @@ import httpx
 import msgspec
 import numpy as np
 
-from driftloop import durable
-from driftloop.errors import DataError, DriftloopError, ExitCode, JsonError
+from driftloop.errors import DataError
 from driftloop.fleet import tables as fleet_tables
 from driftloop.fleet.columns import Columns, locate
 from driftloop.fleet.findings import Findings
@@ -20,26 +19,12 @@ from driftloop.fleet.schema import Schema
 from driftloop.fleet.sheets import open_sheet
 from driftloop.fleet.times import Clock
 from driftloop.protocol import platform
-from driftloop.protocol.client import detail, put
-from driftloop.protocol.http import JSON, exit_code
+from driftloop.protocol.client import put
 from driftloop.units.sinks import Sink
 
 ROWS = 5000
 """In one request."""
-START_IT = "start it with `driftloop up`, or set DRIFTLOOP_UNITS_URL"
 _SHOWN = 20
-
-
-def ask(
-    http: httpx.Client, method: str, path: str, *, query: dict[str, Any] | None = None, body: Any = None
-) -> dict[str, Any]:
-    """What the service answers; raises DriftloopError where it refuses, or does not answer."""
-    content = msgspec.json.encode(body) if body is not None else None
-    try:
-        answer = http.request(method, path, params=query, content=content, headers=JSON if content else None)
-    except httpx.RequestError as error:
-        raise _silent(http, error) from error
-    return _read(answer, path)
 
 
 def backfill(
@@ -50,7 +35,7 @@ def backfill(
     *,
     jump: bool = False,
 ) -> dict[str, Any]:
-    """Send the rows of files as history; what became of them. With `jump`, counters may jump far ahead."""
+    """Send the rows of files as history; what became of them. With `jump`, counters may jump."""
     total: dict[str, Any] = dict.fromkeys(("rows", "stored", "known", "late", "ended", "refused"), 0)
     problems: list[dict[str, Any]] = []
     started = time.monotonic()
@@ -130,25 +115,6 @@ def _rows(columns: list[list[Any]], part: slice, count: int) -> list[tuple[Any, 
 
 def _missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
-
-
-def _silent(http: httpx.Client, error: httpx.RequestError) -> DriftloopError:
-    what = f"units does not answer: {str(error) or type(error).__name__}"
-    return DriftloopError(what, where=str(http.base_url), remedy=START_IT, exit_code=ExitCode.UNREACHABLE)
-
-
-def _read(answer: httpx.Response, path: str) -> dict[str, Any]:
-    where = f"{answer.request.url.scheme}://{answer.request.url.netloc.decode()}{path}"
-    if answer.status_code == 401:
-        what, remedy = "the token is missing or wrong", "set DRIFTLOOP_TOKEN_FILE"
-        raise DriftloopError(what, where=where, remedy=remedy, exit_code=ExitCode.REFUSED)
-    if not answer.is_success:
-        raise DriftloopError(detail(answer), where=where, exit_code=exit_code(answer))
-    try:
-        return durable.decode_json(answer.content, dict[str, Any])
-    except JsonError as error:
-        what = f"answers with something else: {error}"
-        raise DriftloopError(what, where=where, remedy=START_IT, exit_code=ExitCode.UNREACHABLE) from error
 
 
 async def replay(

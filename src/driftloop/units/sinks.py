@@ -4,12 +4,16 @@ import asyncio
 from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
 
+import msgspec
+
 from driftloop.errors import DriftloopError
-from driftloop.protocol.http import JSON, async_client, may_change
+from driftloop.protocol import platform
+from driftloop.protocol.client import put_async
+from driftloop.protocol.http import PATIENT, async_client
 from driftloop.units.brokers import Broker, connect, name_of
 
-_TRIES = 20
-_PAUSE_S = 0.5
+_PATIENCE = PATIENT._replace(tries=6)
+"""A restart is waited for."""
 
 
 class Sink(Protocol):
@@ -24,11 +28,17 @@ class Sink(Protocol):
         ...
 
 
-def sink(address: str, fleet: str, token: str, password: str = "") -> Sink:
-    """What is at an address: http(s), nats, kafka or mqtt; raises DriftloopError for any other."""
+def sink(address: str, fleet: str, token: str, password: str = "", *, jump: bool = False) -> Sink:
+    """What is at an address: http(s), nats, kafka or mqtt; raises DriftloopError for any other.
+
+    With `jump`, times may be far off, which only the service itself can be told.
+    """
     scheme = urlsplit(address).scheme
     if scheme in ("http", "https"):
-        return Http(address, token)
+        return Http(address, token, jump=jump)
+    if jump:
+        remedy = "replay to http://, or let the service take older rows by DRIFTLOOP_UNITS_PAST_DAYS"
+        raise DriftloopError("a broker cannot be told that times are right", where=address, remedy=remedy)
     if scheme == "mqtt":
         return Mqtt(address, fleet, password)
     return Stream(connect(address, fleet, password))
@@ -37,8 +47,8 @@ def sink(address: str, fleet: str, token: str, password: str = "") -> Sink:
 class Http:
     """`POST /telemetry`, a row in each request; one that gets no answer is sent again."""
 
-    def __init__(self, address: str, token: str) -> None:
-        self._http = async_client(address, token)
+    def __init__(self, address: str, token: str, *, jump: bool) -> None:
+        self._http, self._jump = async_client(address, token), jump
 
     async def __aenter__(self) -> Self:
         return self
@@ -47,23 +57,9 @@ class Http:
         await self._http.aclose()
 
     async def send(self, row: bytes) -> bool:
-        """Send a row; raises DriftloopError where nobody answers for long."""
-        import httpx
-
-        said = ""
-        for _ in range(_TRIES):
-            try:
-                answer = await self._http.post("/telemetry", content=row, headers=JSON)
-            except httpx.RequestError as error:
-                said = str(error) or type(error).__name__
-            else:
-                if answer.is_success or answer.status_code in (409, 422):
-                    return answer.is_success
-                said = answer.text[:300]
-                if not may_change(answer):
-                    break
-            await asyncio.sleep(_PAUSE_S)
-        raise DriftloopError(f"the row is not taken: {said}", where=str(self._http.base_url))
+        """Send a row; raises DriftloopError where nobody answers for long, or no row is taken of whoever sends."""
+        question = platform.keep(msgspec.Raw(row), jump=self._jump)._replace(patience=_PATIENCE)
+        return not (await put_async(self._http, question, "units")).refused
 
 
 class Stream:

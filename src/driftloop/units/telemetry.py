@@ -1,8 +1,8 @@
 """Rows in: each is kept once under its unit and time, and says what became of it.
 
 `stored`, `known` (the same row was there), `late` (its step was answered before; kept, and no answer is rewritten),
-`ended` (the unit's life was over; kept, part of no run), or `refused`: unreadable, from the future, of a counter that
-jumps far ahead, or contradicting a row that is there. Either would make every row behind it late.
+`ended` (the unit's life was over; kept, part of no run), or `refused`: unreadable, of a time that can hardly be right
+(driftloop.units.doubts), or contradicting a row that is there.
 """
 
 import math
@@ -117,18 +117,12 @@ class _Taking:
 
     def _one(self, row: Row) -> tuple[str, dict[str, Any] | None]:
         memory, keeper = self._memory, self._keeper
-        ahead = row.time - self._now
-        if memory.schema.time.kind == "timestamp" and ahead > keeper.skew:
-            return self._early(row, f"{ahead:.0f} s ahead of this machine's clock; {keeper.skew:g} s are let through")
-        unit = memory.units.get(row.unit) or keeper.new_unit(self._connection, row.unit, self._now)
-        life, readings = memory.at(unit, row.time), memory.pack(row.values)
-        steps = memory.ahead(life, row.time)
-        if steps > keeper.jump and not self._manner.jump and not self._of_earlier(unit, row, readings):
-            return self._early(
-                row,
-                f"{steps:.0f} {memory.schema.steps} ahead of the newest row ({life.last_time:.17g}); {keeper.jump:g} "
-                "are let through. Where the counter is right, send the row with ?jump=true",
-            )
+        readings, known = memory.pack(row.values), memory.units.get(row.unit)
+        why = self._doubted(known, row, readings)
+        if why:
+            return REFUSED, {"unit": row.unit, "field": memory.schema.time.column or "index", "message": why}
+        unit = known or keeper.new_unit(self._connection, row.unit, self._now)
+        life = memory.at(unit, row.time)
         if keeper.lives_on(life, row):
             life = keeper.new_life(self._connection, unit, youth="installed", installed=row.time, age=0)
         key = (life.id, row.time)
@@ -155,10 +149,19 @@ class _Taking:
         over = mark == AFTER_END and life.ended is not None and row.time <= life.ended
         return LATE_ROW if over else _SAID[mark], None
 
-    def _early(self, row: Row, why: str) -> tuple[str, dict[str, Any]]:
-        """Refuse a row of a time that cannot be yet."""
-        field = self._memory.schema.time.column or "index"
-        return REFUSED, {"unit": row.unit, "field": field, "message": f"is {why}"}
+    def _doubted(self, unit: Unit | None, row: Row, readings: bytes) -> str:
+        """Why a row's time can hardly be right; empty where it can be, and where the row is there already."""
+        doubts = self._keeper.doubts
+        why = doubts.of_any(row.time, self._now)
+        if why or self._manner.jump:
+            return why
+        life = self._memory.at(unit, row.time) if unit is not None and unit.lives else None
+        why = doubts.of_traffic(life, row.time, self._now, backfill=self._manner.backfill)
+        if not why or unit is None or life is None:
+            return why
+        key = (life.id, row.time)
+        there = (self._fresh.get(key) or self._found.get(key)) == readings
+        return "" if there or self._of_earlier(unit, row, readings) else why
 
     def _of_earlier(self, unit: Unit, row: Row, readings: bytes) -> bool:
         """Whether the same row is there of an earlier life: whoever sends at least once sends it again at any time."""
