@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import msgspec
 
+from driftloop import choices
 from driftloop.errors import DataError, JsonError
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def decode_json(content: bytes | str, kind: Any = Any, *, where: str | None = No
     try:
         return msgspec.json.decode(content, type=kind)
     except NOT_JSON as error:
-        raise json_error(error, where=where, remedy=remedy) from error
+        raise json_error(error, kind, where=where, remedy=remedy) from error
 
 
 @overload
@@ -124,8 +125,8 @@ def read_json(path: Path, kind: Any = Any, *, remedy: str | None = None) -> Any:
     return decode_json(content, kind, where=str(path), remedy=remedy)
 
 
-def json_error(error: Exception, *, where: str | None = None, remedy: str | None = None) -> JsonError:
-    """What is wrong, in words, of an exception in NOT_JSON."""
+def json_error(error: Exception, kind: Any = Any, *, where: str | None = None, remedy: str | None = None) -> JsonError:
+    """What is wrong, in words, of an exception in NOT_JSON; `kind` is what was to be read."""
     if isinstance(error, RecursionError):
         return JsonError("is nested too deeply", malformed=False, where=where, remedy=remedy)
     if isinstance(error, UnicodeError):
@@ -134,6 +135,9 @@ def json_error(error: Exception, *, where: str | None = None, remedy: str | None
         return JsonError(str(error), malformed=True, where=where, remedy=remedy)
     # msgspec: Expected `str`, got `int` - at `$.alerts[0].status`
     what, _, path = str(error).partition(" - at ")
+    word = what.removeprefix("Invalid enum value ")
+    if word != what and (known := choices.at(kind, path.strip("`"))):
+        what = f"is {word}; it may be {', '.join(known)}"
     field = path.strip("`").removeprefix("$").removeprefix(".")
     return JsonError(what, field=field, malformed=False, where=where, remedy=remedy)
 

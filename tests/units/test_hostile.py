@@ -217,6 +217,16 @@ def test_a_table_with_semicolons_has_commas_in_its_numbers(fleet: Fleet, head: s
     assert sensors == {"speed": [3.5, 3.0], "pressure": [1234.5, -0.25], "flow": [None, 0.001]}
 
 
+def test_a_table_whose_line_ends_were_lost_is_no_table_without_rows(fleet: Fleet) -> None:
+    table = "pump,hour,speed,pressure,flow\na,1,3,1,2\na,2,3,1,2\n"
+    lost = post(fleet, table.replace("\n", "").encode(), "text/csv")
+    assert lost.status_code == 422
+    assert "--data-binary" in lost.json()["detail"]
+    assert "'flowa'" in lost.json()["detail"]
+    # A gateway that has nothing to send may say so.
+    assert post(fleet, table.partition("\n")[0].encode(), "text/csv").json()["rows"] == 0
+
+
 def test_a_comma_in_a_number_of_a_table_with_commas_is_refused(fleet: Fleet) -> None:
     done = post(fleet, b'pump,hour,speed,pressure,flow\na,1,"3,5",1,2\na,2,3,1,2\n', "text/csv").json()
     assert done["results"] == ["refused", "stored"]

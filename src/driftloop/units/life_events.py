@@ -166,7 +166,7 @@ def _running(unit: Unit | None, name: str, kind: str) -> Life:
     if unit is None:
         raise refusal(404, "unit", f"nothing is known of {name}")
     if unit.life.state != RUNNING:
-        raise refusal(409, "kind", f"{name} is {unit.life.state} already, so it cannot be {kind}; see its events")
+        raise refusal(409, "kind", f"the life of {name} is over already ({unit.life.state}), so it is not {kind}")
     return unit.life
 
 

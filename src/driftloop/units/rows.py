@@ -135,6 +135,10 @@ class Reader:
         header = [name.strip() for name in lines[0]] if lines else []
         if not any(name in self._places for name in header):
             raise refusal(422, "body", "must begin with a line of column names, with commas or semicolons between them")
+        strange = [name for name in header if name not in self._places]
+        if strange and not lines[1:]:
+            what = f"has no rows, and {strange[0][:40]!r} in its line of names is no column of {self.schema.name}"
+            raise refusal(422, "body", f"{what}; are line ends lost? curl keeps them with --data-binary, not with -d")
         decimal: cells.Decimal = "."
         if delimiter != ",":
             try:
