@@ -37,17 +37,17 @@ class Doubts:
         """The same, unless the sender says that the time is right; a backfill may be of any past."""
         if self._is_clock:
             return "" if backfill else self._long_ago(now - time)
-        width, steps = self._schema.time.width, self._schema.steps
+        width = self._schema.time.width
         if life is None or life.last_time == float("-inf"):
             if 0 <= time / width <= LARGEST_FIRST:
                 return ""
-            what = f"is {time:.17g}, where a counter of {steps} hardly begins (0 to {LARGEST_FIRST:,})"
+            what = f"is {time:.17g}, where a counter of {self._schema.steps} hardly begins (0 to {LARGEST_FIRST:,})"
             return f"{what}. Where it is right, {_ANYWAY}"
         ahead = (time - life.last_time) / width
         side = "ahead of" if ahead > 0 else "behind"
         if abs(ahead) <= self._jump or (ahead < 0 and backfill):
             return ""
-        newest = f"{abs(ahead):.0f} {steps} {side} the newest row ({life.last_time:.17g})"
+        newest = f"{abs(ahead):.0f} {self._schema.steps} {side} the newest row ({life.last_time:.17g})"
         anew = " If it began anew with another life, tell so first (installed, overhauled)." if ahead < 0 else ""
         return f"is {newest}; {self._jump:g} are let through.{anew} Where the counter is right, {_ANYWAY}"
 
