@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,7 @@ def there(connection: sa.Connection, rows: list[dict[str, Any]]) -> list[dict[st
 @contextlib.contextmanager
 def database(url: str) -> Iterator[sa.Connection]:
     engine = sa.create_engine(url)
+    bulk.gather(engine)
     try:
         # What is done here is rolled back at the end, the table among it.
         with engine.connect() as connection:
@@ -76,19 +77,24 @@ def test_what_goes_in_is_what_is_there() -> None:
     same("sqlite://")
 
 
-def test_it_is_on_postgresql_too(postgres_url: str) -> None:
+@pytest.mark.parametrize("few", [0, bulk.FEW])
+def test_it_is_on_postgresql_too(postgres_url: str, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk, "FEW", few)
     same(postgres_url)
     with database(postgres_url) as connection:
         row = {"number": 1, "small": None, "large": None, "real": math.nan, "words": "a", "content": b""}
         assert math.isnan(there(connection, [row])[0]["real"])
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_a_row_that_is_there_fails_the_transaction(kind: str, request: pytest.FixtureRequest) -> None:
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql", "many on postgresql"])
+def test_a_row_that_is_there_fails_the_transaction(
+    kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     url = "sqlite://" if kind == "sqlite" else request.getfixturevalue("postgres_url")
+    monkeypatch.setattr(bulk, "FEW", 0 if kind.startswith("many") else bulk.FEW)
     row = dict.fromkeys(("number", "small", "large", "real", "words", "content")) | {"number": 1}
     with pytest.raises(IntegrityError), database(url) as connection:
-        bulk.add(connection, TABLE, [row, {**row, "number": 2}, row])
+        there(connection, [row, {**row, "number": 2}, row])
 
 
 def numbered(*numbers: int) -> list[dict[str, Any]]:
@@ -104,13 +110,14 @@ def test_rows_are_gathered_until_somebody_reads_or_commits(
     engine, written = sa.create_engine(url), list[int]()
     numbers = sa.select(TABLE.c.number).order_by(TABLE.c.number)
     with pytest.MonkeyPatch.context() as patch:
-        real = bulk._add
+        real = bulk._write
 
-        def counted(connection: sa.Connection, table: sa.Table, rows: Sequence[tuple[Any, ...]]) -> None:
-            written.append(len(rows))
-            real(connection, table, rows)
+        def counted(connection: sa.Connection) -> None:
+            found = connection.info.get(bulk._GATHERED) or {}
+            written.extend(len(rows) for rows in found.values())
+            real(connection)
 
-        patch.setattr(bulk, "_add", counted)
+        patch.setattr(bulk, "_write", counted)
         bulk.gather(engine)
         with engine.begin() as connection:
             TABLE.create(connection)

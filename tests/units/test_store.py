@@ -198,6 +198,17 @@ def test_a_postgresql_that_is_cut_off_loses_nothing_and_stays_this_processs(post
     fleet.until(lambda: fleet.unit("a")["lives"][0]["archive"] == "archived")
 
 
+def test_a_postgresql_that_was_restarted_meanwhile_costs_nobody_an_answer(postgres: Postgres, make: Make) -> None:
+    fleet = make(**emptied(postgres))
+    fleet.send(row("a", 1))
+    fleet.until(lambda: fleet.steps("a") == [1])
+    postgres.stop()
+    postgres.start()
+    # The connection that was lost is made anew before anybody is refused.
+    assert fleet.send(row("a", 2))["results"] == ["stored"]
+    fleet.until(lambda: fleet.steps("a") == [1, 2])
+
+
 def test_rows_that_come_while_postgresql_restarts_are_acknowledged_or_not_there(postgres: Postgres, make: Make) -> None:
     fleet = make(**emptied(postgres))
     acknowledged: list[int] = []

@@ -1,9 +1,9 @@
-"""Many rows into a table at once, by the shortest way that the database has: on PostgreSQL a COPY in its binary format,
-on SQLite one prepared statement.
+"""Rows into tables by the shortest way that the database has: on PostgreSQL many by a COPY in its binary format, and
+few, of all tables, by one text; on SQLite by prepared statements.
 
-A COPY of one row takes a millisecond, and one of a hundred hardly more. So what is added on an engine that gathers is
-written with everything else that goes into the same table, before the transaction is committed or says anything else:
-whoever reads finds it there.
+On a busy machine a question to PostgreSQL waits for milliseconds, however small it is, until both processes had their
+turn: a COPY waits twice. So what is added on an engine that gathers is written with everything else of the transaction,
+before it is committed or says anything else: whoever reads finds it there.
 
 A row that is there already fails the transaction: whoever adds has looked before.
 """
@@ -23,6 +23,8 @@ _HEAD = b"PGCOPY\n\xff\r\n\0" + struct.pack("!ii", 0, 0)
 _NULL, _END = struct.pack("!i", -1), struct.pack("!h", -1)
 _length = struct.Struct("!i").pack
 _GATHERED = "driftloop rows to be written"
+FEW = 64
+"""Rows that PostgreSQL reads as text in less time than it takes to begin a COPY."""
 
 
 def gather(engine: Engine) -> None:
@@ -47,6 +49,8 @@ def gather(engine: Engine) -> None:
 
 def add(connection: Connection, table: sa.Table, values: Sequence[dict[str, Any]]) -> None:
     """Add rows, each with a value for every column of `table`."""
+    if not values:
+        return
     names = table.columns.keys()
     rows = [tuple(one[name] for name in names) for one in values]
     gathered: dict[sa.Table, list[tuple[Any, ...]]] | None = connection.info.get(_GATHERED)
@@ -59,29 +63,54 @@ def add(connection: Connection, table: sa.Table, values: Sequence[dict[str, Any]
 def _write(connection: Connection) -> None:
     """Write what was gathered; what is written meanwhile gathers nothing."""
     gathered = connection.info.get(_GATHERED)
-    while gathered:
-        table = next(iter(gathered))
-        _add(connection, table, gathered.pop(table))
+    if not gathered:
+        return
+    connection.info[_GATHERED] = {}
+    if connection.dialect.name == "postgresql" and sum(map(len, gathered.values())) <= FEW:
+        _say(connection, gathered)
+    else:
+        for table, rows in gathered.items():
+            _add(connection, table, rows)
 
 
 def _add(connection: Connection, table: sa.Table, rows: Sequence[tuple[Any, ...]]) -> None:
-    if not rows:
-        return
-    names = table.columns.keys()
-    listed = ", ".join(names)
     if connection.dialect.name == "postgresql":
-        _copy(connection, f"COPY {table.name} ({listed}) FROM STDIN (FORMAT binary)", _binary(table, rows))
+        statement, content = f"COPY {_named(table)} FROM STDIN (FORMAT binary)", io.BytesIO(_binary(table, rows))
+        _by_driver(connection, statement, lambda cursor: cursor.copy_expert(statement, content))
     else:
-        connection.exec_driver_sql(f"INSERT INTO {table.name} ({listed}) VALUES ({', '.join('?' * len(names))})", rows)
+        places = ", ".join("?" * len(table.columns))
+        connection.exec_driver_sql(f"INSERT INTO {_named(table)} VALUES ({places})", rows)
 
 
-def _copy(connection: Connection, statement: str, content: bytes) -> None:
+def _say(connection: Connection, gathered: dict[sa.Table, list[tuple[Any, ...]]]) -> None:
+    """Add few rows, of all tables, in one text."""
+
+    def say(cursor: Any) -> None:
+        said = []
+        for table, rows in gathered.items():
+            places = f"({', '.join(['%s'] * len(table.columns))})"
+            values = b", ".join(cursor.mogrify(places, row) for row in rows)
+            said.append(f"INSERT INTO {_named(table)} VALUES ".encode() + values)
+        cursor.execute(b"; ".join(said))
+
+    _by_driver(connection, f"INSERT INTO {', '.join(table.name for table in gathered)}", say)
+
+
+def _named(table: sa.Table) -> str:
+    return f"{table.name} ({', '.join(table.columns.keys())})"
+
+
+def _by_driver(connection: Connection, statement: str, do: Callable[[Any], None]) -> None:
+    """What only the driver itself can do; its errors become SQLAlchemy's."""
     driver: Any = connection.dialect.dbapi
     cursor: Any = connection.connection.cursor()
     try:
-        cursor.copy_expert(statement, io.BytesIO(content))
+        do(cursor)
     except driver.Error as error:
-        raise DBAPIError.instance(statement, None, error, driver.Error, dialect=connection.dialect) from error
+        lost = connection.dialect.is_disconnect(error, connection.connection.dbapi_connection, cursor)
+        raise DBAPIError.instance(
+            statement, None, error, driver.Error, connection_invalidated=lost, dialect=connection.dialect
+        ) from error
     finally:
         cursor.close()
 

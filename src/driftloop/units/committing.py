@@ -2,7 +2,8 @@
 
 One thread writes. A piece of work gets the connection, and refuses before it has written anything; whoever asked is
 answered once the transaction that holds it is on disk. Where a transaction fails, what was held in memory is thrown
-away (`forget`), and each piece of work is tried once more by itself, so that one does not take others with it.
+away (`forget`), and each piece of work is tried once more by itself, so that one does not take others with it; a piece
+that was alone is tried again where the connection was lost, as by a restart of the database.
 """
 
 import logging
@@ -13,7 +14,7 @@ from concurrent.futures import Future
 from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from driftloop.errors import DriftloopError
 from driftloop.protocol.problems import RequestRefused
@@ -105,7 +106,8 @@ class Committer:
                 done = [_tried(asked.work, connection) for asked in group]
         except Exception as error:
             self._throw_away()
-            if not last and len(group) > 1:
+            lost = isinstance(error, DBAPIError) and error.connection_invalidated
+            if not last and (lost or len(group) > 1):
                 return False
             if not isinstance(error, SQLAlchemyError):
                 log.exception("a piece of work failed")

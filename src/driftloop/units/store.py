@@ -180,8 +180,9 @@ def _engine(url: sa.URL, *, writes: bool, fleet: str = "") -> Engine:
     if url.get_backend_name() != "sqlite":
         if not writes:
             return sa.create_engine(url, pool_pre_ping=True)
-        # One thread writes, by one connection, which holds the database for this process for as long as it lives.
-        engine = sa.create_engine(url, pool_pre_ping=True, pool_size=1, max_overflow=0)
+        # One thread writes, by one connection, which holds the database for this process for as long as it lives. It is
+        # not asked before each transaction whether it is there: the committer begins anew where it was lost.
+        engine = sa.create_engine(url, pool_size=1, max_overflow=0)
         key = zlib.crc32(f"driftloop units {fleet}".encode())
 
         @event.listens_for(engine, "connect")
