@@ -77,21 +77,16 @@ def test_what_goes_in_is_what_is_there() -> None:
     same("sqlite://")
 
 
-@pytest.mark.parametrize("few", [0, bulk.FEW])
-def test_it_is_on_postgresql_too(postgres_url: str, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bulk, "FEW", few)
+def test_it_is_on_postgresql_too(postgres_url: str) -> None:
     same(postgres_url)
     with database(postgres_url) as connection:
         row = {"number": 1, "small": None, "large": None, "real": math.nan, "words": "a", "content": b""}
         assert math.isnan(there(connection, [row])[0]["real"])
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql", "many on postgresql"])
-def test_a_row_that_is_there_fails_the_transaction(
-    kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_a_row_that_is_there_fails_the_transaction(kind: str, request: pytest.FixtureRequest) -> None:
     url = "sqlite://" if kind == "sqlite" else request.getfixturevalue("postgres_url")
-    monkeypatch.setattr(bulk, "FEW", 0 if kind.startswith("many") else bulk.FEW)
     row = dict.fromkeys(("number", "small", "large", "real", "words", "content")) | {"number": 1}
     with pytest.raises(IntegrityError), database(url) as connection:
         there(connection, [row, {**row, "number": 2}, row])

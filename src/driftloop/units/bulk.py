@@ -1,5 +1,5 @@
-"""Rows into tables by the shortest way that the database has: on PostgreSQL many by a COPY in its binary format, and
-few, of all tables, by one text; on SQLite by prepared statements.
+"""Many rows into a table at once, by the shortest way that the database has: on PostgreSQL a COPY in its binary format,
+on SQLite one prepared statement.
 
 On a busy machine a question to PostgreSQL waits for milliseconds, however small it is, until both processes had their
 turn: a COPY waits twice. So what is added on an engine that gathers is written with everything else of the transaction,
@@ -23,8 +23,6 @@ _HEAD = b"PGCOPY\n\xff\r\n\0" + struct.pack("!ii", 0, 0)
 _NULL, _END = struct.pack("!i", -1), struct.pack("!h", -1)
 _length = struct.Struct("!i").pack
 _GATHERED = "driftloop rows to be written"
-FEW = 64
-"""Rows that PostgreSQL reads as text in less time than it takes to begin a COPY."""
 
 
 def gather(engine: Engine) -> None:
@@ -66,46 +64,24 @@ def _write(connection: Connection) -> None:
     if not gathered:
         return
     connection.info[_GATHERED] = {}
-    if connection.dialect.name == "postgresql" and sum(map(len, gathered.values())) <= FEW:
-        _say(connection, gathered)
-    else:
-        for table, rows in gathered.items():
-            _add(connection, table, rows)
+    for table, rows in gathered.items():
+        _add(connection, table, rows)
 
 
 def _add(connection: Connection, table: sa.Table, rows: Sequence[tuple[Any, ...]]) -> None:
+    names = table.columns.keys()
+    listed = ", ".join(names)
     if connection.dialect.name == "postgresql":
-        statement, content = f"COPY {_named(table)} FROM STDIN (FORMAT binary)", io.BytesIO(_binary(table, rows))
-        _by_driver(connection, statement, lambda cursor: cursor.copy_expert(statement, content))
+        _copy(connection, f"COPY {table.name} ({listed}) FROM STDIN (FORMAT binary)", _binary(table, rows))
     else:
-        places = ", ".join("?" * len(table.columns))
-        connection.exec_driver_sql(f"INSERT INTO {_named(table)} VALUES ({places})", rows)
+        connection.exec_driver_sql(f"INSERT INTO {table.name} ({listed}) VALUES ({', '.join('?' * len(names))})", rows)
 
 
-def _say(connection: Connection, gathered: dict[sa.Table, list[tuple[Any, ...]]]) -> None:
-    """Add few rows, of all tables, in one text."""
-
-    def say(cursor: Any) -> None:
-        said = []
-        for table, rows in gathered.items():
-            places = f"({', '.join(['%s'] * len(table.columns))})"
-            values = b", ".join(cursor.mogrify(places, row) for row in rows)
-            said.append(f"INSERT INTO {_named(table)} VALUES ".encode() + values)
-        cursor.execute(b"; ".join(said))
-
-    _by_driver(connection, f"INSERT INTO {', '.join(table.name for table in gathered)}", say)
-
-
-def _named(table: sa.Table) -> str:
-    return f"{table.name} ({', '.join(table.columns.keys())})"
-
-
-def _by_driver(connection: Connection, statement: str, do: Callable[[Any], None]) -> None:
-    """What only the driver itself can do; its errors become SQLAlchemy's."""
+def _copy(connection: Connection, statement: str, content: bytes) -> None:
     driver: Any = connection.dialect.dbapi
     cursor: Any = connection.connection.cursor()
     try:
-        do(cursor)
+        cursor.copy_expert(statement, io.BytesIO(content))
     except driver.Error as error:
         lost = connection.dialect.is_disconnect(error, connection.connection.dbapi_connection, cursor)
         raise DBAPIError.instance(
