@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from driftloop import fleets
 from driftloop.errors import DataError
-from driftloop.fleet import tables
+from driftloop.fleet import names, tables
 from driftloop.fleet.fleet_file import parse
 from driftloop.fleet.schema import Schema
 from driftloop.fleet.tables import Reading, examine, read
@@ -508,7 +508,7 @@ _READINGS = st.none() | st.floats(-1e6, 1e6, allow_nan=False).map(lambda value: 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     data=st.dictionaries(
-        st.text("abcäXYZ 019-_.", max_size=5).map(lambda text: f"u{text}".strip()),
+        st.text("abcäXYZ 019-_.", max_size=5).map(lambda text: names.unit(f"u{text}")),
         st.lists(st.tuples(_READINGS, _READINGS, _READINGS), min_size=1, max_size=8),
         min_size=1, max_size=4,
     ),
