@@ -4,7 +4,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 SCRIPTS := .ci/run $(wildcard scripts/*.sh)
 
-.PHONY: urls help setup setup-ansible setup-audit setup-browser demo up test lint lint-platform unit test-e2e test-e2e-short test-faults test-lab test-lab-full test-lab-additions test-lab-upgrade test-lab-trouble test-host acceptance bench notebooks references outdated audit vendor-check screenshots lock clean
+.PHONY: urls help setup setup-ansible setup-audit setup-browser setup-programs demo up test lint lint-platform unit test-e2e test-e2e-short test-faults test-lab test-lab-full test-lab-additions test-lab-upgrade test-lab-trouble test-host acceptance bench notebooks references outdated audit vendor-check screenshots lock clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ setup-audit: ## create .venv-audit with what looks for known holes and writes bi
 
 setup-browser: ## install Debian's Chromium for the tests of the pages, where root may
 	@scripts/chromium.sh
+
+setup-programs: ## install Debian's packages of small programs that tests run, where root may
+	@scripts/programs.sh
 
 demo: setup ## run the whole loop once: train, drift, retrain, swap, recover, report
 	@$(BIN)/driftloop demo
@@ -40,7 +43,7 @@ lint: setup ## style, types, import rules, scripts
 lint-platform: setup ## playbooks, inventory and the scripts of the cluster
 	@scripts/lint-platform.sh
 
-unit: setup setup-ansible setup-audit setup-browser ## unit, property and API tests, and one loop from end to end
+unit: setup setup-ansible setup-audit setup-browser setup-programs ## unit, property and API tests, and one loop from end to end
 	@scripts/unit.sh
 
 test-e2e: setup setup-browser ## other fleets, several on one platform, changed labels: each on a platform of its own
