@@ -88,6 +88,7 @@ CHECKS = {
         "tests/ports.py",
         "examples/*",
         "scripts/chromium.sh",
+        "scripts/packages.sh",
     ),
     "test-lab": (
         *CALLED,
