@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -126,3 +127,43 @@ def test_the_lab_runs_the_kubernetes_that_production_runs() -> None:
     lab = re.search(r"k8s\.io/kubernetes v(\d+\.\d+)\.", (ROOT / "tests" / "lab" / "node" / "go.mod").read_text())
     assert lab
     assert versions["k3s_version"].startswith(f"v{lab[1]}.")
+
+
+def copies_of_package() -> dict[str, str]:
+    """Images that take some files of the package, and the Python that their build runs with them."""
+    runs = re.compile(r"^RUN /opt/venv/bin/python -c '(.*?)'", re.MULTILINE)
+    return {
+        inputs.parent.name: program
+        for inputs in sorted((ROOT / "files" / "images").glob("*/inputs"))
+        if "src/driftloop/" in inputs.read_text()
+        for program in runs.findall((inputs.parent / "Containerfile").read_text())
+    }
+
+
+@pytest.mark.parametrize("image", copies_of_package())
+def test_an_image_that_takes_some_files_of_the_package_takes_all_that_these_import(tmp_path: Path, image: str) -> None:
+    for name in (ROOT / "files" / "images" / image / "inputs").read_text().split():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    before = "import sys; before = set(sys.modules)\n"
+    imported = """
+from importlib.metadata import packages_distributions
+known = packages_distributions()
+print(*{name for module in set(sys.modules) - before for name in known.get(module, [])} - {"driftloop"})"""
+    done = subprocess.run(
+        [sys.executable, "-c", before + copies_of_package()[image] + imported],
+        env={"PYTHONPATH": str(tmp_path / "src"), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    said, others = done.stdout.splitlines()
+    assert json.loads(said)
+    locked = (ROOT / "files" / "images" / image / "requirements.lock").read_text()
+    names = [name.lower().replace("_", "-") for name in others.split()]
+    assert [name for name in names if not re.search(rf"^{name}==", locked, re.MULTILINE)] == []
+
+
+def test_mlflow_is_such_an_image() -> None:
+    assert "mlflow" in copies_of_package()
