@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from policies import End
 from policies import flows as policies_let
-from rendered import Manifest, environment, pods, render, skip_without_ansible
+from rendered import Manifest, environment, pods, skip_without_ansible
 
 from driftloop.settings import Settings
 
@@ -19,12 +19,6 @@ ADDITIONS = {"doors", "gitops", "logs"}
 PULLED = {"grafana", "kube-state-metrics"}
 SEES_THE_MACHINE = {"node-exporter", "vlagent"}
 pytestmark = skip_without_ansible
-
-
-@pytest.fixture(scope="module")
-def manifests(tmp_path_factory: pytest.TempPathFactory) -> list[Manifest]:
-    """Every object that the playbooks apply, but for the secrets."""
-    return render(tmp_path_factory.mktemp("manifests"))
 
 
 def size(text: str) -> int:

@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from rendered import Manifest, pods, render, skip_without_ansible
+from rendered import Manifest, pods, skip_without_ansible
 
 from driftloop.errors import ExitCode
 
@@ -13,9 +13,8 @@ pytestmark = skip_without_ansible
 
 
 @pytest.fixture(scope="module")
-def command(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    rendered: list[Manifest] = render(tmp_path_factory.mktemp("report"))
-    [pod] = [pod for name, _, _, pod in pods(rendered) if name == "drift-report"]
+def command(manifests: list[Manifest]) -> list[str]:
+    [pod] = [pod for name, _, _, pod in pods(manifests) if name == "drift-report"]
     return list(pod["containers"][0]["command"])
 
 
