@@ -58,6 +58,8 @@ class World:
     answered: tuple[str, str] | None = None
     """Who answered the approval, and how."""
     champion: str = "3"
+    unanswered: int = 0
+    """Of a unit's newest steps, those that nothing was predicted for."""
     events: list[dict[str, Any]] = field(default_factory=list)
     cut: asyncio.Event = field(default_factory=asyncio.Event)
     gone: set[str] = field(default_factory=set)
@@ -208,7 +210,7 @@ def create(world: World) -> FastAPI:  # noqa: PLR0915 (a table of routes)
             "predictions": [
                 {"time": ago(160 - s), "step": s, "rul": round(r, 1), "low": max(0.0, round(r - 13, 1)),
                  "high": min(125.0, round(r + 15, 1)), "flags": [], "version": "3"}
-                for s, r in zip(steps, expected, strict=True)
+                for s, r in zip(steps[: len(steps) - world.unanswered], expected, strict=False)
             ],
             "sensors": sensors,
         }  # fmt: skip

@@ -93,11 +93,25 @@ function readings(found, fleet) {
   });
 }
 
-function remaining({ state }, newest, fleet) {
+function remaining(found, newest, fleet) {
   if (!newest) return ["–"];
-  if ((state ?? "running") !== "running")
-    return ["–", `at its end ${number(newest.low)} to ${number(newest.high)} ${plural(fleet.step)} were predicted`];
-  return [`${number(newest.low)} ${plural(fleet.step)}`, `expected ${number(newest.rul)}, up to ${number(newest.high)}`];
+  const behind = lastStep(found, newest) - newest.step;
+  const then = behind > 0 && `as of ${fleet.step} ${number(newest.step)}: no answer yet to the newest ${count(behind, fleet.step)}`;
+  if ((found.state ?? "running") !== "running") {
+    const when = behind > 0 ? `${count(behind, fleet.step)} before its end` : "at its end";
+    return ["–", `${when} ${number(newest.low)} to ${number(newest.high)} ${plural(fleet.step)} were predicted`];
+  }
+  return [
+    `${number(newest.low)} ${plural(fleet.step)}`,
+    [`expected ${number(newest.rul)}, up to ${number(newest.high)}`, then].filter(Boolean).join("; "),
+  ];
+}
+
+/** The step of the newest reading: one that has no answer, or none yet, makes a unit older all the same. */
+function lastStep(found, newest) {
+  // Where nobody keeps rows and no answer has a step, steps are but the places of readings.
+  const read = newest || found.life_events ? found.steps.at(-1) : null;
+  return Math.max(newest?.step ?? -Infinity, read ?? -Infinity);
 }
 
 function stateOf({ state, life, lives }) {
@@ -107,11 +121,11 @@ function stateOf({ state, life, lives }) {
 
 /** How old it is; where nobody has said, how many of its steps were seen. */
 function ageOf(found, newest, fleet) {
-  if (!newest) return ["–"];
-  if (found.history_from === null)
-    return ["not known", `${count(newest.step, fleet.step)} by the count of its readings`];
+  const last = lastStep(found, newest);
+  if (last === -Infinity) return ["–"];
+  if (found.history_from === null) return ["not known", `${count(last, fleet.step)} by the count of its readings`];
   const from = found.history_from > 1 && `readings since ${fleet.step} ${number(found.history_from)}`;
-  return [count(newest.step, fleet.step), from];
+  return [count(last, fleet.step), from];
 }
 
 /** The answers since the unit was last installed or overhauled: from where its age began anew. */
