@@ -17,20 +17,6 @@ def parse(body: bytes) -> Any:
     return json.loads(body, parse_int=_integer, parse_constant=lambda word: None if word == "NaN" else float(word))
 
 
-def give_numbers(value: Any, form: Form) -> None:
-    """Put their numbers in the place of words, in a body as JSON has it; words that are not known stay."""
-    windows = value.get("windows", [value]) if isinstance(value, dict) else []
-    for window in windows if isinstance(windows, list) else []:
-        rows = window.get("rows") if isinstance(window, dict) else None
-        for row in rows if isinstance(rows, list) else []:
-            for at, codes in form.codes.items():
-                place = form.schema.columns[at] if isinstance(row, dict) else at
-                word = row.get(place) if isinstance(row, dict) else row[at : at + 1] if isinstance(row, list) else None
-                word = word[0] if isinstance(word, list) and word else word
-                if isinstance(word, str):
-                    row[place] = codes.get(folded(word), word)
-
-
 def explain(body: bytes, form: Form, limits: Limits) -> RequestRefused:
     """What is wrong with a body that is not taken; without problems where nothing is found."""
     if not body.strip():

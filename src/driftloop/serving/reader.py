@@ -36,7 +36,7 @@ class Reader:
         try:
             windows, many = self._decode(body)
         except NOT_JSON:
-            again = self._as_written(body) if self.form.holds or self.form.codes else None
+            again = self._as_written(body) if self.form.holds else None
             if again is None:
                 raise self._refusal(body, limits) from None
             windows, many = again
@@ -47,6 +47,11 @@ class Reader:
                 raise self._refusal(body, limits)
             if self._named in map(type, window.rows):
                 window.rows = [self._in_order(row) for row in window.rows]
+            if self.form.codes:
+                try:
+                    window.rows = [self.form.in_numbers(row) for row in window.rows]
+                except KeyError:
+                    raise self._refusal(body, limits) from None
         if self.form.holds and not all(_has_value(window.rows) for window in windows):
             raise self._refusal(body, limits)
         if self.form.synonyms:
@@ -95,13 +100,9 @@ class Reader:
             return self._batch.decode(body).windows, True
 
     def _as_written(self, body: bytes) -> tuple[list[Any], bool] | None:
-        """The windows of a body in which NaN stands for missing values, as some writers put it, or words for their
-        numbers; None for any other.
-        """
+        """The windows of a body in which NaN stands for missing values, as some writers put it; None for any other."""
         try:
             value = problems.parse(body)
-            if self.form.codes:
-                problems.give_numbers(value, self.form)
             if isinstance(value, dict) and "windows" in value:
                 batch: Any = msgspec.convert(value, self.form.batch)
                 return batch.windows, True

@@ -13,7 +13,7 @@ import numpy as np
 from msgspec import UNSET, Meta, UnsetType
 from numpy.typing import NDArray
 
-from driftloop.fleet.schema import Channel, Schema
+from driftloop.fleet.schema import Channel, Schema, folded
 
 FLOAT32_MAX = 3.4028235e38
 """The largest number that float32 holds, as numpy and Java print it."""
@@ -126,6 +126,13 @@ class Form:
         self.codes = {at: channel.codes() for at, channel in enumerate(schema.channels) if channel.words}
         """The numbers of words, by the position of their column."""
 
+    def in_numbers(self, row: Sequence[Any]) -> Row:
+        """A row with the numbers of its words; KeyError where a word is not known."""
+        for at, codes in self.codes.items():
+            if isinstance(row[at], str):
+                row = [*row[:at], codes[folded(row[at])], *row[at + 1 :]]
+        return row
+
 
 def _window(schema: Schema, named: type, synonyms: bool) -> type[Any]:
     row = _array_row(schema) | named
@@ -143,7 +150,7 @@ def _window(schema: Schema, named: type, synonyms: bool) -> type[Any]:
 def _array_row(schema: Schema) -> Any:
     size, values = schema.n_columns, [_value(channel) for channel in schema.channels]
     described = ", ".join(spans(schema.columns, "..")) + ", raw units"
-    if len({channel.missing for channel in schema.channels}) == 1:
+    if all(value == values[0] for value in values):
         return Annotated[list[values[0]], Meta(min_length=size, max_length=size, description=described)]  # type: ignore[valid-type]
     return Annotated[tuple[tuple(values)], Meta(description=described)]  # type: ignore[misc]
 
@@ -170,7 +177,8 @@ def _leaving_out(schema: Schema) -> str:
 
 
 def _value(channel: Channel) -> Any:
-    return Number | None if channel.missing == "hold" else Number
+    value = Number | Name if channel.words else Number
+    return value | None if channel.missing == "hold" else value
 
 
 def numbered(channel: Channel) -> str:
