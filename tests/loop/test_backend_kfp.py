@@ -4,14 +4,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 
 pytest.importorskip("kfp")
 
 from driftloop.errors import DriftloopError
+from driftloop.loop.jobs import components, driver
 from driftloop.loop.jobs import kfp as backend_kfp
-from driftloop.loop.jobs import pipeline
 from driftloop.loop.jobs.kfp import KfpBackend
 from driftloop.loop.jobs.local import Ended, Job, Runs
 
@@ -90,39 +91,62 @@ def look(backend: KfpBackend, clock: Clock) -> Ended | None:
     return backend.poll()
 
 
-def test_every_step_runs_our_image_with_its_environment_and_size(tmp_path: Path) -> None:
-    path = tmp_path / "pipeline.yaml"
+def compiled(folder: Path) -> tuple[Any, Any]:
+    path = folder / "pipeline.yaml"
     backend_kfp.compile_for(TEMPLATE, path)
     assert "python:3.11" not in path.read_text()
     spec, platform = yaml.safe_load_all(path.read_text())
-    executors = spec["deploymentSpec"]["executors"]
-    assert sorted(executors) == ["exec-collect", "exec-evaluate", "exec-train"]
-    for name, executor in executors.items():
-        container = executor["container"]
-        assert container["image"] == "localhost/driftloop/trainer:abc", name
-        assert f"steps.{name.removeprefix('exec-')}(" in container["command"][-1], name
-        assert not any("pip install" in part for part in container["command"]), name
-        assert {"name": "DRIFTLOOP_MLFLOW_URL", "value": "http://mlflow:5000"} in container["env"]
-        assert container["resources"]["memoryLimit"] == pytest.approx(3 * 2**30 / 1e9)
-        assert container["resources"]["memoryRequest"] == pytest.approx(768 * 2**20 / 1e9)
-        assert container["resources"]["cpuRequest"] == pytest.approx(0.1)
-        assert platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"][name] == {
-            "imagePullPolicy": "IfNotPresent",
-            "secretAsEnv": [
-                {"secretName": "archive", "keyToEnv": [{"secretKey": "access-key", "envVar": "AWS_ACCESS_KEY_ID"}]}
-            ],
-            "secretAsVolume": [{"secretName": "retrainer-token", "mountPath": "/secrets/token"}],
-            "configMapAsVolume": [{"configMapName": "driftloop-fleet-abc", "mountPath": "/fleet"}],
-        }
-    tasks = spec["root"]["dag"]["tasks"]
-    assert all(not task.get("cachingOptions") for task in tasks.values())
-    # The last is the gate's decision: who started the pipeline promotes, wherever it ran.
-    assert sorted(tasks) == sorted(pipeline.STEPS)
-    assert {name: sorted(task.get("dependentTasks", [])) for name, task in tasks.items()} == {
-        "collect": [],
-        "train": ["collect"],
-        "evaluate": ["collect", "train"],
+    return spec, platform
+
+
+def pods(spec: Any) -> int:
+    """How many a run starts: one that decides about each graph, and two for each step, to decide and to work."""
+    graphs = [spec["root"]["dag"], *(each["dag"] for each in spec["components"].values() if "dag" in each)]
+    return len(graphs) + 2 * len(spec["deploymentSpec"]["executors"])
+
+
+def test_the_step_runs_our_image_with_its_environment_and_size(tmp_path: Path) -> None:
+    spec, platform = compiled(tmp_path)
+    [(name, executor)] = spec["deploymentSpec"]["executors"].items()
+    container = executor["container"]
+    assert container["image"] == "localhost/driftloop/trainer:abc"
+    assert not any("pip install" in part for part in container["command"])
+    assert {"name": "DRIFTLOOP_MLFLOW_URL", "value": "http://mlflow:5000"} in container["env"]
+    assert container["resources"]["memoryLimit"] == pytest.approx(3 * 2**30 / 1e9)
+    assert container["resources"]["memoryRequest"] == pytest.approx(768 * 2**20 / 1e9)
+    assert container["resources"]["cpuRequest"] == pytest.approx(0.1)
+    assert platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"][name] == {
+        "imagePullPolicy": "IfNotPresent",
+        "secretAsEnv": [
+            {"secretName": "archive", "keyToEnv": [{"secretKey": "access-key", "envVar": "AWS_ACCESS_KEY_ID"}]}
+        ],
+        "secretAsVolume": [{"secretName": "retrainer-token", "mountPath": "/secrets/token"}],
+        "configMapAsVolume": [{"configMapName": "driftloop-fleet-abc", "mountPath": "/fleet"}],
     }
+
+
+def test_a_retraining_is_one_step_and_starts_three_pods(tmp_path: Path) -> None:
+    spec, _ = compiled(tmp_path)
+    assert pods(spec) == 3
+    [(name, task)] = spec["root"]["dag"]["tasks"].items()
+    assert name == components.STEP
+    assert not task.get("cachingOptions")
+    # Nothing goes through the object store.
+    assert "artifacts" not in str(spec["components"])
+
+
+def test_the_step_is_what_kubeflow_runs_with_the_jobs_own_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[tuple[Job, bool]] = []
+    monkeypatch.setattr(driver, "run_at_once", lambda folder, job: ran.append((job, folder.is_dir())))
+    spec, _ = compiled(tmp_path)
+    [executor] = spec["deploymentSpec"]["executors"].values()
+    source = executor["container"]["command"][-1]
+    here: dict[str, Any] = {}
+    exec(source, here)
+    here[components.STEP](**msgspec.to_builtins(RUN))
+    assert ran == [(RUN, True)]
 
 
 def test_a_pipeline_is_uploaded_once_for_its_content(
@@ -156,13 +180,13 @@ def test_a_run_is_started_followed_and_ends(backend: KfpBackend, api: FakePipeli
     assert look(backend, clock) == Ended(True)
 
 
-def test_a_failed_run_names_its_steps_although_the_server_tells_no_error_of_theirs(
+def test_a_failed_run_names_its_step_although_the_server_tells_no_error_of_theirs(
     backend: KfpBackend, api: FakePipelines, clock: Clock
 ) -> None:
     backend.start(RUN)
     api.runs["run0"]["state"] = "FAILED"
-    api.tasks("run0", root="FAILED", collect="SUCCEEDED", train="FAILED")
-    assert look(backend, clock) == Ended(False, "step train: failed\nthe run ended as FAILED")
+    api.tasks("run0", root="FAILED", retrain="FAILED")
+    assert look(backend, clock) == Ended(False, "step retrain: failed\nthe run ended as FAILED")
     backend.start(RUN)
     api.runs["run1"]["state"] = "FAILED"
     api.tasks("run1", **{"root": "FAILED", "root-driver": "FAILED"})
@@ -172,9 +196,9 @@ def test_a_failed_run_names_its_steps_although_the_server_tells_no_error_of_thei
 def test_a_server_that_knows_why_is_quoted(backend: KfpBackend, api: FakePipelines, clock: Clock) -> None:
     backend.start(RUN)
     api.runs["run0"] |= {"state": "FAILED", "error": {"code": 13, "message": "node lost"}}
-    api.tasks("run0", train="FAILED")
+    api.tasks("run0", retrain="FAILED")
     api.runs["run0"]["run_details"]["task_details"][0]["error"] = {"code": 13, "message": "OOMKilled"}
-    assert look(backend, clock) == Ended(False, "step train: OOMKilled\nnode lost")
+    assert look(backend, clock) == Ended(False, "step retrain: OOMKilled\nnode lost")
 
 
 def test_stopping_and_clearing_terminate_what_can_be_and_nothing_else(backend: KfpBackend, api: FakePipelines) -> None:
@@ -239,7 +263,7 @@ def test_clearing_looks_at_every_page(backend: KfpBackend, api: FakePipelines) -
     [
         ("PENDING", {}, "the run did not start within 600 s"),
         ("RUNTIME_STATE_UNSPECIFIED", {}, "the run did not start within 600 s"),
-        ("RUNNING", {"collect": "SUCCEEDED", "train": "PENDING"}, "step train did not start within 600 s"),
+        ("RUNNING", {"root": "RUNNING", "retrain": "PENDING"}, "step retrain did not start within 600 s"),
     ],
 )
 def test_a_pod_that_never_starts_does_not_hold_the_loop(
@@ -258,10 +282,10 @@ def test_a_pod_that_never_starts_does_not_hold_the_loop(
     assert look(backend, clock) == Ended(False, "the pipeline is not running")
 
 
-def test_each_step_may_wait_for_its_pod_anew(backend: KfpBackend, api: FakePipelines, clock: Clock) -> None:
+def test_each_task_may_wait_for_its_pod_anew(backend: KfpBackend, api: FakePipelines, clock: Clock) -> None:
     backend.start(RUN)
     api.runs["run0"]["state"] = "RUNNING"
-    for states in ({"collect": "PENDING"}, {"collect": "RUNNING"}, {"collect": "SUCCEEDED", "train": "PENDING"}):
+    for states in ({"root": "PENDING"}, {"root": "RUNNING"}, {"root": "RUNNING", "retrain": "PENDING"}):
         api.tasks("run0", **states)
         clock.now += 500
         assert look(backend, clock) is None

@@ -1,83 +1,48 @@
-"""The retraining pipeline for Kubeflow Pipelines: its steps as kfp components that each call one function of `steps`.
+"""The retraining pipeline for Kubeflow Pipelines: one step that does what the pipeline's Job does.
+
+For each step Kubeflow starts a pod that decides about it before the pod that does it, and carries what one leaves to
+the next through the object store. Collecting, training and evaluating need the same image, the same size and each
+other's files, and each tells the retrainer of itself: they are one step there.
 
 Imported by the backend of Kubeflow Pipelines alone, since importing kfp takes two seconds.
 """
 
 # mypy: disable-error-code="untyped-decorator"
 
-import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from kfp import compiler, dsl
 
-from driftloop.loop.jobs.pipeline import Task
-from driftloop.loop.jobs.pipeline import retraining as wired
-
-component = functools.partial(dsl.component, base_image="python:3.11", install_kfp_package=False)
-"""Nothing is installed for a component: every task is given the trainer's image, which has all that is imported."""
+STEP = "retrain"
 
 
-@component
-def collect(
-    run: str, cause: str, champion: str, runs: str, dataset: dsl.Output[dsl.Dataset], bundle: dsl.Output[dsl.Model]
-) -> None:
-    """The job's runs, sorted into old and new, and the champion's bundle."""
-    from driftloop.loop import steps
+# Nothing is installed for it: the task is given the trainer's image, which has all that is imported.
+@dsl.component(base_image="python:3.11", install_kfp_package=False)
+def retrain(run: str, cause: str, champion: str, mode: str, runs: str) -> None:
+    """Collect the job's runs, train the challenger, and have the gate decide."""
+    import tempfile
+    from pathlib import Path
 
-    steps.collect(run, cause, champion, runs, dataset.path, bundle.path)
+    import msgspec
 
+    from driftloop.loop.jobs import driver
+    from driftloop.loop.jobs.local import Job
 
-@component
-def train(
-    run: str,
-    cause: str,
-    champion: str,
-    mode: str,
-    dataset: dsl.Input[dsl.Dataset],
-    champion_bundle: dsl.Input[dsl.Model],
-    bundle: dsl.Output[dsl.Model],
-) -> str:
-    """The challenger, trained, built into a bundle and registered; returns its version."""
-    from driftloop.loop import steps
-
-    return steps.train(run, cause, champion, mode, dataset.path, champion_bundle.path, bundle.path)
-
-
-@component
-def evaluate(
-    run: str,
-    cause: str,
-    champion: str,
-    version: str,
-    dataset: dsl.Input[dsl.Dataset],
-    champion_bundle: dsl.Input[dsl.Model],
-    bundle: dsl.Input[dsl.Model],
-) -> str:
-    """Both models on the gate engines, and the gate's decision: `approved`, `rejected` or `undecided`."""
-    from driftloop.loop import steps
-
-    return steps.evaluate(run, cause, champion, version, dataset.path, champion_bundle.path, bundle.path)
-
-
-_COMPONENTS = {"collect": collect, "train": train, "evaluate": evaluate}
+    job = {"run": run, "cause": cause, "champion": champion, "mode": mode, "runs": runs}
+    with tempfile.TemporaryDirectory(prefix="driftloop-") as folder:
+        driver.run_at_once(Path(folder), msgspec.convert(job, Job))
 
 
 def compile_to(path: Path, fit: Callable[[Any], None]) -> None:
-    """Compile the pipeline; `fit` gives each task its image, environment and size on the cluster."""
-
-    def task(step: str, leaves: tuple[str, ...], **given: Any) -> Task:
-        del leaves  # Kubeflow chooses the paths, and knows them from the component.
-        made = _COMPONENTS[step](**given)
-        # What a step decides stands in the registry: an answer from a cache would decide nothing.
-        made.set_caching_options(False)
-        fit(made)
-        found: Task = made
-        return found
+    """Compile the pipeline; `fit` gives its task image, environment and size on the cluster."""
 
     @dsl.pipeline(name="retraining")
     def retraining(run: str, cause: str, champion: str, mode: str, runs: str) -> None:
-        wired(task, run=run, cause=cause, champion=champion, mode=mode, runs=runs)
+        task = retrain(run=run, cause=cause, champion=champion, mode=mode, runs=runs)
+        # What it decides stands in the registry: an answer from a cache would decide nothing.
+        task.set_caching_options(False)
+        fit(task)
 
     compiler.Compiler().compile(retraining, str(path))

@@ -1,6 +1,6 @@
 """A pipeline on Kubeflow Pipelines: uploaded once for each content, then one run for each retraining.
 
-The steps' pods get image, environment, secrets and size from the same Job that driftloop.loop.jobs.kubernetes makes.
+Its step's pod gets image, environment, secrets and size from the same Job that driftloop.loop.jobs.kubernetes makes.
 """
 
 import functools
@@ -20,7 +20,7 @@ import urllib3
 from kfp import Client
 
 from driftloop.errors import DriftloopError
-from driftloop.loop.jobs import components, pipeline
+from driftloop.loop.jobs import components
 from driftloop.loop.jobs.kubernetes import limits_of, read_template
 from driftloop.loop.jobs.local import Ended, Job
 
@@ -248,7 +248,7 @@ class KfpBackend:
 
 
 def compile_for(job: dict[str, Any], path: Path) -> None:
-    """Compile the pipeline so that each task runs as the container of `job` does, but for its command."""
+    """Compile the pipeline so that its task runs as the container of `job` does, but for its command."""
     pod = job["spec"]["template"]["spec"]
     [container] = pod["containers"]
     resources = container["resources"]
@@ -288,13 +288,13 @@ def compile_for(job: dict[str, Any], path: Path) -> None:
 
 
 def describe(run: Any) -> str:
-    """Why a run ended without success, in words: its failed steps, with their errors where it knows them, and its own.
+    """Why a run ended without success, in words: what failed of it, with the errors where it knows them, and its own.
 
-    KFP 2.17 knows no step's error: a step reports its own (driftloop.loop.steps).
+    KFP 2.17 knows no step's error: collecting, training and evaluating report their own (driftloop.loop.steps).
     """
     failed = {task.display_name: _message(task) for task in _tasks(run) if task.state == "FAILED"}
-    # The graph itself fails with each of its steps.
-    steps = {name: said for name, said in failed.items() if name in pipeline.STEPS} or failed
+    # The graph itself fails with its step.
+    steps = {name: said for name, said in failed.items() if name == components.STEP} or failed
     told = [f"step {name}: {said or 'failed'}" for name, said in steps.items()]
     return "\n".join([*told, _message(run) or f"the run ended as {run.state}"])
 
