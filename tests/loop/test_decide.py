@@ -1,6 +1,7 @@
 """The table of decisions: row by row, and what must hold whatever the state and the facts are."""
 
 import copy
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +22,7 @@ from driftloop.loop.decide import (
     VERIFY_POLL_S,
     decide,
 )
+from driftloop.loop.intent import Intent
 from driftloop.loop.judge import gate, promotion
 from driftloop.loop.judge.shadow import Report
 from driftloop.loop.judge.standing import Standing
@@ -38,6 +40,7 @@ from driftloop.loop.moves import (
     InShadow,
     Move,
     NotAided,
+    NotMoved,
     Overdue,
     Promote,
     PromoteAid,
@@ -49,6 +52,7 @@ from driftloop.loop.moves import (
     Settle,
     Shadowed,
     Start,
+    TookOver,
     TrainInFull,
     WithdrawAid,
 )
@@ -173,7 +177,7 @@ ROWS: list[tuple[str, State, Facts, Move]] = [
         "another version while it waits",
         state("waiting_for_labels"),
         facts(production="7"),
-        settle("superseded", "version 7 is in production", run="", cool_down=False),
+        settle("superseded", "version 7 is in production", run="", cool_down=False, champion="7"),
     ),
     # running
     ("it runs", state("running"), facts(pipeline="runs", challengers=challenger("approved")), Rest(POLL_S)),
@@ -195,11 +199,40 @@ ROWS: list[tuple[str, State, Facts, Move]] = [
         facts(pipeline="lost", production="2", challengers=challenger("promoted")),
         Promoted("r1", Challenger("2", "promoted", "why")),
     ),
+    ("it runs, and its champion serves", state("running"), facts(pipeline="runs"), Rest(POLL_S)),
+    ("it runs, and nobody has looked", state("running"), facts(pipeline="runs", production=None), Rest(POLL_S)),
+    (
+        "somebody went back while it runs",
+        state("running"),
+        facts(pipeline="runs", production="7"),
+        settle("superseded", "version 7 is in production", champion="7"),
+    ),
+    (
+        "somebody promoted its challenger before the gate had judged",
+        state("running"),
+        facts(pipeline="runs", production="2", challengers=challenger("promoted")),
+        Promoted("r1", Challenger("2", "promoted", "why")),
+    ),
+    (
+        "somebody went back from its challenger",
+        state("running"),
+        facts(pipeline="runs", challengers=challenger("rolled_back")),
+        settle("rolled_back", "why", "2", champion="1", by_hand=True),
+    ),
+    *(
+        (
+            f"{decision or 'failed'} against another champion",
+            state("running", waiting_for="3 usable runs"),
+            facts(pipeline="ended", production="7", error="why", challengers=challenger(decision) if decision else ()),
+            settle("superseded", "version 7 is in production", "2" if decision else None, champion="7"),
+        )
+        for decision in ("rejected", "undecided", None)
+    ),
     (
         "approved against another champion",
         state("running"),
         facts(pipeline="ended", production="7", challengers=challenger("approved")),
-        settle("superseded", "version 7 is in production", "2"),
+        settle("superseded", "version 7 is in production", "2", champion="7"),
     ),
     (
         "rejected",
@@ -293,15 +326,20 @@ ROWS: list[tuple[str, State, Facts, Move]] = [
         "another champion meanwhile",
         waiting(YES),
         asked(production="7"),
-        settle("superseded", "version 7 is in production, not 1, which it was compared with", "2"),
+        settle("superseded", "version 7 is in production, not 1, which it was compared with", "2", champion="7"),
     ),
     (
         "another bundle",
         waiting(YES),
         asked(digest="efgh"),
-        settle("superseded", "the bundle of version 2 is another one than when it was asked about", "2"),
+        settle("superseded", "the bundle of version 2 is another one than when it was asked about", "2", champion="1"),
     ),
-    ("the version is gone", waiting(YES), asked(digest=None), settle("superseded", "version 2 is gone", "2")),
+    (
+        "the version is gone",
+        waiting(YES),
+        asked(digest=None),
+        settle("superseded", "version 2 is gone", "2", champion="1"),
+    ),
     ("more runs for what passed", waiting(archived=70), asked(), Rest(ASK_POLL_S)),
     ("more runs for what could not be judged", waiting(archived=70, passed=False), asked(), Start(CAUSE, "r2", 80)),
     (
@@ -393,7 +431,7 @@ ROWS: list[tuple[str, State, Facts, Move]] = [
         "another version while verifying",
         state("verifying"),
         facts(production="7"),
-        settle("superseded", "version 7 is in production", "2"),
+        settle("superseded", "version 7 is in production", "2", champion="7"),
     ),
     # cooling down
     ("the pause lasts", state("cooling_down"), facts(pause_s=3.0), Rest(3.0)),
@@ -408,6 +446,19 @@ def test_each_row_of_the_table(at: State, found: Facts, move: Move):
 
 def test_every_phase_has_rows():
     assert {row[1].phase for row in ROWS} == set(PHASES)
+
+
+MEANT = Intent("rolled_back", "1", "2", CAUSE, "worse", "ann", 80)
+
+
+@pytest.mark.parametrize(
+    ("production", "move"), [("1", TookOver(MEANT)), ("2", NotMoved(MEANT)), (None, NotMoved(MEANT))]
+)
+@pytest.mark.parametrize("phase", PHASES)
+def test_what_a_person_has_done_comes_first_in_whatever_phase(phase: Phase, production: str | None, move: Move):
+    at = state(phase) if phase != "awaiting_approval" else waiting()
+    at.intent = MEANT
+    assert decide(at, facts(production=production, pipeline="runs")) == move
 
 
 CONFIRMING = Confirming("2", CAUSE, "r1", waits.begin(60.0, NOW))
@@ -470,9 +521,14 @@ def attempts(draw: st.DrawFn, run: str = "") -> Attempt:
     )
 
 
+def intent(version: str, before: str, run: str) -> Intent:
+    kind: Any = "promoted" if run else "rolled_back"
+    return Intent(kind, version, before, CAUSE, "worse", "ann", 80, run or None)
+
+
 @st.composite
-def states(draw: st.DrawFn) -> State:
-    phase = draw(st.sampled_from(PHASES))
+def states(draw: st.DrawFn, phases: Sequence[Phase] = PHASES) -> State:
+    phase = draw(st.sampled_from(phases))
     under_way = phase in ("running", "awaiting_approval", "verifying")
     made = State(phase, firing={cause: [SINCE] for cause in draw(st.sets(CAUSES))})
     if under_way or phase == "waiting_for_labels":
@@ -486,13 +542,14 @@ def states(draw: st.DrawFn) -> State:
         answer = draw(st.sampled_from([None, YES, NO]))
         made.question = question(answer, passed=draw(st.booleans()), overdue=draw(st.booleans()))
     made.confirming = draw(st.none() | st.just(CONFIRMING))
+    made.intent = draw(st.none() | st.builds(intent, VERSIONS, VERSIONS, st.sampled_from(["", "r1"])))
     for cause in draw(st.sets(CAUSES, max_size=2)):
         made.settled[cause] = Decision(cause, draw(DECISIONS), "why", SINCE, 80, draw(VERSIONS))
     return made
 
 
 DECISIONS = st.sampled_from(["promoted", "rejected", "undecided", "failed", "resolved", "superseded", "rolled_back"])
-TAGS = st.sampled_from([None, "approved", "rejected", "undecided", "promoted", "abandoned"])
+TAGS = st.sampled_from([None, "approved", "rejected", "undecided", "promoted", "abandoned", "rolled_back"])
 CHALLENGERS = st.builds(
     Challenger, VERSIONS, TAGS, st.just("why"), st.lists(st.sampled_from([gate.FORGOT, gate.BETTER])).map(tuple)
 )
@@ -558,6 +615,24 @@ def test_only_what_the_gate_approved_of_todays_champion_is_promoted(at: State, f
         assert (move.challenger.decision, found.asks) == (promotion.APPROVED, False)
         assert at.attempt.shadow.passed if at.attempt.shadow is not None else not found.shadow
         assert found.pipeline != "runs"
+
+
+@ANY
+@given(states(["running"]), FACTS)
+def test_a_retraining_of_another_version_than_serves_is_ended_and_decides_nothing(at: State, found: Facts):
+    at.intent = at.confirming = None
+    assert at.attempt is not None
+    if found.production in (None, at.attempt.champion, *(each.version for each in found.challengers)):
+        return
+    move = decide(at, found)
+    assert isinstance(move, Settle)
+    assert (move.decision, move.champion) == (promotion.SUPERSEDED, found.production)
+    change = Change(copy.deepcopy(at))
+    assert apply(change, move, HOW)
+    assert [event["kind"] for event in change.events if event["kind"] != "approval_void"] == ["retraining_superseded"]
+    # There is one starting point: whatever follows by itself is of the version that serves.
+    follows = [each for each in change.state.queue if each.cause == at.attempt.cause]
+    assert all(each.champion == found.production for each in follows)
 
 
 @ANY

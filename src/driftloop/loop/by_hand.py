@@ -3,15 +3,15 @@
 Between two moves of the worker, never beside one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from driftloop.errors import DriftloopError
-from driftloop.loop import aid, asking, changes, questions
+from driftloop.loop import aid, asking, changes, promoting, questions
 from driftloop.loop.asking import Answer, Question, Word
 from driftloop.loop.facts import next_run
+from driftloop.loop.intent import Intent
 from driftloop.loop.judge import promotion
-from driftloop.loop.judge.promotion import Tell
 from driftloop.loop.moves import Aided, Settle
 from driftloop.loop.state import Attempt, Change
 from driftloop.loop.worker import Worker
@@ -80,28 +80,39 @@ def retrain(
 
 
 def promote(worker: Worker, version: str, who: str = TOKEN, reason: str = "") -> str | None:
-    """Promote a version; returns the one it replaced. Raises Busy while a pipeline runs.
+    """Promote a version at once, whatever the loop does; returns the one it replaced.
 
     A version that waits for approval is approved by that; one that is in production and not verified yet is verified.
+    A retraining of the version that was in production is superseded, unless it made this one.
     """
     with worker.work_lock:
-        _not_while_running(worker)
+        _ready_to_move(worker)
         asked = worker.store.state.question
         if asked is not None and asked.version == version:
             return _promote_what_waits(worker, asked, who, reason)
-        before, cause = worker.registry.alias(PRODUCTION), _cause_of(worker, version)
-        report = _reporting(worker, who)
-        replaced = promotion.promote(worker.registry, version, reason=reason or BY_HAND, cause=cause, report=report)
-        archived = worker.archive.total()
-        attempt = worker.store.state.attempt
-        with worker.store.change() as change:
-            if before != version:
-                change.state.reopen(version, f"version {version} was promoted again", archived)
-            elif attempt is not None and attempt.challenger == version:
-                confirmed = Settle(attempt.cause, attempt.run, promotion.PROMOTED, "confirmed by hand", version)
-                changes.apply(change, confirmed, worker.tools.how())
-    worker.poke()
-    return replaced
+        registry, why = worker.registry, reason or BY_HAND
+        before, tags = registry.alias(PRODUCTION), registry.tags(version)
+        if before == version:
+            _confirm(worker, version)
+            return promotion.promote(registry, version, reason=why, cause=None, report=worker.store.log)
+        cause, archived = _cause_in(tags), _archived(worker)
+        run = tags.get(promotion.RETRAINING_TAG)
+        meant = Intent("promoted", version, before, cause, why, who, archived, run)
+        promoting.by_hand(
+            worker.tools,
+            meant,
+            lambda tell: promotion.promote(registry, version, reason=why, cause=cause, report=tell),
+        )
+    _look_again(worker)
+    return before
+
+
+def _confirm(worker: Worker, version: str) -> None:
+    """A person promotes what is in production: it need not be verified any more."""
+    attempt = worker.store.state.attempt
+    if attempt is not None and attempt.challenger == version and worker.store.state.phase == "verifying":
+        worker.tools.apply(Settle(attempt.cause, attempt.run, promotion.PROMOTED, "confirmed by hand", version))
+        worker.poke()
 
 
 def _promote_what_waits(worker: Worker, asked: Question, who: str, reason: str) -> str:
@@ -113,25 +124,22 @@ def _promote_what_waits(worker: Worker, asked: Question, who: str, reason: str) 
 
 
 def rollback(worker: Worker, who: str = TOKEN, reason: str = "") -> tuple[str, str]:
-    """Go back; returns (version rolled back, version in production). Raises Busy while a pipeline runs."""
+    """Go back at once, whatever the loop does; returns (version rolled back, version in production).
+
+    A retraining of the version that was in production is superseded.
+    """
     with worker.work_lock:
-        _not_while_running(worker)
-        production = worker.registry.alias(PRODUCTION)
-        cause = _cause_of(worker, production) if production is not None else str(causes.by_hand(None))
-        report = _reporting(worker, who)
-        why = reason or BY_HAND
-        gone, now = promotion.rollback(worker.registry, reason=why, cause=cause, report=report)
-        archived = worker.archive.total()
-        attempt = worker.store.state.attempt
-        with worker.store.change() as change:
-            if attempt is not None and attempt.challenger == gone:
-                settled = Settle(
-                    attempt.cause, attempt.run, promotion.ROLLED_BACK, why, gone, archived=archived, by_hand=True
-                )
-                changes.apply(change, settled, worker.tools.how())
-            else:
-                changes.settle_by_hand(change, cause, gone, archived, worker.clock(), why)
-    worker.poke()
+        _ready_to_move(worker)
+        registry, why = worker.registry, reason or BY_HAND
+        gone, now = promotion.both_ends(registry)
+        cause, archived = _cause_in(registry.tags(gone)), _archived(worker)
+        meant = Intent("rolled_back", now, gone, cause, why, who, archived)
+        promoting.by_hand(
+            worker.tools,
+            meant,
+            lambda tell: promotion.rollback(registry, reason=why, cause=cause, report=tell),
+        )
+    _look_again(worker)
     return gone, now
 
 
@@ -195,13 +203,42 @@ def _answer(worker: Worker, asked: Question, given: Answer) -> None:
         questions.answer(change, asked.id, given)
 
 
-def _reporting(worker: Worker, who: str) -> Tell:
-    return lambda event: worker.store.log({**event, "who": who})
+def _ready_to_move(worker: Worker) -> None:
+    """Raise Busy where an alias that was moving when the retrainer ended has to be looked at first.
+
+    Else a person need not wait: neither for a pipeline, nor until what it runs on answers a retrainer that has started.
+    """
+    state = worker.store.state
+    if state.intent is not None:
+        worker.tick()
+    moving = state.attempt is not None and state.attempt.condemned is not None
+    if moving and not worker.ready:
+        raise _starting(worker)
+
+
+def _archived(worker: Worker) -> int:
+    """Completed runs in the archive; while that is away, as many as any retraining began with: a person who goes back
+    need not wait for it."""
+    try:
+        return worker.archive.total()
+    except DriftloopError:
+        state = worker.store.state
+        attempts = [*state.queue, *([state.attempt] if state.attempt is not None else [])]
+        return max([0, *(each.archived for each in attempts), *(each.archived for each in state.settled.values())])
+
+
+def _look_again(worker: Worker) -> None:
+    worker.look.alias_has_moved()
+    worker.poke()
+
+
+def _starting(worker: Worker) -> Busy:
+    return Busy(f"the retrainer is starting ({worker.blocked})", remedy=WAIT_FOR_IT)
 
 
 def _not_while_running(worker: Worker) -> None:
     if not worker.ready:
-        raise Busy(f"the retrainer is starting ({worker.blocked})", remedy=WAIT_FOR_IT)
+        raise _starting(worker)
     if worker.store.state.phase == "running":
         raise Busy("a retraining is running", remedy=WAIT_FOR_IT)
 
@@ -211,10 +248,9 @@ def _asked() -> Busy:
     return Busy("a version waits for a person", remedy="driftloop approve, or driftloop reject")
 
 
-def _cause_of(worker: Worker, version: str) -> str:
+def _cause_in(tags: Mapping[str, str]) -> str:
     """The cause in a version's tags; by hand where there is none, or a text of somebody's own."""
-    text = worker.registry.tags(version).get("cause", causes.BY_HAND)
     try:
-        return str(causes.parse(text))
+        return str(causes.parse(tags.get("cause", causes.BY_HAND)))
     except DriftloopError:
         return str(causes.by_hand(None))

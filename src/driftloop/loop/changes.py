@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from driftloop.loop import aid, questions, waits
+from driftloop.loop import aid, ends, hands, questions, waits
 from driftloop.loop.judge import promotion
 from driftloop.loop.moves import (
     Aided,
@@ -22,6 +22,7 @@ from driftloop.loop.moves import (
     Fail,
     Move,
     NotAided,
+    NotMoved,
     Overdue,
     Promoted,
     Refuse,
@@ -29,12 +30,12 @@ from driftloop.loop.moves import (
     Settle,
     Shadowed,
     Start,
+    TookOver,
     TrainInFull,
     WithdrawAid,
 )
-from driftloop.loop.state import CONFIRM_S, Attempt, Change, Confirming, Decision, Phase, With
+from driftloop.loop.state import CONFIRM_S, Attempt, Change, Confirming, With
 from driftloop.loop.waits import Now
-from driftloop.protocol.causes import Cause
 
 MAX_FAILURES = 3
 """Failures after which a cause is given up until new runs arrive."""
@@ -42,49 +43,11 @@ BACK_OFF_S = 5.0
 """Pause after the first failure; four times as long after each further one."""
 _ERROR_CHARACTERS = 4000
 
-OPEN_ENDS = ("resolved", "switched_off")
-"""Ends of a retraining that say nothing against another one for the same cause."""
-FAILED = "failed"
-IN_VAIN = (promotion.REJECTED, promotion.ROLLED_BACK, FAILED)
-"""Ends after which the same completed runs are not tried again."""
-
 
 def apply(change: Change, move: Move, how: With) -> bool:
     """Apply a move; returns whether it fitted."""
     applies = _APPLIES.get(type(move))
     return applies is not None and applies(change, move, how)
-
-
-def admit(change: Change, why: Cause, *, first: bool, archived: int, how: With) -> str:
-    """Queue a cause unless something speaks against it; tells of a refusal only the first time.
-
-    `queued`, `recorded` (retraining is switched off), `duplicate` or `refused`.
-    """
-    cause, champion = str(why), why.model_version or ""
-    if not why.learnable:
-        return "refused"
-    if not how.enabled:
-        return "recorded"
-    if change.state.pending(cause):
-        return "duplicate"
-    settled = change.state.settled.get(cause)
-    if settled is not None and settled.decision in promotion.TOOK_OVER:
-        return "duplicate"
-    tried, labels = (settled.tried, settled.labels) if settled is not None else (0, 0)
-    nothing_new = settled is not None and settled.decision not in OPEN_ENDS and archived <= settled.archived
-    # A change of the inputs waits for more runs, since first aid needs none; of another kind nothing can be done yet.
-    if settled is not None and nothing_new and not (why.of_inputs and tried):
-        if first:
-            reason = f"{settled.decision} before ({settled.reason}) and no new runs since"
-            change.tell("retraining_refused", model_version=champion, cause=cause, reason=reason)
-        return "refused"
-    change.state.queue.append(Attempt(cause, champion, how.now.time, archived=tried, labels=labels))
-    return "queued"
-
-
-def settle_by_hand(change: Change, cause: str, version: str, archived: int, now: Now, why: str) -> None:
-    """A person went back from a version that no attempt is about."""
-    change.state.settle(Decision(cause, promotion.ROLLED_BACK, why, now.time, archived, version))
 
 
 # The moves.
@@ -160,12 +123,13 @@ def _promoted(change: Change, move: Promoted, how: With) -> bool:
     attempt = change.state.current(move.run, "running", "awaiting_approval")
     if attempt is None:
         return False
-    at = next((str(event["time"]) for event in how.told), challenger.decided_at or how.now.time)
+    by_hand = attempt.promoted_at
+    at = by_hand or next((str(event["time"]) for event in how.told), challenger.decided_at or how.now.time)
     questions.close(change, f"version {challenger.version} was promoted", how.now.time)
     attempt.challenger, attempt.promoted_at, attempt.reason = challenger.version, at, challenger.reason
     if how.told:
         change.pass_on({**event, "run": attempt.run} for event in how.told)
-    else:
+    elif by_hand is None:
         # The retrainer died between moving the alias and telling of it.
         change.tell_of(attempt, "promoted", challenger.version, from_version=attempt.champion, repaired=True)
     wait = waits.begin(CONFIRM_S, how.now)
@@ -174,7 +138,7 @@ def _promoted(change: Change, move: Promoted, how: With) -> bool:
         state.phase = "verifying"
     else:
         # The drift watch sees inputs; that labels fit again, the gate has shown, and the next engines will.
-        _end(change, attempt, promotion.PROMOTED, challenger, attempt.archived, how)
+        ends.end(change, attempt, promotion.PROMOTED, challenger, attempt.archived, how)
     return True
 
 
@@ -207,6 +171,8 @@ def _settle(change: Change, move: Settle, how: With) -> bool:
         return False  # it fires again meanwhile
     if state.phase in ("running", "awaiting_approval") and move.decision == promotion.REJECTED:
         change.tell_of(attempt, "rejected", move.version, reason=move.reason)
+    if state.phase in ("running", "awaiting_approval") and move.decision == promotion.SUPERSEDED:
+        change.tell_of(attempt, "retraining_superseded", attempt.champion, reason=move.reason)
     if state.phase == "verifying" and move.decision == promotion.PROMOTED:
         change.tell("recovery_verified", model_version=move.version, cause=attempt.cause, n=move.n)
     if state.phase == "verifying" and move.decision == promotion.KEPT:
@@ -217,8 +183,13 @@ def _settle(change: Change, move: Settle, how: With) -> bool:
         back = move.champion or attempt.champion
         change.tell_of(attempt, "rolled_back", back, from_version=move.version, reason=move.reason)
     change.pass_on(how.told)
+    if ends.gone_back(attempt, move) and state.phase != "verifying":
+        ends.go_back(change, attempt, move, how)
+        return True
     challenger = Challenger(move.version or "", reason=move.reason)
-    _end(change, attempt, move.decision, challenger, move.archived, how, cool_down=move.cool_down, by_hand=move.by_hand)
+    ends.end(
+        change, attempt, move.decision, challenger, move.archived, how, cool_down=move.cool_down, by_hand=move.by_hand
+    )
     return True
 
 
@@ -241,7 +212,7 @@ def _fail(change: Change, move: Fail, how: With) -> bool:
     )
     if give_up:
         error = move.error.splitlines()[0][:500] if move.error else ""
-        _end(change, attempt, FAILED, Challenger(attempt.challenger or "", reason=error), move.archived, how)
+        ends.end(change, attempt, ends.FAILED, Challenger(attempt.challenger or "", reason=error), move.archived, how)
         return True
     state.queue.insert(0, attempt.again())
     state.attempt, state.phase, state.pause = None, "cooling_down", waits.begin(pause, how.now)
@@ -301,53 +272,7 @@ _APPLIES: dict[type[Move], Callable[[Change, Any, With], bool]] = {
     Confirm: _confirm,
     Overdue: _overdue,
     Shadowed: _shadowed,
+    TookOver: hands.took_over,
+    NotMoved: hands.forget,
 }
 """The moves that change the state; the others only do something."""
-
-
-# Parts of moves.
-
-
-def _end(
-    change: Change,
-    attempt: Attempt,
-    decision: str,
-    challenger: Challenger,
-    archived: int,
-    how: With,
-    *,
-    cool_down: bool = True,
-    by_hand: bool = False,
-) -> None:
-    state = change.state
-    questions.close(change, challenger.reason, how.now.time)
-    passed = attempt.started.passed(how.now) if attempt.started is not None else None
-    in_vain, waited = decision in IN_VAIN and not by_hand, state.phase == "waiting_for_labels"
-    turned_down = in_vain and decision != FAILED
-    state.settle(
-        Decision(
-            attempt.cause,
-            decision,
-            challenger.reason,
-            how.now.time,
-            attempt.archived if attempt.run else archived,
-            challenger.version or None,
-            None if passed is None else round(passed, 3),
-            attempt.archived if in_vain or waited else 0,
-            attempt.labels if turned_down or waited else 0,
-        )
-    )
-    if state.confirming is not None and decision not in promotion.TOOK_OVER:
-        state.confirming = None
-    after: Phase = "cooling_down" if cool_down else "idle"
-    state.attempt, state.phase = None, after
-    if cool_down:
-        state.pause = waits.begin(how.cool_down_s, how.now)
-    provisional = attempt.aided is not None and decision != promotion.ROLLED_BACK
-    if in_vain and (provisional or attempt.aid_withdrawn):
-        # What serves is no answer to the change: the retraining that is goes on with more labels.
-        tried = {"archived": attempt.archived, "labels": attempt.labels if turned_down else 0}
-        state.queue.append(attempt.again(**tried, failures=0, by_hand=attempt.by_hand))
-    elif decision not in (*promotion.TOOK_OVER, *OPEN_ENDS) and attempt.cause in state.firing:
-        # The cause stands: runs that arrived while it was decided are tried, others waited for.
-        admit(change, attempt.why, first=False, archived=archived, how=how)

@@ -32,6 +32,7 @@ from driftloop.loop.moves import (
     InShadow,
     Move,
     NotAided,
+    NotMoved,
     Overdue,
     Promote,
     PromoteAid,
@@ -41,6 +42,7 @@ from driftloop.loop.moves import (
     RollBack,
     Settle,
     Start,
+    TookOver,
     TrainInFull,
     TryFirstAid,
     WithdrawAid,
@@ -63,6 +65,9 @@ NOTHING_NEW = "no completed runs have come since it was tried with those that ar
 
 def decide(state: State, facts: Facts) -> Move:
     """The next move."""
+    if state.intent is not None:
+        # Whatever else is due: what a person has done comes first.
+        return (TookOver if facts.production == state.intent.version else NotMoved)(state.intent)
     confirming = state.confirming
     if confirming is not None and facts.served == confirming.model_version:
         return Confirm(confirming.model_version, True)
@@ -136,12 +141,21 @@ def _asked_about_aid(attempt: Attempt, asked: Question, facts: Facts) -> Move:
 
 def _running(state: State, facts: Facts) -> Move:  # noqa: PLR0911 (a row each)
     attempt = _current(state)
-    if facts.pipeline == "runs":
-        return Rest(POLL_S)
     found = {each.decision: each for each in reversed(facts.challengers)}
     promoted = next((each for each in facts.challengers if each.version == facts.production), None)
     if promoted is not None:
+        # Also while the pipeline goes on: a person need not wait for the gate.
         return Promoted(attempt.run, promoted)
+    if facts.production not in (None, attempt.champion):
+        # What was trained from another version, and is compared with it, is of no use; nor is what it found out.
+        newest = facts.challengers[-1].version if facts.challengers else attempt.challenger
+        return _superseded(attempt, facts, newest)
+    if promotion.ROLLED_BACK in found:
+        taken_back = found[promotion.ROLLED_BACK]
+        by_hand = _settle(attempt, facts, promotion.ROLLED_BACK, taken_back.reason, taken_back.version)
+        return replace(by_hand, champion=facts.production, by_hand=True)
+    if facts.pipeline == "runs":
+        return Rest(POLL_S)
     if promotion.REJECTED in found:
         rejected = found[promotion.REJECTED]
         if gate.WITHDRAWN in rejected.findings:
@@ -162,7 +176,7 @@ def _running(state: State, facts: Facts) -> Move:  # noqa: PLR0911 (a row each)
 def _passed(attempt: Attempt, challenger: Challenger, facts: Facts) -> Move:
     """What becomes of a challenger that the gate has not turned down."""
     if facts.production != attempt.champion:
-        return _superseded(attempt, facts, challenger.version)
+        return _superseded(attempt, facts, challenger.version)  # nothing is in production
     if facts.shadow and attempt.shadow is None:
         return InShadow(attempt.run, challenger)
     if attempt.shadow is not None and not attempt.shadow.passed:
@@ -185,7 +199,8 @@ def _awaiting_approval(state: State, facts: Facts) -> Move:  # noqa: PLR0911 (a 
         return Promoted(attempt.run, challenger)
     void = asking.void(asked, facts.production, facts.digest)
     if void is not None:
-        return _settle(attempt, facts, "superseded", void, asked.version)
+        settled = _settle(attempt, facts, promotion.SUPERSEDED, void, asked.version)
+        return replace(settled, champion=facts.production)
     if asked.answer is not None and asked.answer.answer == "approve":
         return Promote(attempt.run, challenger)
     if asked.answer is not None:
@@ -278,9 +293,10 @@ def _may_be_aided(attempt: Attempt) -> bool:
     return attempt.why.of_inputs and not attempt.by_hand and attempt.aided is None and attempt.aid_refused is None
 
 
-def _superseded(attempt: Attempt, facts: Facts, version: str | None = None, *, cool_down: bool = True) -> Move:
+def _superseded(attempt: Attempt, facts: Facts, version: str | None = None, *, cool_down: bool = True) -> Settle:
     reason = f"version {facts.production} is in production"
-    return _settle(attempt, facts, "superseded", reason, version, cool_down=cool_down)
+    settled = _settle(attempt, facts, promotion.SUPERSEDED, reason, version, cool_down=cool_down)
+    return replace(settled, champion=facts.production)
 
 
 def _settle(

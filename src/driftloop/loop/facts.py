@@ -18,7 +18,7 @@ from driftloop.errors import DriftloopError, RegistryUnavailable
 from driftloop.fleet import roles
 from driftloop.loop import evidence
 from driftloop.loop.evidence import Evidence
-from driftloop.loop.jobs.local import Backend, Runs
+from driftloop.loop.jobs.local import Backend, Ended, Runs
 from driftloop.loop.judge import plan, promotion
 from driftloop.loop.judge.standing import Standing
 from driftloop.loop.moves import Challenger, Facts, Pipeline, Seen
@@ -33,6 +33,9 @@ from driftloop.settings import Settings
 
 GROWTH = 1.5
 """By how much the labels must have grown since a challenger was turned down: one more run changes no verdict."""
+ALIAS_POLL_S, AWAY_S = 5.0, 1.0
+"""How often it is looked whether a running pipeline's champion is still in production; what is done through the
+retrainer is looked at at once. And how soon again where the registry is away."""
 SETTLE_S, SETTLE_LIMIT_S = 0.3, 10.0
 """A fleet's runs arrive in many calls: wait for 0.3 s of silence, but not longer than ten seconds."""
 
@@ -95,9 +98,16 @@ class Look:
         """The version, and how wrong the watch thinks that it is."""
         self.lost = False
         """Whether the run at hand was an earlier retrainer's and ended with it."""
+        self._ended: tuple[str, Ended] | None = None
+        """A run that has ended, and how."""
+        self._alias_due = float("-inf")
+        """When it is looked next whether a running pipeline's champion is in production."""
 
     def facts(self, state: State, now: Now) -> Facts:
         """What the phase of the loop asks about."""
+        if state.intent is not None:
+            self._alias_due = float("-inf")
+            return Facts(production=self._registry.alias(PRODUCTION))
         found = self._of_phase(state, Facts(enabled=self._settings.enable_retraining), now)
         confirming = state.confirming
         if confirming is None:
@@ -110,7 +120,7 @@ class Look:
             return replace(facts, pause_s=state.pause.left(now) if state.pause is not None else 0.0)
         if state.phase == "running":
             assert attempt is not None
-            return self._of_run(attempt, facts)
+            return self._of_run(attempt, facts, now)
         if state.phase == "awaiting_approval":
             facts = replace(
                 facts,
@@ -188,14 +198,18 @@ class Look:
             return facts
         return replace(facts, standing=self._standing(attempt.aided, only_since=True))
 
-    def _of_run(self, attempt: Attempt, facts: Facts) -> Facts:
+    def alias_has_moved(self) -> None:
+        """Somebody has moved the alias `production`: look at once whether a running pipeline is of use."""
+        self._alias_due = float("-inf")
+
+    def _of_run(self, attempt: Attempt, facts: Facts, now: Now) -> Facts:
         pipeline: Pipeline = "lost"
         error = None
         if not self.lost:
-            ended = self._backend.poll()
+            ended = self._end_of(attempt.run)
             pipeline = "runs" if ended is None else "ended"
             error = ended.error if ended is not None else None
-        if pipeline == "runs":
+        if pipeline == "runs" and self._is_of_use(attempt, now):
             return replace(facts, pipeline=pipeline)
         production = self._registry.alias(PRODUCTION)
         return replace(
@@ -209,6 +223,28 @@ class Look:
             shadow=self._settings.shadow_answers > 0,
             asks=self._settings.promotion == "approve",
         )
+
+    def _end_of(self, run: str) -> Ended | None:
+        """How a run ended; None while it goes on. It is asked once: the registry may be away when it has ended."""
+        if self._ended is None or self._ended[0] != run:
+            ended = self._backend.poll()
+            self._ended = (run, ended) if ended is not None else None
+        return self._ended[1] if self._ended is not None else None
+
+    def _is_of_use(self, attempt: Attempt, now: Now) -> bool:
+        """Whether a running pipeline's champion is still in production, as far as is known and worth asking now."""
+        if now.seconds < self._alias_due:
+            return True
+        try:
+            production = self._registry.alias(PRODUCTION)
+        except RegistryUnavailable:
+            # The steps wait for it too.
+            self._alias_due = now.seconds + AWAY_S
+            return True
+        of_use = production in (None, attempt.champion)
+        if of_use:
+            self._alias_due = now.seconds + ALIAS_POLL_S
+        return of_use
 
     def _provisional_of(self, version: str | None) -> str | None:
         """The version that another one was given first aid from."""

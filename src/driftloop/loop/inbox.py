@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from driftloop.loop import changes
+from driftloop.loop import ends
 from driftloop.loop.facts import estimated, seen
 from driftloop.loop.state import Change
 from driftloop.loop.worker import Worker
@@ -61,7 +61,7 @@ class Inbox:
                 score=alert.score,
                 summary=alert.summary,
             )
-        answer = changes.admit(change, alert.cause, first=first, archived=archived, how=self._worker.tools.how())
+        answer = ends.admit(change, alert.cause, first=first, archived=archived, how=self._worker.tools.how())
         if first and not alert.cause.learnable:
             reason = f"a sensor fault ({', '.join(alert.features)}): a model must not learn it"
             change.tell("retraining_refused", model_version=alert.model_version, cause=cause, reason=reason)
@@ -97,7 +97,7 @@ class Inbox:
         with self._store.change() as change:
             change.pass_on(tell)
             for cause in map(causes.parse, list(change.state.firing)):
-                changes.admit(change, cause, first=False, archived=archived, how=worker.tools.how())
+                ends.admit(change, cause, first=False, archived=archived, how=worker.tools.how())
         worker.poke()
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from driftloop.drift.verdict import DRIFT, WITHOUT_DRIFT
+from driftloop.loop.intent import Intent
 from driftloop.loop.judge.shadow import Report
 from driftloop.loop.judge.standing import Standing
 
@@ -41,6 +42,7 @@ class Facts:
 
     enabled: bool = True
     production: str | None = None
+    """The version there; None where none is, or where it was not looked at."""
     archived: int = 0
     """Completed runs in the archive."""
     next_run: str = "run"
@@ -228,7 +230,7 @@ class Settle:
     n: int | None = None
     """Requests that the watch looked at, where it is what was waited for."""
     champion: str | None = None
-    """The version in production after a rollback."""
+    """The version in production after a rollback, or in the place of what the attempt was about."""
     by_hand: bool = False
     """Whether a person has ended it: then the loop does not go on by itself with the runs that are there."""
 
@@ -250,6 +252,20 @@ class RollBack:
     run: str
     version: str
     reason: str
+
+
+@dataclass(frozen=True)
+class TookOver:
+    """A person has moved the alias `production`: tell of it, and settle what that decides."""
+
+    meant: Intent
+
+
+@dataclass(frozen=True)
+class NotMoved:
+    """A person was about to move it, and it has not moved."""
+
+    meant: Intent
 
 
 @dataclass(frozen=True)
@@ -314,7 +330,7 @@ class NotAided:
 
 
 Move = (
-    AidWithdrawn | Aided | Announce | Ask | AwaitLabels | Confirm | CooledDown | Fail | InShadow | NotAided | Overdue
-    | Promote | PromoteAid | Promoted | Refuse | Rest | RollBack | Settle | Shadowed | Start | TrainInFull | TryFirstAid
-    | WithdrawAid
+    AidWithdrawn | Aided | Announce | Ask | AwaitLabels | Confirm | CooledDown | Fail | InShadow | NotAided | NotMoved
+    | Overdue | Promote | PromoteAid | Promoted | Refuse | Rest | RollBack | Settle | Shadowed | Start | TookOver
+    | TrainInFull | TryFirstAid | WithdrawAid
 )  # fmt: skip

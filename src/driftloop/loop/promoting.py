@@ -1,5 +1,6 @@
 """Carries out what leads to a promotion, or away from it: the question, the move of the alias, the tags that tell."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import msgspec
@@ -7,6 +8,7 @@ import msgspec
 from driftloop.errors import DriftloopError, RegistryUnavailable
 from driftloop.loop import asking, changes, questions
 from driftloop.loop.asking import Answer, Question
+from driftloop.loop.intent import Intent
 from driftloop.loop.judge import gate, promotion
 from driftloop.loop.moves import (
     Aided,
@@ -15,12 +17,14 @@ from driftloop.loop.moves import (
     Fail,
     InShadow,
     NotAided,
+    NotMoved,
     Promote,
     PromoteAid,
     Promoted,
     RollBack,
     Settle,
     Shadowed,
+    TookOver,
     WithdrawAid,
 )
 from driftloop.loop.shadow import Shadow
@@ -128,6 +132,34 @@ def withdraw_aid(tools: Tools, move: WithdrawAid) -> None:
     told: list[Event] = []
     _, champion = promotion.rollback(tools.registry, reason=move.reason, cause=move.cause, report=told.append)
     tools.apply(AidWithdrawn(move.cause, move.run, move.version, champion), *told)
+
+
+def by_hand(tools: Tools, meant: Intent, move_alias: Callable[[promotion.Tell], object]) -> None:
+    """Let a person move the alias, by `move_alias`: written down before, told of after it.
+
+    Raises what that raises; where it has moved all the same, the worker's next move tells of it.
+    """
+    told = list[Event]()
+    with tools.store.change() as change:
+        change.state.intent = meant
+    try:
+        move_alias(told.append)
+    except RegistryUnavailable:
+        raise  # whether it has moved, nobody can say now
+    except DriftloopError:
+        if not told:
+            tools.apply(NotMoved(meant))
+        raise
+    tools.apply(TookOver(meant), *told)
+
+
+def finish(tools: Tools, move: TookOver) -> None:
+    """Tag and tell what a person has done, where that could not be done at once."""
+    meant = move.meant
+    if meant.kind == "rolled_back" and meant.before is not None:
+        promotion.decide(tools.registry, meant.before, promotion.ROLLED_BACK, meant.reason, meant.cause)
+    promotion.repair(tools.registry)
+    tools.apply(move)
 
 
 def tag_rolled_back(tools: Tools, move: Settle) -> None:

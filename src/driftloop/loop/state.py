@@ -9,6 +9,7 @@ import msgspec
 from driftloop import durable
 from driftloop.errors import DriftloopError
 from driftloop.loop.asking import Closed, Question
+from driftloop.loop.intent import Intent
 from driftloop.loop.judge import promotion
 from driftloop.loop.judge.shadow import Report
 from driftloop.loop.schedules import Muted, Schedule
@@ -98,9 +99,9 @@ class Attempt(msgspec.Struct):
 
     def again(self, **changes: Any) -> "Attempt":
         """A new attempt for the same cause."""
-        kept = ("mode", "failures", "aided", "aid_refused", "aid_withdrawn")
+        kept = ("cause", "champion", "requested_at", "mode", "failures", "aided", "aid_refused", "aid_withdrawn")
         fresh: dict[str, Any] = {**{name: getattr(self, name) for name in kept}, **changes}
-        return Attempt(self.cause, self.champion, self.requested_at, **fresh)
+        return Attempt(**fresh)
 
     def shown(self) -> dict[str, Any]:
         """It as people see it."""
@@ -121,6 +122,8 @@ class Decision(msgspec.Struct, frozen=True):
     """Completed runs in the archive with which it had been tried in vain."""
     labels: int = 0
     """Those of them that a challenger had learnt anew which was turned down."""
+    aid_refused: str | None = None
+    """Why there is no first aid for the cause where it comes again: a person went back from it."""
 
 
 class Total(msgspec.Struct):
@@ -154,6 +157,8 @@ class State(msgspec.Struct):
     pause: Wait | None = None
     """No retraining starts by itself before its end."""
     confirming: Confirming | None = None
+    intent: Intent | None = None
+    """What a person does with the alias `production`, until it is told that it was done."""
     question: Question | None = None
     """What a person is asked."""
     closed: list[Closed] = []

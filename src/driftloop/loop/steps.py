@@ -180,6 +180,10 @@ def evaluate(run: str, cause: str, champion: str, version: str, dataset: str, ch
         from driftloop.loop.judge import evaluation, gate
 
         plan = data.read(Path(dataset))
+        decided = step.patiently(lambda: step.registry.version(version))
+        if promotion.is_settled(decided):
+            # Somebody promoted it or took it back, or the retraining was ended: that is not to be written over.
+            return decided.tags["decision"]
         gone = sorted(_archive(step).withdrawn().keys() & {run.run_id for run in [*plan.old, *plan.new]})
         if gone:
             reason = f"run {gone[0]} and {len(gone) - 1} others that it learnt from were withdrawn meanwhile"

@@ -1,6 +1,6 @@
 """What carrying a move out needs: the store, the registry, the archive, the clock, and a few words between them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from driftloop.loop.moves import Move
 from driftloop.loop.state import With
 from driftloop.loop.store import Store
 from driftloop.loop.waits import Now
-from driftloop.model.registry import PRODUCTION, Registry
+from driftloop.model.registry import PRODUCTION, Registry, Version
 from driftloop.protocol import windows
 from driftloop.protocol.events import Event
 from driftloop.protocol.windows import UnitWindow
@@ -44,11 +44,28 @@ class Tools:
         state = self.store.state
         if state.attempt is None or not state.attempt.run or state.phase not in ("running", "awaiting_approval"):
             return
-        for version in self.look.versions_of(state.attempt.run):
-            if not (promotion.is_settled(version) or PRODUCTION in version.aliases):
-                reason = "the retraining ended before it was decided"
-                promotion.decide(self.registry, version.version, promotion.ABANDONED, reason, None)
+        self._abandon(self.look.versions_of(state.attempt.run))
         promotion.repair(self.registry)
+
+    def abandon_strays(self) -> None:
+        """The same of what earlier runs registered: a pipeline that was ended may have gone on for a while."""
+        attempt = self.store.state.attempt
+        run = attempt.run if attempt is not None else ""
+        if self._abandon(version for version in self.registry.versions() if _made_by(version) not in ("", run)):
+            promotion.repair(self.registry)
+
+    def _abandon(self, versions: Iterable[Version]) -> bool:
+        """Tag those of the versions that nobody decided; returns whether there were any."""
+        undecided = [one for one in versions if not (promotion.is_settled(one) or PRODUCTION in one.aliases)]
+        for version in undecided:
+            reason = "the retraining ended before it was decided"
+            promotion.decide(self.registry, version.version, promotion.ABANDONED, reason, None)
+        return bool(undecided)
+
+
+def _made_by(version: Version) -> str:
+    """The retraining that registered a version; empty where none did."""
+    return version.tags.get(promotion.RETRAINING_TAG, "")
 
 
 def windows_of(settings: Settings) -> Callable[[], Sequence[UnitWindow]]:

@@ -35,6 +35,7 @@ from driftloop.loop.moves import (
     RollBack,
     Settle,
     Start,
+    TookOver,
     TryFirstAid,
     WithdrawAid,
 )
@@ -196,8 +197,12 @@ class Worker:
             case PromoteAid():
                 promoting.promote_aid(tools, move)
             case Promoted():
+                self._end_pipeline()
                 promotion.repair(self.registry)
                 tools.apply(move)
+            case TookOver():
+                # A person asked, and the retrainer died or lost the registry over it.
+                promoting.finish(tools, move)
             case RollBack():
                 promoting.roll_back(tools, move)
             case WithdrawAid():
@@ -208,6 +213,7 @@ class Worker:
                 tools.apply(move)
             case Settle() if move.decision == promotion.ROLLED_BACK:
                 # The retrainer died between moving the alias back and telling of it.
+                self._end_pipeline()
                 promoting.tag_rolled_back(tools, move)
                 tools.apply(move)
             case Settle() if move.decision == promotion.REJECTED:
@@ -215,9 +221,11 @@ class Worker:
                 tools.abandon()
                 tools.apply(move)
             case Settle() | Fail() | AwaitLabels():
+                self._end_pipeline()
                 tools.abandon()
                 tools.apply(move)
             case CooledDown():
+                tools.abandon_strays()
                 retention.prune_versions(self.registry, self.settings.keep_versions)
                 retention.prune_folders(self._folder / "pipelines", retention.KEEP_RUNS)
                 tools.apply(move)
@@ -230,6 +238,12 @@ class Worker:
         state = self.store.state
         if state.phase == "running" and state.attempt is not None and state.attempt.challenger is not None:
             self._shadow.begin(state.attempt.champion, state.attempt.challenger)
+
+    def _end_pipeline(self) -> None:
+        """End a pipeline that still runs: what it would find out is of no use any more."""
+        if self.store.state.phase == "running":
+            self._shadow.end()
+            self._backend.stop()
 
     def _start(self, move: Start) -> None:
         self.tools.abandon()

@@ -135,6 +135,9 @@ RULES: dict[str, Rule] = {
     "approval_answered": Rule(_is("approval"), _says("{answer} by {who}"), _question, opens=False),
     "approval_void": Rule(_is("approval"), _reason("it is void"), _question, opens=False),
     "retraining_failed": Rule(_is("failed"), _failed),
+    "retraining_superseded": Rule(
+        _of_drift, _reason("the retraining of version {model_version} was ended"), opens=False
+    ),
     "rejected": Rule(_is("rejected"), _reason("version {model_version}")),
     "rolled_back": Rule(_is("rolled-back"), _reason("version {from_version}, {model_version} serves")),
     "kept": Rule(_of_drift, _reason("version {model_version} stays in production"), opens=False),

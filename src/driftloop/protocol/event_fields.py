@@ -113,7 +113,7 @@ ABOUT: dict[EventKind, About] = {
     "recovery_verified": About("the watch sees no drift under the promoted version", "model_version cause n?"),
     "recovery_failed": About("it still does", "model_version cause reason"),
     "rolled_back": About(
-        "the version before is in production again", "model_version from_version cause? run? reason who?"
+        "the version before is in production again", "model_version from_version cause? run? reason who? repaired?"
     ),
     "kept": About(
         "no rollback though the watch still sees drift: the version before is known to be worse",
@@ -123,6 +123,10 @@ ABOUT: dict[EventKind, About] = {
         "a retraining ended with an error", "model_version cause run step? error failures retry_in_s?"
     ),
     "retraining_refused": About("a retraining was asked for that cannot be now", "model_version? cause reason"),
+    "retraining_superseded": About(
+        "a retraining was ended, since another version than the one that it was of is in production",
+        "model_version cause run reason",
+    ),
     "schedule_added": About("somebody added a schedule or a watch", "schedule act every_s? cron? next? who"),
     "schedule_removed": About("somebody took one away", "schedule act who"),
     "schedule_due": About("its time has come", "schedule act result next?"),

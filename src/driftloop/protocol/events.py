@@ -44,6 +44,7 @@ EventKind = Literal[
     "kept",
     "retraining_failed",
     "retraining_refused",
+    "retraining_superseded",
     "schedule_added",
     "schedule_removed",
     "schedule_due",

@@ -240,6 +240,7 @@ _EXPLAIN = {
     "waiting_for_labels": "the loop waits for completed runs",
     "retraining_failed": "retraining failed",
     "retraining_refused": "retraining was refused",
+    "retraining_superseded": "another version went into production while it retrained",
     "kept": "the promoted version stays, though the watch sees drift",
 }
 

@@ -48,7 +48,8 @@ MEANINGS = {
     "t5": "recovered: the watch says no_drift, and the error is within bounds",
 }
 DECISIONS = (
-    "promoted", "rejected", "approval_needed", "retraining_failed", "retraining_refused", "waiting_for_labels",
+    "promoted", "rejected", "approval_needed", "retraining_failed", "retraining_refused", "retraining_superseded",
+    "waiting_for_labels",
 )  # fmt: skip
 
 

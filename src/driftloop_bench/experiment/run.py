@@ -36,7 +36,10 @@ from driftloop_bench.experiment.watching import Observer, Watch
 
 ANSWERS_S = 30.0
 """How long the last rows' answers are waited for."""
-ENDS = ("rejected", "approval_needed", "retraining_failed", "retraining_refused", "rolled_back", "kept")
+ENDS = (
+    "rejected", "approval_needed", "retraining_failed", "retraining_refused", "retraining_superseded", "rolled_back",
+    "kept",
+)  # fmt: skip
 """Events after which the loop will not recover by itself, unless a training in full follows."""
 ASKED = "approval_needed"
 """The one of them that a person can answer."""

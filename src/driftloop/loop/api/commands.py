@@ -49,7 +49,8 @@ def retrain(
                 said = f"version {waiting['version']} waits for a person: driftloop approve, or driftloop reject"
                 typer.echo(said, err=True)
             time.sleep(0.5)
-    text = f"version {decided[-1]['model_version']}: {decided[-1]['decision']} ({decided[-1]['reason']})"
+    about = f"version {decided[-1]['model_version']}" if decided[-1]["model_version"] else "the retraining"
+    text = f"{about}: {decided[-1]['decision']} ({decided[-1]['reason']})"
     show(decided[-1], text, as_json)
     if decided[-1]["decision"] == "failed":
         raise typer.Exit(ExitCode.NO)

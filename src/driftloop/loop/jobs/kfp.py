@@ -122,7 +122,9 @@ class KfpBackend:
         return outcome
 
     def stop(self) -> None:
-        """Terminate the run."""
+        """Terminate the run, also one that was made by a call whose answer was lost."""
+        if self._run is None and self._unsure:
+            self.adopt(self._unsure)
         if self._run is not None:
             self._terminate(self._run)
         self._forget()

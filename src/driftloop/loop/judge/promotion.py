@@ -23,6 +23,8 @@ KEPT = "kept"
 """It stays in production though the watch still sees drift, since the version before is known to be worse."""
 TOOK_OVER = (PROMOTED, KEPT)
 """Ends of a retraining after which another version is in production."""
+SUPERSEDED = "superseded"
+"""Another version is in production than the one that the retraining was of."""
 UNDECIDED = "undecided"
 """The gate had too few units: the challenger waits for a person, who promotes it or does not."""
 OVER_TAG, PARENT_TAG, RETRAINING_TAG = "promoted_over", "parent_version", "retraining"
@@ -112,15 +114,7 @@ def rollback(registry: Registry, *, reason: str, cause: str | None, report: Tell
 
     Raises DriftloopError where there is no version to go back to, and as `promote` does.
     """
-    versions = {version.version: version for version in registry.versions()}
-    now = registry.alias(PRODUCTION)
-    before = _before(versions, now)
-    if now is None or before is None:
-        raise DriftloopError(
-            "there is no version to go back to" if now else "nothing is in production",
-            where=f"model {registry.model_name}",
-            remedy="promote a version by its number: driftloop promote VERSION",
-        )
+    now, before = both_ends(registry)
     with tempfile.TemporaryDirectory(prefix="driftloop-") as folder:
         registry.fetch(before, Path(folder) / "bundle")
 
@@ -137,6 +131,20 @@ def rollback(registry: Registry, *, reason: str, cause: str | None, report: Tell
     )
     decide(registry, now, ROLLED_BACK, reason, cause)
     repair(registry)
+    return now, before
+
+
+def both_ends(registry: Registry) -> tuple[str, str]:
+    """The version that a rollback goes back from, and the one that it goes to; raises DriftloopError without them."""
+    versions = {version.version: version for version in registry.versions()}
+    now = registry.alias(PRODUCTION)
+    before = _before(versions, now)
+    if now is None or before is None:
+        raise DriftloopError(
+            "there is no version to go back to" if now else "nothing is in production",
+            where=f"model {registry.model_name}",
+            remedy="promote a version by its number: driftloop promote VERSION",
+        )
     return now, before
 
 
@@ -173,7 +181,8 @@ def is_settled(version: Version | None) -> bool:
 def _before(versions: dict[str, Version], production: str | None) -> str | None:
     """The labelled version that production replaced, or was trained from; None where neither exists any more.
 
-    A provisional version, which was given first aid, is passed over: its parent had labels.
+    A provisional version, which was given first aid, is passed over: its parent had labels. So is one that was rolled
+    back itself: what was before it comes next.
     """
     if production not in versions:
         return None
@@ -183,8 +192,10 @@ def _before(versions: dict[str, Version], production: str | None) -> str | None:
         version = waiting.pop()
         if version not in versions or version in passed:
             continue
-        if versions[version].tags.get("training") != FIRST_AID:
+        tags = versions[version].tags
+        provisional, gone = tags.get("training") == FIRST_AID, tags.get("decision") == ROLLED_BACK
+        if not (provisional or gone):
             return version
         passed.add(version)
-        waiting.append(versions[version].tags.get(PARENT_TAG))
+        waiting += [tags.get(tag) for tag in ((PARENT_TAG,) if provisional else (PARENT_TAG, OVER_TAG))]
     return None

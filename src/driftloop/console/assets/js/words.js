@@ -181,6 +181,7 @@ const EVENTS = {
   kept: ["Kept in service", "warn"],
   retraining_failed: ["Retraining failed", "bad"],
   retraining_refused: ["Retraining refused", "warn"],
+  retraining_superseded: ["Retraining no longer needed", "warn"],
   muted: ["Alarm muted", "warn"],
   unmuted: ["Alarm no longer muted", "plain"],
 };

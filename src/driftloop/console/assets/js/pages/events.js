@@ -164,6 +164,7 @@ const CAUSED = new Set([
   "alert_resolved",
   "retraining_started",
   "retraining_refused",
+  "retraining_superseded",
   "muted",
   "unmuted",
   "watch_firing",
