@@ -488,8 +488,9 @@ def test_times_are_the_readers_with_utc_beside_them(url: str, world: World, cont
     expect(shown).to_have_attribute("title", "2026-01-31 22:15:00 UTC")
 
 
-def test_rollback_is_confirmed_and_told(url: str, world: World, page: Page) -> None:
-    world.state, world.champion = "verifying", "5"
+@pytest.mark.parametrize("state", ["verifying", "running", "awaiting_approval"])
+def test_rollback_is_confirmed_and_told(url: str, world: World, page: Page, state: str) -> None:
+    world.state, world.champion = state, "5"
     page.goto(url + PAGES["models"])
     page.get_by_role("button", name="Roll back").click()
     dialog = page.get_by_role("dialog")

@@ -1,20 +1,24 @@
-"""Kills between shadow, approval and promotion, where a person approves every promotion.
+"""Kills between shadow, approval and promotion, where a person approves every promotion, and over a rollback by hand.
 
 Around first aid, which the quickly trained model of these cases cannot be given, tests/loop/test_worker_first_aid.py
 kills.
 """
 
+import contextlib
+import threading
 from collections.abc import Sequence
 from typing import Any
 
+import httpx
 import pytest
 
 from driftloop.fleet.runs import Run
+from driftloop_bench.experiment.traffic import failed
 from live_platform import LONG_S, Platform
 
 from .conftest import Prepare
 from .story import Story
-from .test_kill import hurt
+from .test_kill import hurt, kill
 
 ASKING = {"DRIFTLOOP_PROMOTION": "approve"}
 DURING = ("shadow", "awaiting_approval", "approved")
@@ -42,6 +46,47 @@ def test_a_kill_around_an_approval_loses_nothing_and_asks_once(
     assert (answered["approval"], answered["who"]) == (asked["approval"], "ann")
     assert len(platform.of_kind("shadow_ended")) == 1
     assert platform.registry.tags(asked["model_version"])["approval_by"] == "ann"
+
+
+@pytest.mark.parametrize("phase", ["train", "promote"])
+def test_going_back_while_a_retraining_runs_and_a_kill_over_it(
+    phase: str, prepared: Prepare, changed_fleet: Sequence[Run]
+) -> None:
+    platform = prepared()
+    assert platform.run("train").returncode == 0
+    assert platform.run("promote", "2").returncode == 0
+    platform.wait(lambda: platform.served() == "2", "version 2 to be served")
+    with Story(platform, [run for run in changed_fleet if run.role == "live"]) as story:
+        story.post([run for run in changed_fleet if run.role != "live"])
+        story.until(phase)
+        [of_two] = platform.of_kind("retraining_started")
+        asking = threading.Thread(target=go_back, args=(platform,))
+        asking.start()
+        # As near as a test comes to between the alias and the store.
+        platform.wait(lambda: platform.production() == "1", "the alias to move")
+        kill(platform.pid("retrainer"))
+        asking.join()
+        platform.wait(lambda: platform.of_kind("retraining_superseded"), "the end of the retraining", LONG_S)
+        assert story.settled("fleet_change:1")["decision"] == "promoted"
+        platform.wait(lambda: platform.served() == platform.production(), "the server to serve what is in production")
+        story.traffic.stop()
+    (back,) = platform.of_kind("rolled_back")
+    assert (back["model_version"], back["from_version"], back["who"]) == ("1", "2", "bob")
+    (ended,) = platform.of_kind("retraining_superseded")
+    assert (ended["run"], ended["model_version"]) == (of_two["run"], "2")
+    # The next one began at the version that was gone back to, and what the ended one had made was never promoted.
+    production = platform.registry.version(platform.production() or "")
+    assert production.tags["parent_version"] == "1"
+    made = [v for v in platform.registry.versions() if v.tags.get("retraining") == of_two["run"]]
+    assert {version.tags["decision"] for version in made} <= {"abandoned", "rejected"}
+    assert platform.registry.tags("2")["decision"] == "rolled_back"
+    assert not list(failed(story.traffic.records))
+
+
+def go_back(platform: Platform) -> None:
+    """Ask for it once; a retrainer that is killed meanwhile gives no answer."""
+    with contextlib.suppress(httpx.HTTPError):
+        platform.post("/rollback", {"reason": "wild answers"}, X_Driftloop_Actor="bob")
 
 
 def approve(platform: Platform) -> str:

@@ -183,11 +183,11 @@ IN_PRODUCTION = [
     _post("/archive/runs", "new runs", _NEW),
     _post("/retrain", "by hand", {"mode": "full"}, until=("/events", "retraining_started")),
     _post("/retrain", "while one runs", {}),
-    _post("/promote", "while one runs", {"version": "2"}),
-    _post("/rollback", "while one runs", {}),
+    _post("/rollback", "nothing before it, while one runs", {}),
     _post("/alerts", "while one runs", _alert()),
     Ask("GET /archive/runs", "GET", "/archive/runs"),
     Ask("GET /status: running", "GET", "/status"),
+    _post("/promote", "while one runs", {"version": "2"}, until=("/events", "retraining_superseded")),
     Ask("GET /events", "GET", "/events"),
 ]
 

@@ -344,6 +344,25 @@ def test_a_run_whose_making_was_answered_too_late_goes_on(
     assert look(backend, clock) == Ended(True)
 
 
+def test_a_run_whose_making_was_not_answered_is_terminated_too(
+    backend: KfpBackend, api: FakePipelines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend.prepare()
+    experiment = backend._kfp.create_experiment
+    made = experiment("driftloop")
+
+    def lose(*_: Any) -> Any:
+        api.lose_answers = True
+        return made
+
+    with monkeypatch.context() as patched:
+        patched.setattr(backend._kfp, "create_experiment", lose)
+        backend.start(RUN)
+    api.lose_answers = False
+    backend.stop()
+    assert [(run["display_name"], run["state"]) for run in api.runs.values()] == [(RUN.run, "CANCELING")]
+
+
 def test_old_runs_are_deleted_when_another_starts(backend: KfpBackend, api: FakePipelines) -> None:
     for _ in range(backend_kfp.KEEP_RUNS + 3):
         backend.start(RUN)

@@ -338,7 +338,7 @@ ROWS: list[tuple[str, State, Facts, Move]] = [
         "the version is gone",
         waiting(YES),
         asked(digest=None),
-        settle("superseded", "version 2 is gone", "2", champion="1"),
+        settle("superseded", "version 2 is gone", "2"),
     ),
     ("more runs for what passed", waiting(archived=70), asked(), Rest(ASK_POLL_S)),
     ("more runs for what could not be judged", waiting(archived=70, passed=False), asked(), Start(CAUSE, "r2", 80)),

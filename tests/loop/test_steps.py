@@ -1,11 +1,14 @@
 """What every step of the pipeline tells the retrainer, whatever it does."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from driftloop.errors import DriftloopError
-from driftloop.loop import steps
+from driftloop.loop import dataset, steps
+from driftloop.loop.judge import plan
+from driftloop.model.registry import Registry, Version
 
 
 class FakeClient:
@@ -64,3 +67,15 @@ def test_what_is_told_is_bounded(told: list[dict[str, Any]]) -> None:
     with pytest.raises(ValueError), steps._step("train", "run-1", "manual"):  # noqa: PT011 (any)
         raise ValueError("x" * 9000)
     assert len(told[-1]["error"]) == steps._ERROR_CHARACTERS
+
+
+@pytest.mark.parametrize("decision", ["promoted", "rolled_back", "abandoned"])
+def test_the_gate_does_not_write_over_what_a_person_has_decided_meanwhile(
+    told: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, decision: str
+) -> None:
+    known = Version("2", "run2", "mlflow-artifacts:/2", 0.0, {"decision": decision})
+    monkeypatch.setattr(Registry, "version", lambda *_: known)
+    monkeypatch.setattr(Registry, "set_tags", lambda *_: pytest.fail("a tag was written"))
+    dataset.write(plan.Plan([], [], [], [], [], []), tmp_path)
+    assert steps.evaluate("run-1", "fleet_change:1", "1", "2", str(tmp_path), "", "") == decision
+    assert kinds(told) == ["step_started", "step_finished"]

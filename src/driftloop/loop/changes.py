@@ -6,6 +6,7 @@ not fit any more changes nothing, so that applying it twice is applying it once.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -16,7 +17,6 @@ from driftloop.loop.moves import (
     Aided,
     AidWithdrawn,
     AwaitLabels,
-    Challenger,
     Confirm,
     CooledDown,
     Fail,
@@ -138,7 +138,8 @@ def _promoted(change: Change, move: Promoted, how: With) -> bool:
         state.phase = "verifying"
     else:
         # The drift watch sees inputs; that labels fit again, the gate has shown, and the next engines will.
-        ends.end(change, attempt, promotion.PROMOTED, challenger, attempt.archived, how)
+        settled = Settle(attempt.cause, attempt.run, promotion.PROMOTED, challenger.reason, challenger.version)
+        ends.end(change, attempt, replace(settled, archived=attempt.archived), how)
     return True
 
 
@@ -186,10 +187,7 @@ def _settle(change: Change, move: Settle, how: With) -> bool:
     if ends.gone_back(attempt, move) and state.phase != "verifying":
         ends.go_back(change, attempt, move, how)
         return True
-    challenger = Challenger(move.version or "", reason=move.reason)
-    ends.end(
-        change, attempt, move.decision, challenger, move.archived, how, cool_down=move.cool_down, by_hand=move.by_hand
-    )
+    ends.end(change, attempt, move, how)
     return True
 
 
@@ -212,7 +210,8 @@ def _fail(change: Change, move: Fail, how: With) -> bool:
     )
     if give_up:
         error = move.error.splitlines()[0][:500] if move.error else ""
-        ends.end(change, attempt, ends.FAILED, Challenger(attempt.challenger or "", reason=error), move.archived, how)
+        settled = Settle(attempt.cause, attempt.run, ends.FAILED, error, attempt.challenger, archived=move.archived)
+        ends.end(change, attempt, settled, how)
         return True
     state.queue.insert(0, attempt.again())
     state.attempt, state.phase, state.pause = None, "cooling_down", waits.begin(pause, how.now)

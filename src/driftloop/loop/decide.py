@@ -200,7 +200,7 @@ def _awaiting_approval(state: State, facts: Facts) -> Move:  # noqa: PLR0911 (a 
     void = asking.void(asked, facts.production, facts.digest)
     if void is not None:
         settled = _settle(attempt, facts, promotion.SUPERSEDED, void, asked.version)
-        return replace(settled, champion=facts.production)
+        return replace(settled, champion=facts.production if facts.production != attempt.champion else None)
     if asked.answer is not None and asked.answer.answer == "approve":
         return Promote(attempt.run, challenger)
     if asked.answer is not None:

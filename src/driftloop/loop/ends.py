@@ -1,10 +1,12 @@
 """How an attempt ends, and what opens its cause again."""
 
+from dataclasses import replace
+
 import msgspec
 
 from driftloop.loop import questions, waits
 from driftloop.loop.judge import promotion
-from driftloop.loop.moves import Challenger, Settle
+from driftloop.loop.moves import Settle
 from driftloop.loop.state import Attempt, Change, Decision, Phase, With
 from driftloop.protocol.causes import Cause
 
@@ -45,31 +47,22 @@ def admit(change: Change, why: Cause, *, first: bool, archived: int, how: With) 
     return "queued"
 
 
-def end(
-    change: Change,
-    attempt: Attempt,
-    decision: str,
-    challenger: Challenger,
-    archived: int,
-    how: With,
-    *,
-    cool_down: bool = True,
-    by_hand: bool = False,
-) -> None:
+def end(change: Change, attempt: Attempt, settled: Settle, how: With) -> None:
     """End an attempt: keep how, begin the pause after it, and queue its cause again where that stands."""
     state = change.state
-    questions.close(change, challenger.reason, how.now.time)
+    decision = settled.decision
+    questions.close(change, settled.reason, how.now.time)
     passed = attempt.started.passed(how.now) if attempt.started is not None else None
-    in_vain, waited = decision in IN_VAIN and not by_hand, state.phase == "waiting_for_labels"
+    in_vain, waited = decision in IN_VAIN and not settled.by_hand, state.phase == "waiting_for_labels"
     turned_down = in_vain and decision != FAILED
     state.settle(
         Decision(
             attempt.cause,
             decision,
-            challenger.reason,
+            settled.reason,
             how.now.time,
-            attempt.archived if attempt.run else archived,
-            challenger.version or None,
+            attempt.archived if attempt.run else settled.archived,
+            settled.version or None,
             None if passed is None else round(passed, 3),
             attempt.archived if in_vain or waited else 0,
             attempt.labels if turned_down or waited else 0,
@@ -77,18 +70,22 @@ def end(
     )
     if state.confirming is not None and decision not in promotion.TOOK_OVER:
         state.confirming = None
-    after: Phase = "cooling_down" if cool_down else "idle"
+    after: Phase = "cooling_down" if settled.cool_down else "idle"
     state.attempt, state.phase = None, after
-    if cool_down:
+    if settled.cool_down:
         state.pause = waits.begin(how.cool_down_s, how.now)
     provisional = attempt.aided is not None and decision != promotion.ROLLED_BACK
     if in_vain and (provisional or attempt.aid_withdrawn):
         # What serves is no answer to the change: the retraining that is goes on with more labels.
         tried = {"archived": attempt.archived, "labels": attempt.labels if turned_down else 0}
         state.queue.append(attempt.again(**tried, failures=0, by_hand=attempt.by_hand))
-    elif decision not in (*promotion.TOOK_OVER, *OPEN_ENDS) and attempt.cause in state.firing:
+    elif (
+        decision not in (*promotion.TOOK_OVER, *OPEN_ENDS)
+        and attempt.cause in state.firing
+        and settled.champion in (None, attempt.why.model_version)
+    ):
         # The cause stands: runs that arrived while it was decided are tried, others waited for.
-        admit(change, attempt.why, first=False, archived=archived, how=how)
+        admit(change, attempt.why, first=False, archived=settled.archived, how=how)
 
 
 def gone_back(attempt: Attempt, move: Settle) -> bool:
@@ -105,7 +102,7 @@ def go_back(change: Change, attempt: Attempt, move: Settle, how: With) -> None:
     state = change.state
     waited = state.phase == "waiting_for_labels"
     archived, labels = (attempt.archived, attempt.labels) if waited else (0, 0)
-    end(change, attempt, move.decision, Challenger(move.version or "", reason=move.reason), 0, how, cool_down=False)
+    end(change, attempt, replace(move, archived=0, cool_down=False), how)
     # Under first aid its alert has mostly ended: when it comes again, nothing speaks against it.
     kept = state.settled[attempt.cause]
     state.settled[attempt.cause] = msgspec.structs.replace(

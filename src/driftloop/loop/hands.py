@@ -4,10 +4,12 @@ A retrainer that is killed in between finds out by where the alias points. What 
 is forgotten, since nobody was told that it had.
 """
 
+from dataclasses import replace
+
 from driftloop.loop import ends
 from driftloop.loop.intent import Intent
 from driftloop.loop.judge import promotion
-from driftloop.loop.moves import Challenger, NotMoved, TookOver
+from driftloop.loop.moves import NotMoved, Settle, TookOver
 from driftloop.loop.state import Attempt, Change, Decision, With
 
 
@@ -64,8 +66,8 @@ def _rolled_back(change: Change, meant: Intent, how: With) -> None:
             ends.without_aid(queued, meant.version, meant.reason)
     if _is_about(attempt, meant):
         if attempt is not None and state.phase == "verifying":
-            gone = Challenger(meant.before or "", reason=meant.reason)
-            ends.end(change, attempt, promotion.ROLLED_BACK, gone, meant.archived, how, by_hand=True)
+            settled = Settle(attempt.cause, attempt.run, promotion.ROLLED_BACK, meant.reason, meant.before)
+            ends.end(change, attempt, replace(settled, archived=meant.archived, by_hand=True), how)
         return
     state.settle(Decision(meant.cause, promotion.ROLLED_BACK, meant.reason, how.now.time, meant.archived, meant.before))
 

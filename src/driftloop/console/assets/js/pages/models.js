@@ -128,8 +128,7 @@ function drawPair({ approval, champion, challenger, previous }, shared) {
     panel(challenger ? "Side by side" : "In service", compare(champion, challenger, fleet), {
       wide: true,
       note: challenger ? "errors on runs that neither has learnt from; lower is better" : null,
-      actions: !approval &&
-        may(me, "operate") &&
+      actions: may(me, "operate") &&
         previous && [button("Roll back", () => rollBack(champion, previous, shared), { "data-key": "rollback" })],
     }),
     !approval && cannot,
