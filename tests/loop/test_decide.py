@@ -332,7 +332,7 @@ ROWS: list[tuple[str, State, Facts, Move]] = [
         "another bundle",
         waiting(YES),
         asked(digest="efgh"),
-        settle("superseded", "the bundle of version 2 is another one than when it was asked about", "2", champion="1"),
+        settle("superseded", "the bundle of version 2 is another one than when it was asked about", "2"),
     ),
     (
         "the version is gone",
