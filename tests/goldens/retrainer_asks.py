@@ -187,7 +187,6 @@ IN_PRODUCTION = [
     _post("/alerts", "while one runs", _alert()),
     Ask("GET /archive/runs", "GET", "/archive/runs"),
     Ask("GET /status: running", "GET", "/status"),
-    _post("/promote", "while one runs", {"version": "2"}, until=("/events", "retraining_superseded")),
     Ask("GET /events", "GET", "/events"),
 ]
 
