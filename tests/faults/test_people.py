@@ -48,7 +48,7 @@ def test_a_kill_around_an_approval_loses_nothing_and_asks_once(
     assert platform.registry.tags(asked["model_version"])["approval_by"] == "ann"
 
 
-@pytest.mark.parametrize("phase", ["train", "promote"])
+@pytest.mark.parametrize("phase", ["collect", "train"])
 def test_going_back_while_a_retraining_runs_and_a_kill_over_it(
     phase: str, prepared: Prepare, changed_fleet: Sequence[Run]
 ) -> None:
