@@ -7,16 +7,18 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvicorn
 from fastapi import FastAPI
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
 from ports import free_ports
 
-# Far beyond what anything takes, so that a slow machine is slow and not red.
-expect.set_options(timeout=60_000)
+LONG_MS = 420_000
+"""Far beyond what anything takes, so that a slow machine is slow and not red."""
+expect.set_options(timeout=LONG_MS)
 
 NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 MISSING = "no Chromium here: `make setup-browser` installs Debian's, or set DRIFTLOOP_CHROMIUM to the one to use"
@@ -44,6 +46,13 @@ def chromium() -> Iterator[Browser]:
             yield browser
         finally:
             browser.close()
+
+
+def reader(browser: Browser, **options: Any) -> BrowserContext:
+    """Somebody's browser, by default with a wide screen; it waits long for whatever it is told to."""
+    one = browser.new_context(**{"viewport": {"width": 1440, "height": 900}, **options})
+    one.set_default_timeout(LONG_MS)
+    return one
 
 
 @dataclass

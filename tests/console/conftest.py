@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page
 
-from .browser import Complaints, chromium, served
+from .browser import Complaints, chromium, reader, served
 from .double import World, create, story
 
 
@@ -28,8 +28,7 @@ def context(browser: Browser, complaints: Complaints) -> Iterator[Callable[..., 
     made = []
 
     def make(**options: Any) -> BrowserContext:
-        one = browser.new_context(**{"viewport": {"width": 1440, "height": 900}, **options})
-        one.set_default_timeout(60_000)
+        one = reader(browser, **options)
         one.on("page", complaints.watch)
         made.append(one)
         return one

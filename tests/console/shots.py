@@ -5,6 +5,8 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page
 
+from .browser import reader
+
 WIDTHS = {"wide": (1440, 900), "narrow": (390, 844)}
 COLOURS = ("light", "dark")
 QUIET_MS = 400
@@ -31,7 +33,7 @@ def shoot(browser: Browser, url: str, folder: Path, fleet: str, unit: str, only:
     folder.mkdir(parents=True, exist_ok=True)
     for size, (width, height) in WIDTHS.items():
         for colour in COLOURS:
-            context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=colour)
+            context = reader(browser, viewport={"width": width, "height": height}, color_scheme=colour)
             for name, path in pages_of(fleet, unit).items():
                 if only and name not in only.split(","):
                     continue

@@ -18,9 +18,9 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 from driftloop.fleet.runs import Run
 from driftloop.fleets.cmapss.source import load_fleet
 from driftloop.protocol.archive_client import post_runs
-from live_platform import COMMAND, LONG_S, Platform, Traffic
+from live_platform import COMMAND, Platform, Traffic
 
-from .browser import Complaints
+from .browser import Complaints, reader
 from .shots import pages_of, settle, shoot
 from .test_states import MOST_BYTES
 
@@ -30,7 +30,6 @@ ENGINES = 100
 RATE, WINDOW = 40.0, 50
 PASSWORD = "correct horse battery"
 PEOPLE = {"anna": "operate", "ben": "operate", "vera": "view"}
-LONG_MS = 1000 * LONG_S
 MARKS = ("T0", "T1", "T2", "T_RT", "T4", "T5")
 
 
@@ -66,7 +65,7 @@ class Person:
 
     def __init__(self, browser: Browser, platform: Platform, complained: Complaints, name: str | None) -> None:
         self.url = platform.urls["console"]
-        self.context: BrowserContext = browser.new_context(viewport={"width": 1440, "height": 900})
+        self.context: BrowserContext = reader(browser)
         self.page: Page = self.context.new_page()
         complained.watch(self.page)
         if name is not None:
@@ -97,22 +96,22 @@ def test_a_whole_loop_through_the_pages(browser: Browser, platform: Platform, co
     expect(loop.get_by_role("heading", name="Watching")).to_be_visible()
 
     with Traffic(platform, [r for r in healthy if r.role == "live"], rate=RATE, window=WINDOW, timeout_s=60):
-        expect(loop.get_by_text("fits the model")).to_be_visible(timeout=LONG_MS)
+        expect(loop.get_by_text("fits the model")).to_be_visible()
         look_at_the_fleet(guest)
 
     with Traffic(platform, changed, rate=RATE, window=WINDOW, timeout_s=60, seed=1):
         assert platform.post("/events", {"kind": "fleet_changed", "reason": "FD002 in service"}).is_success
-        expect(loop.locator("li[data-mark=T1].done")).to_be_visible(timeout=LONG_MS)
+        expect(loop.locator("li[data-mark=T1].done")).to_be_visible()
         expect(loop.get_by_text("to blame").first).to_be_visible()
         post_runs(changed, platform.urls["retrainer"], platform.settings.token)
-        expect(loop.locator("li[data-mark=T2].done")).to_be_visible(timeout=LONG_MS)
-        expect(loop.get_by_role("heading", name="Waiting for a person")).to_be_visible(timeout=LONG_MS)
+        expect(loop.locator("li[data-mark=T2].done")).to_be_visible()
+        expect(loop.get_by_role("heading", name="Waiting for a person")).to_be_visible()
         take_pictures(browser, platform, "waiting")
 
         decide(anna, ben, guest)
         ben.go("loop")
         for mark in MARKS:
-            expect(ben.page.locator(f"li[data-mark={mark}].done")).to_be_visible(timeout=LONG_MS)
+            expect(ben.page.locator(f"li[data-mark={mark}].done")).to_be_visible()
         take_pictures(browser, platform, "recovered")
 
         undo_during_a_cut(anna, ben, platform)

@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import Page, expect
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from console.browser import chromium
+from console.browser import chromium, reader
 
 PORTS = {"console": 30840, "mlflow": 30841, "prometheus": 30842, "grafana": 30843, "minio": 30844}
 # What shows that one is inside: a title of the page behind, and a request to it that has data. Grafana's is a stand-in.
@@ -97,8 +97,7 @@ class Doors:
 def somebody() -> Iterator[Page]:
     """A browser of somebody of whom nothing is known; it takes the lab's certificates."""
     with chromium() as browser:
-        context: BrowserContext = browser.new_context(ignore_https_errors=True)
-        yield context.new_page()
+        yield reader(browser, ignore_https_errors=True).new_page()
 
 
 def by_password(doors: Doors, password: str) -> None:
@@ -153,7 +152,6 @@ def by_provider(doors: Doors) -> None:
 
 
 if __name__ == "__main__":
-    expect.set_options(timeout=60_000)
     if sys.argv[1] == "password":
         by_password(Doors(sys.argv[2]), sys.stdin.read().strip())
     else:
