@@ -41,6 +41,9 @@ def test_the_plan_puts_the_unit_that_fails_first_into_the_first_slot(platform: P
     assert plan["costs"] == {"failure": 8.0, "planned": 2.0}
     assert plan["mean_life"] == platform.server.get("/model").json()["mean_life"]
     assert [each["begins"] for each in plan["periods"]] == [0, 10, 20]
+    for key, whole in (("failures", plan["expected"]), ("failures_without_plan", plan["without"])):
+        assert sum(each[key] for each in plan["periods"]) == pytest.approx(whole["failures"])
+    assert [round(each["removed"]) for each in plan["periods"]] == [1, 1, 0]
     assert plan["learning"]["needed"] == platform.fleet.settings.new_units
     agreed = platform.get("./plan", period=10, slots=[1, 1], agreed=["0:young"])
     assert {work["unit"]: work["period"] for work in agreed["work"]} == {"young": 0, "ill": 1}

@@ -107,6 +107,26 @@ def test_units_run_on_where_labels_are_wanted_and_it_costs_least() -> None:
     assert {work.unit for work in plan.work} == without.keys() - {plan.run_on[0].unit}
 
 
+def test_failures_and_planned_work_are_told_of_each_period() -> None:
+    # Two of three are taken out; the third, which has no slot, fails in the third period.
+    units = [unit("first", 4, half=3), unit("second", 15, half=3), unit("left", 25, half=3)]
+    plan = make_plan(units, wanted((1, 1, 0), agreed={"first": 0, "second": 1}))
+    told = plan.periods
+    assert [one.removed for one in told] == pytest.approx([1, 1, 0], abs=0.1)
+    assert [one.failures_without_plan for one in told] == pytest.approx([1, 1, 1], abs=0.1)
+    assert [one.failures for one in told] == pytest.approx([0, 0, 1], abs=0.1)
+    for expected, failures, removed in (
+        (plan.expected, [one.failures for one in told], [one.removed for one in told]),
+        (plan.without, [one.failures_without_plan for one in told], [0.0]),
+    ):
+        assert (sum(failures), sum(removed)) == pytest.approx((expected.failures, expected.planned))
+
+
+def test_where_nothing_is_known_no_period_has_anything() -> None:
+    plan = make_plan([], wanted((1, 2)))
+    assert [(one.failures, one.failures_without_plan, one.removed) for one in plan.periods] == [(0, 0, 0)] * 2
+
+
 def loss_of(units: list[Unit], asked: Wanted, periods: tuple[int, ...]) -> float:
     """What is saved by an assignment, by hand: -1 is no slot."""
     total = 0.0

@@ -50,12 +50,15 @@ class Expected(Shape):
 
 
 class Period(Shape):
-    """A period, in steps from now."""
+    """A period, in steps from now, and what is to be expected in it."""
 
     period: int
     begins: int
     ends: int
     slots: int
+    failures: float
+    failures_without_plan: float
+    removed: float = Field(description="units that are worked on before they have failed: they teach nothing")
 
 
 class Learning(Shape):

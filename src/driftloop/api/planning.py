@@ -132,8 +132,14 @@ def shown(made: Plan, asked: Wanted, needed: int) -> dict[str, Any]:
         "costs": asked.costs._asdict(),
         "mean_life": asked.mean_life,
         "periods": [
-            {"period": at, "begins": at * asked.period, "ends": (at + 1) * asked.period, "slots": count}
-            for at, count in enumerate(asked.slots)
+            {
+                "period": at,
+                "begins": at * asked.period,
+                "ends": (at + 1) * asked.period,
+                "slots": count,
+                **msgspec.to_builtins(expected),
+            }
+            for at, (count, expected) in enumerate(zip(asked.slots, made.periods, strict=True))
         ],
         "learning": {
             "failures": made.expected.failures,

@@ -305,12 +305,15 @@ class Expected(msgspec.Struct, frozen=True):
 
 
 class Period(msgspec.Struct, frozen=True):
-    """A period, in steps from now."""
+    """A period, in steps from now, and what is to be expected in it; who is `removed` teaches nothing."""
 
     period: int
     begins: int
     ends: int
     slots: int
+    failures: float = 0.0
+    failures_without_plan: float = 0.0
+    removed: float = 0.0
 
 
 class Learning(msgspec.Struct, frozen=True):

@@ -111,6 +111,7 @@ def _show(found: MaintenancePlan, configured: Settings) -> None:
     for one in found.run_on:
         _add(table, "runs on, to learn", one)
     console.print(fitted(table, console))
+    console.print(fitted(_by_period(found, schema.steps), console))
     planned, without, learning = found.expected, found.without, found.learning
     console.print(f"{found.running} {schema.units} are best left alone.")
     if found.unknown:
@@ -125,6 +126,17 @@ def _show(found: MaintenancePlan, configured: Settings) -> None:
         f"Planned work teaches nothing: at this rate of failures the {learning.needed} that a retraining needs are "
         f"there {enough}."
     )
+
+
+def _by_period(found: MaintenancePlan, steps: str) -> Table:
+    """What is to be expected in each period, of which the failures alone teach."""
+    table = Table(f"{steps} from now", "slots", "taken out", "failures", "without a plan", "failures until then")
+    until = 0.0
+    for one in found.periods:
+        until += one.failures
+        figures = (one.removed, one.failures, one.failures_without_plan, until)
+        table.add_row(f"{one.begins} to {one.ends}", str(one.slots), *(f"{each:.2f}" for each in figures))
+    return table
 
 
 def _add(table: Table, when: str, one: Work) -> None:

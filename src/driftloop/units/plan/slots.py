@@ -88,6 +88,15 @@ class Expected(msgspec.Struct, frozen=True, kw_only=True):
     """Of failures and planned work."""
 
 
+class InPeriod(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be expected in one period."""
+
+    failures: float
+    failures_without_plan: float
+    removed: float
+    """Units that are worked on before they have failed: nobody learns when they would have."""
+
+
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Which unit in which slot, why, and what is left."""
 
@@ -104,6 +113,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     expected: Expected
     without: Expected
     """The same where nothing is planned."""
+    periods: list[InPeriod]
+    """The same period by period."""
 
 
 def make_plan(units: Sequence[Unit], wanted: Wanted) -> Plan:
@@ -113,8 +124,17 @@ def make_plan(units: Sequence[Unit], wanted: Wanted) -> Plan:
     unknown = sorted(unit.unit for unit in units if UNKNOWN & set(unit.flags))
     periods, end = len(wanted.slots), wanted.period * len(wanted.slots)
     if not known:
-        nothing = Expected(failures=0.0, planned=0.0, cost=0.0)
-        return Plan(work=[], unserved=[], run_on=[], running=0, unknown=unknown, expected=nothing, without=nothing)
+        nothing, never = Expected(failures=0.0, planned=0.0, cost=0.0), [0.0] * periods
+        return Plan(
+            work=[],
+            unserved=[],
+            run_on=[],
+            running=0,
+            unknown=unknown,
+            expected=nothing,
+            without=nothing,
+            periods=_by_period(never, never, never),
+        )
     rul, lower, upper = np.array([(unit.rul, unit.lower, unit.upper) for unit in known]).T
     alive = survival(rul, lower, upper, wanted.cap, int(wanted.cap))
     loss = losses(alive, wanted.costs, rate(wanted.costs, wanted.mean_life))
@@ -147,14 +167,17 @@ def make_plan(units: Sequence[Unit], wanted: Wanted) -> Plan:
     def by_saving(chosen: Bools) -> list[Work]:
         return sorted(map(work, np.flatnonzero(chosen).tolist()), key=lambda one: (one.period or 0, -one.saves))
 
+    failures, removed = _ends(alive, at, wanted)
+    failures_without, _ = _ends(alive, np.full_like(at, -1), wanted)
     return Plan(
         work=by_saving(at >= 0),
         unserved=by_saving((at < 0) & worth & ~kept),
         run_on=by_saving(kept),
         running=int(((at < 0) & ~worth).sum()),
         unknown=unknown,
-        expected=_expected(alive, at, begins, end, wanted.costs),
-        without=_expected(alive, np.full_like(at, -1), begins, end, wanted.costs),
+        expected=_expected(failures, removed, wanted.costs),
+        without=_expected(failures_without, np.zeros(periods), wanted.costs),
+        periods=_by_period(failures.tolist(), failures_without.tolist(), removed.tolist()),
     )
 
 
@@ -241,17 +264,30 @@ def _assign(
     return found
 
 
-def _expected(
-    alive: Floats,
-    at: Ints,
-    begins: Ints,
-    end: int,
-    costs: Costs,
-) -> Expected:
-    until = np.where(at >= 0, begins[np.maximum(at, 0)], end)
-    reached = alive[np.arange(len(at)), until]
-    failures, planned = float((1 - reached).sum()), float(reached[at >= 0].sum())
-    return Expected(failures=failures, planned=planned, cost=failures * costs.failure + planned * costs.planned)
+def _ends(alive: Floats, at: Ints, wanted: Wanted) -> tuple[Floats, Floats]:
+    """In each period the failures to expect, and the units that are worked on before they have failed."""
+    bounds = np.arange(len(wanted.slots) + 1) * wanted.period
+    until = np.where(at >= 0, bounds[np.maximum(at, 0)], bounds[-1])
+    unit = np.arange(len(at))
+    # Of a unit that was worked on nothing is known any more.
+    reached = alive[unit[:, None], np.minimum(bounds[None, :], until[:, None])]
+    worked = at >= 0
+    removed = np.bincount(at[worked], weights=alive[unit, until][worked], minlength=len(wanted.slots))
+    return -np.diff(reached, axis=1).sum(axis=0), removed
+
+
+def _expected(failures: Floats, removed: Floats, costs: Costs) -> Expected:
+    failed, planned = float(failures.sum()), float(removed.sum())
+    return Expected(failures=failed, planned=planned, cost=failed * costs.failure + planned * costs.planned)
+
+
+def _by_period(
+    failures: Sequence[float], failures_without: Sequence[float], removed: Sequence[float]
+) -> list[InPeriod]:
+    return [
+        InPeriod(failures=failed, failures_without_plan=without, removed=out)
+        for failed, without, out in zip(failures, failures_without, removed, strict=True)
+    ]
 
 
 def _why(period: int | None, before: float, left: float, end: int, *, agreed: bool) -> str:

@@ -3,7 +3,7 @@
 import { get, of } from "../api.js";
 import { field } from "../act.js";
 import { figure, h, panel, table, tag } from "../dom.js";
-import { count, number, percent, plural } from "../format.js";
+import { capital, count, number, percent, plural } from "../format.js";
 import { page } from "../shell.js";
 import { empty, part, settled } from "../states.js";
 import { RUL } from "../words.js";
@@ -75,15 +75,15 @@ function draw(plan, fleet) {
       { class: "figures" },
       figure(
         "Failures to expect",
-        number(expected.failures, 2),
-        `${number(without.failures, 2)} without a plan, within ${count(ends, fleet.step)}`,
+        number(expected.failures, 1),
+        `${number(without.failures, 1)} without a plan, within ${count(ends, fleet.step)}`,
       ),
       figure("Costs to expect", number(expected.cost, 2), `${number(without.cost, 2)} without a plan`),
       figure("Best left alone", number(plan.running), plural(fleet.unit)),
       figure(
-        "Failures to learn from",
+        "Enough to learn from",
         enough,
-        `a retraining needs ${number(learning.needed)}; planned work teaches nothing`,
+        `a retraining needs ${count(learning.needed, "failure")}; planned work teaches nothing`,
       ),
     ),
     panel(
@@ -107,6 +107,10 @@ function draw(plan, fleet) {
         wide: true,
         note: "chosen since it costs least; their failures teach the model",
       }),
+    panel("What it leaves to learn from", periods(plan, fleet), {
+      wide: true,
+      note: `only ${plural(fleet.unit)} that fail teach; when one that was taken out would have failed, nobody will know`,
+    }),
     plan.unknown.length > 0 &&
       panel(
         "Have a look at these",
@@ -123,7 +127,7 @@ function draw(plan, fleet) {
 function works(caption, rows, plan, fleet, slotted) {
   const risk = (share) => tag(percent(share), share > 0.5 ? "bad" : share > 0.1 ? "warn" : "good");
   const columns = [
-    { name: "Unit", class: "name", cell: (row) => link(row.unit, fleet) },
+    { name: capital(fleet.unit), class: "name", cell: (row) => link(row.unit, fleet) },
     slotted && { name: "Slot", class: "nowrap", cell: (row) => slot(plan.periods[row.period], fleet) },
     {
       name: "Expected",
@@ -141,6 +145,39 @@ function works(caption, rows, plan, fleet, slotted) {
     { name: "Saves", head: "Saved cost", class: "num strong", cell: (row) => number(row.saves, 2) },
   ];
   return table(caption, columns.filter(Boolean), rows);
+}
+
+/** What is to be expected in each period, and how many failures there are until then. */
+function periods(plan, fleet) {
+  let until = 0;
+  const rows = plan.periods.map((one) => ({ ...one, until: (until += one.failures) }));
+  const column = (name, head, key, wide = "") => ({
+    name,
+    head,
+    class: `num ${wide}`,
+    cell: (row) => number(row[key], 1),
+  });
+  return table(
+    "Failures and planned work by period",
+    [
+      {
+        name: "Period",
+        head: `Period, ${plural(fleet.step)} from now`,
+        class: "nowrap",
+        cell: (row) => `${number(row.begins)} to ${number(row.ends)}`,
+      },
+      { name: "Slots", class: "num wide-only", cell: (row) => number(row.slots) },
+      column("Taken out", "Taken out", "removed"),
+      column("Failures", "Failures", "failures"),
+      column("Without a plan", "Without a plan", "failures_without_plan", "wide-only"),
+      {
+        name: "Failures until then",
+        class: "num strong",
+        cell: (row) => `${number(row.until, 1)} of ${number(plan.learning.needed)}`,
+      },
+    ],
+    rows,
+  );
 }
 
 const slot = (period, fleet) => (period.begins === 0 ? "now" : `in ${count(period.begins, fleet.step)}`);
