@@ -128,7 +128,7 @@ function fleetSwitch(fleets, fleet) {
     h(
       "select",
       { onchange: go, "aria-label": "Fleet" },
-      fleet === null && h("option", { value: "" }, "choose a fleet"),
+      fleet === null && h("option", { value: "" }, "fleets …"),
       fleets.map((each) => h("option", { value: each.name, selected: each.name === fleet }, each.name)),
     ),
   );
