@@ -271,8 +271,8 @@ def _ends(alive: Floats, at: Ints, wanted: Wanted) -> tuple[Floats, Floats]:
     unit = np.arange(len(at))
     # Of a unit that was worked on nothing is known any more.
     reached = alive[unit[:, None], np.minimum(bounds[None, :], until[:, None])]
-    worked = at >= 0
-    removed = np.bincount(at[worked], weights=alive[unit, until][worked], minlength=len(wanted.slots))
+    removed = np.zeros(len(wanted.slots))
+    np.add.at(removed, at[at >= 0], alive[unit, until][at >= 0])
     return -np.diff(reached, axis=1).sum(axis=0), removed
 
 
