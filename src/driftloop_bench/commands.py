@@ -252,6 +252,7 @@ def parts(
     hide_settings: Annotated[bool, typer.Option("--hide-settings", help="Leave the settings out.")] = False,
     splits: Annotated[int, typer.Option(min=1, help="Dealings of units, each with a champion of its own.")] = 3,
     requests: Annotated[int, typer.Option(min=1000, help="Healthy requests in all.")] = 300_000,
+    units: Annotated[int | None, typer.Option(min=1, help="Units in service at once; by default all held out.")] = None,
     state: Annotated[Path, typer.Option(help="Folder where champions are kept.")] = Path("data/benchmark/parts"),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -265,7 +266,9 @@ def parts(
         bare = {name: drift_parts.hidden(found, schema) for name, found in runs.items()}
         runs, schema = {name: found for name, (found, _) in bare.items()}, bare[healthy][1]
     errors = Console(stderr=True)
-    measured = drift_parts.measure(healthy, runs, schema, state, splits=splits, healthy=requests, tell=errors.print)
+    measured = drift_parts.measure(
+        healthy, runs, schema, state, splits=splits, healthy=requests, in_service=units, tell=errors.print
+    )
     if as_json:
         typer.echo(json.dumps(measured))
         return

@@ -6,8 +6,9 @@ import pytest
 
 from driftloop.drift import verdict as verdict_module
 from driftloop.drift.baseline import Baseline
+from driftloop.drift.limits import thresholds_at
 from driftloop.drift.sensors import COUNTED, Quality
-from driftloop.drift.verdict import DRIFT, NO_DRIFT, Streak, judge, measure, thresholds_at
+from driftloop.drift.verdict import DRIFT, NO_DRIFT, Streak, judge, measure
 from driftloop.errors import BundleError
 from driftloop.protocol.causes import FLEET_CHANGE, SENSOR_FAULT, Cause
 from made_up import FEATURES, build_baseline

@@ -12,6 +12,8 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.parser import text_string_to_metric_families
 
 from driftloop.drift.bins import FeatureBins
+from driftloop.drift.few_units import UNNAMED, bucket
+from driftloop.drift.source import UNITS
 from driftloop.serving.engine import OnnxEngine, StubEngine, load
 from driftloop.serving.metrics import Metrics, forget_dead_workers
 from serving_bundles import BINS, CMAPSS, PUMPS, row, write
@@ -26,6 +28,9 @@ EMPTY = """\
 driftloop_predictions_total{fleet="cmapss",model_version="stub"} 0.0
 # HELP driftloop_feature_bin_total Predicted windows whose newest row falls into this bin of the model's baseline.
 # TYPE driftloop_feature_bin_total counter
+# HELP driftloop_unit_bucket_total Predicted windows by a hash of the unit that they are of, to count \
+units by; the last bucket names none.
+# TYPE driftloop_unit_bucket_total counter
 # HELP driftloop_unseen_regime_total Predicted windows in an operating regime that training has not seen.
 # TYPE driftloop_unseen_regime_total counter
 driftloop_unseen_regime_total{fleet="cmapss",model_version="stub"} 0.0
@@ -104,8 +109,10 @@ def test_requests_and_latency_are_counted_exactly() -> None:
 def test_each_window_is_one_observation_of_each_feature_by_its_newest_row(engine: OnnxEngine) -> None:
     metrics = Metrics(CMAPSS)
     metrics.serving(engine)
-    metrics.predicted(engine, engine.predict([[row(15.0), row(-1.0)], [row(-1.0), row(10.0)], [row(15.0)]]))
-    metrics.predicted(engine, engine.predict([[row(1e30, setting_1=1e30)]]))
+    metrics.predicted(
+        engine, engine.predict([[row(15.0), row(-1.0)], [row(-1.0), row(10.0)], [row(15.0)]]), ["a", "b", "a"]
+    )
+    metrics.predicted(engine, engine.predict([[row(1e30, setting_1=1e30)]]), [None])
     expected: dict[str, list[int]] = {f.name: [0, 4, 0, 0] for f in BINS}
     # rul is 1000 + sensor_1 clipped to 0..900; edges are 1500, 2500, ...
     expected["prediction"] = [3, 1, 0, 0, 0, 0]
@@ -123,6 +130,17 @@ def test_each_window_is_one_observation_of_each_feature_by_its_newest_row(engine
     assert lines_of(text, "driftloop_unseen_regime_total") == ['driftloop_unseen_regime_total{model_version="1"} 1.0']
 
 
+def test_windows_are_counted_by_unit_and_who_names_none_by_itself(engine: OnnxEngine) -> None:
+    metrics = Metrics(CMAPSS)
+    metrics.serving(engine)
+    assert lines_of(metrics.render(), UNITS) == [], "there are as many series as units"
+    metrics.predicted(engine, engine.predict([[row()]] * 4), ["pump 7", "pump 8", "pump 7", None])
+    found = {dict(pairs)["bucket"]: value for (name, pairs), value in values(metrics.render()).items() if name == UNITS}
+    assert found == {str(bucket("pump 7")): 2, str(bucket("pump 8")): 1, str(UNNAMED): 1}
+    metrics.predicted(StubEngine(CMAPSS), StubEngine(CMAPSS).predict([[row()]]), ["pump 7"])
+    assert len(lines_of(metrics.render(), UNITS)) == 3, "nothing is judged of a stub"
+
+
 def test_only_the_serving_version_has_the_info_1(tmp_path: Path, engine: OnnxEngine) -> None:
     metrics = Metrics(CMAPSS)
     other = load(write(tmp_path / "2", 2), "2")
@@ -138,8 +156,12 @@ def test_only_the_serving_version_has_the_info_1(tmp_path: Path, engine: OnnxEng
 def test_series_of_versions_long_gone_are_let_go(tmp_path: Path) -> None:
     metrics = Metrics(CMAPSS)
     for number in range(1, 6):
-        metrics.serving(load(write(tmp_path / str(number), number), str(number)))
+        engine = load(write(tmp_path / str(number), number), str(number))
+        metrics.serving(engine)
+        metrics.predicted(engine, engine.predict([[row()]]), ["a"])
+        metrics.flush()
     text = metrics.render()
+    assert len(lines_of(text, UNITS)) == 3
     kept = {line.partition('model_version="')[2][0] for line in lines_of(text, "driftloop_feature_bin_total")}
     assert kept == {"3", "4", "5"}
 
@@ -147,7 +169,7 @@ def test_series_of_versions_long_gone_are_let_go(tmp_path: Path) -> None:
 def test_a_number_that_means_another_bundle_begins_anew(tmp_path: Path, engine: OnnxEngine) -> None:
     metrics = Metrics(CMAPSS)
     metrics.serving(engine)
-    metrics.predicted(engine, engine.predict([[row()]]))
+    metrics.predicted(engine, engine.predict([[row()]]), ["a"])
     metrics.flush()
     bins = [*BINS[:-1], FeatureBins("regime", "category", [], 3)]
     metrics.serving(load(write(tmp_path / "other" / "1", 1, bins=bins), "1"))
@@ -164,7 +186,9 @@ def test_missing_and_implausible_values_are_counted_by_sensor(tmp_path: Path) ->
     assert len(lines_of(metrics.render(), quality)) == 4 * 6, "there before the first request"
     assert 'fleet="pumps"' in lines_of(metrics.render(), quality)[0]
     metrics.predicted(
-        engine, engine.predict([[[1, 20, 3, 4], [1, 151, None, None]], [[1, -20.5, 3, 4]], [[1, 150, 3, None]]])
+        engine,
+        engine.predict([[[1, 20, 3, 4], [1, 151, None, None]], [[1, -20.5, 3, 4]], [[1, 150, 3, None]]]),
+        ["a", "b", "c"],
     )
     found = {
         (labels["feature"], labels["quality"]): value
@@ -182,7 +206,7 @@ def test_a_queue_that_nobody_empties_stays_bounded(engine: OnnxEngine) -> None:
     metrics = Metrics(CMAPSS)
     outputs = engine.predict([[row()]])
     for _ in range(10_000):
-        metrics.predicted(engine, outputs)
+        metrics.predicted(engine, outputs, ["a"])
         metrics.requested("1", "/predict", 200, 0.001)
     assert len(metrics._waiting_outputs) < 5000
     assert len(metrics._waiting_requests) < 5000
@@ -205,7 +229,7 @@ for line in sys.stdin:
         metrics.serving(engine)
         metrics.registry_answers(True)
     elif what == "predict":
-        metrics.predicted(engine, engine.predict([[row]] * int(value)))
+        metrics.predicted(engine, engine.predict([[row]] * int(value)), ["a"] * int(value))
         metrics.flush()
     elif what == "stop":
         metrics.start()

@@ -15,6 +15,7 @@ from driftloop.drift.bins import (
     FeatureBins,
 )
 from driftloop.drift.calibration import Threshold
+from driftloop.drift.few_units import Powers
 from driftloop.drift.live_error import LiveErrors
 from driftloop.drift.mixture import Components, by_group, fit
 from driftloop.drift.sensors import Quality
@@ -52,7 +53,7 @@ class FalseAlarms(msgspec.Struct, frozen=True):
     requests_per_false_alarm: int
     requests_per_check: int
     engines: int
-    """Traffic is assumed to come from at least this many engines, in no particular order."""
+    """Traffic must come from so many units for it: calibration.ENGINES before few units had thresholds of their own."""
     replicates: int
     units: int | None = None
     """Units that the baseline rests on; None in one that was made before this was said."""
@@ -96,6 +97,8 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     by_regime: list[Domain] | msgspec.UnsetType = msgspec.UNSET
     """The rows of all domains by their regime, which `domain` numbers; not there where all are in one regime, or before
     they were parted."""
+    few_units: Powers | msgspec.UnsetType = msgspec.UNSET
+    """How thresholds grow where fewer units send than they are made for; not there before that was known."""
 
     @cached_property
     def binner(self) -> Binner:

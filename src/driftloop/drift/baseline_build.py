@@ -7,7 +7,7 @@ import numpy as np
 from msgspec import UNSET, UnsetType
 from numpy.typing import NDArray
 
-from driftloop.drift import calibration, sensors
+from driftloop.drift import calibration, few_units, sensors
 from driftloop.drift.baseline import FORMAT, Age, Baseline, Domain, FalseAlarms, components_of, scores_of, start_of
 from driftloop.drift.bins import PREDICTION, REGIME, Binner, FeatureBins, category_bins, numeric_bins
 from driftloop.drift.calibration import Lives
@@ -95,6 +95,7 @@ def build_baseline(
     thresholds = calibration.calibrate(
         lives, components, start, share, scores, np.random.default_rng(seed), replicates, exceedance
     )
+    powers = few_units.powers_of(lives, components, start, share, scores, thresholds, np.random.default_rng(seed))
     power_by_n: dict[int, float] = {}
     if len(numbers) > 1:
         newest = len(numbers) - 1
@@ -128,6 +129,7 @@ def build_baseline(
         windows=calibration.WINDOWS,
         quality=_quality(traces, schema),
         by_regime=regimes_of(traces, binner, ages),
+        few_units=powers,
     )
 
 
@@ -149,9 +151,7 @@ def _promise(traces: Sequence[Trace], wanted: int, replicates: int) -> FalseAlar
     units = len(traces)
     sent = round((units + 1) * sum(len(trace.prediction) for trace in traces) / units)
     few = units < MANY_UNITS and sent < wanted
-    return FalseAlarms(
-        sent if few else wanted, calibration.REQUESTS_PER_CHECK, calibration.ENGINES, replicates, units, few
-    )
+    return FalseAlarms(sent if few else wanted, calibration.REQUESTS_PER_CHECK, 1, replicates, units, few)
 
 
 def _quality(traces: Sequence[Trace], schema: Schema) -> sensors.Quality | UnsetType:

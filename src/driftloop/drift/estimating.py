@@ -24,7 +24,7 @@ Counts = dict[str, NDArray[np.int64]]
 """For each feature, how many requests fell into each of its bins."""
 
 
-def estimate(windows: Sequence[Counts], baseline: Baseline, verdict: Verdict, units: int) -> Estimate:
+def estimate(windows: Sequence[Counts], baseline: Baseline, verdict: Verdict, units: float) -> Estimate:
     """How wrong the model probably is about the requests of the first of `windows`.
 
     `verdict` is that on all of these windows; `units` are those that the traffic comes from at the least.

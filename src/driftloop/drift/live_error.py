@@ -89,7 +89,7 @@ def _means(weights: Floats, count: Floats, total: Floats) -> Floats:
     return np.asarray((totals + PRIOR * overall) / (counts + PRIOR))
 
 
-def estimate(errors: LiveErrors | None, answers: Floats, regimes: Floats, units: int, drift: bool) -> Estimate:
+def estimate(errors: LiveErrors | None, answers: Floats, regimes: Floats, units: float, drift: bool) -> Estimate:
     """The estimate for traffic of which the server has counted answers and regimes on the baseline's bins.
 
     `regimes` has a last bin for those that nobody knows; `units` are those that traffic comes from at the least.

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from prometheus_client.parser import text_string_to_metric_families
 
 from driftloop.drift.bins import Binner
+from driftloop.drift.few_units import BUCKETS, units_in
 from driftloop.drift.sensors import COUNTED
 from driftloop.durable import decode_json
 from driftloop.errors import BundleError, DriftloopError, ExitCode, JsonError
@@ -25,13 +26,28 @@ QUERYING = Patience(5.0, 5.0)
 """Prometheus takes longer for an answer than a server."""
 COUNTER = "driftloop_feature_bin_total"
 QUALITY = "driftloop_sensor_quality_total"
+UNITS = "driftloop_unit_bucket_total"
 INFO = "driftloop_model_info"
-_IDENTITY = frozenset({"__name__", FLEET, "model_version", "feature", "bin", "quality"})
+_READ = (COUNTER, QUALITY, UNITS)
+_LINES = tuple(name + "{" for name in (*_READ, INFO))
+_IDENTITY = frozenset({"__name__", FLEET, "model_version", "feature", "bin", "quality", "bucket"})
 
 Bins = dict[tuple[str, int], int]
 Reading = dict[str, Bins]
-"""Counts by (feature, bin), by server; of the quality of a column by (QUALITY:column, place in sensors.COUNTED)."""
+"""Counts by (feature, bin), by server; of the quality of a column by (QUALITY:column, place in sensors.COUNTED), and of
+units by (UNITS, bucket)."""
 Counts = NDArray[np.int64]
+
+
+class Seen(NamedTuple):
+    """Some of the newest requests, counted."""
+
+    bins: Counts
+    """Of all features side by side, `[total]`."""
+    quality: Counts
+    """Of each column, `[columns * COUNTED]`."""
+    units: float | None
+    """How many units they rest on; None where no server tells."""
 
 
 class _Scrape(NamedTuple):
@@ -118,7 +134,8 @@ class PrometheusSource:
 
     def read(self, version: str) -> Reading:
         """The counters of every server that Prometheus knows; raises SourceUnavailable."""
-        query = f'{{__name__=~"{COUNTER}|{QUALITY}",{FLEET}="{self._fleet}",model_version="{version}"}}'
+        names = "|".join(_READ)
+        query = f'{{__name__=~"{names}",{FLEET}="{self._fleet}",model_version="{version}"}}'
         answer = _get(self._http, f"{self.url}/api/v1/query", {"query": query})
         try:
             body = decode_json(answer.content, dict[str, Any])
@@ -144,9 +161,13 @@ class Window:
         """`size`: requests to look at; `longest`: requests to hold, where that is more; `columns` whose quality is
         counted."""
         self._binner, self._size, self._longest = binner, size, max(size, longest)
-        self._quality = {f"{QUALITY}:{name}": binner.total + at * len(COUNTED) for at, name in enumerate(columns)}
+        # Where in the counts each feature's bins begin, then each column's quality, then the units.
+        self._starts = {feature.name: int(at) for feature, at in zip(binner.features, binner.offsets, strict=True)}
+        self._starts |= {f"{QUALITY}:{name}": binner.total + at * len(COUNTED) for at, name in enumerate(columns)}
+        self._units = self._starts[UNITS] = binner.total + len(columns) * len(COUNTED)
+        self._sizes = {feature.name: feature.bins for feature in binner.features}
         self._raw: dict[str, Counts] = {}
-        self._total = np.zeros(binner.total + len(columns) * len(COUNTED), dtype=np.int64)
+        self._total = np.zeros(self._units + BUCKETS + 1, dtype=np.int64)
         self._snapshots: deque[Counts] = deque([self._total])
 
     def add(self, reading: Reading) -> int:
@@ -177,39 +198,42 @@ class Window:
         """Requests that it has taken in since it began."""
         return self._requests(self._total)
 
-    def newest(self, size: int | None = None) -> Counts:
-        """Counts of the newest requests, at least `size` of them where there are as many, by default the window's: flat
-        `[total]` per bin, and behind them `[columns * COUNTED]` of quality."""
+    def newest(self, size: int | None = None) -> Seen:
+        """The newest requests, at least `size` of them where there are as many, by default the window's."""
         least = self._size if size is None else size
         for snapshot in reversed(self._snapshots):
             counts = self._total - snapshot
             if self._requests(counts) >= least:
-                return counts
+                return self._seen(counts)
         return self.held()
 
-    def held(self) -> Counts:
+    def held(self) -> Seen:
         """The same of at least `longest` requests where there are as many."""
-        return self._total - self._snapshots[0]
+        return self._seen(self._total - self._snapshots[0])
+
+    def _seen(self, counts: Counts) -> Seen:
+        units = float(units_in(counts[self._units :]))
+        bins, quality = counts[: self._binner.total], counts[self._binner.total : self._units]
+        return Seen(bins, quality, None if np.isnan(units) else units)
 
     def _requests(self, counts: Counts) -> int:
         # Every request counts once in each feature, and a scrape may come while it is being counted.
         return int(np.add.reduceat(counts[: self._binner.total], self._binner.offsets).min())
 
     def _flat(self, bins: Bins) -> Counts:
-        parts = {feature.name: np.zeros(feature.bins, dtype=np.int64) for feature in self._binner.features}
-        quality = np.zeros(len(self._total) - self._binner.total, dtype=np.int64)
-        for (feature, index), count in bins.items():
-            if feature.startswith(QUALITY):
-                if feature in self._quality:
-                    quality[self._quality[feature] - self._binner.total + index] += count
-                continue
-            if feature not in parts or not 0 <= index < len(parts[feature]):
+        counts = np.zeros_like(self._total)
+        for (name, index), count in bins.items():
+            start = self._starts.get(name)
+            if name in self._sizes and not 0 <= index < self._sizes[name]:
+                start = None
+            if start is not None:
+                counts[start + index] += count
+            elif not name.startswith(QUALITY):
                 raise BundleError(
-                    f"the server counts bin {index} of {feature}, which the baseline of this version has not",
+                    f"the server counts bin {index} of {name}, which the baseline of this version has not",
                     remedy="the server and the registry disagree about the version's bundle",
                 )
-            parts[feature][index] += count
-        return np.concatenate([self._binner.join(parts), quality])
+        return counts
 
 
 def parse_metrics(text: str, version: str, fleet: str, where: str = "metrics") -> Bins:
@@ -230,9 +254,7 @@ def parse_metrics(text: str, version: str, fleet: str, where: str = "metrics") -
 
 def _relevant(text: str) -> str:
     """The lines of a scrape that are looked at: it has several times as many."""
-    return "".join(
-        f"{line}\n" for line in text.splitlines() if line.startswith((COUNTER + "{", QUALITY + "{", INFO + "{"))
-    )
+    return "".join(f"{line}\n" for line in text.splitlines() if line.startswith(_LINES))
 
 
 def _served(text: str, fleet: str) -> str | None:
@@ -248,6 +270,11 @@ def _key(labels: dict[str, str]) -> tuple[str, int]:
     """Where a series is counted; raises KeyError or ValueError for one that is no such."""
     if "quality" in labels:
         return f"{QUALITY}:{labels['feature']}", COUNTED.index(labels["quality"])
+    if "bucket" in labels:
+        bucket = int(labels["bucket"])
+        if not 0 <= bucket <= BUCKETS:
+            raise ValueError(f"there is no bucket {bucket}")
+        return UNITS, bucket
     return labels["feature"], int(labels["bin"])
 
 

@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from driftloop.drift import calibration
 from driftloop.drift.baseline import Baseline
+from driftloop.drift.few_units import ANY_UNITS, Units
+from driftloop.drift.limits import Limits, calibrated, thresholds_at
 from driftloop.drift.mixture import by_group, fit
 from driftloop.drift.sensors import COUNTED, Fault, faults
 from driftloop.drift.statistics import Floats, conditional, ks, psi, shares, shifts
@@ -60,6 +62,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
     verdict: str
     n: int
+    units: float | None = None
+    """How many units these requests rest on, as if each had sent as many; None where that is not known."""
     min_n: int
     """Requests that `no_drift` needs."""
     score: float
@@ -98,17 +102,6 @@ class Streak(NamedTuple):
         return self.kind == FLEET_CHANGE or (self.kind == SENSOR_FAULT and self.checks >= CONFIRMATIONS)
 
 
-class Limits(NamedTuple):
-    """Where drift begins: PSI and KS `[..., F]`, conditional shifts `[..., 2, F]`, the shift of ages `[...]`, and
-    requests with new settings `[...]`, midway between the last count without an alarm and the first with one."""
-
-    psi: Floats
-    ks: Floats
-    shift: Floats
-    age: Floats
-    new: Floats
-
-
 @dataclass(frozen=True, eq=False)
 class Measured:
     """The statistics of one window, or of many at once: every array may have more axes in front."""
@@ -138,16 +131,16 @@ class Measured:
     """In units of its threshold, `[]`; above 0 younger."""
 
 
-def measure(flat: NDArray[np.int64], baseline: Baseline) -> Measured:
-    """Statistics of the counts `flat` `[..., total]` of all features' bins side by side."""
+def measure(flat: NDArray[np.int64], baseline: Baseline, units: ArrayLike | None = None) -> Measured:
+    """Statistics of the counts `flat` `[..., total]` of all features' bins side by side, of `units` `[...]` units."""
     components, offsets = baseline.components, baseline.binner.offsets
     n = np.add.reduceat(flat, offsets, axis=-1).min(axis=-1)
     live = shares(flat, offsets)
     weights = fit(np.where(n[..., None] > 0, live, baseline.expected), components, baseline.start)
     expected = weights @ components.probabilities
-    at = _calibrated(baseline, n)
+    at = calibrated(baseline, n)
     shift = conditional(shifts(live, expected, baseline.scores, offsets), baseline.precisions[at])
-    limits = thresholds_at(baseline, n)
+    limits = thresholds_at(baseline, n, units)
     distance_psi, distance_ks = psi(live, expected, offsets, baseline.eps), ks(live, expected, offsets)
     new = np.add.reduceat(flat * baseline.new, offsets, axis=-1)
     enough = (n >= calibration.GRID[0])[..., None]
@@ -174,6 +167,7 @@ def judge(
     quality: NDArray[np.int64] | None = None,
     longer_quality: NDArray[np.int64] | None = None,
     quick: dict[str, NDArray[np.int64]] | None = None,
+    units: Units = ANY_UNITS,
 ) -> Verdict:
     """The verdict on `counts`: for each feature, how many requests fell into each bin of `baseline`.
 
@@ -195,15 +189,17 @@ def judge(
     Where some are worse than in healthy traffic (driftloop.drift.sensors), it is a sensor fault too, unless the columns
     that are not to blame have drifted beyond their own thresholds.
 
+    `units` says how many units each window rests on: few of them vary more (driftloop.drift.few_units).
+
     Raises BundleError where the counts are not on the baseline's bins.
     """
-    verdict = _judge(baseline.binner.join(counts), baseline, quality)
+    verdict = _judge(baseline.binner.join(counts), baseline, quality, units.newest)
     if longer is not None:
-        later = _judge(baseline.binner.join(longer), baseline, longer_quality)
+        later = _judge(baseline.binner.join(longer), baseline, longer_quality, units.longer)
         if longer_decides(verdict.score, later.score):
             verdict = later
     if quick is not None and baseline.windows == calibration.WINDOWS and verdict.verdict != DRIFT:
-        sooner = _judge(baseline.binner.join(quick), baseline, None)
+        sooner = _judge(baseline.binner.join(quick), baseline, None, units.quick)
         if sooner.verdict == DRIFT:
             return sooner
         if longer_decides(verdict.score, sooner.score):
@@ -216,9 +212,11 @@ def longer_decides(score: ArrayLike, longer: ArrayLike) -> NDArray[np.bool_]:
     return np.greater_equal(longer, np.maximum(score, ENDS_BELOW))
 
 
-def _judge(flat: NDArray[np.int64], baseline: Baseline, quality: NDArray[np.int64] | None) -> Verdict:
+def _judge(
+    flat: NDArray[np.int64], baseline: Baseline, quality: NDArray[np.int64] | None, units: float | None
+) -> Verdict:
     components = baseline.components
-    found = measure(flat, baseline)
+    found = measure(flat, baseline, units)
     n, score = int(found.n), found.score
     plain = psi(found.live, baseline.expected, baseline.binner.offsets, baseline.eps)
     worst = float(score.max())
@@ -242,6 +240,7 @@ def _judge(flat: NDArray[np.int64], baseline: Baseline, quality: NDArray[np.int6
     return Verdict(
         verdict=verdict,
         n=n,
+        units=None if units is None or np.isnan(units) else round(float(units), 1),
         min_n=baseline.min_n,
         score=round(worst, 4),
         features=[
@@ -272,54 +271,15 @@ def _judge(flat: NDArray[np.int64], baseline: Baseline, quality: NDArray[np.int6
     )
 
 
-def thresholds_at(baseline: Baseline, n: ArrayLike) -> Limits:
-    """The thresholds at `n` `[...]` requests.
-
-    Those of PSI, KS and age are interpolated between the calibrated sizes on log scales; outside of them the nearest
-    one's count. Those of the shift are of the calibrated size at or below n, as the covariance is.
-    """
-    table = baseline.threshold_table
-    grid, values = table[:, 0], table[:, 1:]
-    at = np.clip(np.log(np.maximum(n, 1)), grid[0], grid[-1])
-    below = np.clip(np.searchsorted(grid, at, side="right") - 1, 0, len(grid) - 1)
-    above = np.minimum(below + 1, len(grid) - 1)
-    part = (at - grid[below]) / np.maximum(grid[above] - grid[below], 1e-300)
-    limits = np.exp(values[below] + part[..., None] * (values[above] - values[below]))
-    count = len(baseline.features)
-    shift = baseline.shift_limits[_calibrated(baseline, n)]
-    new = _new_limit(baseline, np.asarray(n))
-    return Limits(limits[..., :count], limits[..., count : 2 * count], shift, limits[..., -1], new)
-
-
 def _score(distance_psi: Floats, distance_ks: Floats, shift: Floats, limits: Limits) -> Floats:
     """The largest of a feature's statistics in units of their thresholds, `[..., F]`."""
     parts = (distance_psi / limits.psi, distance_ks / limits.ks, (shift / limits.shift).max(axis=-2))
     return np.asarray(np.max(parts, axis=0))
 
 
-def _new_limit(baseline: Baseline, n: NDArray[np.int64]) -> Floats:
-    """How many of `n` `[...]` requests must bring new settings, midway between the last count without an alarm and the
-    first with one.
-
-    Where settings belong to the unit, units are counted, and not the many requests of each: traffic is assumed to come
-    from calibration.ENGINES of them, each sending as much.
-    """
-    if baseline.setting_units is None:
-        return calibration.new_limit(n, baseline.rows, baseline.new_exceedance).astype(np.float64) - 0.5
-    units = calibration.new_limit(calibration.ENGINES, baseline.setting_units, baseline.new_exceedance)
-    units = np.minimum(units, calibration.ENGINES)
-    return np.maximum((units.astype(np.float64) - 0.5) * n / calibration.ENGINES, 1.5)
-
-
 def _new_score(new: NDArray[np.int64], limits: Limits, is_operation: NDArray[np.bool_]) -> Floats:
     """How many requests are new in units of their threshold, `[..., F]`; 0 for features that vary between engines."""
     return np.asarray(np.where(is_operation, new / limits.new[..., None], 0.0))
-
-
-def _calibrated(baseline: Baseline, n: ArrayLike) -> NDArray[np.int64]:
-    """Position of the calibrated size at or below `n`; the smallest one's where n is below all."""
-    sizes = [threshold.n for threshold in baseline.thresholds]
-    return np.maximum(np.searchsorted(sizes, n, side="right") - 1, 0)
 
 
 def _settings_misreported(found: Measured, baseline: Baseline) -> bool:
@@ -358,7 +318,7 @@ def left_without(suspects: list[int], found: Measured, baseline: Baseline) -> tu
     weights = fit(found.live, baseline.components, baseline.start, others)
     expected = weights @ baseline.components.probabilities
     # The others must explain each other without it.
-    covariance = baseline.covariances[_calibrated(baseline, found.n)]
+    covariance = baseline.covariances[calibrated(baseline, found.n)]
     without = np.where((others[:, None] & others) | np.eye(len(others), dtype=bool), covariance, 0.0)
     shift = conditional(shifts(found.live, expected, baseline.scores, offsets), calibration.precision_of(without))
     distances = psi(found.live, expected, offsets, baseline.eps), ks(found.live, expected, offsets)

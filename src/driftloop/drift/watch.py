@@ -13,8 +13,9 @@ import numpy as np
 from driftloop import durable
 from driftloop.drift import estimating
 from driftloop.drift.alerts import read_alert, save_alert
-from driftloop.drift.calibration import LONG, QUICK
+from driftloop.drift.calibration import ENGINES, LONG, QUICK
 from driftloop.drift.exporter import Exporter
+from driftloop.drift.few_units import Units
 from driftloop.drift.live_error import Estimate
 from driftloop.drift.production import Production, WatchedModel
 from driftloop.drift.source import Source, Window
@@ -123,14 +124,13 @@ class Watch:
         return self._verdict, None
 
     def _judge_window(self, model: WatchedModel, window: Window) -> Verdict:
-        total = model.baseline.binner.total
         newest, held, quick = window.newest(), window.held(), window.newest(QUICK)
         split = model.baseline.binner.split
-        counts = split(newest[:total])
-        newest_of_all = split(quick[:total])
-        verdict = judge(counts, model.baseline, split(held[:total]), newest[total:], held[total:], newest_of_all)
-        units = model.baseline.false_alarms.engines
-        self.estimate = estimating.estimate([counts, newest_of_all], model.baseline, verdict, units)
+        counts, newest_of_all = split(newest.bins), split(quick.bins)
+        units = Units(newest.units, held.units, quick.units)
+        verdict = judge(counts, model.baseline, split(held.bins), newest.quality, held.quality, newest_of_all, units)
+        sending = min(ENGINES, newest.units or ENGINES)
+        self.estimate = estimating.estimate([counts, newest_of_all], model.baseline, verdict, sending)
         return verdict
 
     def _look(self) -> WatchedModel | None:
@@ -260,12 +260,11 @@ def check_once(
     end = clock() + seconds
     while True:
         window.add(source.read(model.version))
-        counts = window.newest()
+        seen = window.newest()
         binner = model.baseline.binner
         left = end - clock()
-        bins, quality = counts[: binner.total], counts[binner.total :]
-        if left <= 0 or int(np.add.reduceat(bins, binner.offsets).min()) >= size:
-            return judge(binner.split(bins), model.baseline, quality=quality)
+        if left <= 0 or int(np.add.reduceat(seen.bins, binner.offsets).min()) >= size:
+            return judge(binner.split(seen.bins), model.baseline, quality=seen.quality, units=Units(seen.units))
         wait(min(interval_s, left))
 
 
@@ -280,6 +279,7 @@ def summary(verdict: Verdict) -> dict[str, Any]:
     worst = sorted(verdict.features, key=lambda feature: -feature.score)[:_BLAMED_SHOWN]
     return {
         **fields,
+        "units": verdict.units,
         "score": verdict.score,
         "drift": verdict.kind,
         "blamed": verdict.blamed,

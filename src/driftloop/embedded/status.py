@@ -103,7 +103,8 @@ def _in_words(status: dict[str, Any], prefix: str) -> str:
             parts.append(in_words(progress))
         if verdict := status.get("last_verdict"):
             score = "" if verdict.get("score") is None else f", score {verdict['score']}"
-            parts.append(f"last verdict {verdict.get('verdict')} (n={verdict.get('n')}{score})")
+            units = "" if verdict.get("units") is None else f" of {verdict['units']:g} units"
+            parts.append(f"last verdict {verdict.get('verdict')} (n={verdict.get('n')}{units}{score})")
         parts.append(_truth(loop.get("concept") or {}))
         if estimate := loop.get("estimate"):
             parts.append(_estimated(estimate))
@@ -145,6 +146,8 @@ def _estimated(estimate: dict[str, Any]) -> str:
 def _promise(promise: dict[str, Any]) -> str:
     """What the production baseline claims, and what that rests on."""
     said = f"at most one false alarm in {promise['requests_per_false_alarm']} requests"
+    if (least := promise.get("engines", 1)) > 1:
+        said += f" from {least} units in service on"
     if promise.get("units") is None:  # a baseline from before they were counted
         return said
     return f"{said} ({promise['units']} units{', which bound it' if promise.get('bounded_by_units') else ''})"

@@ -18,7 +18,7 @@ from msgspec import UNSET
 from numpy.typing import NDArray
 
 from driftloop.errors import DataError
-from driftloop.fleet import cells, guess_table, inventory, names, tables
+from driftloop.fleet import cells, guess_shape, guess_table, inventory, names, tables
 from driftloop.fleet.guess_end import drop, find_censored, find_end
 from driftloop.fleet.guess_time import Clocked, find_time
 from driftloop.fleet.guess_unit import Key, differs_in_each_row, find_unit, lives_apart, told_apart
@@ -36,11 +36,6 @@ _SETTING = re.compile(
     r".*(setting|set_?point|_set$|ambient|altitude|mach|^tra$|c_rate|recipe|regime|profile|duty).*"
     r"|(op|os|operating)_?(cond|condition|mode|set)?.*\d*|(load|mode|speed_set|condition)(_.*)?"
 )
-_TAG = re.compile(
-    r"(sensor|tag|signal|channel|variable|parameter|metric|measurement|feature|attribute|point|merkmal|messgröße)s?"
-    r"(_?(name|id|type|code))?"
-)
-_VALUE = re.compile(r"(.*_)?(value|val|reading|wert|messwert)(_.*)?")
 _REGIMES = 12
 _LEAST_EXPLAINED = 0.02
 _FEW = {"train": 4, "early_stop": 0, "calibrate": 2, "gate": 1, "live": 0}
@@ -176,7 +171,7 @@ def _units(data: Inventory, free: list[Column]) -> tuple[Key | None, Clocked | N
     clocked = find_time(free, key.codes if key else data.file)
     drop(free, clocked.column if clocked else None)
     drop(free, clocked.of_day if clocked else None)
-    _refuse_tall(free, key, clocked, data)
+    guess_shape.refuse_other(free, key, clocked, data)
     if clocked is None:
         return key, None, None
     both = told_apart(key, free, clocked) if key else None
@@ -213,25 +208,6 @@ def _lives(blocks: Sequence[NDArray[np.int64]]) -> str:
 
 
 # Columns
-
-
-def _refuse_tall(free: Sequence[Column], key: Key | None, clocked: Clocked | None, data: Inventory) -> None:
-    """Raise DataError for a table with one reading in a row, whose sensor another column names."""
-    tags = [
-        column for column in free if _TAG.fullmatch(column.plain) and column.numbers is None and column.missing == 0
-    ]
-    values = [column for column in free if column.numbers is not None and not column.constant]
-    if (
-        not tags
-        or len(values) != 1
-        or not _VALUE.fullmatch(values[0].plain)
-        or not 2 <= len(tags[0].words) <= len(tags[0].texts) // 3
-    ):
-        return
-    index = [column.header for column in (*(key.columns if key else ()), *([clocked.column] if clocked else []))]
-    what = f"has one reading in each row: {tags[0].header} says of which sensor, as {next(iter(tags[0].words))!r}"
-    pivot = f"rows.pivot_table(index={index}, columns={tags[0].header!r}, values={values[0].header!r}).reset_index()"
-    raise DataError(what, where=str(data.paths[0]), remedy=f"make a column of each sensor, by pandas: {pivot}")
 
 
 def _channels(

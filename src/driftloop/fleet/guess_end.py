@@ -86,9 +86,10 @@ def find_end(
 
 
 def _word(column: Column) -> str | None:
-    """The one word for a failure in a column of states, such as BROKEN beside NORMAL and RECOVERING."""
+    """The one word for a failure in a column of states, such as BROKEN beside NORMAL, or beside nothing."""
     words = [word for word in column.words if _FAILURE.fullmatch(word.lower())]
-    return words[0] if len(words) == 1 and 2 <= len(column.words) <= _STATES else None
+    several = 2 <= len(column.words) <= _STATES or (len(column.words) == 1 and column.missing > 0)
+    return words[0] if len(words) == 1 and several else None
 
 
 def find_censored(

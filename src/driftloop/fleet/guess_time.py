@@ -130,12 +130,25 @@ def _counter(column: Column, units: NDArray[np.int64]) -> Clocked:
         time = Time(column=column.header, every="1", between="mean") if several else Time(column=column.header)
         word = _word(column)
     else:
-        time = Time(column=column.header, every=f"{float(f'{usual:.2g}'):g}")
+        time = Time(column=column.header, every=_every(column.numbers, units, usual))
         word = "step"
     comment = f"From row to row it is usually {usual:g}."
     if several:
         comment = f"Most rows have the same {column.header} as the one before: a step is the mean of its rows."
     return Clocked(column, time, np.nan_to_num(column.numbers), word, _advise(comment, time, column.numbers, units))
+
+
+def _every(values: NDArray[np.float64], units: NDArray[np.int64], usual: float) -> str:
+    """The length of a step, of few digits: of 24 rows a day 0.042 would put two into one step in every third day."""
+    lives = [np.unique(values[(units == unit) & np.isfinite(values)]) for unit in np.unique(units)[:200]]
+
+    def lost(width: str) -> int:
+        steps = [np.floor((life - life[0]) / float(width) + 0.5) for life in lives if len(life)]
+        # Rows that share a step, and steps without a row.
+        return sum(len(step) + int(step[-1]) + 1 - 2 * len(np.unique(step)) for step in steps)
+
+    widths = [f"{float(f'{usual:.{digits}g}'):g}" for digits in range(2, 7)]
+    return min(widths, key=lost)
 
 
 def _advise(comment: str, time: Time, values: NDArray[np.float64], units: NDArray[np.int64]) -> str:

@@ -36,6 +36,11 @@ _PARTS = 50
 """Distinct values of a column that may tell units apart."""
 
 
+def is_thing(plain: str) -> bool:
+    """Whether a header is that of one unit, such as `pump_3`."""
+    return re.fullmatch(rf"({_THING})s?_?(no_|nr_)?\d+", plain) is not None
+
+
 @dataclass(frozen=True)
 class Key:
     """The columns that name a unit."""

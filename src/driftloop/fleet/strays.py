@@ -12,6 +12,11 @@ from driftloop.fleet.sheets import SUFFIXES, Sheet, open_sheet
 
 _TEST = re.compile(r"(.*[\W_\d])?test([\W_\d].*)?", re.IGNORECASE)
 """What files of units that were cut off before they failed are called."""
+_DATE = re.compile(
+    r"[-_. ]*(19|20)\d\d[-_. ]?(0[1-9]|1[0-2])[-_. ]?(0[1-9]|[12]\d|3[01])([-_. T]?\d\d([-_.]?\d\d){0,2})?(?!\d)"
+)
+_DAYS = 4
+"""Files with a date in their names from which on they may be days of fewer units."""
 _RECORDINGS = 10
 """Files in a folder from which on each may be a moment in a unit's life."""
 
@@ -63,6 +68,20 @@ def tell_foreign(sheet: Sheet, schema: Schema, findings: Findings) -> None:
         findings.add("warning", str(sheet.path), what, remedy if schema.end.rule != "table" else None)
     else:
         findings.add("warning", str(sheet.path), f"is left alone: it has none of the columns of {schema.name}")
+
+
+def tell_days(files: Sequence[Path], schema: Schema, findings: Findings) -> None:
+    """Say that files which are each taken as a unit are perhaps days of fewer ones, as their names let think."""
+    if schema.unit_column is not None:
+        return
+    undated = [_DATE.sub("", path.stem) for path in files]
+    dated = [name for name, path in zip(undated, files, strict=True) if name != path.stem]
+    if len(dated) < _DAYS or len(set(dated)) * 2 > len(dated):
+        return
+    what = f"is taken as a {schema.unit} of its own, and {len(dated)} files differ by the dates in their names alone: "
+    what += f"without them there are {len(set(dated))} names"
+    remedy = "if each file is a day and no life, put the files of each unit into one, or add a column `unit`"
+    findings.add("warning", str(files[0]), what, remedy, kind="days")
 
 
 def tell_tests(files: Sequence[Path], schema: Schema, findings: Findings) -> None:

@@ -130,7 +130,9 @@ def examine(
                 findings.add("warning", str(path), f"is left alone: it {error.what}")
         except DataError as error:
             findings.add_error(error)
-    strays.tell_tests([sheet.path for sheet in gathered.sheets], schema, findings)
+    read_from = [sheet.path for sheet in gathered.sheets]
+    strays.tell_tests(read_from, schema, findings)
+    strays.tell_days(read_from, schema, findings)
     return gathered.reading(beside)
 
 

@@ -42,7 +42,7 @@ ABOUT: dict[EventKind, About] = {
     "alert_resolved": About("it ended", "model_version? cause drift? starts_at ends_at? features?"),
     "verdict": About(
         "the drift watch judged the traffic, or said why it cannot",
-        "model_version? verdict n min_n? reason? score? drift? blamed? stuck? faults? mixture? ages? age_shift? "
+        "model_version? verdict n units? min_n? reason? score? drift? blamed? stuck? faults? mixture? ages? age_shift? "
         "psi_max? psi_plain_max? worst? answered? estimate?",
     ),
     "runs_archived": About("completed runs came into the archive", "count roles"),
@@ -183,6 +183,7 @@ FIELDS: dict[str, Field] = {
     "labels": Field("whole number", "runs whose labels would no longer count"),
     "metrics": Field("object", "figures of the training, by name"),
     "min_n": Field("number", "requests that a verdict needs"),
+    "units": Field("number", "how many units the requests rest on, as if each had sent as many"),
     "mixture": Field("object", "share of each known domain in the traffic"),
     "challenger_registered.mixture": Field("text", "what the baseline counts domains by: `engines` or `traffic`"),
     "mode": Field("text", "`warm_start` or `full`"),

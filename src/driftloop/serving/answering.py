@@ -48,7 +48,7 @@ class Answerer:
             outputs = Outputs._make(each[traffic] for each in outputs)
             windows, told = [windows[at] for at in traffic], [predictions[at] for at in traffic]
         if told:
-            self._metrics.predicted(engine, outputs)
+            self._metrics.predicted(engine, outputs, [window.engine_id for window in windows])
             self._log.put(engine.version, windows, told, outputs.newest)
         return predictions
 

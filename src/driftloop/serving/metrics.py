@@ -10,7 +10,7 @@ import os
 import threading
 from collections import Counter as Tally
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from driftloop.drift.few_units import counts_of
 from driftloop.exposition import render
 from driftloop.fleet.quality import BEGINS, QUALITIES
 from driftloop.fleet.schema import Schema
@@ -35,6 +36,10 @@ _BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 # Creation times double the number of series and nothing reads them.
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+
+
+Names = Sequence[str | None]
+"""Of the unit of each window."""
 
 
 class _Request(NamedTuple):
@@ -71,6 +76,12 @@ class Metrics:
             "driftloop_feature_bin",
             "Predicted windows whose newest row falls into this bin of the model's baseline.",
             ["model_version", "feature", "bin"],
+            registry=own,
+        )
+        self._units = Counter(
+            "driftloop_unit_bucket",
+            "Predicted windows by a hash of the unit that they are of, to count units by; the last bucket names none.",
+            ["model_version", "bucket"],
             registry=own,
         )
         self._unseen = Counter(
@@ -113,9 +124,11 @@ class Metrics:
             "driftloop_inference_log_errors", "Records that could not be written to the inference log.", registry=own
         )
         self._waiting_requests: deque[_Request] = deque()
-        self._waiting_outputs: deque[tuple[Engine, Outputs]] = deque()
+        self._waiting_outputs: deque[tuple[Engine, Outputs, Names]] = deque()
         self._counting = threading.Lock()
         self._bin_series: dict[tuple[str, str], list[Counter]] = {}
+        self._buckets: dict[str, set[str]] = {}
+        """Those that have a series, by version."""
         self._served: list[Engine] = []
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="metrics", daemon=True)
@@ -143,9 +156,9 @@ class Metrics:
         if len(self._waiting_requests) > _MOST_WAITING:
             self.flush()
 
-    def predicted(self, engine: Engine, outputs: Outputs) -> None:
-        """`engine` has answered a batch; its newest rows are one observation each."""
-        self._waiting_outputs.append((engine, outputs))
+    def predicted(self, engine: Engine, outputs: Outputs, units: Names) -> None:
+        """`engine` has answered a batch; its newest rows are one observation each, of the units named."""
+        self._waiting_outputs.append((engine, outputs, units))
         if len(self._waiting_outputs) > _MOST_WAITING:
             self.flush()
 
@@ -225,16 +238,18 @@ class Metrics:
             self._requests.labels(version, endpoint, str(status)).inc(number)
 
     def _count_outputs(self) -> None:
-        by_engine: dict[int, list[tuple[Engine, Outputs]]] = {}
+        by_engine: dict[int, list[tuple[Engine, Outputs, Names]]] = {}
         for _ in range(len(self._waiting_outputs)):
-            pair = self._waiting_outputs.popleft()
-            by_engine.setdefault(id(pair[0]), []).append(pair)
-        for pairs in by_engine.values():
-            engine = pairs[0][0]
-            self._count(engine, Outputs(*map(np.concatenate, zip(*(outputs for _, outputs in pairs), strict=True))))
+            batch = self._waiting_outputs.popleft()
+            by_engine.setdefault(id(batch[0]), []).append(batch)
+        for batches in by_engine.values():
+            engine = batches[0][0]
+            outputs = Outputs(*map(np.concatenate, zip(*(outputs for _, outputs, _ in batches), strict=True)))
+            self._count(engine, outputs, [name for _, _, names in batches for name in names])
 
-    def _count(self, engine: Engine, outputs: Outputs) -> None:
+    def _count(self, engine: Engine, outputs: Outputs, units: Names) -> None:
         self._predictions.labels(engine.version).inc(len(outputs.rul))
+        self._count_units(engine, units)
         self._count_quality(engine, outputs)
         if engine.binner is None:
             return
@@ -245,6 +260,14 @@ class Metrics:
         series = self._series_of(engine)
         for position in np.flatnonzero(counts):
             series[position].inc(int(counts[position]))
+
+    def _count_units(self, engine: Engine, units: Names) -> None:
+        if engine.binner is None:
+            return
+        counts = counts_of(units)
+        for bucket in np.flatnonzero(counts):
+            self._units.labels(engine.version, str(bucket)).inc(int(counts[bucket]))
+            self._buckets.setdefault(engine.version, set()).add(str(bucket))
 
     def _count_quality(self, engine: Engine, outputs: Outputs) -> None:
         if not outputs.quality.shape[1]:
@@ -273,6 +296,8 @@ class Metrics:
             self._bins.remove(*labels)
         for labels in _quality_labels(engine):
             self._quality.remove(*labels)
+        for bucket in self._buckets.pop(engine.version, ()):
+            self._units.remove(engine.version, bucket)
         self._served.remove(engine)
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from driftloop.drift.baseline import Baseline
 from driftloop.drift.calibration import LONG, QUICK
+from driftloop.drift.few_units import BUCKETS, Units, bucket, units_in
 from driftloop.drift.statistics import psi, shares
 from driftloop.drift.verdict import Streak, Verdict, judge, longer_decides, measure
 from driftloop_bench.drift.champions import Champion, Lives
@@ -36,10 +37,12 @@ class Seen:
     newest: NDArray[np.int64]
     held: NDArray[np.int64]
     quick: NDArray[np.int64]
+    units: Floats
+    """How many units each window rests on, `[scrapes, 3]`; NaN where that is not known."""
 
     def since(self, first: int) -> "Seen":
         """The scrapes from `first` on."""
-        return Seen(self.newest[first:], self.held[first:], self.quick[first:])
+        return Seen(self.newest[first:], self.held[first:], self.quick[first:], self.units[first:])
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,20 +59,30 @@ def seen(champion: Champion, stream: Lives, step: int) -> Seen:
     return seen_of(champion.baseline, bins(stream, champion.baseline.binner), step)
 
 
-def seen_of(baseline: Baseline, binned: NDArray[np.int16], step: int) -> Seen:
-    """The same for requests whose bins `[n, F]` are known."""
+def seen_of(baseline: Baseline, binned: NDArray[np.int16], step: int, units: NDArray[np.int64] | None = None) -> Seen:
+    """The same for requests whose bins `[n, F]` are known, and where given whose numbers of units `[n]`."""
     counts = snapshots(binned, step, baseline.binner.total)
     size = max(WINDOW, baseline.min_n)
-    return Seen(*(windows(counts, step, each) for each in (size, max(size, LONG), QUICK)))
+    sizes = (size, max(size, LONG), QUICK)
+    many = np.full((len(counts) - 1, len(sizes)), np.nan)
+    if units is not None:
+        named = np.array([bucket(str(unit)) for unit in range(units.max() + 1)])[units]
+        by_bucket = snapshots(named[:, None].astype(np.int16), step, BUCKETS + 1)
+        many = np.stack([units_in(windows(by_bucket, step, each)) for each in sizes], axis=1)
+    newest, held, quick = (windows(counts, step, each) for each in sizes)
+    return Seen(newest, held, quick, many)
 
 
 def scored(windows_seen: Seen, baseline: Baseline) -> tuple[Floats, Floats]:
     """The drift score and the newest window's age shift at each scrape, some at a time to save memory."""
     scores, ages = [], []
     for begin in range(0, len(windows_seen.newest), BATCH):
+        batch = slice(begin, begin + BATCH)
         newest, held, quick = (
-            measure(counts[begin : begin + BATCH], baseline)
-            for counts in (windows_seen.newest, windows_seen.held, windows_seen.quick)
+            measure(counts[batch], baseline, units[batch])
+            for counts, units in zip(
+                (windows_seen.newest, windows_seen.held, windows_seen.quick), windows_seen.units.T, strict=True
+            )
         )
         score, longer, sooner = (found.score.max(axis=-1) for found in (newest, held, quick))
         score = np.where(longer_decides(score, longer), longer, score)
@@ -82,7 +95,7 @@ def verdict_at(windows_seen: Seen, baseline: Baseline, at: int) -> Verdict:
     """What the watch says at a scrape."""
     split = baseline.binner.split
     newest, held, quick = (split(counts[at]) for counts in (windows_seen.newest, windows_seen.held, windows_seen.quick))
-    return judge(newest, baseline, held, quick=quick)
+    return judge(newest, baseline, held, quick=quick, units=Units(*windows_seen.units[at].tolist()))
 
 
 def first_alarm(champion: Champion, windows_seen: Seen, step: int, before: int, checks: int = 1) -> Alarm | None:

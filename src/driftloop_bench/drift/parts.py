@@ -22,7 +22,7 @@ from driftloop_bench.drift import detectors
 from driftloop_bench.drift.champions import HELD_OUT, Champion, Lives, champion, dealt, resplit
 from driftloop_bench.drift.run import episodes
 from driftloop_bench.drift.summary import quantile, upper_rate
-from driftloop_bench.drift.traffic import PLACES, bins, engines, requests
+from driftloop_bench.drift.traffic import PLACES, bins, engines, of_units
 
 CHUNK = 10_000
 """Requests of one healthy stream: a fleet of its own."""
@@ -47,11 +47,12 @@ def measure(
     *,
     splits: int,
     healthy: int,
+    in_service: int | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Json:
     """False alarms on `healthy` requests of the part `first`, and delays of changes to each other part of `parts`.
 
-    Champions are kept in `folder`.
+    Champions are kept in `folder`. `in_service` units send at once, by default all that were held out, PLACES at most.
     """
     others = [name for name in parts if name != first]
     calm, found = [], {name: [] for name in others}  # type: ignore[var-annotated]
@@ -61,10 +62,11 @@ def measure(
         model = champion(first, parts[first], split, folder / schema.name, schema=schema, cap=cap_of(schema, own))
         lives = model.answers(with_role(own, *HELD_OUT), "held-out")
         rng = np.random.default_rng(split)
-        calm.append(_calm(model, lives, healthy // splits, rng))
+        places = in_service or min(PLACES, len(lives.length))
+        calm.append(_calm(model, lives, healthy // splits, places, rng))
         for name in others:
             asked = model.answers(parts[name], name.replace("/", "-"))
-            found[name] += [_changed(model, lives, asked, rng) for _ in range(STREAMS)]
+            found[name] += [_changed(model, lives, asked, places, rng) for _ in range(STREAMS)]
     alarms, total = sum(part["alarms"] for part in calm), sum(part["requests"] for part in calm)
     return {
         "from": first,
@@ -79,28 +81,30 @@ def measure(
     }
 
 
-def _calm(model: Champion, lives: Lives, n: int, rng: np.random.Generator) -> Json:
+def _calm(model: Champion, lives: Lives, n: int, places: int, rng: np.random.Generator) -> Json:
     alarms, units = 0, len(lives.length)
     streams = -(-n // CHUNK)
     for _ in range(streams):
-        rows = requests(engines(lives), CHUNK, rng, min(PLACES, units))
+        rows, sending = of_units(engines(lives), CHUNK, rng, places)
         binned = bins(lives, model.baseline.binner)[rows]
-        alarms += episodes(detectors.scored(detectors.seen_of(model.baseline, binned, STEP), model.baseline)[0])
+        seen = detectors.seen_of(model.baseline, binned, STEP, sending)
+        alarms += episodes(detectors.scored(seen, model.baseline)[0])
     promise = model.baseline.false_alarms
     return {
-        "split": model.split, "units": units, "requests": streams * CHUNK, "alarms": alarms,
+        "split": model.split, "units": units, "in_service": places, "requests": streams * CHUNK, "alarms": alarms,
         "requests_per_false_alarm": promise.requests_per_false_alarm, "baseline_units": promise.units,
     }  # fmt: skip
 
 
-def _changed(model: Champion, own: Lives, other: Lives, rng: np.random.Generator) -> Json:
+def _changed(model: Champion, own: Lives, other: Lives, places: int, rng: np.random.Generator) -> Json:
     """The first alarm of a stream that changes after BEFORE requests."""
     binner = model.baseline.binner
-    before, after = (
-        bins(lives, binner)[requests(engines(lives), n, rng, min(PLACES, len(lives.length)))]
-        for lives, n in ((own, BEFORE), (other, AFTER))
+    (before, own_units), (after, other_units) = (
+        of_units(engines(lives), n, rng, min(places, len(lives.length))) for lives, n in ((own, BEFORE), (other, AFTER))
     )
-    windows_seen = detectors.seen_of(model.baseline, np.concatenate([before, after]), STEP)
+    binned = np.concatenate([bins(own, binner)[before], bins(other, binner)[after]])
+    sending = np.concatenate([own_units, other_units + own_units.max() + 1])
+    windows_seen = detectors.seen_of(model.baseline, binned, STEP, sending)
     alarm = detectors.first_alarm(model, windows_seen, STEP, BEFORE)
     if alarm is None:
         return {"delay": None, "kind": None, "blamed": []}

@@ -45,26 +45,34 @@ def engines(lives: Lives, youngest: int | None = None, oldest: int = 0) -> Engin
 
 def requests(fleet: Engines, n: int, rng: np.random.Generator, places: int = PLACES) -> Rows:
     """The row that each of `n` requests brings, `[n]`; every place begins with an engine at a random cycle."""
+    return of_units(fleet, n, rng, places)[0]
+
+
+def of_units(fleet: Engines, n: int, rng: np.random.Generator, places: int) -> tuple[Rows, Rows]:
+    """The same, and the number of the unit that each request is of: whoever takes a place is another one."""
     place = rng.integers(places, size=n)
     order = np.argsort(place, kind="stable")
-    rows = np.empty(n, dtype=np.int64)
+    rows, units, known = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.int64), 0
     ends = np.cumsum(np.bincount(place, minlength=places))
     for begin, end in zip(ends - np.diff(ends, prepend=0), ends, strict=True):
-        rows[order[begin:end]] = _service(fleet, int(end - begin), rng)
-    return rows
+        rows[order[begin:end]], taken = _service(fleet, int(end - begin), rng)
+        units[order[begin:end]] = known + taken
+        known += int(taken.max(initial=-1)) + 1
+    return rows, units
 
 
-def _service(fleet: Engines, n: int, rng: np.random.Generator) -> Rows:
-    """The rows of `n` successive flights at one place."""
+def _service(fleet: Engines, n: int, rng: np.random.Generator) -> tuple[Rows, Rows]:
+    """The rows of `n` successive flights at one place, and how many engines were there before."""
     # A cycle in service is met with a chance proportional to the engine's life.
     engine = int(rng.choice(len(fleet.start), p=fleet.length / fleet.length.sum()))
     flown = int(rng.integers(fleet.length[engine]))
-    pieces, total = [], 0
+    pieces, total = [np.empty(0, dtype=np.int64)], 0
     while total < n:
         pieces.append(np.arange(fleet.start[engine] + flown, fleet.start[engine] + fleet.length[engine]))
         total += len(pieces[-1])
         engine, flown = int(rng.integers(len(fleet.start))), 0
-    return np.concatenate(pieces)[:n] if pieces else np.empty(0, dtype=np.int64)
+    before = np.repeat(np.arange(len(pieces)), [len(piece) for piece in pieces])
+    return np.concatenate(pieces)[:n], before[:n]
 
 
 def bins(lives: Lives, binner: Binner) -> NDArray[np.int16]:

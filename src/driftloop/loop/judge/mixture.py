@@ -49,7 +49,7 @@ class TrafficMixture:
         if requests < LEAST_REQUESTS:
             return None
         baseline = with_new_domain(self._baseline, self._champion, plan)
-        return fit_mixture(baseline.binner.split(self._window.newest()), baseline)
+        return fit_mixture(baseline.binner.split(self._window.newest().bins), baseline)
 
     def _read(self) -> int:
         try:
