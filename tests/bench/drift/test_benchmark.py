@@ -136,7 +136,7 @@ def test_windows_are_those_of_the_watch(world: World, step: int, size: int):
     for at in range(len(quick)):
         counts = binner.split(np.bincount(binned[: (at + 1) * step].ravel(), minlength=binner.total))
         window.add({"server": {(name, i): int(n) for name, part in counts.items() for i, n in enumerate(part)}})
-        assert np.array_equal(window.newest(), quick[at])
+        assert np.array_equal(window.newest().bins, quick[at])
 
 
 def test_an_obvious_shift_is_found_at_once_and_healthy_traffic_says_nothing(world: World):
