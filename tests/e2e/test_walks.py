@@ -29,11 +29,11 @@ BY_OTHERS = {
     "docs/tour.md": "test_tour.py", "docs/upgrade.md": "test_walks.py", "README.md": "test_newcomer.py",
     "docs/your-fleet.md": "test_newcomer.py", "docs/platform.md": "test_fleets.py", "docs/units.md": "test_units.py",
     "docs/fleet-file.md": "../fleet/test_migrate.py", "docs/programs.md": "../api/test_programs.py",
-    "docs/backup.md": "../units/test_copying.py",
+    "docs/backup.md": "../units/test_copying.py", "docs/approvals.md": "../loop/test_approvals_page.py",
 }  # fmt: skip
 """Pages whose commands other tests type, with data of their own; that of upgrade.md stands in full-disk.md too."""
-NOT_HERE = {"docs/object-store.md", "docs/approvals.md"}
-"""A script for a cluster, and answers to questions that the whole loop through the pages asks."""
+NOT_HERE = {"docs/object-store.md"}
+"""A script for a cluster."""
 
 
 def test_every_page_with_commands_is_walked() -> None:
