@@ -5,6 +5,18 @@ import { number } from "./format.js";
 
 /* global uPlot */
 
+const LEAST_WIDTH = 46;
+
+/** The width of an axis whose longest number has room. uPlot asks again until widths and ticks agree. */
+function wideEnough(drawn, numbers, which, round) {
+  const axis = drawn.axes[which];
+  if (round > 1) return axis._size;
+  const longest = (numbers ?? []).reduce((most, one) => (one.length > most.length ? one : most), "");
+  drawn.ctx.font = axis.font[0];
+  const width = drawn.ctx.measureText(longest).width / devicePixelRatio;
+  return Math.max(LEAST_WIDTH, Math.ceil(width) + axis.ticks.size + axis.gap);
+}
+
 const WHOLE = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 100_000, 1_000_000];
 /** Of lines, in their order. */
 export const COLOURS = ["--line-1", "--line-2", "--line-3", "--line-4"];
@@ -97,7 +109,7 @@ export function chart({
         {
           ...axis,
           label: compact ? undefined : y.name,
-          size: 46,
+          size: wideEnough,
           space: 30,
           ...(y.log
             ? { filter: tens, grid: { ...axis.grid, filter: tens }, ticks: { ...axis.ticks, filter: tens } }
