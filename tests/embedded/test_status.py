@@ -35,7 +35,7 @@ def test_the_promise_of_the_baseline_and_what_bounds_it_are_shown() -> None:
     shown = said(MODEL, {"state": "idle", "promise": promise})
     assert "at most one false alarm in 20000 requests from 4 units in service on (12 units, which bound it)" in shown
     shown = said(MODEL, {"state": "idle", "promise": {**promise, "units": None, "bounded_by_units": False}})
-    assert "at most one false alarm in 20000 requests" in shown
+    assert "at most one false alarm in 20000 requests from 4 units in service on" in shown
     assert " units" not in shown
 
 
