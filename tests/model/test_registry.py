@@ -193,7 +193,7 @@ def answering(answer: bytes) -> tuple[str, Callable[[], None]]:
 @pytest.mark.parametrize(
     ("answer", "what"),
     [
-        (b"", "did not answer in time"),
+        (b"", "it took too long"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", "something that is not MLflow's JSON"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]", "something that is not MLflow's JSON"),
         (b"HTTP/1.1 500 No\r\nContent-Length: 4\r\n\r\nboom", "was answered 500: boom"),

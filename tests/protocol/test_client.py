@@ -19,6 +19,7 @@ from driftloop.protocol import archive_client, http
 from driftloop.protocol.client import AsyncClient, Client, Server
 from driftloop.protocol.outbox import Outbox
 from driftloop.protocol.progress import Progress
+from ports import free_port
 
 URL, TOKEN = "http://retrainer:8600", "a-token-of-sixteen-or-more"
 Reply = Callable[[httpx.Request], httpx.Response]
@@ -270,3 +271,35 @@ def test_what_was_sent_goes_with_its_answer() -> None:
         gone = let_go(client.post("/predict", content=b"megabytes"))
     gone += asyncio.run(asked())
     assert [one() for one in gone] == [None] * 4
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (httpx.ConnectError("[Errno 111] Connection refused"), "nothing listens there"),
+        (httpx.ConnectError("All connection attempts failed"), "All connection attempts failed"),
+        (httpx.ConnectError("[Errno -2] Name or service not known"), "its name is not known here"),
+        (httpx.ConnectError("[Errno -3] Temporary failure in name resolution"), "its name is not known here"),
+        (httpx.ConnectError("[Errno 113] No route to host"), "no way leads there"),
+        (httpx.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] hostname"), "its certificate is not trusted"),
+        (httpx.ConnectTimeout("timed out"), "it took too long"),
+        (httpx.ReadTimeout(""), "it took too long"),
+        (httpx.ReadError(""), "the connection was cut"),
+        (httpx.RemoteProtocolError("Server disconnected"), "the connection was cut"),
+        (httpx.TooManyRedirects("Exceeded maximum allowed redirects."), "Exceeded maximum allowed redirects."),
+        (httpx.UnsupportedProtocol(""), "UnsupportedProtocol"),
+    ],
+)
+def test_people_are_told_in_words_why_nobody_answered(error: httpx.HTTPError, words: str) -> None:
+    assert http.why(error) == words
+
+
+def test_it_is_so_of_a_port_where_nothing_listens_and_of_a_name_that_is_none() -> None:
+    with http.client() as asking:
+        for address, words in (
+            (f"http://127.0.0.1:{free_port()}", "nothing listens there"),
+            ("http://no-such-host.invalid", "its name is not known here"),
+        ):
+            with pytest.raises(httpx.ConnectError) as raised:
+                asking.get(address)
+            assert http.why(raised.value) == words

@@ -17,7 +17,7 @@ from driftloop.errors import DriftloopError, JsonError, RegistryUnavailable
 from driftloop.model.registry import Registry
 from driftloop.protocol import answers, windows
 from driftloop.protocol.client import ACTOR
-from driftloop.protocol.http import GLANCE, JSON, Patience, client
+from driftloop.protocol.http import GLANCE, JSON, Patience, client, why
 from driftloop.settings import Settings
 
 ASKING = Patience(10.0, 2.0)
@@ -192,7 +192,7 @@ def in_registry(fleet: Fleet, ask: Callable[[Registry], Any]) -> Any:
     try:
         return ask(fleet.registry)
     except RegistryUnavailable as error:
-        raise Problem(503, "registry", str(error)) from error
+        raise Problem(503, "registry", error.what) from error
     except DriftloopError as error:
         raise Problem(404, "version", error.what) from error
 
@@ -201,7 +201,7 @@ def _content(ask: Callable[[], httpx.Response], whom: str) -> bytes:
     try:
         answer = ask()
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise Problem(503, whom, f"does not answer ({type(error).__name__})") from error
+        raise Problem(503, whom, f"does not answer: {why(error)}") from error
     if answer.is_success:
         return answer.content
     raise Problem.of(answer, whom)

@@ -11,7 +11,7 @@ from driftloop.api.fleets import Fleet
 from driftloop.durable import format_seconds
 from driftloop.errors import JsonError
 from driftloop.memory import memory_now
-from driftloop.protocol.http import GLANCE, client
+from driftloop.protocol.http import GLANCE, client, why
 from driftloop.settings import Settings
 
 STATUS = "platform.json"
@@ -70,7 +70,7 @@ def _answering(http: httpx.Client, name: str, fleet: str | None, url: str, path:
         state = "ready" if answer.is_success else "starting"
         message = None if answer.is_success else f"answers {answer.status_code}"
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        state, message = "down", f"does not answer ({type(error).__name__})"
+        state, message = "down", f"does not answer: {why(error)}"
     nothing = {"since": None, "memory_bytes": None, "restarts": 0}
     return {"name": name, "fleet": fleet, "state": state, "address": url, "message": message, **nothing}
 

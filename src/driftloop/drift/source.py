@@ -20,7 +20,7 @@ from driftloop.drift.sensors import COUNTED
 from driftloop.durable import decode_json
 from driftloop.errors import BundleError, DriftloopError, ExitCode, JsonError
 from driftloop.exposition import FLEET
-from driftloop.protocol.http import GLANCE, Patience, client
+from driftloop.protocol.http import GLANCE, Patience, client, why
 
 QUERYING = Patience(5.0, 5.0)
 """Prometheus takes longer for an answer than a server."""
@@ -293,7 +293,7 @@ def _get(http: httpx.Client, url: str, parameters: dict[str, str] | None = None)
     try:
         answer = http.get(url, params=parameters)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise SourceUnavailable(f"does not answer ({type(error).__name__}: {error})", where=url) from error
+        raise SourceUnavailable(f"does not answer: {why(error)}", where=url) from error
     if not answer.is_success:
         raise SourceUnavailable(f"answered {answer.status_code}", where=url)
     return answer

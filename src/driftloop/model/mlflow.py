@@ -14,6 +14,7 @@ import httpx
 from driftloop.closing import Closing
 from driftloop.durable import decode_json
 from driftloop.errors import JsonError, RegistryUnavailable
+from driftloop.protocol.http import why
 
 MISSING = "RESOURCE_DOES_NOT_EXIST"
 EXISTS = "RESOURCE_ALREADY_EXISTS"
@@ -91,12 +92,7 @@ class Mlflow(Closing):
         return body
 
     def _unreachable(self, error: httpx.HTTPError) -> RegistryUnavailable:
-        what = "did not answer in time" if isinstance(error, httpx.TimeoutException) else "cannot be reached"
-        return RegistryUnavailable(
-            f"{what} ({type(error).__name__}: {error})",
-            where=self.where,
-            remedy=START_IT,
-        )
+        return RegistryUnavailable(f"cannot be reached: {why(error)}", where=self.where, remedy=START_IT)
 
     def _refused(self, answer: httpx.Response) -> RegistryUnavailable:
         try:

@@ -20,6 +20,14 @@ _URL = "write it as http://host:port"
 _REPEATED = frozenset({408, 425, 429})
 """Refusals that say nothing against the request itself."""
 _READ = httpx.ByteStream(b"")
+_UNCONNECTED = (
+    ("refused", "nothing listens there"),
+    ("certificate", "its certificate is not trusted"),
+    ("name", "its name is not known here"),
+    ("unreachable", "no way leads there"),
+    ("no route", "no way leads there"),
+)
+"""What systems say of a connection that could not be made, and what it means."""
 
 T = TypeVar("T")
 
@@ -116,6 +124,18 @@ class _AsyncClient(httpx.AsyncClient):
         if not stream:
             answer.stream = _READ
         return answer
+
+
+def why(error: httpx.HTTPError | httpx.InvalidURL) -> str:
+    """Why there was no answer, in words for whoever reads it."""
+    said = str(error)
+    if isinstance(error, httpx.TimeoutException):
+        return "it took too long"
+    if isinstance(error, httpx.ConnectError):
+        return next((words for part, words in _UNCONNECTED if part in said.lower()), said or "no connection")
+    if isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError):
+        return "the connection was cut"
+    return said or type(error).__name__
 
 
 def client(url: str = "", token: str = "", patience: Patience = ONCE, **more: Any) -> httpx.Client:

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 from driftloop import durable
-from driftloop.protocol.http import GLANCE, client, may_change
+from driftloop.protocol.http import GLANCE, client, may_change, why
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ class Outbox:
         try:
             answer = self._http.post(url, json=body)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            self._complain(f"{url} does not answer ({type(error).__name__}: {error}); it is tried again")
+            self._complain(f"{url} does not answer: {why(error)}; it is tried again")
             return False
         if answer.is_success:
             self._failing = False

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driftloop.errors import DriftloopError, ExitCode
-from driftloop.protocol.http import Patience, client
+from driftloop.protocol.http import Patience, client, why
 
 PATH = "/windows"
 CONTENT_TYPE = "application/msgpack"
@@ -110,7 +110,7 @@ def read(
                     found[window.unit] = window
             answered = True
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            failed = WindowsUnavailable(f"does not answer ({type(error).__name__}: {error})", where=url + PATH)
+            failed = WindowsUnavailable(f"does not answer: {why(error)}", where=url + PATH)
     if failed is not None and not answered:
         raise failed
     return [found[unit] for unit in sorted(found)]

@@ -23,7 +23,7 @@ from driftloop import durable
 from driftloop.errors import DriftloopError, JsonError
 from driftloop.protocol import windows
 from driftloop.protocol.client import Server, detail
-from driftloop.protocol.http import Patience, client, may_change
+from driftloop.protocol.http import Patience, client, may_change, why
 from driftloop.protocol.windows import Asked
 from driftloop.units import bulk, loading, tables
 from driftloop.units.committing import Committer
@@ -261,7 +261,7 @@ class Predictor:
             try:
                 answer = self._http.post("/predict", content=body, headers=_PACKED)
             except httpx.RequestError as error:
-                self.problem = f"the server at {self._url} does not answer: {str(error) or type(error).__name__}"
+                self.problem = f"the server at {self._url} does not answer: {why(error)}"
             else:
                 if answer.is_success:
                     found = _read(answer.content)
