@@ -31,6 +31,7 @@ _RUN = re.compile(r"\d{8}T\d{12}")
 _RANDOM = re.compile(r"[0-9a-f]{16}")
 _HASH = re.compile(r"[0-9a-f]{64}|[0-9a-f]{40}")
 _SHOWN_HEADERS = ("allow", "content-type", "retry-after", "location")
+_UNITS = "driftloop_unit_bucket_total{"
 _UNSTEADY = {"git_commit": "COMMIT", "duration_s": "SECONDS", "cooling_down_s": "SECONDS", "started": "MOMENT"}
 """Fields whose value depends on the moment or the checkout, and what is kept for one that is there."""
 
@@ -307,9 +308,14 @@ def _steady_field(key: str, value: Any, folder: Path) -> Any:
 
 
 def _exposition(text: str) -> str:
-    """The metrics without times, without readiness, which is asked until it is given, and without digests."""
+    """The metrics without times, without readiness, which is asked until it is given, and without digests.
+
+    Units are counted in the background: which stands first says how many requests were counted at once.
+    """
     kept = []
-    for line in text.splitlines():
+    of_units = iter(sorted(line for line in text.splitlines() if line.startswith(_UNITS)))
+    for said in text.splitlines():
+        line = next(of_units) if said.startswith(_UNITS) else said
         if 'endpoint="/readyz"' in line or re.search(r'seconds_bucket\{.*le="[0-9.]+"', line):
             continue
         if not line.startswith("#") and re.match(r"\w+_seconds(_sum)?[ {]", line):
