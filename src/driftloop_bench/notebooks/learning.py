@@ -259,12 +259,14 @@ def _ask(model: Model, rows: Sequence[NDArray[np.float64]]) -> tuple[NDArray[Any
 
 
 def _counted(source: ScrapeSource, version: str, binner: Binner) -> NDArray[np.int64]:
-    """What the server has counted for a version so far, in the binner's flat order."""
+    """What the server has counted in bins for a version so far, in the binner's flat order."""
     total = [0] * binner.total
     start = dict(zip(binner.names, binner.offsets.tolist(), strict=True))
-    for bins in source.read(version).values():
-        for (feature, index), count in bins.items():
-            total[start[feature] + index] += count
+    for counts in source.read(version).values():
+        for (name, index), count in counts.items():
+            # Units and the quality of readings are counted too.
+            if name in start:
+                total[start[name] + index] += count
     return np.array(total, dtype=np.int64)
 
 
