@@ -136,9 +136,7 @@ def rollback(registry: Registry, *, reason: str, cause: str | None, report: Tell
 
 def both_ends(registry: Registry) -> tuple[str, str]:
     """The version that a rollback goes back from, and the one that it goes to; raises DriftloopError without them."""
-    versions = {version.version: version for version in registry.versions()}
-    now = registry.alias(PRODUCTION)
-    before = _before(versions, now)
+    now, before = _ends(registry)
     if now is None or before is None:
         raise DriftloopError(
             "there is no version to go back to" if now else "nothing is in production",
@@ -150,8 +148,13 @@ def both_ends(registry: Registry) -> tuple[str, str]:
 
 def goes_back_to(registry: Registry) -> str | None:
     """The version that a rollback would go to; None where there is none."""
+    return _ends(registry)[1]
+
+
+def _ends(registry: Registry) -> tuple[str | None, str | None]:
     versions = {version.version: version for version in registry.versions()}
-    return _before(versions, registry.alias(PRODUCTION))
+    now = registry.alias(PRODUCTION)
+    return now, _before(versions, now)
 
 
 def repair(registry: Registry) -> None:
