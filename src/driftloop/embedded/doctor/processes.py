@@ -13,7 +13,7 @@ from driftloop.embedded.components import LOOPBACK, components
 from driftloop.embedded.doctor.findings import Finding, fine, problem, warning
 from driftloop.embedded.processes import tail
 from driftloop.embedded.supervisor import LOGS, STATUS, port_is_free
-from driftloop.protocol.http import GLANCE, client
+from driftloop.protocol.http import GLANCE, client, why
 from driftloop.settings import Settings
 
 SILENT_S = 120.0
@@ -64,8 +64,7 @@ def elsewhere(fleets: Mapping[str, Settings]) -> Iterator[Finding]:
                 try:
                     answer = http.get(asked)
                 except (httpx.HTTPError, httpx.InvalidURL) as error:
-                    said = str(error) or type(error).__name__
-                    yield problem("processes", f"does not answer: {said}", asked, remedy)
+                    yield problem("processes", f"does not answer: {why(error)}", asked, remedy)
                     continue
                 if answer.is_success:
                     yield fine("processes", f"{field.removesuffix('_url')} of {name} is ready", url)
