@@ -15,7 +15,7 @@ from typing import Annotated, NamedTuple
 import typer
 
 from driftloop import __version__, completion
-from driftloop.environment import forget_others
+from driftloop.environment import forget_others, trust_this_machine
 from driftloop.errors import DriftloopError
 
 
@@ -124,6 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def app() -> None:
     """The entry point of the installed command."""
     forget_others()
+    trust_this_machine()
     print_whatever_there_is()
     sys.exit(main())
 

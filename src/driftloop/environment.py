@@ -37,6 +37,8 @@ _OWN = re.compile("|".join(_FAMILIES))
 _PROXIES = re.compile(r"(https?|all|no)_proxy", re.IGNORECASE)
 _NO_PROXY = ("no_proxy", "NO_PROXY")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_BUNDLES = ("REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE")
+"""Where libraries that bring a list of authorities of their own look for another one."""
 _ALWAYS = {
     "PYTHONUNBUFFERED": "1",
     # Whatever the language of the machine: logs hold names of every alphabet.
@@ -88,6 +90,19 @@ def forget_others() -> None:
     for name in [name for name in os.environ if _OTHERS.fullmatch(name)]:
         del os.environ[name]
     reach_directly(os.environ)
+
+
+def trust_this_machine() -> None:
+    """Let every library trust whom this machine trusts, and SSL_CERT_FILE names, as the platform's own clients do.
+
+    What asks S3, MLflow or a chat by requests or boto3 else trusts the list that came with its package alone, and no
+    authority of one's own. Variables that are set stay.
+    """
+    import ssl
+
+    trusted = ssl.get_default_verify_paths().cafile
+    for name in _BUNDLES if trusted else ():
+        os.environ.setdefault(name, str(trusted))
 
 
 def reach_directly(environment: MutableMapping[str, str], *urls: str) -> None:

@@ -17,7 +17,10 @@ from fastapi import FastAPI
 
 from certificates import write
 from driftloop.access import listening
+from driftloop.environment import trust_this_machine
 from driftloop.errors import DriftloopError
+from driftloop.fleet.stores import BucketStore
+from driftloop.model.mlflow import Mlflow
 from driftloop.protocol import http as protocol_http
 from driftloop.settings import Settings
 
@@ -94,6 +97,53 @@ def test_the_platforms_own_client_trusts_whom_the_machine_trusts(
         with protocol_http.client(f"https://localhost:{port}") as http:
             assert http.get("/").json() == {"hello": "there"}
     protocol_http._trusted.cache_clear()
+
+
+@pytest.fixture
+def apart(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A process that was told of no authority, and knows nothing of one that other tests were told of."""
+    for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    protocol_http._trusted.cache_clear()
+    yield
+    protocol_http._trusted.cache_clear()
+
+
+def asks_mlflow(url: str) -> str:
+    with Mlflow(url) as registry, pytest.raises(DriftloopError) as told:
+        registry.ask("GET", "runs/get", {})
+    return str(told.value)
+
+
+def asks_a_bucket(_: str) -> str:
+    try:
+        found = BucketStore("bucket", "").get("name")
+    except DriftloopError as error:
+        return str(error)
+    return "404" if found is None else repr(found)
+
+
+@pytest.mark.usefixtures("apart")
+@pytest.mark.parametrize("ask", [asks_mlflow, asks_a_bucket])
+def test_registry_and_store_too_are_trusted_by_an_authority_of_ones_own(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, ask: Callable[[str], str]
+) -> None:
+    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_DEFAULT_REGION": "us-east-1"}
+    for name, value in keys.items():
+        monkeypatch.setenv(name, value)
+    # One try: it is the first answer that tells whether the other side is trusted.
+    monkeypatch.setattr("botocore.retries.standard.StandardRetryConditions.is_retryable", lambda *_: False)
+    with serving(settings) as port:
+        url = f"https://localhost:{port}"
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        assert "certificate" in ask(url).lower()
+        monkeypatch.setenv("SSL_CERT_FILE", str(settings.tls_cert))
+        protocol_http._trusted.cache_clear()
+        for name in ("REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE"):
+            monkeypatch.setenv(name, "")  # so that it is gone again afterwards
+            monkeypatch.delenv(name)
+        trust_this_machine()
+        assert "404" in ask(url)
 
 
 def test_https_without_a_certificate_is_an_error(tmp_path: Path, settings: Settings) -> None:

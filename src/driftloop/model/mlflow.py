@@ -14,7 +14,7 @@ import httpx
 from driftloop.closing import Closing
 from driftloop.durable import decode_json
 from driftloop.errors import JsonError, RegistryUnavailable
-from driftloop.protocol.http import why
+from driftloop.protocol.http import Patience, client, why
 
 MISSING = "RESOURCE_DOES_NOT_EXIST"
 EXISTS = "RESOURCE_ALREADY_EXISTS"
@@ -35,8 +35,7 @@ class Mlflow(Closing):
         self.url = url.rstrip("/")
         self.where = f"MLflow at {self.url}" + (f", {what}" if what else "")
         self._download_s = download_s
-        # Proxies named in the environment are for the world outside; the registry is part of the platform.
-        self._http = httpx.Client(base_url=self.url, timeout=timeout_s, trust_env=False)
+        self._http = client(self.url, patience=Patience(timeout_s, timeout_s))
 
     def close(self) -> None:
         """Close the connections."""
