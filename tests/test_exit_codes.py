@@ -56,7 +56,7 @@ def test_help_is_done(words: list[str]) -> None:
 
 
 ASKING = [
-    ["retrain"], ["promote", "3"], ["rollback"], ["approve", "3-ab"], ["reject"], ["schedules", "list"],
+    ["retrain"], ["promote", "3"], ["rollback", "3"], ["approve", "3-ab"], ["reject"], ["schedules", "list"],
     ["schedules", "cancel", "a"], ["mute", "fleet_change"], ["unmute", "fleet_change"], ["events"], ["archive", "list"],
     ["archive", "withdraw", "run-1"], ["units", "list"], ["units", "show", "a"], ["units", "status"],
     ["units", "event", "a", "failed"], ["plan"],

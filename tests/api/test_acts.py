@@ -33,10 +33,10 @@ def test_a_person_moves_the_alias_and_the_log_says_who(platform: Platform, anna:
     registry.pointers["production"] = "1"
     done = act(platform, "./models/2/promote", {"reason": "looked at it"}, anna)
     assert done.status_code == 200, done.text
-    assert done.json() == {"model_version": "2", "from_version": "1"}
+    assert done.json() == {"model_version": "2", "from_version": "1", "already": False}
     assert registry.pointers["production"] == "2"
-    back = act(platform, "./models/rollback", {"reason": "worse on the older engines"}, anna)
-    assert back.json() == {"model_version": "1", "from_version": "2"}
+    back = act(platform, "./models/rollback", {"from_version": "2", "reason": "worse on the older engines"}, anna)
+    assert back.json() == {"model_version": "1", "from_version": "2", "already": False}
     told = platform.get("./events", event=["promoted", "rolled_back"])["events"]
     assert [(one["event"], one["who"], one["reason"]) for one in told] == [
         ("rolled_back", "anna", "worse on the older engines"),
@@ -65,7 +65,8 @@ def test_nobody_acts_by_looking(platform: Platform, anna: dict[str, str]) -> Non
 
 
 def test_what_the_retrainer_refuses_is_refused_in_its_words(platform: Platform, anna: dict[str, str]) -> None:
-    refused = act(platform, "./models/rollback", None, anna)
+    platform.registry.add()
+    refused = act(platform, "./models/rollback", {"from_version": "1"}, anna)
     assert refused.status_code == 409
     assert refused.headers["content-type"] == "application/problem+json"
     assert "nothing is in production" in refused.json()["detail"]

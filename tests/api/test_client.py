@@ -61,7 +61,7 @@ def test_what_a_program_sees_and_does(platform: Platform, url: str) -> None:
             ("1", "champion"),
         ]
         assert client.promote("cmapss", "2", "looked at it").from_version == "1"
-        assert client.rollback("cmapss").model_version == "1"
+        assert client.rollback("cmapss", "2").model_version == "1"
         assert client.model("cmapss").version == "1"
         told = client.events("cmapss", kinds=["promoted", "rolled_back"])
         assert [(event.event, event.who, event.fleet) for event in told] == [
@@ -85,13 +85,13 @@ async def test_the_same_from_asyncio(platform: Platform, url: str) -> None:
             if event.seq == written["seq"]:
                 break
         assert (event.event, event.detail["reason"]) == ("rejected", "worse")
-        with pytest.raises(DriftloopError, match="nothing is in production"):
-            await client.rollback("cmapss")
+        with pytest.raises(DriftloopError, match="there is no version 1"):
+            await client.rollback("cmapss", "1")
 
 
 def test_who_is_refused_is_told_what_to_do(platform: Platform, url: str) -> None:
     with Client(url) as client, pytest.raises(DriftloopError, match=r"token.*driftloop tokens add"):
-        client.rollback("cmapss")
+        client.rollback("cmapss", "1")
     with Client(url, "wrong") as client, pytest.raises(DriftloopError, match="token that counts"):
         next(client.follow())
     with Client(url) as client, pytest.raises(DriftloopError, match="there is no fleet 'none'"):
@@ -119,6 +119,7 @@ def test_events_go_on_where_they_were_cut(platform: Platform, url: str) -> None:
 GIVEN: dict[str, object] = {
     "fleet": "a/b", "name": "u/1", "unit": "u/1", "version": "3", "approval": "7-a", "word": "approve", "cause": "x:1",
     "for_s": 60.0, "entry": {"name": "monthly"}, "runs": [], "kind": "failed", "event": 12, "role": "view",
+    "from_version": "3",
 }  # fmt: skip
 NOT_FOR_PROGRAMS = {("GET", "/me"), ("POST", "/login"), ("POST", "/logout")}
 
@@ -195,7 +196,7 @@ def test_tokens_are_made_and_taken_back_by_a_program(url: str) -> None:
         made = client.add_token("planner", "view", days=1)
         assert [(one.name, one.role) for one in client.tokens()] == [("planner", "view")]
         with Client(url, made.token) as planner, pytest.raises(DriftloopError, match="role view; this needs operate"):
-            planner.rollback("cmapss")
+            planner.rollback("cmapss", "1")
         assert client.revoke_token("planner") is None
         assert client.tokens() == []
         assert {"POST /api/v1/tokens", "DELETE /api/v1/tokens/planner"} <= {one.act for one in client.audit()}

@@ -148,7 +148,9 @@ def test_a_token_is_made_told_once_used_and_taken_back(platform: Platform) -> No
 def test_what_processes_report_all_day_is_no_act(platform: Platform) -> None:
     body = {"kind": "verdict", "verdict": "no_drift"}
     assert platform.retrainer.post("/events", json=body, headers=platform.token).status_code == 200
-    assert platform.retrainer.post("/rollback", json={}, headers=platform.token).status_code == 409
+    platform.registry.add()
+    gone = {"from_version": "1"}
+    assert platform.retrainer.post("/rollback", json=gone, headers=platform.token).status_code == 409
     [told] = entries(platform)
     assert (told["act"], told["outcome"]) == ("POST /rollback", "refused: 409")
 

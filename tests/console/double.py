@@ -425,9 +425,11 @@ def create(world: World) -> FastAPI:  # noqa: PLR0915 (a table of routes)
     def change_models(act: str, body: dict[str, Any] = BODY) -> Any:
         if act != "rollback":
             return problem(404, "No such act", act)
+        if body["from_version"] != world.champion:
+            return {"model_version": world.champion, "from_version": body["from_version"], "already": True}
         world.champion = "3"
         world.tell("rolled_back", who=world.me["name"], model_version="3", reason=body["reason"])
-        return {"model_version": "3", "from_version": "5"}
+        return {"model_version": "3", "from_version": "5", "already": False}
 
     @app.get(f"{api}/platform")
     def platform() -> dict[str, Any]:

@@ -500,3 +500,18 @@ def test_rollback_is_confirmed_and_told(url: str, world: World, page: Page, stat
     dialog.get_by_role("button", name="Roll back").click()
     expect(page.get_by_text("Model 3 is in service again.")).to_be_visible()
     assert world.events[-1]["reason"] == "complaints from the line"
+
+
+def test_a_rollback_that_somebody_else_was_quicker_with_is_told_and_happens_once(
+    url: str, world: World, page: Page
+) -> None:
+    world.champion = "5"
+    page.goto(url + PAGES["models"])
+    page.get_by_role("button", name="Roll back").click()
+    page.get_by_label("Why").fill("complaints from the line")
+    world.champion = "3"
+    told = len(world.events)
+    page.get_by_role("dialog").get_by_role("button", name="Roll back").click()
+    said = "Model 5 had been taken out already; model 3 is in service."
+    expect(page.get_by_text(said)).to_be_visible()
+    assert (world.champion, len(world.events)) == ("3", told)

@@ -84,9 +84,15 @@ def test_going_back_while_a_retraining_runs_and_a_kill_over_it(
 
 
 def go_back(platform: Platform) -> None:
-    """Ask for it once; a retrainer that is killed meanwhile gives no answer."""
-    with contextlib.suppress(httpx.HTTPError):
-        platform.post("/rollback", {"reason": "wild answers"}, X_Driftloop_Actor="bob")
+    """Ask until there is an answer, which a retrainer that is killed meanwhile does not give; it happens once."""
+
+    def answered() -> Any:
+        with contextlib.suppress(httpx.HTTPError):
+            body = {"from_version": "2", "reason": "wild answers"}
+            return platform.post("/rollback", body, X_Driftloop_Actor="bob").is_success
+        return None
+
+    platform.wait(answered, "the rollback to be answered")
 
 
 def approve(platform: Platform) -> str:

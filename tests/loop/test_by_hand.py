@@ -58,7 +58,7 @@ def killed_after(world: World, act: Callable[[], object], calls: int) -> bool:
 
 def test_going_back_takes_effect_while_a_retraining_runs_and_that_is_ended(world: World):
     run = running(world)
-    assert by_hand.rollback(world.worker, "ann", "wild answers") == ("2", "1")
+    assert by_hand.rollback(world.worker, "2", "ann", "wild answers") == ("1", "2", False)
     assert world.registry.pointers["production"] == "1"
     assert world.settle() == "cooling_down"
     assert not world.backend.running
@@ -100,7 +100,7 @@ def test_promoting_what_serves_ends_nothing(world: World):
 def test_a_challenger_may_be_promoted_before_the_gate_has_judged_it_and_is_watched_like_any_other(world: World):
     running(world)
     version = world.train(world.backend.jobs[-1])
-    assert by_hand.promote(world.worker, version, "ann") == "2"
+    assert by_hand.promote(world.worker, version, "ann") == (version, "2", False)
     assert world.settle() == "verifying"
     assert not world.backend.running
     assert [event["who"] for event in told(world, "promoted")] == ["ann"]
@@ -235,8 +235,7 @@ def test_what_the_registry_left_open_is_told_of_when_it_is_back(world: World, mo
     assert (back["model_version"], back["repaired"]) == ("1", True)
     assert world.registry.tags("2")["decision"] == "rolled_back"
     # Asked again by somebody who got no answer, it says so instead of going on back.
-    with pytest.raises(DriftloopError, match="no version to go back to"):
-        world.rollback()
+    assert by_hand.rollback(world.worker, "2") == ("1", "2", True)
 
 
 def test_what_a_person_moved_in_the_registry_itself_is_noticed_too(world: World):
@@ -282,6 +281,82 @@ def test_going_back_twice_does_not_come_back_to_what_was_taken_back(world: World
     assert world.registry.pointers["production"] == "2"
 
 
+@pytest.fixture
+def three(world: World) -> World:
+    """Version 3 serves; a rollback from it goes to 2, and one from that to 1."""
+    world.promote(world.registry.add(decision="pending"))
+    world.settle()
+    return world
+
+
+def test_going_back_asked_for_twice_happens_once(three: World):
+    assert by_hand.rollback(three.worker, "3", "ann") == ("2", "3", False)
+    assert by_hand.rollback(three.worker, "3", "bob") == ("2", "3", True)
+    assert three.registry.pointers["production"] == "2"
+    assert [event["who"] for event in told(three, "rolled_back")] == ["ann"]
+
+
+def test_so_does_one_that_the_loop_was_quicker_with(world: World):
+    running(world)
+    world.run(world.approving)
+    assert world.settle() == "verifying"
+    world.report("verdict", model_version="3", verdict="drift", n=900, answered=5000)
+    assert world.settle() == "cooling_down"
+    assert world.registry.pointers["production"] == "2"
+    assert by_hand.rollback(world.worker, "3", "ann") == ("2", "3", True)
+    assert world.registry.pointers["production"] == "2"
+
+
+def test_an_act_on_what_is_not_in_production_any_more_is_refused(three: World):
+    four = three.registry.add(decision="pending")
+    assert three.promote(four) == "3"
+    for act in (
+        lambda: by_hand.rollback(three.worker, "3"),
+        lambda: by_hand.promote(three.worker, "1", from_version="3"),
+    ):
+        with pytest.raises(Busy, match=r"version 4 is in production, not version 3 \(look again: driftloop status\)"):
+            act()
+    assert three.registry.pointers["production"] == four
+    with pytest.raises(DriftloopError, match="there is no version 9"):
+        by_hand.rollback(three.worker, "9")
+
+
+def test_a_promotion_asked_for_twice_happens_once(world: World):
+    three = world.registry.add(decision="pending")
+    assert by_hand.promote(world.worker, three, "ann", from_version="2") == (three, "2", False)
+    assert by_hand.promote(world.worker, three, "bob", from_version="2") == (three, "2", True)
+    assert [event["who"] for event in told(world, "promoted")] == ["ann"]
+
+
+def test_a_promotion_sent_again_after_somebody_went_back_from_it_is_refused(world: World):
+    three = world.registry.add(decision="pending")
+    by_hand.promote(world.worker, three, "ann", from_version="2")
+    by_hand.rollback(world.worker, three, "bob", "wild answers")
+    world.promote("1")
+    with pytest.raises(Busy, match="version 1 is in production, not version 2"):
+        by_hand.promote(world.worker, three, "ann", from_version="2")
+    assert world.registry.pointers["production"] == "1"
+
+
+def test_a_rollback_that_was_decided_leaves_what_somebody_else_has_moved_meanwhile(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    running(world)
+    world.run(world.approving)
+    assert world.settle() == "verifying"
+    other = world.registry.add(decision="promoted", promoted_over="2")
+    both_ends = promotion.both_ends
+
+    def moved_meanwhile(registry: Any) -> tuple[str, str]:
+        registry.pointers["production"] = other
+        return both_ends(registry)
+
+    monkeypatch.setattr(promotion, "both_ends", moved_meanwhile)
+    world.report("verdict", model_version="3", verdict="drift", n=900, answered=5000)
+    assert world.settle() == "cooling_down"
+    assert world.registry.pointers["production"] == other
+
+
 def test_a_promotion_that_was_not_confirmed_yet_is_no_more_waited_for(world: World):
     running(world)
     world.serves = "2"
@@ -297,7 +372,7 @@ def test_a_promotion_that_was_not_confirmed_yet_is_no_more_waited_for(world: Wor
 def test_one_retraining_at_a_time_by_hand_too(world: World):
     running(world)
     for act in (lambda: world.retrain("full"), lambda: by_hand.first_aid(world.worker)):
-        with pytest.raises(Busy, match="a retraining is running"):
+        with pytest.raises(Busy, match=r"a retraining of version 2 is running, for fleet_change:2 \(wait for it"):
             act()
 
 
@@ -333,7 +408,7 @@ def test_going_back_from_first_aid_leaves_the_retraining_one_of_the_version_befo
     if phase == "awaiting_approval":
         world.run(world.asking)
         assert world.settle() == phase
-    assert by_hand.rollback(world.worker, "ann", "wild answers") == ("2", "1")
+    assert by_hand.rollback(world.worker, "2", "ann", "wild answers") == ("1", "2", False)
     waits = "waiting_for_labels" if phase == "waiting_for_labels" else "running"
     assert world.settle() == (waits if fires else "idle")
     if not fires:

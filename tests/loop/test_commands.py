@@ -46,9 +46,10 @@ def run(*arguments: str) -> str:
 
 
 def test_promote_says_what_was_replaced(answers):
-    answers(lambda _, __, body: (200, {"model_version": body["version"], "from_version": "1"}))
+    said = {"model_version": "2", "from_version": "1", "already": False}
+    answers(lambda *_: (200, said))
     assert run("promote", "2") == "version 2 is in production (before: 1)\n"
-    assert json.loads(run("promote", "2", "--json")) == {"model_version": "2", "from_version": "1"}
+    assert json.loads(run("promote", "2", "--json")) == said
 
 
 def test_who_waits_for_a_retraining_is_told_once_that_it_waits_for_a_person(answers, monkeypatch):
@@ -64,8 +65,17 @@ def test_who_waits_for_a_retraining_is_told_once_that_it_waits_for_a_person(answ
 
 
 def test_rollback_says_what_is_served_again(answers):
-    answers(lambda *_: (200, {"model_version": "1", "from_version": "2"}))
-    assert run("rollback") == "version 1 is in production again, not 2\n"
+    said = {"model_version": "1", "from_version": "2", "already": False}
+    asked: list[Any] = []
+    answers(lambda _, __, body: (200, asked.append(body) or said))
+    assert run("rollback", "2", "--reason", "wild") == "version 1 is in production again, not 2\n"
+    assert asked == [{"from_version": "2", "reason": "wild"}]
+
+
+def test_what_was_done_already_is_told(answers):
+    answers(lambda *_: (200, {"model_version": "1", "from_version": "2", "already": True}))
+    assert run("rollback", "2") == "version 1 is in production already, not 2\n"
+    assert run("promote", "1") == "version 1 is in production already (before: 2)\n"
 
 
 def answered(method: str, path: str, body: Any) -> tuple[int, Any]:
@@ -160,13 +170,13 @@ def test_a_refusal_is_shown_with_its_field_and_remedy(answers):
     detail = [{"field": "Authorization", "message": "must be a token"}]
     answers(lambda *_: (401, {"detail": detail}))
     with pytest.raises(DriftloopError, match=r"Authorization: must be a token \(set DRIFTLOOP_TOKEN_FILE"):
-        run("rollback")
+        run("rollback", "2")
 
 
 def test_a_retrainer_that_is_not_there_is_told(monkeypatch):
     monkeypatch.setenv("DRIFTLOOP_RETRAINER_URL", "http://127.0.0.1:9")
     with pytest.raises(DriftloopError, match="start it with `driftloop up`"):
-        run("rollback")
+        run("rollback", "2")
 
 
 def test_the_retrainer_does_not_listen_to_others_without_a_token(monkeypatch, tmp_path):

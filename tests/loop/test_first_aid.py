@@ -113,4 +113,4 @@ def test_what_follows_a_provisional_version_goes_back_to_the_labelled_one(regist
     )
     promotion.promote(registry, labelled, reason="labels", cause=CAUSE, report=lambda _: None, champion="2")
     assert registry.aliases() == {"production": "3", "previous": "1"}
-    assert promotion.rollback(registry, reason="worse", cause=CAUSE, report=lambda _: None) == ("3", "1")
+    assert promotion.both_ends(registry) == ("3", "1")

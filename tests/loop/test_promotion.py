@@ -93,7 +93,7 @@ def test_a_rollback_that_dies_anywhere_is_done_or_not_done(changes: int):
     registry = three(Dying(changes))
 
     def act(_: FakeRegistry) -> None:
-        promotion.rollback(registry, reason="worse", cause="c", report=ignore)
+        promotion.rollback(registry, *promotion.both_ends(registry), reason="worse", cause="c", report=ignore)
 
     pointers = after_a_death(registry, act)
     assert pointers["production"] in ("1", "2")

@@ -415,17 +415,36 @@ def test_by_hand_without_a_model_is_told_what_to_do(up: Up):
     assert up.problems("/promote", {"version": "x"}) == [
         {"field": "version", "message": "must be the number of a version"}
     ]
-    assert "nothing is in production" in up.problems("/rollback", {}, status=409)[0]["message"]
+    assert "`from_version`" in up.problems("/rollback", {})[0]["message"]
+    up.registry.add()
+    nothing = up.problems("/rollback", {"from_version": "1"}, status=409)[0]["message"]
+    assert nothing.startswith("nothing is in production, not version 1")
 
 
 def test_a_promotion_and_a_rollback_by_hand(up: Up):
     until_ready(up)
     up.registry.add()
     up.registry.add(parent_version="1")
-    assert up.http.post("/promote", json={"version": "1"}).json() == {"model_version": "1", "from_version": None}
-    assert up.http.post("/promote", json={"version": "2"}).json() == {"model_version": "2", "from_version": "1"}
-    assert up.http.post("/rollback", json={}).json() == {"model_version": "1", "from_version": "2"}
+    said = [
+        up.http.post(path, json=body).json()
+        for path, body in (
+            ("/promote", {"version": "1"}),
+            ("/promote", {"version": "2", "from_version": "1"}),
+            ("/promote", {"version": "2", "from_version": "1"}),
+            ("/rollback", {"from_version": "2"}),
+            ("/rollback", {"from_version": "2"}),
+        )
+    ]
+    assert [(one["model_version"], one["from_version"], one["already"]) for one in said] == [
+        ("1", None, False),
+        ("2", "1", False),
+        ("2", "1", True),
+        ("1", "2", False),
+        ("1", "2", True),
+    ]
     assert [event["kind"] for event in up.events()] == ["promoted", "promoted", "rolled_back"]
+    late = up.problems("/promote", {"version": "2", "from_version": "2"}, status=409)[0]["message"]
+    assert late.startswith("version 1 is in production, not version 2")
 
 
 def test_events_name_who_asked(up: Up):
@@ -433,7 +452,7 @@ def test_events_name_who_asked(up: Up):
     up.registry.add()
     up.http.post("/promote", json={"version": "1"}, headers={"X-Driftloop-Actor": "Ann \u00c4".encode()})
     up.http.post("/promote", json={"version": "2"}, headers={"X-Driftloop-Actor": " \t"})
-    up.http.post("/rollback", json={})
+    up.http.post("/rollback", json={"from_version": "2"})
     assert [event["who"] for event in up.events()] == ["Ann \u00c4", "token", "token"]
 
 

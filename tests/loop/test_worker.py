@@ -76,10 +76,12 @@ class World:
         return by_hand.retrain(self.worker, mode)
 
     def promote(self, version: str) -> str | None:
-        return by_hand.promote(self.worker, version)
+        return by_hand.promote(self.worker, version).from_version
 
-    def rollback(self) -> tuple[str, str]:
-        return by_hand.rollback(self.worker)
+    def rollback(self, version: str | None = None) -> tuple[str | None, str]:
+        """Go back from a version, by default the one that is in production; where from, and where to."""
+        done = by_hand.rollback(self.worker, version or self.registry.pointers["production"])
+        return done.from_version, done.model_version
 
     def settle(self, moves: int = 20) -> str:
         """Make every move that is due now; the state afterwards."""

@@ -75,7 +75,7 @@ def test_every_question_goes_where_it_belongs_with_the_token():
         assert asked.changed_runs() == ["a"]
         assert asked.retrain("full")["cause"] == "by_hand:1:now"
         assert asked.promote("2")["from_version"] == "1"
-        assert asked.rollback()["model_version"] == "1"
+        assert asked.rollback("2")["model_version"] == "1"
     paths = ["/status", "/events?after=3", "/events", "/feedback", "/feedback", "/retrain", "/promote", "/rollback"]
     assert [line.split(URL)[1] for line in retrainer.asked] == paths
     assert {request.headers["Authorization"] for request in retrainer.requests} == {f"Bearer {TOKEN}"}
@@ -142,7 +142,7 @@ def test_an_event_that_is_not_taken_ends_nothing(answer: Any, tries: int):
 
 
 def test_what_must_happen_once_is_asked_once():
-    for act in (Client.retrain, Client.rollback, lambda asked: asked.promote("2")):
+    for act in (Client.retrain, lambda asked: asked.rollback("2"), lambda asked: asked.promote("2")):
         retrainer = Retrainer(DOWN, (200, {}))
         with pytest.raises(
             DriftloopError, match=r"no usable answer from the retrainer: Connection refused.*driftloop up"

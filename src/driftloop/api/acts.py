@@ -47,6 +47,21 @@ class Retrain(Reasoned):
     mode: Literal["warm", "full"] = "warm"
 
 
+_SEEN = r"^[1-9][0-9]{0,17}$"
+
+
+class Promote(Reasoned):
+    """Why, and which version was seen in production: where another one is there by now, it is refused."""
+
+    from_version: Annotated[str, Meta(pattern=_SEEN)] | None = None
+
+
+class Rollback(Reasoned):
+    """From which version, that which was seen in production, and why."""
+
+    from_version: Annotated[str, Meta(pattern=_SEEN)]
+
+
 class Mute(Reasoned):
     """For how many seconds, or until when."""
 
@@ -130,12 +145,15 @@ async def first_aid(request: Request, fleet: Name) -> Any:
     response_model=outcomes.Moved,
     summary="Put a version into production",
     tags=["models"],
-    openapi_extra=documented(Reasoned, {"reason": "looked at it with the fleet's engineer"}, required=False),
+    openapi_extra=documented(
+        Promote, {"reason": "looked at it with the fleet's engineer", "from_version": "2"}, required=False
+    ),
 )
 async def promote(request: Request, fleet: Name, version: Version) -> Any:
     """Move the alias `production` to a version; the servers follow within a second."""
-    given = await _given(request, Reasoned)
-    return await _hand_on(request, fleet, "POST", "/promote", {"version": version, "reason": given.reason})
+    given = await _given(request, Promote)
+    seen = {} if given.from_version is None else {"from_version": given.from_version}
+    return await _hand_on(request, fleet, "POST", "/promote", {"version": version, "reason": given.reason, **seen})
 
 
 @router.post(
@@ -143,12 +161,13 @@ async def promote(request: Request, fleet: Name, version: Version) -> Any:
     response_model=outcomes.Moved,
     summary="Go back to the version before",
     tags=["models"],
-    openapi_extra=documented(Reasoned, {"reason": "worse on the older engines"}, required=False),
+    openapi_extra=documented(Rollback, {"from_version": "1", "reason": "worse on the older engines"}),
 )
 async def rollback(request: Request, fleet: Name) -> Any:
-    """Put the version before production back."""
-    given = await _given(request, Reasoned)
-    return await _hand_on(request, fleet, "POST", "/rollback", {"reason": given.reason})
+    """Put the version before `from_version` back. Asked again it does nothing and says `already`; 409 where another
+    version is in production that nobody went back to."""
+    given = await _given(request, Rollback)
+    return await _hand_on(request, fleet, "POST", "/rollback", given)
 
 
 @router.post(

@@ -36,6 +36,8 @@ class Moved(Shape):
 
     model_version: str
     from_version: str | None
+    already: bool
+    """Whether it had been done before, and nothing was done now."""
 
 
 class ScheduleList(Shape):

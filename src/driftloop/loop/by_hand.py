@@ -4,7 +4,7 @@ Between two moves of the worker, never beside one.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from driftloop.errors import DriftloopError
 from driftloop.loop import aid, asking, changes, promoting, questions
@@ -45,6 +45,15 @@ class Unknown(DriftloopError):
     """Something is named that is not there."""
 
 
+class Moved(NamedTuple):
+    """What is in production after a promotion or a rollback, and what was before."""
+
+    model_version: str
+    from_version: str | None
+    already: bool = False
+    """Whether it had been done before, by somebody else or by the same request: then nothing was done now."""
+
+
 def retrain(
     worker: Worker, mode: Mode, who: str = TOKEN, *, also: Callable[[Change], object] = lambda _: None
 ) -> Attempt:
@@ -79,11 +88,14 @@ def retrain(
     return attempt
 
 
-def promote(worker: Worker, version: str, who: str = TOKEN, reason: str = "") -> str | None:
-    """Promote a version at once, whatever the loop does; returns the one it replaced.
+def promote(
+    worker: Worker, version: str, who: str = TOKEN, reason: str = "", *, from_version: str | None = None
+) -> Moved:
+    """Promote a version at once, whatever the loop does.
 
     A version that waits for approval is approved by that; one that is in production and not verified yet is verified.
-    A retraining of the version that was in production is superseded, unless it made this one.
+    A retraining of the version that was in production is superseded, unless it made this one. Raises Busy where
+    `from_version`, which the asker saw in production, is no longer there.
     """
     with worker.work_lock:
         _ready_to_move(worker)
@@ -94,7 +106,10 @@ def promote(worker: Worker, version: str, who: str = TOKEN, reason: str = "") ->
         before, tags = registry.alias(PRODUCTION), registry.tags(version)
         if before == version:
             _confirm(worker, version)
-            return promotion.promote(registry, version, reason=why, cause=None, report=worker.store.log)
+            replaced = promotion.promote(registry, version, reason=why, cause=None, report=worker.store.log)
+            return Moved(version, replaced, already=True)
+        if from_version not in (None, before):
+            raise _not_there(from_version, before)
         cause, archived = _cause_in(tags), _archived(worker)
         run = tags.get(promotion.RETRAINING_TAG)
         meant = Intent("promoted", version, before, cause, why, who, archived, run)
@@ -104,7 +119,7 @@ def promote(worker: Worker, version: str, who: str = TOKEN, reason: str = "") ->
             lambda tell: promotion.promote(registry, version, reason=why, cause=cause, report=tell),
         )
     _look_again(worker)
-    return before
+    return Moved(version, before)
 
 
 def _confirm(worker: Worker, version: str) -> None:
@@ -115,32 +130,44 @@ def _confirm(worker: Worker, version: str) -> None:
         worker.poke()
 
 
-def _promote_what_waits(worker: Worker, asked: Question, who: str, reason: str) -> str:
+def _promote_what_waits(worker: Worker, asked: Question, who: str, reason: str) -> Moved:
     _answer(worker, asked, Answer("approve", who, reason or "promoted by hand", worker.clock().time))
     worker.tick()
     if worker.registry.alias(PRODUCTION) != asked.version:
         raise Busy(f"version {asked.version} could not be promoted", remedy="driftloop events says why")
-    return asked.champion
+    return Moved(asked.version, asked.champion)
 
 
-def rollback(worker: Worker, who: str = TOKEN, reason: str = "") -> tuple[str, str]:
-    """Go back at once, whatever the loop does; returns (version rolled back, version in production).
+def rollback(worker: Worker, version: str, who: str = TOKEN, reason: str = "") -> Moved:
+    """Go back at once from `version`, which the asker saw in production, whatever the loop does.
 
-    A retraining of the version that was in production is superseded.
+    Asked again it does nothing: else two people, or one who got no answer, would go two versions back. Raises Busy
+    where another version is in production and this one was not rolled back. A retraining of it is superseded.
     """
     with worker.work_lock:
         _ready_to_move(worker)
         registry, why = worker.registry, reason or BY_HAND
-        gone, now = promotion.both_ends(registry)
-        cause, archived = _cause_in(registry.tags(gone)), _archived(worker)
-        meant = Intent("rolled_back", now, gone, cause, why, who, archived)
+        tags, production = registry.tags(version), registry.alias(PRODUCTION)
+        if production != version:
+            if production is None or tags.get("decision") != promotion.ROLLED_BACK:
+                raise _not_there(version, production)
+            return Moved(production, version, already=True)
+        gone, back = promotion.both_ends(registry)
+        cause, archived = _cause_in(tags), _archived(worker)
+        meant = Intent("rolled_back", back, gone, cause, why, who, archived)
         promoting.by_hand(
             worker.tools,
             meant,
-            lambda tell: promotion.rollback(registry, reason=why, cause=cause, report=tell),
+            lambda tell: promotion.rollback(registry, gone, back, reason=why, cause=cause, report=tell),
         )
     _look_again(worker)
-    return gone, now
+    return Moved(back, gone)
+
+
+def _not_there(version: str | None, production: str | None) -> Busy:
+    """What is told of an act that is about another version than the one in production."""
+    what = f"version {production} is" if production is not None else "nothing is"
+    return Busy(f"{what} in production, not version {version}", remedy="look again: driftloop status")
 
 
 def first_aid(worker: Worker, who: str = TOKEN) -> dict[str, Any]:
@@ -239,8 +266,10 @@ def _starting(worker: Worker) -> Busy:
 def _not_while_running(worker: Worker) -> None:
     if not worker.ready:
         raise _starting(worker)
-    if worker.store.state.phase == "running":
-        raise Busy("a retraining is running", remedy=WAIT_FOR_IT)
+    state = worker.store.state
+    if state.phase == "running" and state.attempt is not None:
+        what = f"a retraining of version {state.attempt.champion} is running, for {state.attempt.cause}"
+        raise Busy(what, remedy=WAIT_FOR_IT)
 
 
 def _asked() -> Busy:

@@ -121,7 +121,10 @@ def roll_back(tools: Tools, move: RollBack) -> None:
     attempt = tools.store.state.attempt
     assert attempt is not None
     told: list[Event] = []
-    promotion.rollback(tools.registry, reason=move.reason, cause=attempt.cause, report=told.append)
+    gone, back = promotion.both_ends(tools.registry)
+    if gone != move.version:
+        return  # somebody else has moved the alias: the next move says what follows
+    promotion.rollback(tools.registry, gone, back, reason=move.reason, cause=attempt.cause, report=told.append)
     settled = Settle(attempt.cause, move.run, promotion.ROLLED_BACK, move.reason, move.version)
     tools.apply(replace(settled, archived=tools.archive.total()), *told)
 
@@ -130,8 +133,11 @@ def withdraw_aid(tools: Tools, move: WithdrawAid) -> None:
     """Put the labelled version before a provisional one back, after it has been written down that this will be done."""
     tools.apply(move)
     told: list[Event] = []
-    _, champion = promotion.rollback(tools.registry, reason=move.reason, cause=move.cause, report=told.append)
-    tools.apply(AidWithdrawn(move.cause, move.run, move.version, champion), *told)
+    gone, back = promotion.both_ends(tools.registry)
+    if gone != move.version:
+        return
+    promotion.rollback(tools.registry, gone, back, reason=move.reason, cause=move.cause, report=told.append)
+    tools.apply(AidWithdrawn(move.cause, move.run, move.version, back), *told)
 
 
 def by_hand(tools: Tools, meant: Intent, move_alias: Callable[[promotion.Tell], object]) -> None:

@@ -114,8 +114,8 @@ def _promote(version: str, reason: str) -> Question[dict[str, Any]]:
     return _post("/promote", {"version": version, "reason": reason}, _whole)
 
 
-def _rollback(reason: str) -> Question[dict[str, Any]]:
-    return _post("/rollback", {"reason": reason}, _whole)
+def _rollback(version: str, reason: str) -> Question[dict[str, Any]]:
+    return _post("/rollback", {"from_version": version, "reason": reason}, _whole)
 
 
 def _answer(question: str, word: str, reason: str) -> Question[dict[str, Any]]:
@@ -221,12 +221,12 @@ class Client(Connected):
         return self.ask(_retrain(mode))
 
     def promote(self, version: str, reason: str = "") -> dict[str, Any]:
-        """Put a version into production; `model_version` and `from_version`."""
+        """Put a version into production; `model_version`, `from_version`, and whether it was so `already`."""
         return self.ask(_promote(version, reason))
 
-    def rollback(self, reason: str = "") -> dict[str, Any]:
-        """Put the version before production back; `model_version` and `from_version`."""
-        return self.ask(_rollback(reason))
+    def rollback(self, version: str, reason: str = "") -> dict[str, Any]:
+        """Go back from `version`, which must be in production, to the one before it; what `promote` gives."""
+        return self.ask(_rollback(version, reason))
 
     def answer(self, question: str, word: str, reason: str = "") -> dict[str, Any]:
         """Answer the retrainer's question about a version, `approve` or `reject`; what was written down."""

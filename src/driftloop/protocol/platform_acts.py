@@ -30,14 +30,15 @@ def first_aid(fleet: str, reason: str = "") -> Question[Written]:
     return _act(fleet, "loop/first-aid", {"reason": reason}, Written)
 
 
-def promote(fleet: str, version: str, reason: str = "") -> Question[Moved]:
-    """Put a version into production."""
-    return _act(fleet, f"models/{in_path(version)}/promote", {"reason": reason}, Moved)
+def promote(fleet: str, version: str, reason: str = "", *, from_version: str | None = None) -> Question[Moved]:
+    """Put a version into production; refused where `from_version`, which you saw there, is no longer there."""
+    seen = {} if from_version is None else {"from_version": from_version}
+    return _act(fleet, f"models/{in_path(version)}/promote", {"reason": reason, **seen}, Moved)
 
 
-def rollback(fleet: str, reason: str = "") -> Question[Moved]:
-    """Put the version before production back."""
-    return _act(fleet, "models/rollback", {"reason": reason}, Moved)
+def rollback(fleet: str, from_version: str, reason: str = "") -> Question[Moved]:
+    """Go back from the version that you saw in production to the one before it. Asked again it does nothing."""
+    return _act(fleet, "models/rollback", {"from_version": from_version, "reason": reason}, Moved)
 
 
 def answer(fleet: str, approval: str, word: Literal["approve", "reject"], reason: str = "") -> Question[Written]:

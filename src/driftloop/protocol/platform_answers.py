@@ -129,6 +129,8 @@ class Moved(msgspec.Struct, frozen=True):
 
     model_version: str
     from_version: str | None = None
+    already: bool = False
+    """Whether it had been done before, and nothing was done now."""
 
 
 class Event(msgspec.Struct, frozen=True):

@@ -27,7 +27,7 @@ def production(settings: Settings) -> Iterator[Finding]:
             with tempfile.TemporaryDirectory() as folder:
                 metadata = bundle.read_metadata(registry.fetch(version, Path(folder) / "bundle"))
         except BundleError as error:
-            back = "driftloop rollback, or driftloop train --promote"
+            back = f"driftloop rollback {version}, or driftloop train --promote"
             yield problem("registry", f"version {version} cannot be used: {error.what}", where, back)
             return
     yield fine("registry", f"version {version} is in production, and its files have its digest", where)
@@ -55,7 +55,8 @@ def _served(settings: Settings, version: str, digest: str) -> Iterator[Finding]:
     refused = model.get("refused")
     if refused and str(refused.get("version")) == version:
         what = f"the server refuses version {version}, which is in production: {refused.get('reason')}"
-        yield problem("registry", what, settings.server_url, "driftloop rollback, or driftloop train --promote")
+        back = f"driftloop rollback {version}, or driftloop train --promote"
+        yield problem("registry", what, settings.server_url, back)
     elif served != version:
         what = f"the server answers with version {served}, and {version} is in production"
         yield problem("registry", what, settings.server_url, "wait a second; if it stays so, restart the server")

@@ -145,6 +145,8 @@ class PromoteRequest(msgspec.Struct, forbid_unknown_fields=True):
 
     version: _Version
     reason: _Reason = ""
+    from_version: _Version | None = None
+    """What the asker saw in production: the promotion is refused where that is another one by now."""
 
 
 class PostedAnswer(msgspec.Struct, forbid_unknown_fields=True):
@@ -196,6 +198,8 @@ class FirstAidRequest(msgspec.Struct, forbid_unknown_fields=True):
 class RollbackRequest(msgspec.Struct, forbid_unknown_fields=True):
     """The body of POST /rollback."""
 
+    from_version: _Version
+    """What the asker saw in production: asked twice, a rollback happens once."""
     reason: _Reason = ""
 
 

@@ -64,14 +64,30 @@ def promote(
     """Move the alias `production` to a version."""
     with asking() as retrainer:
         answer = retrainer.promote(version, reason)
-    show(answer, f"version {version} is in production (before: {answer['from_version'] or 'none'})", as_json)
+    text = f"version {version} is in production{_already(answer)} (before: {answer['from_version'] or 'none'})"
+    show(answer, text, as_json)
 
 
-def rollback(reason: Reason = "", as_json: AsJson = False) -> None:
-    """Put the version before production back."""
+def rollback(
+    version: Annotated[
+        str,
+        typer.Argument(
+            help="The version to go back from, which is in production; asked again, nothing more happens.",
+            autocompletion=completion.versions,
+        ),
+    ],
+    reason: Reason = "",
+    as_json: AsJson = False,
+) -> None:
+    """Put the version before the one in production back."""
     with asking() as retrainer:
-        answer = retrainer.rollback(reason)
-    show(answer, f"version {answer['model_version']} is in production again, not {answer['from_version']}", as_json)
+        answer = retrainer.rollback(version, reason)
+    now = f"version {answer['model_version']} is in production{_already(answer) or ' again'}"
+    show(answer, f"{now}, not {answer['from_version']}", as_json)
+
+
+def _already(answer: dict[str, Any]) -> str:
+    return " already" if answer["already"] else ""
 
 
 def events(

@@ -36,13 +36,12 @@ def add(app: FastAPI, worker: Worker, calendar: Calendar) -> None:
 
     def promote(asked: Asked) -> Any:
         given = bodies.decode(asked.body, bodies.PromoteRequest)
-        before = by_hand.promote(worker, given.version, asked.who, given.reason)
-        return {"model_version": given.version, "from_version": before}
+        done = by_hand.promote(worker, given.version, asked.who, given.reason, from_version=given.from_version)
+        return done._asdict()
 
     def rollback(asked: Asked) -> Any:
         given = bodies.decode(asked.body, bodies.RollbackRequest)
-        gone, now = by_hand.rollback(worker, asked.who, given.reason)
-        return {"model_version": now, "from_version": gone}
+        return by_hand.rollback(worker, given.from_version, asked.who, given.reason)._asdict()
 
     def answer(asked: Asked) -> Any:
         given = bodies.decode(asked.body, bodies.PostedAnswer)

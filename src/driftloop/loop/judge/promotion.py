@@ -109,29 +109,27 @@ def promote(
     return replaced
 
 
-def rollback(registry: Registry, *, reason: str, cause: str | None, report: Tell) -> tuple[str, str]:
-    """Put the version before production back; returns (version rolled back, version now in production).
+def rollback(registry: Registry, gone: str, back: str, *, reason: str, cause: str | None, report: Tell) -> None:
+    """Put `back` into production in the place of `gone`: the two that `both_ends` gives.
 
-    Raises DriftloopError where there is no version to go back to, and as `promote` does.
+    Raises BundleError where `back` is damaged, and RegistryUnavailable.
     """
-    now, before = both_ends(registry)
     with tempfile.TemporaryDirectory(prefix="driftloop-") as folder:
-        registry.fetch(before, Path(folder) / "bundle")
+        registry.fetch(back, Path(folder) / "bundle")
 
-    registry.set_alias(PRODUCTION, before)
+    registry.set_alias(PRODUCTION, back)
     report(
         {
             "kind": "rolled_back",
             "time": durable.now(),
-            "model_version": before,
-            "from_version": now,
+            "model_version": back,
+            "from_version": gone,
             "cause": cause,
             "reason": reason,
         }
     )
-    decide(registry, now, ROLLED_BACK, reason, cause)
+    decide(registry, gone, ROLLED_BACK, reason, cause)
     repair(registry)
-    return now, before
 
 
 def both_ends(registry: Registry) -> tuple[str, str]:

@@ -19,7 +19,7 @@ page(({ me, fleet, main, live }) => {
   const shared = { me, fleet, after };
   const pair = part(
     "the models in question",
-    () => fetchPair(fleet),
+    () => fetchPair(shared),
     (found) => drawPair(found, shared),
     { every: 10_000 },
   );
@@ -50,7 +50,8 @@ page(({ me, fleet, main, live }) => {
   live({ event: (event) => event.event !== "verdict" && again(), state: again, resumed: (anew) => anew && again() });
 });
 
-async function fetchPair(fleet) {
+async function fetchPair(shared) {
+  const { fleet } = shared;
   const [loop, { models }] = await Promise.all([
     get(of(fleet.name, "loop")),
     get(of(fleet.name, "models"), { limit: 100 }),
@@ -60,6 +61,7 @@ async function fetchPair(fleet) {
   const other =
     models.find((model) => model.version === waiting) ?? models.find((model) => model.state === "challenger") ?? null;
   const previous = models.find((model) => model.state === "previous") ?? null;
+  shared.champion = champion?.version;
   const details = (model) => (model ? get(of(fleet.name, "models", model.version)) : null);
   const [first, second] = await Promise.all([details(champion), details(other)]);
   if (second && !second.shadow && loop.approval?.shadow) second.shadow = loop.approval.shadow;
@@ -164,13 +166,15 @@ function rollBack(champion, previous, { fleet, after }) {
     text: `Model ${previous.version} answers instead of model ${champion.version} within a second.`,
     fields: [REASON],
     run: async (values) => {
-      const said = await post(of(fleet.name, "models", "rollback"), values);
-      return `Model ${said.model_version} is in service again.`;
+      const said = await post(of(fleet.name, "models", "rollback"), { ...values, from_version: champion.version });
+      return said.already
+        ? `Model ${champion.version} had been taken out already; model ${said.model_version} is in service.`
+        : `Model ${said.model_version} is in service again.`;
     },
   });
 }
 
-function promote(model, { fleet, after }) {
+function promote(model, { fleet, after, champion }) {
   ask({
     title: `Put model ${model.version} into service?`,
     verb: "Put into service",
@@ -182,7 +186,9 @@ function promote(model, { fleet, after }) {
     ],
     fields: [REASON],
     run: async (values) => {
-      await post(of(fleet.name, "models", model.version, "promote"), values);
+      // Bound to what the page showed: somebody may have put another one into service meanwhile.
+      const seen = champion ? { from_version: champion } : {};
+      await post(of(fleet.name, "models", model.version, "promote"), { ...values, ...seen });
       return `Model ${model.version} is in service.`;
     },
   });
