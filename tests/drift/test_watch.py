@@ -280,6 +280,55 @@ def test_a_restarted_watch_goes_on_with_its_alert(platform: Platform):
     assert len({event["id"] for event in platform.events("alert_firing")}) == 1
 
 
+def test_the_end_of_an_alert_is_told_again_for_ten_minutes_under_one_id(platform: Platform):
+    end(platform)
+    for _ in range(12):
+        platform.turn(seconds=60)
+    told = platform.events("alert_resolved")
+    assert len(told) == 10
+    assert len({(event["id"], event["starts_at"], event["ends_at"]) for event in told}) == 1
+
+
+def test_an_end_that_died_with_the_watch_is_told_by_the_next_one(platform: Platform):
+    platform.reachable = False
+    end(platform)
+    platform.reachable = True
+    platform.posted.clear()
+    platform.start()
+    platform.turn()
+    (told,) = platform.events("alert_resolved")
+    assert (told["cause"], told["model_version"]) == ("fleet_change:1", "1")
+    assert platform.watch.alert is None
+
+
+def test_on_a_full_disk_alerts_are_told_and_kept_as_soon_as_there_is_room(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(durable, "write_json", full)
+    for _ in range(6):
+        platform.turn(OTHER)
+    (fired,) = platform.events("alert_firing")
+    assert len(platform.alerts()) >= 1
+    assert caplog.text.count("No space left on device") == 1
+    monkeypatch.undo()
+    platform.turn(OTHER)
+    platform.start()
+    assert platform.watch.alert.starts_at == fired["starts_at"]
+
+
+def end(platform: Platform) -> None:
+    """An alert fires, and ends."""
+    for _ in range(4):
+        platform.turn(OTHER)
+    assert platform.watch.alert is not None
+    platform.registry.version = "2"
+    platform.turn(seconds=60)
+    assert platform.watch.alert is None
+
+
 def test_a_damaged_state_file_does_not_stop_the_watch(platform: Platform):
     (platform.folder / "state.json").write_text('{"alarm": {"model_')
     platform.start()

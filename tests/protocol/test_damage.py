@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from driftloop import durable
 from driftloop.access import sessions, tokens
 from driftloop.access.files import Kept
-from driftloop.drift.alerts import keep, read_alert, read_kept, save_alert
+from driftloop.drift.alerts import keep, read_alert, read_ended, read_kept, save_alerts
 from driftloop.drift.baseline import decode_baseline
 from driftloop.drift.source import PrometheusSource
 from driftloop.errors import DriftloopError
@@ -100,7 +100,8 @@ SESSION = {"name": "anna", "stamp": "stamp", "began": 5.0, "seen": 6.0}
 
 READERS: list[tuple[str, Callable[[Path], object], Callable[[Path], object]]] = [
     ("state.json", write_state, migration.read_state),
-    ("alarm.json", lambda path: save_alert(path, ALERT), read_alert),
+    ("alarm.json", lambda path: save_alerts(path, ALERT, None), read_alert),
+    ("ended.json", lambda path: save_alerts(path, None, ALERT), read_ended),
     ("concept.json", lambda path: keep(path, CHANGE), lambda path: read_kept(path, concept.Change)),
     (METADATA, write_bundle, lambda path: read_metadata(path.parent)),
     ("plan.json", write_dataset, lambda path: dataset.read(path.parent)),
@@ -218,7 +219,7 @@ def test_a_damaged_line_of_feedback_loses_that_line_alone(
 
 def test_a_damaged_alarm_is_passed_over_and_it_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     path = tmp_path / "state.json"
-    save_alert(path, msgspec.structs.replace(ALERT, features=["caf\xe9"]))
+    save_alerts(path, msgspec.structs.replace(ALERT, features=["caf\xe9"]), None)
     path.write_bytes(path.read_bytes().replace(b"\\u00e9", b"\xe9"))
     with caplog.at_level(logging.WARNING):
         assert read_alert(path) is None

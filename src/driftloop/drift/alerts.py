@@ -1,4 +1,4 @@
-"""The alert that fires, kept in a file over a restart of the watch that raised it."""
+"""The alert that fires, and the one that ended last, kept in a file over a restart of the watch that raised them."""
 
 import logging
 from pathlib import Path
@@ -36,24 +36,44 @@ class _Kept(msgspec.Struct):
             raise ValueError(str(error)) from error
 
 
-def save_alert(path: Path, alert: Alert | None) -> None:
-    """Keep the drift watch's alert, or that none fires."""
-    kept = None
-    if alert is not None:
-        kept = _Kept(
-            alert.model_version, alert.drift, alert.starts_at, alert.features, alert.n, alert.score, alert.ends_at
-        )
-    keep(path, kept)
+def save_alerts(path: Path, firing: Alert | None, ended: Alert | None) -> None:
+    """Keep the drift watch's alert, or that none fires, and the alert that ended last."""
+    durable.write_json(path, {"alarm": _plain(firing), "ended": _plain(ended)})
 
 
 def read_alert(path: Path, fleet: str | None = None) -> Alert | None:
-    """The alert that `save_alert` kept, of this fleet; None where none fires, or where the file cannot be used."""
-    kept = read_kept(path, _Kept)
+    """The alert that `save_alerts` kept, of this fleet; None where none fires, or where the file cannot be used."""
+    return _read_alert(path, "alarm", fleet)
+
+
+def read_ended(path: Path, fleet: str | None = None) -> Alert | None:
+    """The one that ended last; None where none has, or where the file cannot be used."""
+    return _read_alert(path, "ended", fleet)
+
+
+def _plain(alert: Alert | None) -> Any:
+    if alert is None:
+        return None
+    return msgspec.to_builtins(
+        _Kept(alert.model_version, alert.drift, alert.starts_at, alert.features, alert.n, alert.score, alert.ends_at)
+    )
+
+
+def _read_alert(path: Path, name: str, fleet: str | None) -> Alert | None:
+    kept = read_kept(path, _Kept, name)
     if kept is None:
         return None
-    about = summary(kept.kind, kept.model_version, kept.features)
     return Alert(
-        True, kept.kind, kept.model_version, kept.starts_at, kept.features, kept.n, kept.score, about, fleet=fleet
+        firing=name == "alarm",
+        drift=kept.kind,
+        model_version=kept.model_version,
+        starts_at=kept.starts_at,
+        features=kept.features,
+        n=kept.n,
+        score=kept.score,
+        summary=summary(kept.kind, kept.model_version, kept.features),
+        fleet=fleet,
+        ends_at=kept.ends_at,
     )
 
 
@@ -62,10 +82,10 @@ def keep(path: Path, state: msgspec.Struct | None) -> None:
     durable.write_json(path, {"alarm": msgspec.to_builtins(state)})
 
 
-def read_kept(path: Path, kind: type[_AnyKept]) -> _AnyKept | None:
+def read_kept(path: Path, kind: type[_AnyKept], name: str = "alarm") -> _AnyKept | None:
     """What `keep` wrote; None where no alert fired, or where the file cannot be used, which is logged."""
     try:
-        kept = durable.read_json(path, dict[str, Any]).get("alarm")
+        kept = durable.read_json(path, dict[str, Any]).get(name)
         found = None if kept is None else msgspec.convert(kept, kind)
     except FileNotFoundError:
         return None

@@ -12,7 +12,7 @@ import numpy as np
 
 from driftloop import durable
 from driftloop.drift import estimating
-from driftloop.drift.alerts import read_alert, save_alert
+from driftloop.drift.alerts import read_alert, read_ended, save_alerts
 from driftloop.drift.calibration import ENGINES, LONG, QUICK
 from driftloop.drift.exporter import Exporter
 from driftloop.drift.few_units import Units
@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 
 REPEAT_S = 5.0
 """An alert that fires and an unchanged verdict are reported again this often."""
+END_S = 600.0
+"""How long the end of an alert is told again: the message may be lost with this process, or an older one come last."""
 ASK_S = 10.0
 """How long the registry is not asked what is in production while nothing says that this has changed."""
 _BLAMED_SHOWN = 8
@@ -72,6 +74,10 @@ class Watch:
         """How wrong the model in production probably is; None where there is nothing to look at."""
         self._source_up = True
         self.alert = read_alert(self._path, settings.schema.name)
+        self._ended = read_ended(self._path, settings.schema.name)
+        """The alert that ended last."""
+        self._ended_at, self._end_told_at = self._clock(), float("-inf")
+        self._saved = True
         if self.alert is not None:
             # The event may not have left before the restart; its id keeps it from being logged twice.
             self._announce(self.alert)
@@ -90,6 +96,11 @@ class Watch:
             self._decide(verdict, self._model.version)
         if self.alert is not None and self._clock() - self._sent_at >= REPEAT_S:
             self._send(self.alert)
+        now = self._clock()
+        if self._ended is not None and now - self._ended_at < END_S and now - self._end_told_at >= REPEAT_S:
+            self._tell_end(self._ended)
+        if not self._saved:
+            self._save()
         self._report(verdict, reason)
         if self._exporter is not None:
             self._exporter.show(
@@ -190,11 +201,17 @@ class Watch:
         alert, self.alert = self.alert, None
         if alert is None:
             return
-        ended = msgspec.structs.replace(alert, firing=False, ends_at=durable.now())
+        self._ended = ended = msgspec.structs.replace(alert, firing=False, ends_at=durable.now())
+        self._ended_at = self._clock()
         self._save()
         log.info("the drift alert of model version %s has ended", ended.model_version)
-        self._event({"kind": "alert_resolved", "id": ended.end_id, **_identity(ended), "ends_at": ended.ends_at})
+        self._tell_end(ended)
         self._send(ended)
+
+    def _tell_end(self, ended: Alert) -> None:
+        # Beside Alertmanager, which loses an end where the same alert begins anew before it has passed it on.
+        self._end_told_at = self._clock()
+        self._event({"kind": "alert_resolved", "id": ended.end_id, **_identity(ended), "ends_at": ended.ends_at})
 
     def _announce(self, alert: Alert) -> None:
         self._event(
@@ -231,7 +248,15 @@ class Watch:
         self._outbox.event(self._settings.retrainer_url, known)
 
     def _save(self) -> None:
-        save_alert(self._path, self.alert)
+        """Keep the alerts; where the disk is full they are told of all the same, and kept as soon as there is room."""
+        try:
+            save_alerts(self._path, self.alert, self._ended)
+        except OSError as error:
+            if self._saved:
+                log.warning("%s cannot be written, and is tried again: %s", self._path, error)
+            self._saved = False
+        else:
+            self._saved = True
 
 
 def new_window(model: WatchedModel, size: int) -> Window:

@@ -70,6 +70,8 @@ class Inbox:
     def on_event(self, event: Event) -> Event:
         """Log what a pipeline step or the watch reports, and take notice of it; returns it as it is logged."""
         attempt = self._store.state.attempt
+        if event["kind"] == "alert_resolved":
+            return self._on_end(event)
         if attempt is None or event.get("run") != attempt.run:
             logged = self._store.log(event)
         else:
@@ -81,6 +83,18 @@ class Inbox:
             self._worker.look.seen, self._worker.look.estimate = seen(event), estimated(event)
             self._worker.poke()
         return logged
+
+    def _on_end(self, event: Event) -> Event:
+        """Take the watch's word that an alert of its own has ended.
+
+        It says so again for a while. What comes through Alertmanager, or from a thread that was held up, may miss an
+        end, or come behind it.
+        """
+        with self._store.change() as change:
+            change.pass_on([event])
+            _forget(change, str(event.get("cause")), str(event.get("starts_at")))
+        self._worker.poke()
+        return change.logged[0]
 
     def on_progress(self, progress: Progress) -> None:
         """Keep in mind how far a step of the run at hand is; another run's is let go."""
@@ -104,7 +118,7 @@ class Inbox:
 def _ends(change: Change, alert: Alert) -> str:
     """An alert has ended; others of its cause, which began at another time, go on."""
     cause = str(alert.cause)
-    if change.state.ends(cause, alert.starts_at):
+    if _forget(change, cause, alert.starts_at):
         change.tell(
             "alert_resolved",
             id=alert.end_id,
@@ -112,9 +126,16 @@ def _ends(change: Change, alert: Alert) -> str:
             cause=cause,
             starts_at=alert.starts_at,
         )
-        if cause not in change.state.firing:
-            change.state.call_off(cause)
     return "resolved"
+
+
+def _forget(change: Change, cause: str, since: str) -> bool:
+    """Take back that an alert fires, and what was queued for it alone; returns whether it fired."""
+    if not change.state.ends(cause, since):
+        return False
+    if cause not in change.state.firing:
+        change.state.call_off(cause)
+    return True
 
 
 def _notice(change: Change, event: Event, worker: Worker) -> None:
