@@ -202,6 +202,14 @@ def test_promoting_what_waits_approves_it(world: World) -> None:
     assert [event["answer"] for event in of_kind(world, "approval_answered")] == ["approve"]
 
 
+def test_a_promotion_of_what_waits_by_who_saw_another_champion_approves_nothing(world: World) -> None:
+    passed(world)
+    with pytest.raises(Busy, match="version 1 is in production, not version 9"):
+        by_hand.promote(world.worker, "2", from_version="9")
+    assert world.phase == "awaiting_approval"
+    assert of_kind(world, "approval_answered") == []
+
+
 def test_a_retraining_by_hand_waits_for_the_answer(world: World) -> None:
     passed(world)
     with pytest.raises(Busy, match="a version waits for a person"):

@@ -99,9 +99,6 @@ def promote(
     """
     with worker.work_lock:
         _ready_to_move(worker)
-        asked = worker.store.state.question
-        if asked is not None and asked.version == version:
-            return _promote_what_waits(worker, asked, who, reason)
         registry, why = worker.registry, reason or BY_HAND
         before, tags = registry.alias(PRODUCTION), registry.tags(version)
         if before == version:
@@ -110,6 +107,9 @@ def promote(
             return Moved(version, replaced, already=True)
         if from_version not in (None, before):
             raise _not_there(from_version, before)
+        asked = worker.store.state.question
+        if asked is not None and asked.version == version:
+            return _promote_what_waits(worker, asked, who, reason)
         cause, archived = _cause_in(tags), _archived(worker)
         run = tags.get(promotion.RETRAINING_TAG)
         meant = Intent("promoted", version, before, cause, why, who, archived, run)
