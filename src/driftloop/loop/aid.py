@@ -29,6 +29,7 @@ def aided(change: Change, move: Aided, how: With) -> bool:
 
 
 def refused(change: Change, move: NotAided, how: With) -> bool:
+    """There is no first aid for this attempt; why is kept, so that it is not tried again by itself."""
     attempt = change.state.attempt_for(move.cause)
     if attempt is None or attempt.run != move.run or attempt.aid_refused is not None:
         return False
@@ -48,6 +49,7 @@ def condemned(change: Change, move: WithdrawAid, _: With) -> bool:
 
 
 def withdrawn(change: Change, move: AidWithdrawn, how: With) -> bool:
+    """The labelled version serves again, and the attempt is one of it."""
     attempt = change.state.current(move.run, "waiting_for_labels")
     if attempt is None or attempt.aided != move.version or attempt.condemned is None:
         return False

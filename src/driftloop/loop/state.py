@@ -52,7 +52,7 @@ class Attempt(msgspec.Struct):
     archived: int = 0
     """Completed runs in the archive when it started, or when it was last tried with them in vain."""
     labels: int = 0
-    """Completed runs to learn anew from when it started, or when a challenger was last turned down that learnt them."""
+    """How many completed runs it learns anew from; while it waits after a rejection, how many that one had learnt."""
     started_at: str | None = None
     started: Moment | None = None
     """The same for durations."""
@@ -121,7 +121,7 @@ class Decision(msgspec.Struct, frozen=True):
     tried: int = 0
     """Completed runs in the archive with which it had been tried in vain."""
     labels: int = 0
-    """Those of them that a challenger had learnt anew which was turned down."""
+    """How many of them the challenger that was turned down had learnt anew."""
     aid_refused: str | None = None
     """Why there is no first aid for the cause where it comes again: a person went back from it."""
 
