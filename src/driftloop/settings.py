@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from driftloop import fleets, places
 from driftloop.errors import DriftloopError
+from driftloop.fleet import fleet_file
 from driftloop.fleet.schema import Schema
 
 OWN_TOKEN = "token"
@@ -204,9 +205,12 @@ class Settings(BaseSettings):
     @field_validator("fleet")
     @classmethod
     def _absolute(cls, fleet: str) -> str:
-        """A path stays right in processes that run in another folder; what is none may be a fleet's name."""
+        """A path stays right in processes that run in another folder; what is none may be a fleet's name, also beside a
+        folder of data that is called so.
+        """
         path = Path(fleet).expanduser()
-        return str(path.absolute()) if fleet not in fleets.BUILTIN and path.exists() else fleet
+        found = path.is_file() or (path / fleet_file.NAME).is_file()
+        return str(path.absolute()) if fleet not in fleets.BUILTIN and found else fleet
 
     @field_validator(
         "mlflow_url",

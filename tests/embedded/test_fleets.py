@@ -147,6 +147,17 @@ def test_the_option_means_a_fleet_by_its_name_or_its_file(
     assert settings.load() == running["filters"]
 
 
+def test_a_folder_of_data_that_is_called_like_a_fleet_is_not_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = start([a_fleet(tmp_path, "pumps"), a_fleet(tmp_path, "filters")])
+    (tmp_path / "filters").mkdir()
+    (tmp_path / "filters" / "runs.csv").write_text("unit,cycle\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DRIFTLOOP_FLEET", "filters")
+    assert settings.load() == running["filters"]
+
+
 def test_the_status_of_several_fleets_shows_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     start([a_fleet(tmp_path, "pumps"), a_fleet(tmp_path, "filters")])
     assert cli.main(["status"]) == 1
