@@ -244,10 +244,26 @@ def test_another_version_may_look_at_more_rows(fleet: Fleet) -> None:
     fleet.until(lambda: len(fleet.server.windows) == 8)
     fleet.server.version, fleet.server.window = "2", 6
     fleet.send(row("a", 9))
-    fleet.until(lambda: fleet.unit("a")["predictions"][-1]["version"] == "2")
-    fleet.send(row("a", 10))
-    fleet.until(lambda: fleet.steps("a")[-1] == 10)
-    assert len(fleet.server.windows[-1]["rows"]) == 6
+    fleet.until(lambda: fleet.steps("a")[-1] == 9)
+    assert fleet.unit("a")["predictions"][-1]["version"] == "2"
+    assert [len(window["rows"]) for window in fleet.server.windows[-2:]] == [4, 6], "asked anew before it is kept"
+    fleet.server.version, fleet.server.window = "3", 2
+    fleet.send(row("a", 10), row("a", 11))
+    fleet.until(lambda: fleet.steps("a")[-1] == 11)
+    assert [step for _, step in fleet.asked()] == [*range(1, 10), 9, 10, 11], "fewer rows change no answer"
+
+
+def test_the_first_model_after_none_is_asked_with_all_that_it_looks_at(fleet: Fleet) -> None:
+    """What answers while there is no model looks at one row; whoever backfills next must not be judged by one."""
+    fleet.server.version, fleet.server.window = "stub", 1
+    fleet.send(row("a", 1))
+    fleet.until(lambda: fleet.steps("a") == [1])
+    fleet.server.version, fleet.server.window = "1", 4
+    fleet.send(*(row("a", hour, pressure=float(hour)) for hour in range(2, 7)), row("b", 1))
+    fleet.until(lambda: fleet.steps("a") == [1, 2, 3, 4, 5, 6] and fleet.steps("b") == [1])
+    kept = {(one["engine_id"], one["cycle"]): len(one["rows"]) for one in fleet.server.windows}
+    assert kept == {("a", 1): 1, ("a", 2): 2, ("a", 3): 3, ("a", 4): 4, ("a", 5): 4, ("a", 6): 4, ("b", 1): 1}
+    assert [one["version"] for one in fleet.unit("a")["predictions"]] == ["stub", *["1"] * 5]
 
 
 def test_a_window_that_the_server_refuses_does_not_keep_others_from_an_answer(fleet: Fleet) -> None:

@@ -135,18 +135,22 @@ class Predictor:
 
     def _go_back_to_the_store(self) -> None:
         """Forget what was asked and not kept, as soon as the store is there."""
-        self._keeping.clear()
-        self.under_way = 0
         while not self._stopping.wait(LONGEST_PAUSE_S):
             try:
-                # Behind this nothing that was asked before is on its way to the disk.
-                self._committer.do(lambda _: None)
-                self._keeper.rebuild()
+                self._read_again()
             except Exception as error:
                 self.problem = f"the store cannot be used: {getattr(error, 'orig', None) or error}"
             else:
                 self.problem = None
                 return
+
+    def _read_again(self) -> None:
+        """Forget what was asked and not kept: it waits in the store."""
+        self._keeping.clear()
+        self.under_way = 0
+        # Behind this nothing that was asked before is on its way to the disk.
+        self._committer.do(lambda _: None)
+        self._keeper.rebuild()
 
     def turn(self, now: float) -> bool:
         """Predict what is due, one request's worth; False where nothing is, and all answers are on disk."""
@@ -157,13 +161,23 @@ class Predictor:
         if answers is None:
             self._settle(0)
             return False
+        if any(answer.model_version != self.version for answer in answers) and self._sees_more():
+            # It was given no more rows than the version before it looked at, and an answer is never given anew.
+            self._settle(0)
+            self._read_again()
+            return True
         keep = functools.partial(self.keep, steps=steps, answers=answers, now=time.time(), reading=reading)
         self._keeping.append((self._committer.submit(keep), len(steps)))
         self._settle(KEPT_AHEAD)
-        newest = answers[-1].model_version
-        if newest != self.version:
-            self.window = 0
         return True
+
+    def _sees_more(self) -> bool:
+        """Whether the version that has begun to answer looks at more rows than were sent; waits until that is known."""
+        sent, self.window = self.window, 0
+        while not self._knows_model():
+            if self._stopping.is_set():
+                return True  # Asked again at the next start.
+        return self.window > sent
 
     def _settle(self, ahead: int) -> None:
         """Wait until all answers but those to the newest `ahead` requests are on disk."""
