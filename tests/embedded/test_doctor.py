@@ -466,6 +466,9 @@ def test_the_command_says_what_to_do_and_ends_with_1_for_a_problem(
     assert {"python", "packages", "memory", "disk", "state", "locks", "clock", "ports", "archive"} <= {
         finding["check"] for finding in found["findings"]
     }
+    assert cli.main(["doctor"]) == 0
+    said = "".join(capsys.readouterr().out.split())
+    assert f"canbewritten{base.state_dir}" in said, "which of several is meant"
     before = sorted(path.name for path in base.state_dir.rglob("*"))
     (base.state_dir / "token").write_text("0123456789abcdef0123456789abcdef")
     (base.state_dir / "token").chmod(0o644)

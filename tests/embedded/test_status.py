@@ -33,9 +33,9 @@ def said(model: dict[str, Any] | None, loop: dict[str, Any]) -> str:
 def test_the_promise_of_the_baseline_and_what_bounds_it_are_shown() -> None:
     promise = {"requests_per_false_alarm": 20_000, "engines": 4, "units": 12, "bounded_by_units": True}
     shown = said(MODEL, {"state": "idle", "promise": promise})
-    assert "at most one false alarm in 20000 requests from 4 units in service on (12 units, which bound it)" in shown
+    assert "at most one false alarm in 20,000 requests from 4 units in service on (12 units, which bound it)" in shown
     shown = said(MODEL, {"state": "idle", "promise": {**promise, "units": None, "bounded_by_units": False}})
-    assert "at most one false alarm in 20000 requests from 4 units in service on" in shown
+    assert "at most one false alarm in 20,000 requests from 4 units in service on" in shown
     assert "(" not in shown.partition("at most")[2]
 
 

@@ -128,7 +128,8 @@ def _truth(concept: dict[str, Any]) -> str:
     """What completed engines say of the model."""
     figures = concept.get("figures")
     if not figures:
-        return f"labels {concept.get('verdict', 'unknown')} ({concept.get('engines', 0)} completed runs)"
+        runs = concept.get("engines", 0)
+        return f"labels {concept.get('verdict', 'unknown')} ({runs} completed {'run' if runs == 1 else 'runs'})"
     rmse, bias = figures["rmse"], figures["bias"]
     return (
         f"labels {concept['verdict']} (live RMSE {rmse['value']:.1f}, limit {rmse['upper']:.1f}; "
@@ -145,7 +146,7 @@ def _estimated(estimate: dict[str, Any]) -> str:
 
 def _promise(promise: dict[str, Any]) -> str:
     """What the production baseline claims, and what that rests on."""
-    said = f"at most one false alarm in {promise['requests_per_false_alarm']} requests"
+    said = f"at most one false alarm in {promise['requests_per_false_alarm']:,} requests"
     if (least := promise.get("engines", 1)) > 1:
         said += f" from {least} units in service on"
     if promise.get("units") is None:  # a baseline from before they were counted

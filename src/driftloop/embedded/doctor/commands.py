@@ -44,7 +44,9 @@ def doctor(
 def _line(finding: Finding) -> Text:
     word, style = _LOOK[finding.level]
     line = Text.assemble((f"{word:<5}", style), f"{finding.check}: {finding.what}")
-    if finding.level != "fine":
+    if finding.level == "fine":
+        line.append(f"  {finding.where}" if finding.where else "", "dim")
+    else:
         line.append(f"\n      {finding.where}" if finding.where else "", "dim")
         line.append(f"\n      -> {finding.remedy}")
     return line
