@@ -68,7 +68,17 @@ def test_without_any_credential_this_machine_may_operate_as_it_always_could(tmp_
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:8400", "127.0.0.1.evil.example", "", "[::1", "10.0.0.9"]
+    "host",
+    [
+        "evil.example",
+        "evil.example:8400",
+        "127.0.0.1.evil.example",
+        "",
+        "[::1",
+        "10.0.0.9",
+        "evil@127.0.0.1",
+        "127.0.0.1/evil",
+    ],
 )
 def test_a_name_that_was_given_this_address_lets_nobody_in(tmp_path: Path, host: str) -> None:
     """DNS rebinding: the browser connects to 127.0.0.1 and says the name of the page's own site."""

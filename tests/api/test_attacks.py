@@ -146,6 +146,18 @@ def test_no_secret_is_answered_or_logged(platform: Platform, caplog: pytest.LogC
     assert [secret for secret in secrets if secret in kept] == []
 
 
+@pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "TRACE", "PROPFIND", "get"])
+def test_no_other_method_shows_what_one_may_not_see(platform: Platform, method: str) -> None:
+    """From elsewhere, with the token where only logs would see it: in the address."""
+    elsewhere = {"Host": "console.example", "Origin": "https://evil.example"}
+    guarded = [path for known, path in operations(platform) if known == "GET" and needs(known, path) is not None]
+    assert len(guarded) > 12
+    for path in guarded:
+        answer = platform.http.request(method, path, headers=elsewhere, params={"access_token": TOKEN, "token": TOKEN})
+        assert answer.status_code in (401, 405), f"{method} {path}"
+        assert not [name for name in answer.headers if name.startswith("access-control-")]
+
+
 @pytest.mark.parametrize("path", ["/fleets/cmapss/", "/platform/", "/fleets/cmapss/events/", "/login/"])
 def test_no_redirect_leads_to_another_address(platform: Platform, path: str) -> None:
     """Neither to one that the request names, nor from https to http."""

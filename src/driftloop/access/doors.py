@@ -29,6 +29,8 @@ How = Literal["loopback", "token", "session", "proxy"]
 CSRF_HEADER = "x-csrf-token"
 LOOKING = frozenset({"GET", "HEAD", "OPTIONS"})
 _FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via")
+_HOST = frozenset("@/?#\\")
+"""What is in no name of a machine, and would have the name looked for beside it."""
 _ONCE = frozenset({"authorization", "host", "origin", CSRF_HEADER, ACTOR.lower()})
 """What tells who is asking: of two values a proxy may look at the one and this process at the other."""
 
@@ -247,6 +249,8 @@ def _is_local(asking: Asking) -> bool:
 
 @lru_cache(maxsize=1024)
 def _without_port(host: str) -> str:
+    if not _HOST.isdisjoint(host):
+        return ""  # Whose name this is, a process between may read in another way.
     try:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:
