@@ -49,6 +49,16 @@ def test_the_plan_puts_the_unit_that_fails_first_into_the_first_slot(platform: P
     assert {work["unit"]: work["period"] for work in agreed["work"]} == {"young": 0, "ill": 1}
 
 
+@pytest.mark.parametrize(("slots", "length"), [([1, 1], 10), ([1] * 40, 3), ([1] * 125, 1)])
+def test_a_period_is_by_default_as_long_as_the_model_sees_to_the_end_of_the_last(
+    platform: Platform, slots: list[int], length: int
+) -> None:
+    served(platform)
+    platform.predict("ill", 5)
+    assert platform.server.get("/model").json()["metadata"]["cap"] == 125
+    assert [each["ends"] for each in platform.get("./plan", slots=slots)["periods"]][:2] == [length, 2 * length]
+
+
 @pytest.mark.parametrize(
     ("asked", "field"),
     [

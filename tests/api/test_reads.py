@@ -4,14 +4,29 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI, HTTPException
+from fastapi.testclient import TestClient
 
-from driftloop.api import tail
+from driftloop.api import problems, tail
 from driftloop.api.app import create_app
+from driftloop.errors import RegistryUnavailable
 from driftloop.protocol import platform as asked
 from live_server import local, running
 from ports import free_ports
 
 from .conftest import Platform, wait
+
+
+def test_a_registry_that_is_away_is_told_of_without_a_word_about_settings() -> None:
+    app = FastAPI()
+    problems.install(app)
+
+    @app.get("/")
+    def ask() -> None:
+        raise RegistryUnavailable("cannot be reached: nothing listens there", where="MLflow", remedy="correct SETTING")
+
+    answer = TestClient(app).get("/")
+    assert (answer.status_code, answer.json()["field"]) == (503, "registry")
+    assert answer.json()["detail"] == "cannot be reached: nothing listens there"
 
 
 def served(platform: Platform) -> None:
@@ -26,6 +41,7 @@ def test_the_fleet_at_a_glance(platform: Platform) -> None:
     [fleet] = platform.get("/fleets")["fleets"]
     assert fleet["name"] == "cmapss"
     assert (fleet["unit"], fleet["step"], fleet["champion"], fleet["units"]) == ("engine", "cycle", "1", 2)
+    assert fleet["description"] == "3 settings and 21 sensors for each cycle of an engine"
     assert fleet["first_due"] == {"unit": "e2", "rul": 1002.0, "low": 992.0, "high": 1012.0}
     whole = platform.get("/fleets/cmapss")
     assert len(whole["settings"]) == 3

@@ -78,10 +78,13 @@ def test_units_are_renamed_and_split_and_earlier_lives_shown(kept: Kept) -> None
 
 def test_what_drives_a_prediction_is_said_of_the_newest_rows_of_the_life(kept: Kept) -> None:
     """Of many steps in one request the server remembers the first; the rows that are kept are asked about."""
+    drivers = "/api/v1/fleets/cmapss/drivers/e1"
+    wait(lambda: kept.get("/e1")["step"] == 3)
+    assert kept.console.get(drivers).json()["step"] == 3
     kept.act("POST", "/e1/events", {"kind": "overhauled"}, 201)
+    assert kept.console.get(drivers).status_code == 404, "servers remember the life before"
     rows = [row("e1", step, sensor_2=2.0) for step in range(4, 9)]
     assert kept.units.post("/telemetry", json=rows).status_code == 200
-    drivers = "/api/v1/fleets/cmapss/drivers/e1"
     wait(lambda: kept.get("/e1")["step"] == 5)
     found = kept.console.get(drivers).json()
     assert found["step"] == 5

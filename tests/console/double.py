@@ -18,7 +18,7 @@ from fastapi import Body, FastAPI, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from driftloop.api.app import HEADERS
-from driftloop.api.planning import shown
+from driftloop.api.planning import fitting, shown
 from driftloop.console import pages
 from driftloop.units.plan.costs import Costs
 from driftloop.units.plan.slots import Unit, Wanted, make_plan
@@ -229,7 +229,7 @@ def create(world: World) -> FastAPI:  # noqa: PLR0915 (a table of routes)
 
     @app.get(f"{api}/fleets/{{name}}/plan")
     def plan(
-        period: int = 10,
+        period: int | None = None,
         failure: float = 5,
         planned: float = 1,
         slots: Annotated[list[int], Query()] = [1],  # noqa: B006
@@ -242,8 +242,9 @@ def create(world: World) -> FastAPI:  # noqa: PLR0915 (a table of routes)
             Unit(r["unit"], r["rul"], r["low"], r["high"]) for r in (unit(i, world.units) for i in range(world.units))
         ]
         asked = Wanted(
-            costs=Costs(failure, planned), mean_life=205.0, cap=125, period=period, slots=tuple(slots), run_on=1
-        )
+            costs=Costs(failure, planned), mean_life=205.0, cap=125, period=period or fitting(125, len(slots)),
+            slots=tuple(slots), run_on=1,
+        )  # fmt: skip
         return {**shown(make_plan(known, asked), asked, 20), "unknown": ["engine-09999"]}
 
     @app.get(f"{api}/fleets/{{name}}/loop")

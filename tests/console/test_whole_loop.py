@@ -135,6 +135,9 @@ def decide(anna: Person, ben: Person, guest: Person) -> None:
     refused = guest.go("models")
     expect(refused.get_by_text("To act here you need the role operate").first).to_be_visible()
     assert refused.get_by_role("button", name="Approve").count() == 0
+    told = refused.locator("dl.pairs dt").all_inner_texts()
+    assert told
+    assert [name for name in told if not name[0].isupper()] == [], "figures without words"
     for person in (anna, ben):
         person.go("models").get_by_role("button", name="Approve").click()
     anna.answer("Approve", "better where it matters")

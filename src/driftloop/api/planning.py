@@ -17,6 +17,7 @@ from driftloop.units.plan.slots import MOST_PERIODS, NO_PREDICTION, Plan, Unit, 
 router = APIRouter(responses=responses(401, 403, 404, 422, 429, 503), tags=["plan"])
 
 _PAGE = 1000
+_USUAL_PERIOD = 10
 Cost = Annotated[float, Query(gt=0, le=1e12, allow_inf_nan=False)]
 
 
@@ -36,7 +37,10 @@ def plan(
     fleet: Name,
     failure: Annotated[Cost, Query(description="what a failure costs, in any currency")] = 5.0,
     planned: Annotated[Cost, Query(description="what planned work on a unit costs")] = 1.0,
-    period: Annotated[int, Query(ge=1, le=10**6, description="length of a period in steps")] = 10,
+    period: Annotated[
+        int | None,
+        Query(ge=1, le=10**6, description="length of a period in steps; by default 10, or as many as the model sees"),
+    ] = None,
     slots: Annotated[
         list[int] | None,
         Query(description="units that can be worked on in each period, the first beginning now; once for each period"),
@@ -80,7 +84,7 @@ def _unit(said: dict[str, Any]) -> Unit:
 def wanted(
     fleet: Fleet,
     costs: Costs,
-    period: int,
+    period: int | None,
     slots: list[int],
     agreed: list[str],
     run_on: int,
@@ -100,11 +104,16 @@ def wanted(
         costs=costs,
         mean_life=life,
         cap=cap,
-        period=period,
+        period=period or fitting(cap, len(slots)),
         slots=tuple(slots),
         agreed=_agreements(agreed),
         run_on=run_on,
     )
+
+
+def fitting(cap: float, periods: int) -> int:
+    """The usual length of a period, or less, so that the model sees to the end of the last one."""
+    return max(1, min(_USUAL_PERIOD, int(cap // periods)))
 
 
 def _agreements(said: list[str]) -> dict[str, int]:

@@ -81,7 +81,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RegistryUnavailable)
     async def _(_: Request, error: RegistryUnavailable) -> JSONResponse:
-        return response(503, str(error), "registry")
+        return response(503, error.what, "registry")
 
     @app.exception_handler(DriftloopError)
     async def _(_: Request, error: DriftloopError) -> JSONResponse:

@@ -14,6 +14,7 @@ from driftloop.api import units as in_service
 from driftloop.api.fleets import Fleet, Fleets, in_registry
 from driftloop.api.problems import Problem, responses
 from driftloop.fleet import names
+from driftloop.fleet.schema import Schema
 from driftloop.model.registry import PRODUCTION, Version
 from driftloop.protocol.events import Event
 from driftloop.protocol.unit_list import Order, Sort, State
@@ -71,6 +72,12 @@ def fleet(request: Request, fleet: Name) -> Any:
     return {**_at_a_glance(found), **columns, "cap": cap, "least_units": dict(schema.least)}
 
 
+def _columns(schema: Schema) -> str:
+    """How many settings and sensors a row has, in words; no settings are not told of."""
+    counts = ((schema.n_settings, "setting"), (schema.n_sensors, "sensor"))
+    return " and ".join(f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in counts if count)
+
+
 def _at_a_glance(fleet: Fleet) -> dict[str, Any]:
     schema, answered, status = fleet.settings.schema, fleet.model(), fleet.tail.state
     count, first_due, kept = in_service.at_a_glance(fleet)
@@ -80,8 +87,7 @@ def _at_a_glance(fleet: Fleet) -> dict[str, Any]:
     metadata = model.get("metadata") or {}
     return {
         "name": fleet.name,
-        "description": f"{schema.n_settings} settings and {schema.n_sensors} sensors for each {schema.step} of "
-        f"{names.one(schema.unit)}",
+        "description": f"{_columns(schema)} for each {schema.step} of {names.one(schema.unit)}",
         "unit": schema.unit,
         "step": schema.step,
         "state": (status or {}).get("state") or loop_view.UNKNOWN,

@@ -75,7 +75,10 @@ def one(fleet: Fleet, unit: str, life: int | None = None) -> dict[str, Any]:
 def drivers(fleet: Fleet, unit: str) -> dict[str, Any]:
     """What drives the newest prediction of one unit; raises Problem where nobody has rows of it, or could say so."""
     kept, problem = _kept(fleet, f"/units/{in_path(unit)}/window")
-    if kept is not None and kept["rows"]:
+    if kept is not None:
+        if not kept["rows"]:
+            # Servers may remember rows of the life before.
+            raise Problem(404, "unit", f"no readings of unit {unit[:60]!r} have come in this life")
         return {"unit": unit, "step": kept["step"], **fleet.explain(kept["rows"])}
     found = fleet.of_unit(unit, explained=True)
     if found.drivers is None:

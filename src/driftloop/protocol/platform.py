@@ -81,14 +81,16 @@ def drivers(fleet: str, name: str) -> Question[Drivers]:
 
 
 def plan(
-    fleet: str, *, failure: float = 5.0, planned: float = 1.0, period: int = 10,
+    fleet: str, *, failure: float = 5.0, planned: float = 1.0, period: int | None = None,
     slots: Sequence[int] = (1, 1, 1, 1, 1, 1), agreed: Sequence[str] = (), run_on: int = 0,
     mean_life: float | None = None,
 ) -> Question[MaintenancePlan]:  # fmt: skip
-    """Which unit to work on in which slot: costs of a failure and of planned work, the length of a period in steps, the
-    slots of each, work that is agreed already (`PERIOD:UNIT`), and how many units are to run on until they fail."""
-    asked: dict[str, Any] = {"failure": failure, "planned": planned, "period": period, "slots": list(slots)}
-    asked |= {"agreed": list(agreed), "run_on": run_on, **({} if mean_life is None else {"mean_life": mean_life})}
+    """Which unit to work on in which slot: costs of a failure and of planned work, the length of a period in steps
+    (by default 10, or as many as the model sees), the slots of each, work that is agreed already (`PERIOD:UNIT`), and
+    how many units are to run on until they fail."""
+    asked: dict[str, Any] = {"failure": failure, "planned": planned, "slots": list(slots), "agreed": list(agreed)}
+    given = {"run_on": run_on, "period": period, "mean_life": mean_life}
+    asked |= {name: value for name, value in given.items() if value is not None}
     return get(f"{_of(fleet)}/plan?{urlencode(asked, doseq=True)}", MaintenancePlan)
 
 

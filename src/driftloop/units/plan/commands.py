@@ -25,7 +25,10 @@ _FIELDS = ("what", "period", "unit", "rul", "lower", "upper", "risk_before", "ri
 def plan(
     failure: Annotated[float, typer.Option(help="What a failure costs, in any currency.")] = 5.0,
     planned: Annotated[float, typer.Option(help="What planned work on a unit costs.")] = 1.0,
-    period: Annotated[int, typer.Option(min=1, help="Length of a period, in steps of the fleet.")] = 10,
+    period: Annotated[
+        int | None,
+        typer.Option(min=1, help="Length of a period in steps of the fleet; by default 10, or as the model sees."),
+    ] = None,
     slots: Annotated[
         str, typer.Option(help="Units that can be worked on in each period, the first beginning now: 2,2,0,1.")
     ] = "1,1,1,1,1,1",

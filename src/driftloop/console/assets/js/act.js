@@ -73,13 +73,17 @@ const TITLES = {
   0: "The platform does not answer",
   403: "Your role may not do this",
   401: "Please sign in first",
+  404: "It is not there any more",
   409: "Somebody was faster, or things have changed",
+  413: "That is too long",
+  422: "What you have written does not fit",
+  429: "Too much was asked at once",
   503: "This cannot be done now",
 };
 
 /** What became of an act that was refused; `titles` by status. */
 export function refused(error, titles = TITLES) {
-  const title = titles[error.status] ?? error.title ?? "That did not work";
+  const title = titles[error.status] ?? "That did not work";
   return h(
     "div",
     { class: "refused", role: "alert" },

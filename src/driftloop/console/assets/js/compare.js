@@ -53,6 +53,8 @@ const FIGURES = {
   early_stop_rmse: "Typical error (RMSE)",
   calibrate_coverage: "Range held the truth",
   calibrate_engines: "Units its range was set by",
+  interval_units: "Lives its range was set by",
+  interval_guarantee: "Range holds the truth at least",
   interval_width: "Width of the range",
   steps: "Training steps",
   rmse: "Typical error (RMSE)",
@@ -68,7 +70,7 @@ const FIGURES = {
 const figureName = (name) => FIGURES[name] ?? name.replaceAll("_", " ").replace(/\brmse\b/, "RMSE");
 
 function figureText(name, value, fleet) {
-  if (/coverage|share/.test(name)) return percent(value, 1);
+  if (/coverage|share|guarantee/.test(name)) return percent(value, 1);
   if (/rmse|mae|width|error|difference/.test(name)) return `${number(value, 2)} ${plural(fleet.step)}`;
   return Number.isInteger(value) ? number(value) : number(value, 3);
 }

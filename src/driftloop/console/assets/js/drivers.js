@@ -1,8 +1,9 @@
 // What drives a prediction: a bar for each sensor, to the left where it shortens life.
 
 import { h } from "./dom.js";
-import { number, plural } from "./format.js";
+import { count, number, plural } from "./format.js";
 import { empty } from "./states.js";
+import { whatIs } from "./words.js";
 
 const MOST = 8;
 
@@ -11,7 +12,7 @@ export function drivers(found, fleet) {
   if (!telling.length)
     return empty(
       "Nothing stands out",
-      `This ${fleet.unit} is predicted as an average one is, ${number(found.reference)} ${plural(fleet.step)}.`,
+      `This ${fleet.unit} is predicted as an average one is, ${count(found.reference, fleet.step)}.`,
     );
   const most = Math.abs(telling[0].steps);
   const rest = found.rul - found.reference - telling.reduce((sum, part) => sum + part.steps, 0);
@@ -43,7 +44,7 @@ function bar(part, most, fleet) {
   return h(
     "li",
     {},
-    h("span", { class: "driver-name" }, name),
+    h("span", { class: "driver-name" }, name, h("span", { class: "block note" }, whatIs(part.sensor, fleet))),
     h(
       "span",
       { class: "driver-bar", "aria-hidden": "true" },

@@ -10,9 +10,9 @@ export function number(value, digits = 0) {
   return new Intl.NumberFormat("en", { minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
 }
 
-/** A count and its noun: `1 engine`, `1,204 engines`. */
+/** A whole number and its noun, as it reads: `1 engine`, `1,204 engines`, `1 hour` of 0.6. */
 export function count(value, noun) {
-  return `${number(value)} ${value === 1 ? noun : plural(noun)}`;
+  return `${number(value)} ${Math.round(value) === 1 ? noun : plural(noun)}`;
 }
 
 /** A noun with its article: `an engine`, `a pump`. */

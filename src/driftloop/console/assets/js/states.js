@@ -23,9 +23,12 @@ export function failure(error, again = null) {
     ],
     403: ["This is not for your role", h("p", {}, "Ask whoever runs the platform for a role that may see it.")],
     404: ["There is nothing here", h("a", { class: "button", href: "/" }, "To the fleets")],
+    409: ["There is nothing to show yet", null],
+    422: ["What you ask for does not fit", null],
+    429: ["Too much was asked at once", null],
     503: ["This cannot be shown now", null],
   }[error.status];
-  const title = known?.[0] ?? error.title ?? "Something went wrong";
+  const title = known?.[0] ?? "Something went wrong";
   return h(
     "div",
     { class: "state failed", role: "alert" },

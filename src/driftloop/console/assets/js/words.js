@@ -219,7 +219,7 @@ export const awayWords = (fleet, part) => ((fleet.away ?? []).includes(part) ? A
 export function refusalWords({ status, detail, message, body }) {
   const part = status === 503 ? PARTS[body?.field] : null;
   if (!part || !detail) return detail || message || "";
-  return /^(does|answers)/.test(detail) ? `${part} ${detail}` : `${part}: ${detail}`;
+  return /^(does|answers|cannot)/.test(detail) ? `${part} ${detail}` : `${part}: ${detail}`;
 }
 
 /** The words and kind of an event. */

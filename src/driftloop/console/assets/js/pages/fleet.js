@@ -48,7 +48,7 @@ function top(fleet) {
       "First due",
       due ? h("a", { href: of(fleet.name, "units", due.unit) }, due.unit) : "–",
       due
-        ? `in ${number(due.low)} to ${number(due.high)} ${plural(fleet.step)}`
+        ? `in ${number(due.low)} to ${count(due.high, fleet.step)}`
         : fleet.units === null
           ? "not known"
           : "no unit seen yet",
@@ -210,8 +210,8 @@ function rangeBar(row, fleet, most) {
     {
       class: `range ${kind}`,
       role: "img",
-      "aria-label": `${number(row.low)} to ${number(row.high)} ${plural(fleet.step)}`,
-      title: `${number(row.low)} to ${number(row.high)} ${plural(fleet.step)}`,
+      "aria-label": `${number(row.low)} to ${count(row.high, fleet.step)}`,
+      title: `${number(row.low)} to ${count(row.high, fleet.step)}`,
     },
     h("i", { class: "span", style: { left: at(row.low), width: `calc(${at(row.high)} - ${at(row.low)})` } }),
     h("i", { class: "dot", style: { left: at(row.rul) } }),

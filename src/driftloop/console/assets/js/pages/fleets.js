@@ -3,7 +3,7 @@
 import { get, of } from "../api.js";
 import { figure, h } from "../dom.js";
 import { loopOf, modelOf, trafficOf, unitsOf } from "../glance.js";
-import { number, plural } from "../format.js";
+import { count, number } from "../format.js";
 import { page } from "../shell.js";
 import { empty, part, settled } from "../states.js";
 
@@ -48,7 +48,7 @@ function card(fleet) {
       figure(
         "First due",
         due ? due.unit : "–",
-        due && `${number(due.rul)} ${plural(fleet.step)} (${number(due.low)}–${number(due.high)})`,
+        due && `${count(due.rul, fleet.step)} (${number(due.low)}–${number(due.high)})`,
       ),
       figure("Model", ...modelOf(fleet, fleet.champion)),
       figure("Traffic", ...trafficOf(fleet)),

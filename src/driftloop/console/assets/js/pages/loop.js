@@ -255,7 +255,7 @@ function drawDrift(verdict, fleet) {
     { class: "lead" },
     "The fleet’s traffic ",
     tag(words, kind),
-    verdict.requests !== null && verdict.requests !== undefined
+    verdict.requests
       ? ` over the newest ${count(verdict.requests, "request")}`
       : "",
     verdict.since ? [", since ", moment(verdict.since)] : null,
@@ -268,7 +268,7 @@ function drawDrift(verdict, fleet) {
   const old =
     verdict.silent && stale("The drift watch has gone silent", verdict.as_of, "no alarm goes off until it is back");
   if (!verdict.features.length)
-    return [old, head, faults, empty("No figures yet", "They appear with the watch’s first verdict.")];
+    return [old, head, faults, empty("No figures yet", "They appear when the watch has seen enough requests.")];
   const features = [...verdict.features].sort((a, b) => share(b) - share(a));
   const most = Math.max(2, ...features.map(share));
   return h(
@@ -283,7 +283,7 @@ function drawDrift(verdict, fleet) {
       h("span", {}, h("i", { class: "swatch dashed-up" }), "limit"),
       h("span", {}, h("i", { class: "swatch over" }), "beyond it"),
       h("span", {}, tag("to blame", "bad"), " the readings that explain the change"),
-      h("span", {}, "bars: logarithmic; figures: population stability index (PSI) and its limit, no unit"),
+      h("span", {}, "bars: logarithmic; figures: how much of the limit is reached"),
     ),
     h(
       "ol",
@@ -316,16 +316,9 @@ function bar(feature, most, fleet) {
     ),
     h(
       "span",
-      { class: "num" },
-      number(feature.psi, 2),
-      h(
-        "span",
-        { class: "visually-hidden" },
-        `${feature.threshold ? ` with a limit of ${number(feature.threshold, 2)}` : ""}${feature.drifted ? ", drifted" : ""}`,
-      ),
-      feature.threshold
-        ? h("span", { class: "note", "aria-hidden": "true" }, ` / ${number(feature.threshold, 2)}`)
-        : null,
+      { class: "num", title: `population stability index (PSI) ${number(feature.psi, 2)}, its limit ${number(feature.threshold, 2)}` },
+      percent(share(feature)),
+      h("span", { class: "visually-hidden" }, ` of its limit${feature.drifted ? ", drifted" : ""}`),
     ),
   );
 }

@@ -3,7 +3,7 @@
 import { get, of } from "../api.js";
 import { field } from "../act.js";
 import { figure, h, panel, table, tag } from "../dom.js";
-import { capital, count, number, percent, plural } from "../format.js";
+import { capital, count, number, one, percent, plural } from "../format.js";
 import { page } from "../shell.js";
 import { empty, part, settled } from "../states.js";
 import { RUL } from "../words.js";
@@ -14,14 +14,20 @@ const SLOTS = {
   pattern: "\\s*\\d+(\\s*,\\s*\\d+)*\\s*",
   title: "Numbers with commas, one for each period: 2, 2, 0, 1",
 };
-const FIRST = { failure: 5, planned: 1, period: 10, slots: "1, 1, 1, 1, 1, 1", run_on: 0 };
+const KINDS = { failure: "number", planned: "number", period: "number", slots: "string", run_on: "number" };
+/** A period of null is as long as the platform finds fit for what the model sees ahead. */
+const FIRST = { failure: 5, planned: 1, period: null, slots: "1, 1, 1, 1, 1, 1", run_on: 0 };
 
 page(({ fleet, main, live }) => {
   const asked = { ...FIRST, ...remembered(fleet.name) };
+  const entries = form(asked, fleet, () => again());
   const shown = part(
     "the plan",
     () => get(of(fleet.name, "plan"), { ...asked, slots: asked.slots.split(",").map((each) => each.trim()) }),
-    (plan) => draw(plan, fleet),
+    (plan) => {
+      if (asked.period === null) entries.period.value = plan.periods[0].ends;
+      return draw(plan, fleet);
+    },
     { every: 15_000 },
   );
   const again = settled(() => {
@@ -30,10 +36,18 @@ page(({ fleet, main, live }) => {
   }, 300);
   main.append(
     h("div", { class: "title" }, h("h1", {}, "Plan"), h("p", {}, `which ${fleet.unit} to work on first, and why`)),
-    panel("What you have", form(asked, fleet, again), {
-      wide: true,
-      note: "costs in your own currency; only their ratio counts",
-    }),
+    panel(
+      "What you have",
+      [
+        entries.node,
+        h(
+          "p",
+          { class: "note" },
+          `A slot is room for planned work on ${one(fleet.unit)}; work in a period is done when it begins. ${capital(plural(fleet.unit))} that are left to fail are those for which it costs least.`,
+        ),
+      ],
+      { wide: true, note: "costs in your own currency; only their ratio counts" },
+    ),
     shown.node,
     h("p", { class: "explain" }, RUL(fleet)),
   );
@@ -41,25 +55,29 @@ page(({ fleet, main, live }) => {
   live({ event: (event) => event.event !== "verdict" && anew(), resumed: (cut) => cut && anew() });
 });
 
+/** The form's `node`, and the control of its period: emptied, it is filled with what the platform finds fit. */
 function form(asked, fleet, again) {
   const entry = (name, label, attributes, kind = "number") => {
-    const { node, control } = field({ name, label, kind, value: asked[name], required: true, attributes });
+    const required = FIRST[name] !== null;
+    const { node, control } = field({ name, label, kind, value: asked[name] ?? "", required, attributes });
     control.addEventListener("input", () => {
       if (!control.checkValidity()) return;
-      asked[name] = kind === "text" ? control.value : Number(control.value);
+      asked[name] = control.value === "" ? null : kind === "text" ? control.value : Number(control.value);
       again();
     });
-    return node;
+    return { node, control };
   };
-  return h(
+  const period = entry("period", `A period is, in ${plural(fleet.step)}`, { min: 1, step: 1 });
+  const node = h(
     "div",
     { class: "tools" },
-    entry("failure", "A failure costs", { min: 0, step: "any" }),
-    entry("planned", "Planned work costs", { min: 0, step: "any" }),
-    entry("period", `A period is, in ${plural(fleet.step)}`, { min: 1, step: 1 }),
-    entry("slots", "Slots of each period, from now", SLOTS, "text"),
-    entry("run_on", "Run on to learn from", { min: 0, step: 1 }),
+    entry("failure", "A failure costs", { min: 0, step: "any" }).node,
+    entry("planned", "Planned work costs", { min: 0, step: "any" }).node,
+    period.node,
+    entry("slots", "Slots of each period, from now", SLOTS, "text").node,
+    entry("run_on", "Left to fail, to learn from", { min: 0, step: 1 }).node,
   );
+  return { node, period: period.control };
 }
 
 function draw(plan, fleet) {
@@ -128,11 +146,11 @@ function works(caption, rows, plan, fleet, slotted) {
   const risk = (share) => tag(percent(share), share > 0.5 ? "bad" : share > 0.1 ? "warn" : "good");
   const columns = [
     { name: capital(fleet.unit), class: "name", cell: (row) => link(row.unit, fleet) },
-    slotted && { name: "Slot", class: "nowrap", cell: (row) => slot(plan.periods[row.period], fleet) },
+    slotted && { name: "Slot", cell: (row) => slot(plan.periods[row.period], fleet) },
     {
       name: "Expected",
       head: `Expected life, ${plural(fleet.step)}`,
-      class: "num",
+      class: "num folds",
       cell: (row) => `${number(row.rul)} (${number(row.lower)}–${number(row.upper)})`,
     },
     slotted && {
@@ -141,7 +159,7 @@ function works(caption, rows, plan, fleet, slotted) {
       class: "num wide-only",
       cell: (row) => risk(row.risk_before),
     },
-    { name: "If left", head: "Fails if left", class: "num", cell: (row) => risk(row.risk_if_left) },
+    { name: "If left", head: "Fails if left", class: slotted ? "num wide-only" : "num", cell: (row) => risk(row.risk_if_left) },
     { name: "Saves", head: "Saved cost", class: "num strong", cell: (row) => number(row.saves, 2) },
   ];
   return table(caption, columns.filter(Boolean), rows);
@@ -187,7 +205,7 @@ function remembered(fleet) {
   try {
     const found = JSON.parse(localStorage.getItem(`${KEPT}-${fleet}`) ?? "{}");
     return Object.fromEntries(
-      Object.entries(found).filter(([name, value]) => name in FIRST && typeof value === typeof FIRST[name]),
+      Object.entries(found).filter(([name, value]) => name in FIRST && typeof value === KINDS[name]),
     );
   } catch {
     return {};

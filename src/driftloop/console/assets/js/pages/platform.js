@@ -74,7 +74,8 @@ function draw(found) {
           ? `${number(found.components.length - bad.length)} of ${number(found.components.length)} well`
           : `all ${number(found.components.length)} well`,
       ),
-      found.telemetry && figure("Telemetry", h("code", {}, found.telemetry)),
+      // Of several fleets each has its own, which stands among the parts.
+      found.telemetry && found.fleets.length === 1 && figure("Readings go to", h("code", {}, found.telemetry)),
     ),
     panel(
       "Parts",

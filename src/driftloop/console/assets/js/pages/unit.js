@@ -63,7 +63,7 @@ function draw(found, context) {
       figure("Model", found.version ?? "–"),
       figure(
         "Flags",
-        found.flags.length ? tellingFlags(found.flags).map((flag) => tag(...flagWords(flag))) : tag("none", "good"),
+        found.flags.length ? tellingFlags(found.flags).map((flag) => tag(...flagWords(flag))) : newest ? tag("none", "good") : "–",
       ),
     ),
     h("p", { class: "explain" }, RUL(fleet)),
@@ -99,10 +99,10 @@ function remaining(found, newest, fleet) {
   const then = behind > 0 && `as of ${fleet.step} ${number(newest.step)}: no answer yet to the newest ${count(behind, fleet.step)}`;
   if ((found.state ?? "running") !== "running") {
     const when = behind > 0 ? `${count(behind, fleet.step)} before its end` : "at its end";
-    return ["–", `${when} ${number(newest.low)} to ${number(newest.high)} ${plural(fleet.step)} were predicted`];
+    return ["–", `${when} ${number(newest.low)} to ${count(newest.high, fleet.step)} were predicted`];
   }
   return [
-    `${number(newest.low)} ${plural(fleet.step)}`,
+    count(newest.low, fleet.step),
     [`expected ${number(newest.rul)}, up to ${number(newest.high)}`, then].filter(Boolean).join("; "),
   ];
 }
