@@ -125,5 +125,5 @@ def _said(problem: Problem | None) -> dict[str, str]:
     """What is told beside units that only servers remember, where the service ought to have answered."""
     if problem is None:
         return {}
-    said = f"The service that keeps the units {problem.what}: this is what the prediction servers remember."
+    said = f"The service that keeps the units {problem.what}. This is what the prediction servers remember."
     return {"problem": said}

@@ -150,8 +150,8 @@ function works(caption, rows, plan, fleet, slotted) {
     {
       name: "Expected",
       head: `Expected life, ${plural(fleet.step)}`,
-      class: "num folds",
-      cell: (row) => `${number(row.rul)} (${number(row.lower)}–${number(row.upper)})`,
+      class: slotted ? "num folds" : "num",
+      cell: (row) => [number(row.rul), " ", h("span", { class: "nowrap" }, `(${number(row.lower)}–${number(row.upper)})`)],
     },
     slotted && {
       name: "Fails before",
