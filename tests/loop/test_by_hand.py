@@ -169,6 +169,27 @@ def test_the_archive_may_be_away_too(world: World, monkeypatch: pytest.MonkeyPat
     assert told(world, "rolled_back")
 
 
+@pytest.mark.parametrize("phase", ["running", "verifying"])
+def test_it_is_not_asked_where_a_person_goes_back_so_it_may_be_as_slow_as_it_likes(
+    world: World, phase: str, monkeypatch: pytest.MonkeyPatch
+):
+    running(world)
+    if phase == "verifying":
+        world.run(world.approving)
+        assert world.settle() == phase
+
+    def hangs() -> int:
+        raise AssertionError("nobody may wait for the archive here")
+
+    monkeypatch.setattr(world.archive, "total", hangs)
+    gone = world.registry.pointers["production"]
+    assert world.settle() == phase
+    world.rollback(gone)
+    assert world.registry.pointers["production"] != gone
+    (back,) = told(world, "rolled_back")
+    assert back["from_version"] == gone
+
+
 def test_a_retrainer_that_has_started_and_cannot_reach_its_pipelines_goes_back_all_the_same(
     world: World, monkeypatch: pytest.MonkeyPatch
 ):

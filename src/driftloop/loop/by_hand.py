@@ -76,7 +76,7 @@ def retrain(
         missing = worker.look.lacking_for(attempt)
         if missing is not None:
             raise TooFew(missing, remedy="add completed runs: driftloop archive add FILE")
-        archived, runs = worker.archive.total(), worker.look.runs_for(attempt).packed()
+        archived, runs = worker.look.total(), worker.look.runs_for(attempt).packed()
         with worker.store.change() as change:
             if change.state.attempt is not None:
                 # What waits for labels goes on with that afterwards.
@@ -244,10 +244,10 @@ def _ready_to_move(worker: Worker) -> None:
 
 
 def _archived(worker: Worker) -> int:
-    """Completed runs in the archive; while that is away, as many as any retraining began with: a person who goes back
-    need not wait for it."""
+    """Completed runs in the archive, as far as is known: a person who goes back need not wait for one that is slow or
+    away. Before it has been seen it is as many as any retraining began with."""
     try:
-        return worker.archive.total()
+        return worker.look.last_total()
     except DriftloopError:
         state = worker.store.state
         attempts = [*state.queue, *([state.attempt] if state.attempt is not None else [])]

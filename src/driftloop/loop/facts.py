@@ -102,6 +102,7 @@ class Look:
         """A run that has ended, and how."""
         self._alias_due = float("-inf")
         """When it is looked next whether a running pipeline's champion is in production."""
+        self._total: int | None = None
 
     def facts(self, state: State, now: Now) -> Facts:
         """What the phase of the loop asks about."""
@@ -126,7 +127,7 @@ class Look:
                 facts,
                 production=self._registry.alias(PRODUCTION),
                 settling_s=self.arrivals.settling_s(now),
-                archived=self._archive.total(),
+                archived=self.total(),
                 next_run=next_run(),
             )
             if state.question is not None and not state.question.passed and attempt is not None:
@@ -148,7 +149,7 @@ class Look:
         facts = replace(
             facts,
             production=version,
-            archived=self._archive.total(),
+            archived=self.last_total(),
             seen=self.seen,
             answers_needed=self._settings.recovery_answers,
         )
@@ -180,7 +181,7 @@ class Look:
             return None
 
     def _before_a_start(self, attempt: Attempt, facts: Facts, now: Now) -> Facts:
-        facts = replace(facts, settling_s=self.arrivals.settling_s(now), archived=self._archive.total())
+        facts = replace(facts, settling_s=self.arrivals.settling_s(now), archived=self.total())
         if facts.settling_s > 0:
             self._backend.expect()
             # Those that are here are looked at while the others arrive.
@@ -218,7 +219,7 @@ class Look:
             error=error,
             production=production,
             challengers=tuple(map(_challenger, self.versions_of(attempt.run))),
-            archived=self._archive.total(),
+            archived=self.total(),
             next_run=next_run(),
             shadow=self._settings.shadow_answers > 0,
             asks=self._settings.promotion == "approve",
@@ -256,6 +257,15 @@ class Look:
         return [found for found in self._registry.versions() if found.tags.get(promotion.RETRAINING_TAG) == run]
 
     # Of completed runs.
+
+    def total(self) -> int:
+        """How many runs were ever archived."""
+        self._total = self._archive.total()
+        return self._total
+
+    def last_total(self) -> int:
+        """The same as it was known last, for what must not wait for an archive that is slow; each arrival asks anew."""
+        return self.total() if self._total is None else self._total
 
     def manifest(self, champion: str) -> list[ManifestEntry]:
         """The runs that a version knows."""

@@ -37,7 +37,7 @@ class Inbox:
         """
         # Only what was settled before asks how many runs there are; the archive may be away.
         known = alert.firing and str(alert.cause) in self._store.state.settled
-        archived = self._worker.archive.total() if known else 0
+        archived = self._worker.look.total() if known else 0
         with self._store.change() as change:
             change.kept.update(kept)
             answer = self._fires(change, alert, archived) if alert.firing else _ends(change, alert)
@@ -107,7 +107,7 @@ class Inbox:
         worker = self._worker
         if added:
             worker.look.arrivals.note(worker.clock())
-        archived = worker.archive.total()
+        archived = worker.look.total()
         with self._store.change() as change:
             change.pass_on(tell)
             for cause in map(causes.parse, list(change.state.firing)):

@@ -100,7 +100,7 @@ def promote(tools: Tools, move: Promote) -> None:
     with tools.store.change() as change:
         if change.state.attempt is not None:
             change.state.attempt.step = PROMOTING
-        changes.apply(change, Fail(move.run, str(told), archived=tools.archive.total()), tools.how())
+        changes.apply(change, Fail(move.run, str(told), archived=tools.look.total()), tools.how())
 
 
 def promote_aid(tools: Tools, move: PromoteAid) -> None:
@@ -126,7 +126,7 @@ def roll_back(tools: Tools, move: RollBack) -> None:
         return  # somebody else has moved the alias: the next move says what follows
     promotion.rollback(tools.registry, gone, back, reason=move.reason, cause=attempt.cause, report=told.append)
     settled = Settle(attempt.cause, move.run, promotion.ROLLED_BACK, move.reason, move.version)
-    tools.apply(replace(settled, archived=tools.archive.total()), *told)
+    tools.apply(replace(settled, archived=tools.look.last_total()), *told)
 
 
 def withdraw_aid(tools: Tools, move: WithdrawAid) -> None:

@@ -1,11 +1,11 @@
-"""What carrying a move out needs: the store, the registry, the archive, the clock, and a few words between them."""
+"""What carrying a move out needs: the store, the registry, the clock, and a few words between them."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from driftloop.loop import changes
-from driftloop.loop.facts import Archive, Look
+from driftloop.loop.facts import Look
 from driftloop.loop.judge import promotion
 from driftloop.loop.moves import Move
 from driftloop.loop.state import With
@@ -26,7 +26,6 @@ class Tools:
     folder: Path
     store: Store
     registry: Registry
-    archive: Archive
     look: Look
     clock: Callable[[], Now]
 

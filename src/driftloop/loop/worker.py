@@ -78,10 +78,10 @@ class Worker:
         """`changed_runs` says which archived runs show the labels as they are after a concept drift, `served` which
         version the server answers with, `windows` what the servers remember of units in service.
         """
-        self.settings, self.store, self.registry, self.archive = settings, store, registry, archive
+        self.settings, self.store, self.registry = settings, store, registry
         self.look = Look(settings, folder, registry, archive, backend, changed_runs, served)
         self.clock = clock
-        self.tools = Tools(settings, folder, store, registry, archive, self.look, clock)
+        self.tools = Tools(settings, folder, store, registry, self.look, clock)
         read = windows or windows_of(settings)
         self._aider = Aider(self.tools, read)
         self._shadow = Shadow(
