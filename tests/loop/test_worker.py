@@ -1181,9 +1181,16 @@ class Storm(RuleBasedStateMachine):
         self.acknowledged.add((f"{drift}:{version}", at))
         self.move()
 
-    @rule(version=st.sampled_from("123"), hour=st.integers(0, 3))
-    def an_alert_ends(self, version: str, hour: int) -> None:
-        self.world.alert(version, firing=False, at=f"2027-01-15T0{hour}:00:00.000Z")
+    @rule(version=st.sampled_from("123"), hour=st.integers(0, 3), told_by=st.sampled_from(["webhook", "watch"]))
+    def an_alert_ends(self, version: str, hour: int, told_by: str) -> None:
+        at = f"2027-01-15T0{hour}:00:00.000Z"
+        if told_by == "webhook":
+            self.world.alert(version, firing=False, at=at)
+        else:
+            ended = Alert(False, "fleet_change", version, at, ["sensor_11"])
+            about = {"model_version": version, "cause": str(ended.cause), "drift": ended.drift}
+            self.world.report("alert_resolved", id=ended.end_id, starts_at=at, features=ended.features, **about)
+        assert at not in self.world.store.state.firing.get(f"fleet_change:{version}", [])
         self.move()
 
     @rule(count=st.integers(0, 60))
@@ -1229,6 +1236,16 @@ class Storm(RuleBasedStateMachine):
     @rule(calls=st.integers(0, 40))
     def a_person_goes_back(self, calls: int) -> None:
         self.by_hand(self.world.rollback, calls)
+
+    @rule(version=st.sampled_from("1234"))
+    def two_people_go_back_from_a_version(self, version: str) -> None:
+        # It may not be there, nor be in production.
+        with contextlib.suppress(DriftloopError):
+            self.world.rollback(version)
+            production = self.world.registry.pointers["production"]
+            self.world.rollback(version)
+            assert self.world.registry.pointers["production"] == production != version
+        self.move()
 
     @rule(version=st.sampled_from("1234"), calls=st.integers(0, 40))
     def a_person_promotes(self, version: str, calls: int) -> None:
