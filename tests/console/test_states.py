@@ -502,6 +502,17 @@ def test_rollback_is_confirmed_and_told(url: str, world: World, page: Page, stat
     assert world.events[-1]["reason"] == "complaints from the line"
 
 
+def test_a_promotion_is_bound_to_the_model_that_the_page_shows_in_service(url: str, world: World, page: Page) -> None:
+    page.route("**/promote", lambda route: route.fulfill(json={"model_version": "2", "from_version": world.champion}))
+    page.goto(url + PAGES["models"])
+    page.locator("[data-key^=promote-]").first.click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Why").fill("looked at it")
+    with page.expect_request("**/promote") as asked:
+        dialog.get_by_role("button", name="Put into service").click()
+    assert asked.value.post_data_json == {"reason": "looked at it", "from_version": world.champion}
+
+
 def test_a_rollback_that_somebody_else_was_quicker_with_is_told_and_happens_once(
     url: str, world: World, page: Page
 ) -> None:
