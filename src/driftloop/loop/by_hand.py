@@ -21,8 +21,6 @@ from driftloop.protocol.events import Event
 from driftloop.training.modes import Mode
 
 WAIT_FOR_IT = "wait for it: driftloop status"
-
-
 BY_HAND = "by hand"
 """Why, where nobody says."""
 TOKEN = "token"
