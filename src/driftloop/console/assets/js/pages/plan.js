@@ -150,7 +150,7 @@ function works(caption, rows, plan, fleet, slotted) {
     {
       name: "Expected",
       head: `Expected life, ${plural(fleet.step)}`,
-      class: slotted ? "num folds" : "num",
+      class: "num folds",
       cell: (row) => [number(row.rul), " ", h("span", { class: "nowrap" }, `(${number(row.lower)}–${number(row.upper)})`)],
     },
     slotted && {
