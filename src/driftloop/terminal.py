@@ -1,5 +1,6 @@
 """What people read in a terminal: tables where there is room, else one entry under the other; and no orders to it."""
 
+import getpass
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,6 +15,14 @@ WIDE = 80
 """Columns of a terminal in which every table is shown as one, folded where it must be."""
 
 _ORDERS = {**dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)], "\N{REPLACEMENT CHARACTER}"), 9: "\t", 10: "\n", 13: ""}
+
+
+def user() -> str:
+    """Who types here, as the machine knows."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "unknown"
 
 
 class Screen(Console):

@@ -26,7 +26,9 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Callable[[Answer], None]:
             return httpx.Response(status, json=content)
 
         monkeypatch.setattr(
-            terminal, "Client", lambda url, token: Client(url, token, transport=httpx.MockTransport(reply))
+            terminal,
+            "Client",
+            lambda url, token, **more: Client(url, token, transport=httpx.MockTransport(reply), **more),
         )
 
     return use
@@ -70,6 +72,21 @@ def test_rollback_says_what_is_served_again(answers):
     answers(lambda _, __, body: (200, asked.append(body) or said))
     assert run("rollback", "2", "--reason", "wild") == "version 1 is in production again, not 2\n"
     assert asked == [{"from_version": "2", "reason": "wild"}]
+
+
+def test_who_types_a_command_stands_in_what_it_does(monkeypatch, answers):
+    told: list[str | None] = []
+    real = httpx.Client.send
+
+    def send(self: httpx.Client, request: httpx.Request, **more: Any) -> httpx.Response:
+        told.append(request.headers.get("X-Driftloop-Actor"))
+        return real(self, request, **more)
+
+    monkeypatch.setattr(httpx.Client, "send", send)
+    monkeypatch.setattr("getpass.getuser", lambda: "zoë")
+    answers(lambda *_: (200, {"model_version": "1", "from_version": "2", "already": False}))
+    run("rollback", "2")
+    assert told == ["zoë"]
 
 
 def test_what_was_done_already_is_told(answers):

@@ -155,7 +155,9 @@ class Fleet:
 
     def _itself(self, request: httpx.Request) -> httpx.Response:
         """What the service answers to a client of its own."""
-        where, headers = request.url.raw_path.decode(), {"Content-Type": request.headers.get("Content-Type", "")}
+        where = request.url.raw_path.decode()
+        told = ("Content-Type", "X-Driftloop-Actor")
+        headers = {name: request.headers[name].encode() for name in told if name in request.headers}
         answer = self.http.request(request.method, where, content=request.content, headers=headers)
         return httpx.Response(answer.status_code, content=answer.content)
 

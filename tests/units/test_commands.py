@@ -25,14 +25,17 @@ def units(*words: str) -> Result:
     return CliRunner().invoke(app, list(words))
 
 
-def test_what_is_told_and_asked_by_command(fleet: Fleet) -> None:
+def test_what_is_told_and_asked_by_command(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("getpass.getuser", lambda: "zoë")
     fleet.send(row("a", 1), row("pump 7", 1))
     fleet.until(lambda: fleet.steps("a") == [1])
     listed = units("list", "--sort", "unit", "--json")
     assert [one["unit"] for one in json.loads(listed.stdout)["units"]] == ["a", "pump 7"]
     assert units("event", "a", "failed", "--note", "bearing").exit_code == 0
+    assert units("event", "pump 7", "removed", "--who", "shift 2").exit_code == 0
+    assert "says shift 2" in units("show", "pump 7").stdout
     shown = units("show", "a")
-    assert "says somebody bearing" in shown.stdout
+    assert "says zoë bearing" in shown.stdout
     assert units("rename", "pump 7", "pump 8").stdout == "pump 7 is pump 8 now\n"
     assert "give a token" in str(units("erase", "pump 8", "--yes").exception)
 

@@ -1,6 +1,5 @@
 """`driftloop tokens`, `driftloop people` and `driftloop audit`: who may do what here, and who has done what."""
 
-import getpass
 import json
 import sys
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from driftloop.access.people import LONGEST, People
 from driftloop.access.tokens import RATE, Tokens
 from driftloop.errors import DriftloopError
 from driftloop.protocol.roles import Role
-from driftloop.terminal import fitted, screen
+from driftloop.terminal import fitted, screen, user
 
 tokens_app = typer.Typer(no_args_is_help=True, help="Named tokens of programs: make, list, rotate, take back.")
 people_app = typer.Typer(no_args_is_help=True, help="People who log in to the console by name and password.")
@@ -153,15 +152,7 @@ def _told(act: str, do: Any) -> Any:
         outcome = "refused"
         raise
     finally:
-        log.write(who=_user(), role="admin", how="command", address="local", act=act, outcome=outcome)
-
-
-def _user() -> str:
-    """Who has started this command, as the machine knows."""
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return "unknown"
+        log.write(who=user(), role="admin", how="command", address="local", act=act, outcome=outcome)
 
 
 def _password() -> str:

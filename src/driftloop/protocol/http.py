@@ -6,7 +6,7 @@ Proxies named in the environment are for the world outside; what belongs to the 
 import functools
 import ssl
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from typing import Any, NamedTuple, Self, TypeVar
 from urllib.parse import quote
 
@@ -138,9 +138,13 @@ def why(error: httpx.HTTPError | httpx.InvalidURL) -> str:
     return said or type(error).__name__
 
 
-def client(url: str = "", token: str = "", patience: Patience = ONCE, **more: Any) -> httpx.Client:
-    """A client of one of the platform's processes; raises DriftloopError where `url` is none."""
-    return _Client(**_options(url, token, patience), **more)
+def client(
+    url: str = "", token: str = "", patience: Patience = ONCE, headers: Mapping[str, bytes] | None = None, **more: Any
+) -> httpx.Client:
+    """A client of one of the platform's processes, with `headers` too; raises DriftloopError where `url` is none."""
+    made = _Client(**_options(url, token, patience), **more)
+    made.headers.update({name.encode(): value for name, value in (headers or {}).items()})
+    return made
 
 
 def async_client(url: str = "", token: str = "", patience: Patience = ONCE, **more: Any) -> httpx.AsyncClient:

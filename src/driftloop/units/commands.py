@@ -10,7 +10,7 @@ from rich.table import Table
 
 from driftloop import completion, settings
 from driftloop.errors import ExitCode
-from driftloop.terminal import fitted, screen
+from driftloop.terminal import fitted, screen, user
 
 app = typer.Typer(no_args_is_help=True)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -102,7 +102,7 @@ def event(
     step: Annotated[float | None, typer.Option(help="Where the counter stood at the last row.")] = None,
     age: Annotated[str, typer.Option(help="Of installed: steps that it had lived before, or unknown.")] = "",
     note: Annotated[str, typer.Option(help="Anything worth knowing.")] = "",
-    who: Annotated[str, typer.Option(help="Who says so.")] = "",
+    who: Annotated[str, typer.Option(help="Who says so; by default who types here.")] = "",
     withdraw: Annotated[int | None, typer.Option(help="Take this event back, by its number.")] = None,
     reason: Reason = "",
     as_json: AsJson = False,
@@ -262,11 +262,12 @@ def _show(value: dict[str, Any], text: str, as_json: bool) -> None:
 
 
 def _ask(method: Method, path: str, query: dict[str, Any] | None = None, body: Any = None) -> dict[str, Any]:
-    """What the running service of the settings answers."""
+    """What the running service of the settings answers to whoever types here, or says so (`who`)."""
     from driftloop.protocol import platform
-    from driftloop.protocol.client import put
+    from driftloop.protocol.client import ACTOR, put
     from driftloop.protocol.http import client
 
     config = settings.load()
-    with client(config.units_url, config.token) as http:
+    who = (body or {}).get("who") or user()
+    with client(config.units_url, config.token, headers={ACTOR: who.encode()}) as http:
         return put(http, platform.of_units(method, path, query=query, body=body), "units")

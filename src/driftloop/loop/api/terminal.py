@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from driftloop import settings
-from driftloop.protocol.client import Client
-from driftloop.terminal import screen
+from driftloop.protocol.client import ACTOR, Client
+from driftloop.terminal import screen, user
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Reason = Annotated[str, typer.Option(help="Why; it stands in the event and in the version's tags.")]
@@ -18,9 +18,9 @@ _OUT = screen(highlight=False)
 
 @contextmanager
 def asking() -> Iterator[Client]:
-    """The running retrainer of the settings."""
+    """The running retrainer of the settings, told who asks."""
     config = settings.load()
-    with Client(config.retrainer_url, config.token) as retrainer:
+    with Client(config.retrainer_url, config.token, headers={ACTOR: user().encode()}) as retrainer:
         yield retrainer
 
 
