@@ -57,7 +57,7 @@ def some(file: Path, units: int = 10) -> Path:
     return few
 
 
-@pytest.mark.timeout(SECONDS + 600)
+@pytest.mark.timeout(SECONDS + 600, func_only=True)  # A slow machine takes ten minutes to set the platform up.
 @pytest.mark.parametrize("service", DESCRIPTIONS)
 def test_whatever_is_sent_is_answered_as_described(platform: Platform, tmp_path: Path, service: str) -> None:
     before = processes(platform)
