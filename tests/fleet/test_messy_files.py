@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from driftloop.errors import DriftloopError
 from driftloop.fleet import fleet_file, guess, suspicion, tables
+from driftloop.fleet.cells import moment
 from driftloop.fleet.tables import Reading
 
 if TYPE_CHECKING:
@@ -280,13 +281,19 @@ DAYS = fleet(time='column = "hour"\nkind = "timestamp"\nevery = "1d"')
 @pytest.mark.parametrize(
     "form",
     ["2024-03-{:02d}", "2024-03-{:02d}T10:00:00Z", "2024-03-{:02d} 10:00:00+02:00", "{:02d}.03.2024 10:00",
-     "{:02d}/03/2024", "03/{:02d}/2024 10:00 PM", "{:02d} Mar 2024", "2024/03/{:02d}", "202403{:02d}"],
+     "{:02d}/03/2024", "03/{:02d}/2024 10:00 PM", "{:02d} Mar 2024", "2024/03/{:02d}", "202403{:02d}",
+     "{:d}-Mar-24", "{:02d}-MAR-24 10:00", "{:02d}.03.24", "{:02d}.03.98 10:00:30"],
 )  # fmt: skip
 def test_a_day_is_a_day_however_it_is_written(form: str, tmp_path: Path) -> None:
     rows = [[unit, form.format(int(hour)), *rest] for unit, hour, *rest in cells()]
     text = "\n".join([",".join(HEADER), *map(",".join, rows)])
     assert values(read(tmp_path, text, schema=DAYS)) == PLAIN
     assert guess.guess([tmp_path / "data.csv"]).schema.time.every == "1d"
+
+
+@pytest.mark.parametrize("cell", ["05/04/20", "1.2.34", "5.4.20", "31.02.20", "5-Apr-2", "5-Abc-20"])
+def test_what_may_be_no_day_is_none(cell: str) -> None:
+    assert moment(cell) is None
 
 
 @pytest.mark.parametrize(

@@ -247,6 +247,15 @@ def test_an_hour_that_is_there_twice_is_told(tmp_path: Path) -> None:
     found = guessed(write(tmp_path / "pumps.csv", "pump,time,heat", rows))
     assert [len(unit.run.rows) for unit in found.reading.units] == [10, 10, 10]
     assert any("1 rows of pump a are of the same hour as others: the last one counts" in text for text in said(found))
+    assert any("an hour is there twice when summer ends" in text for text in said(found))
+
+
+def test_an_hour_that_is_there_twice_is_no_reason_for_two_rows_in_a_week(tmp_path: Path) -> None:
+    days = [day for week in range(40) for day in ([7 * week] if week % 8 else [7 * week, 7 * week + 1])]
+    rows = [(u, f"{np.datetime64('2020-01-06') + day}", at * 7 % 5) for u in "abc" for at, day in enumerate(days)]
+    told = said(guessed(write(tmp_path / "oil.csv", "truck,date,iron", rows)))
+    assert any("are of the same" in text for text in told)
+    assert not any("summer" in text for text in told)
 
 
 def test_steps_without_rows_are_not_told_of_every_column(tmp_path: Path) -> None:

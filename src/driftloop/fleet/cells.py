@@ -144,9 +144,11 @@ class Moment(NamedTuple):
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DATE = re.compile(
-    r"(\d{1,2})([./ -])(\d{1,2}|[A-Za-z]{3,9})\2(\d{4})"
+    r"(\d{1,2})([./ -])(\d{1,2}|[A-Za-z]{3,9})\2(\d{4}|\d{2})"
     r"(?:[ T,]+(\d{1,2}):(\d{2})(?::(\d{2}(?:[.,]\d+)?))?\s*([AaPp][Mm])?)?\s*(Z|UTC|GMT)?"
 )
+_CENTURY = 69
+"""The first year of two digits that is of the last century, as in POSIX."""
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _SCALES = ((1e8, 1e11, 1.0), (1e11, 1e14, 1e-3), (1e14, 1e17, 1e-6), (1e17, 1e20, 1e-9))
 
@@ -155,7 +157,7 @@ def moment(cell: str) -> Moment | None:
     """What a cell says about time; None where it says nothing.
 
     ISO 8601 with or without a zone, also with slashes; seconds, milliseconds, microseconds or nanoseconds since 1970;
-    day, month and year in either order, with English names of months, AM and PM.
+    day, month and year in either order, with English names of months, AM and PM; `05.04.20` and `5-Apr-20`.
     """
     text = cell.strip()
     if text[4:5] == "-":  # nearly always; the others are told apart below
@@ -197,19 +199,21 @@ def _by_parts(text: str) -> Moment | None:
     if match is None:
         return None
     first, separator, second, year, hour, minute, second_of, half, zone = match.groups()
+    # 05/04/20 may begin with the year, and 1.2.34 be no date at all.
+    if len(year) == 2 and second.isdigit() and not (separator == "." and len(first) == len(second) == 2):
+        return None
+    of_century = year if len(year) == 4 else f"{20 if int(year) < _CENTURY else 19}{year}"
     hours = int(hour or 0)
     if half:
-        if not 1 <= hours <= 12:
-            return None
-        hours = hours % 12 + 12 * (half.lower() == "pm")
+        hours = hours % 12 + 12 * (half.lower() == "pm") if 1 <= hours <= 12 else 24
     if hours > 23 or int(minute or 0) > 59:
         return None
     of_day = hours * 3600 + int(minute or 0) * 60 + float((second_of or "0").replace(",", "."))
     if second.isdigit():
-        day_first = _day(int(year), int(second), int(first))
-        month_first = math.nan if separator == "." else _day(int(year), int(first), int(second))
+        day_first = _day(int(of_century), int(second), int(first))
+        month_first = math.nan if separator == "." else _day(int(of_century), int(first), int(second))
     elif second[:3].lower() in _MONTHS:
-        day_first = month_first = _day(int(year), _MONTHS.index(second[:3].lower()) + 1, int(first))
+        day_first = month_first = _day(int(of_century), _MONTHS.index(second[:3].lower()) + 1, int(first))
     else:
         return None
     if math.isnan(day_first) and math.isnan(month_first):

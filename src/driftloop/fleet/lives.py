@@ -17,8 +17,8 @@ _SHUFFLED = 0.1
 """Where more than this share of a unit's rows runs backwards, the rows were never in order, and are sorted."""
 _MIXED, _LEAST_APART = 0.1, 10
 """Share of rows that follow each other unlike most, from which on it is said; of so many rows at least."""
-_SUMMER = 600.0
-"""Seconds in a step from which on an hour that is there twice is the likely reason for two rows in one."""
+_SUMMER = (600.0, 3600.0)
+"""Seconds in a step from and up to which an hour that is there twice is the likely reason for two rows in one."""
 _BETWEEN = {"last": "the last one counts", "mean": "their mean counts"}
 _LONGEST = 1e9
 """Steps in one life that nothing could hold."""
@@ -332,7 +332,7 @@ def _steps(
         what = f"{several} rows of {named} are of the same {schema.step} as others: {_BETWEEN[schema.time.between]}"
         remedy = (
             "without a zone an hour is there twice when summer ends"
-            if schema.time.kind == "timestamp" and width >= _SUMMER
+            if schema.time.kind == "timestamp" and _SUMMER[0] <= width <= _SUMMER[1]
             else ""
         )
         findings.add("note", named, what, remedy, kind="several")
