@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from driftloop import fleets
 from driftloop.errors import DataError
-from driftloop.fleet import names, tables
+from driftloop.fleet import folders, names
 from driftloop.fleet.fleet_file import parse
 from driftloop.fleet.schema import Schema
 from driftloop.fleet.tables import Reading, examine, read
@@ -572,7 +572,7 @@ def test_the_cells_of_lfp_fail_where_their_capacity_says_so() -> None:
 
 
 def test_what_a_file_is_called_names_its_unit() -> None:
-    names = [tables.file_unit(Path(name)) for name in ("a.csv", "a.CSV.GZ", "x/a.b.parquet", "a", ".csv")]
+    names = [folders.file_unit(Path(name)) for name in ("a.csv", "a.CSV.GZ", "x/a.b.parquet", "a", ".csv")]
     assert names == ["a", "a", "a.b", "a", ".csv"]
 
 
@@ -587,11 +587,3 @@ def test_notes_that_are_alike_are_said_once_and_counted(tmp_path: Path) -> None:
         if finding.level == "note"
     ]
     assert notes == [f"{tmp_path / 'a.csv'}: numbers have a decimal comma; 2 more like this"]
-
-
-def test_a_folder_of_folders_names_one_that_has_tables(tmp_path: Path) -> None:
-    (tmp_path / "pump 1").mkdir()
-    (tmp_path / "pump 1" / "rows.csv").write_text("hour,vibration\n1,2\n")
-    with pytest.raises(DataError, match="has no tables") as refused:
-        tables.expand([tmp_path])
-    assert refused.value.remedy == f"name the folders that have some, such as {tmp_path / 'pump 1'}"

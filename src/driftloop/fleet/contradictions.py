@@ -82,6 +82,8 @@ def _column_faults(schema: "Schema") -> Iterator[Fault]:
     if schema.unit_column == () or _first_repeated(units) is not None:
         what = "unit_column names no column" if not units else f"unit_column names {_first_repeated(units)!r} twice"
         yield ("unit_column",), what, 'write unit_column = "pump", or unit_column = ["plant", "pump"]'
+    if schema.unit_column is not None and schema.unit_from is not UNSET:
+        yield ("unit_from",), "unit_from and unit_column are both given", "keep the one that names the unit"
     for key, purpose in (
         *(("unit_column", header) for header in units),
         ("time.column", schema.time.column),
@@ -182,8 +184,11 @@ def _table_faults(end: "End", time: "Time") -> Iterator[Fault]:
     key, remedy = ("end", "file"), 'write the name alone of a table beside the data, such as file = "failures.csv"'
     if end.rule != "table" or end.file is UNSET:
         yield key, f"rule = {end.rule!r}, and file is {end.file or 'missing'}", f"{remedy}, and no rule"
-    elif not end.file.strip() or _NO_FILE.search(end.file):
-        yield key, f"file = {end.file[:80]!r} is not the name of a file beside the data", remedy
+    elif not end.files or (twice := _first_repeated(end.files)) is not None:
+        yield key, f"file names {repr(twice) + ' twice' if end.files else 'no table'}", remedy
+    for name in end.files:
+        if not name.strip() or _NO_FILE.search(name):
+            yield key, f"file = {name[:80]!r} is not the name of a file beside the data", remedy
     if end.value is not None and end.column is None:
         yield ("end", "value"), "value is given, but no column", 'add column = "..."'
     if time.column is None:

@@ -8,13 +8,13 @@ from msgspec import UNSET
 from numpy.typing import NDArray
 
 from driftloop.errors import DataError
-from driftloop.fleet import cells
+from driftloop.fleet import cells, folders
 from driftloop.fleet.columns import Cells, flags, joined_names, key_columns, on_the_day, positions, unit_names
 from driftloop.fleet.findings import Findings
 from driftloop.fleet.lives import Rows
 from driftloop.fleet.schema import Schema, headers_of
 from driftloop.fleet.sheets import open_sheet
-from driftloop.fleet.times import Clock
+from driftloop.fleet.times import Clock, Order
 
 ALONE = ""
 """The unit of failures in a table that names none: the only one."""
@@ -71,8 +71,11 @@ class Failures:
             findings.add("note", str(self.path), what, kind=("absent", self.path))
 
 
-def read(path: Path, schema: Schema) -> Failures:
-    """The failures in a table; raises DataError where it does not name units and times as the data do."""
+def read(path: Path, schema: Schema, order: Order | None = None) -> Failures:
+    """The failures in a table; raises DataError where it does not name units and times as the data do.
+
+    `order` is what stands first in the data's dates, which counts where no row of the table can tell.
+    """
     if not path.exists():
         what = f"is not there, and the fleet file says that it tells when {schema.units} failed"
         raise DataError(what, where=str(path), remedy="put it beside the data, or take `file` out of [end]")
@@ -105,7 +108,9 @@ def read(path: Path, schema: Schema) -> Failures:
     if not units:
         raise DataError("has no rows", where=str(path), remedy="write a row for each failure")
     findings = Findings()
-    time = clock.settle(lambda at: sheet.where(lines[at]), findings, str(column)) if stamped else np.concatenate(times)
+    time = np.concatenate(times)
+    if stamped:
+        time = clock.settle(lambda at: sheet.where(lines[at]), findings, str(column), order)
     for problem in findings.problems:
         raise DataError(problem.what, where=problem.where, remedy=problem.remedy)
     nothing, wanted = np.concatenate(absent), np.concatenate(kept)
@@ -134,6 +139,6 @@ def _absent(told: Cells) -> NDArray[np.bool_]:
     return np.array([cell.strip().lower() in cells.MISSING for cell in told], np.bool_)
 
 
-def beside(path: Path, schema: Schema) -> Failures | None:
-    """The failures beside a file of data; None where the fleet file names no table of them."""
-    return None if schema.end.file is UNSET else read(path.parent / schema.end.file, schema)
+def beside(path: Path, schema: Schema) -> list[Path]:
+    """The tables of failures beside a file of data, or above it; none where the fleet file names none."""
+    return [folders.near(path, name) for name in schema.end.files]

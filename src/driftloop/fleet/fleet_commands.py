@@ -71,9 +71,8 @@ def init(
     problems = len(guessed.reading.findings.problems)
     if problems:
         typer.echo(f"These data cannot be used so: {_count(problems, 'problem')}, shown above. Mend the data, or {to}.")
-    typer.echo(
-        f"Look it over, then: {shlex.join(['driftloop', 'fleet', 'check', '--fleet', str(to), *map(str, data)])}"
-    )
+    again = shlex.join(["driftloop", "fleet", "check", "--fleet", str(to), *map(str, guessed.paths)])
+    typer.echo(f"Look it over, then: {again}")
 
 
 @fleet_app.command()

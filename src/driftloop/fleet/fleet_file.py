@@ -38,6 +38,7 @@ KEYS = {
     "step": "what one step of time is called; by default `step`",
     "unit_column": "header of the column with the unit's name, or of several that name it together, such as "
     '`["plant", "pump"]`; left out: each file is one unit, named as the file',
+    "unit_from": "without `unit_column`: `folder` where the files of each folder are one unit, named as the folder",
     "cap": 'labels above so many steps are set to it: a number, or `"auto"` (the default)',
     "use_settings": "`regimes` (the default: few distinct combinations), `continuous`, or `none` (without settings)",
     "missing": "a missing value, where the column does not say: `hold` the last one (the default), `refuse` the row",
@@ -68,7 +69,8 @@ KEYS = {
     "end.above": "the unit has failed where the reading is above this",
     "end.holds": 'for how many rows from the first one on: `"2 of 3 rows"`; by default one is enough',
     "end.after": "what rows after the end are: `left_out` (the default), or `new_life` of a unit that was repaired",
-    "end.file": "name of a table of failures beside the data: a row for each, with unit and time",
+    "end.file": "name of a table of failures beside the data, with unit and time in each row; a list of names, where "
+    "several tables have the same columns",
     "end.unit_column": "header of the unit in `file`, where it is not the one of the data",
     "end.time_column": "header of the time in `file`, where it is not the one of the data; no time is no failure",
     "censored": "which units were taken out before they failed; left out: none but those that never reach their end",
@@ -106,6 +108,7 @@ class _File(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     unit: str = "unit"
     step: str = "step"
     unit_column: Headers | None = None
+    unit_from: Literal["folder"] | UnsetType = UNSET
     cap: int | Literal["auto"] = "auto"
     use_settings: UseSettings | None = None
     missing: Missing = "hold"
@@ -160,6 +163,7 @@ def _schema(file: _File, default_name: str) -> Schema:
         unit=file.unit,
         step=file.step,
         unit_column=file.unit_column,
+        unit_from=file.unit_from,
         time=Time(column=file.time) if isinstance(file.time, str) else file.time,
         settings=tuple(_channel(column, "setting", at, file.missing) for at, column in enumerate(file.settings)),
         sensors=tuple(_channel(column, "sensor", at, file.missing) for at, column in enumerate(file.sensors)),

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
 from driftloop.fleet.schema import LEAST, Channel, Missing, Schema
 
@@ -23,6 +24,7 @@ def toml_text(schema: Schema, comments: Mapping[str, str] | None = None) -> str:
         ("unit", schema.unit, True),
         ("step", schema.step, True),
         ("unit_column", schema.unit_column, schema.unit_column is not None),
+        ("unit_from", schema.unit_from, schema.unit_from is not UNSET),
         ("cap", schema.cap, True),
         ("use_settings", schema.use_settings, bool(schema.settings)),
         ("missing", common, common != "hold"),

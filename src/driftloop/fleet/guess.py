@@ -7,6 +7,7 @@ are there when each is rounded to a twentieth of its range; else they are contin
 """
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -18,12 +19,14 @@ from msgspec import UNSET
 from numpy.typing import NDArray
 
 from driftloop.errors import DataError
-from driftloop.fleet import cells, guess_shape, guess_table, inventory, names, tables
+from driftloop.fleet import cells, folders, guess_shape, guess_table, inventory, names, tables
+from driftloop.fleet.columns import is_foreign
 from driftloop.fleet.guess_end import drop, find_censored, find_end
 from driftloop.fleet.guess_time import Clocked, find_time
 from driftloop.fleet.guess_unit import Key, differs_in_each_row, find_unit, lives_apart, told_apart
 from driftloop.fleet.inventory import Column, Inventory
 from driftloop.fleet.schema import LEAST, Censored, Channel, Schema, Time, UseSettings, folded
+from driftloop.fleet.sheets import open_sheet
 from driftloop.fleet.suspicion import leak, markers
 from driftloop.fleet.tables import Reading
 from driftloop.fleet.wear import alike
@@ -57,6 +60,8 @@ class Guess:
     """The data, read by the schema."""
     comments: dict[str, str] = field(default_factory=dict)
     """By key, as `fleet_writer.toml_text` takes them."""
+    paths: Sequence[Path] = ()
+    """The files and folders that hold the fleet, and nothing else of the kind."""
     left_out: dict[str, str] = field(default_factory=dict)
     """Headers that are neither settings nor sensors, and why."""
 
@@ -66,14 +71,14 @@ def guess(paths: Sequence[Path], name: str | None = None, tell: tables.Tell = ta
 
     `tell` is called with the rows that were read so far, by the schema that was guessed.
     """
-    files = tables.expand(paths)
+    files = folders.expand(paths)
     data = inventory.take(files, [path for path in files if path not in paths])
     comments: dict[str, str] = {}
     left_out: dict[str, str] = {}
     free = list(data.columns)
     left_out.update(dict.fromkeys(data.repeated, "is there more than once: give each a name of its own"))
     key, clocked, apart = _units(data, free)
-    units = key.codes if key else data.file
+    units = key.codes if key else data.own
     comments["unit_column"] = _of_units(key, units, data)
     comments["time"] = clocked.comment if clocked else "No column tells the time: rows are in order, one for each step."
     blocks = _blocks(units, clocked)
@@ -98,6 +103,7 @@ def guess(paths: Sequence[Path], name: str | None = None, tell: tables.Tell = ta
         unit=key.word if key else "unit",
         step=clocked.step if clocked else "step",
         unit_column=key.headers if key else None,
+        unit_from=UNSET if key else data.unit_from,
         time=clocked.time if clocked else Time(),
         settings=tuple(_channel(column, at, "setting") for at, column in enumerate(settings)),
         sensors=tuple(_channel(column, at, "sensor") for at, column in enumerate(sensors)),
@@ -121,12 +127,13 @@ def guess(paths: Sequence[Path], name: str | None = None, tell: tables.Tell = ta
     for kind, columns, channels in (("settings", settings, schema.settings), ("sensors", sensors, schema.sensors)):
         for column, channel in zip(columns, channels, strict=True):
             comments[f"{kind}.{channel.name}"] = _seen(column)
-    return Guess(schema, reading, comments, left_out)
+    return Guess(schema, reading, comments, _named(paths, data, schema), left_out)
 
 
 def _title(paths: Sequence[Path]) -> str:
     """What the fleet is called: the file's name, or the folder's where the file's says nothing."""
-    stem, folder = tables.file_unit(paths[0]), paths[0].resolve().parent.name
+    stem = folders.file_unit(paths[0])
+    folder = Path(os.path.commonpath([path.resolve().parent for path in paths])).name
     return folder if len(paths) > 1 or _PLAIN.fullmatch(stem.lower()) else stem
 
 
@@ -137,24 +144,33 @@ def _tell_others(data: Inventory, schema: Schema, reading: Reading, key: Key | N
     """
     ours = {column.header for column in data.columns} | set(data.repeated)
     for path, columns in data.beside.items():
-        if path.name in (schema.end.file, schema.censored.file):
+        if path.name in (*schema.end.files, schema.censored.file):
             continue
         theirs = {column.header for column in columns}
         more = [f"{word} {', '.join(sorted(some)[:_FEW_NAMED])}" for word, some in (
             ("has", theirs - ours), ("lacks", ours - theirs)) if some]  # fmt: skip
         what = f"was not looked at, since its columns are others than those of {data.paths[0].name}"
         what += f": it {' and '.join(more)}" if more else ""
-        if schema.end.rule == "table" and clocked and guess_table.table(path, columns, key, clocked, {}) is not None:
-            what = f"tells of failures too, and {schema.end.file} alone is read"
+        if schema.end.rule == "table" and clocked and guess_table.table([path], columns, key, clocked, {}) is not None:
+            what = f"tells of failures too, and {' and '.join(schema.end.files)} alone is read"
             remedy = "write the failures of all tables into one, if these are some"
             reading.findings.add("warning", str(path), what, remedy, kind="failures")
             continue
         open_end = schema.end.rule == "last_row" and schema.censored == Censored()
         if open_end and (guess_table.seems_of_failures(path, columns) or (key and guess_table.key_in(columns, key))):
-            remedy = f'if it tells when units failed, write file = "{path.name}" below [end], with unit_column and '
-            reading.findings.add("warning", str(path), what, remedy + "time_column where its headers are others")
+            remedy = f'if it tells when units failed, write file = "{path.name}" below [end]; also unit_column and '
+            remedy += "time_column where its headers are others, column and value where only some rows are failures"
+            reading.findings.add("warning", str(path), what, remedy)
         elif path not in data.unnamed:
             reading.findings.add("note", str(path), what, kind=tuple(more))
+
+
+def _named(paths: Sequence[Path], data: Inventory, schema: Schema) -> Sequence[Path]:
+    """What to name to other commands: what was named here, or where these would read another table of the folder as
+    one of the fleet, the files that were looked at.
+    """
+    beside = [path for path in data.beside if path.name not in (*schema.end.files, schema.censored.file)]
+    return data.paths if any(not is_foreign(open_sheet(path), schema) for path in beside) else paths
 
 
 # Units
@@ -168,7 +184,7 @@ def _units(data: Inventory, free: list[Column]) -> tuple[Key | None, Clocked | N
     key = find_unit(data, free)
     for column in key.columns if key else ():
         drop(free, column)
-    clocked = find_time(free, key.codes if key else data.file)
+    clocked = find_time(free, key.codes if key else data.own)
     drop(free, clocked.column if clocked else None)
     drop(free, clocked.of_day if clocked else None)
     guess_shape.refuse_other(free, key, clocked, data)
@@ -191,6 +207,8 @@ def _of_units(key: Key | None, units: NDArray[np.int64], data: Inventory) -> str
     count = len(np.unique(units))
     if key is not None:
         return f"{count} units." if len(key.columns) == 1 else f"{count} units, each named by these columns together."
+    if data.unit_from == "folder":
+        return f"No column names the unit: each of the {count} folders is one."
     if len(data.paths) > 1:
         return f"No column names the unit: each of the {count} files is one."
     return "No column names the unit: the file is one unit."

@@ -106,7 +106,7 @@ def find_censored(
         out = sum(any(cells.is_true(column.texts[row], None) for row in block) for block in blocks)
         comments["censored"] = f"{out} of {len(blocks)} units were taken out before they failed."
         return Censored(column=column.header)
-    for path, columns in [one for one in data.beside.items() if one[0].name != end.file]:
+    for path, columns in [one for one in data.beside.items() if one[0].name not in end.files]:
         found = _of_units(columns, key)
         if found is not None:
             unit_column, column, value = found

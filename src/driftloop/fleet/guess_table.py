@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -41,16 +42,33 @@ def failures(key: Key | None, clocked: Clocked | None, data: Inventory, comments
     if clocked is None or (key is None and len(data.paths) > 1):
         return None
     for path, columns in data.beside.items():
-        found = table(path, columns, key, clocked, comments)
+        found = table([path], columns, key, clocked, comments)
         if found is not None:
-            return found
+            # One table for each year, say: with the same columns, and read as one.
+            alike = [other for other, theirs in data.beside.items() if _headers(theirs) == _headers(columns)]
+            alike = [other for other in alike if table([other], data.beside[other], key, clocked, {}) is not None]
+            joined = [_joined([data.beside[other][at] for other in alike]) for at in range(len(columns))]
+            return table(alike, joined, key, clocked, comments) if len(alike) > 1 else found
     return None
 
 
+def _headers(columns: Sequence[Column]) -> list[str]:
+    return [column.header.casefold() for column in columns]
+
+
+def _joined(columns: Sequence[Column]) -> Column:
+    """One column of several tables, one below the other."""
+    numbers = [column.numbers for column in columns if column.numbers is not None]
+    texts = [text for column in columns for text in column.texts]
+    return replace(columns[0], texts=texts, numbers=np.concatenate(numbers) if len(numbers) == len(columns) else None)
+
+
 def table(
-    path: Path, columns: Sequence[Column], key: Key | None, clocked: Clocked, comments: dict[str, str]
+    paths: Sequence[Path], columns: Sequence[Column], key: Key | None, clocked: Clocked, comments: dict[str, str]
 ) -> End | None:
-    """The end that one table tells, where it is of failures; what is to be said of it goes into `comments`."""
+    """The end that one table tells, where it is of failures, or several that have the same columns; what is to be said
+    of it goes into `comments`.
+    """
     keyed = None if key is None else key_in(columns, key)
     if key is not None and keyed is None:
         return None
@@ -62,7 +80,9 @@ def table(
     if time is None:
         return None
     kinds = _kinds([column for column in rest if column is not time])
-    if kinds is None and not any(map(_means_failure, (path.stem.lower(), *(column.plain for column in [*rest, time])))):
+    if kinds is None and not any(
+        map(_means_failure, (paths[0].stem.lower(), *(column.plain for column in [*rest, time])))
+    ):
         return None
     column, value = kinds if kinds is not None else (None, None)
     chosen = np.array([cells.is_true(text, value) for text in column.texts] if column else [True] * len(time.texts))
@@ -87,7 +107,7 @@ def table(
         rule="table",
         column=column.header if column is not None else None,
         value=value,
-        file=path.name,
+        file=paths[0].name if len(paths) == 1 else tuple(path.name for path in paths),
         after="new_life",
         unit_column=unit_header,
         time_column=UNSET if same_time else time.header,

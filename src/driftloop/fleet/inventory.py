@@ -8,12 +8,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+from msgspec import UNSET, UnsetType
 from numpy.typing import NDArray
 
 from driftloop.errors import DataError
-from driftloop.fleet import cells
+from driftloop.fleet import cells, folders
 from driftloop.fleet.columns import unit_names
 from driftloop.fleet.foreign import NoTable
 from driftloop.fleet.sheets import Sheet, open_sheet, repaired
@@ -139,6 +141,19 @@ class Inventory:
     """Those of the tables beside that nobody named: they are in the same folder."""
 
     @property
+    def unit_from(self) -> Literal["folder"] | UnsetType:
+        """What is a unit where no column names one: a folder, or else a file."""
+        return "folder" if folders.each_is_a_unit(self.paths) else UNSET
+
+    @property
+    def own(self) -> NDArray[np.int64]:
+        """Which file, or folder where these are units, each row is in."""
+        parents = list(dict.fromkeys(path.parent for path in self.paths))
+        if self.unit_from is UNSET:
+            return self.file
+        return np.array([parents.index(path.parent) for path in self.paths])[self.file]
+
+    @property
     def n(self) -> int:
         """How many rows there are."""
         return len(self.file)
@@ -165,7 +180,13 @@ def take(paths: Sequence[Path], strays: Sequence[Path] = ()) -> Inventory:
     others = [sheet for sheet in sheets if sheet not in main]
     known = {sheet.path.resolve() for sheet in sheets}
     columns, file = _columns(main, MOST_ROWS)
-    beside = {sheet.path: _columns([sheet], _ROWS_BESIDE)[0] for sheet in others}
+    beside: dict[Path, list[Column]] = {}
+    for sheet in others:
+        try:
+            beside[sheet.path] = _columns([sheet], _ROWS_BESIDE)[0]
+        except DataError:  # a text that is no table, though it looked like one
+            if sheet.path not in strays:
+                raise
     unnamed = {sheet.path: theirs for sheet, theirs in _unnamed(main, known)}
     repeated = tuple(header for header in dict.fromkeys(main[0].headers) if header and _count(main[0], header) > 1)
     named = [sheet.path for sheet in main]
@@ -175,7 +196,9 @@ def take(paths: Sequence[Path], strays: Sequence[Path] = ()) -> Inventory:
 def _unnamed(main: Sequence[Sheet], known: Collection[Path]) -> Iterator[tuple[Sheet, list[Column]]]:
     """Tables that nobody named, in the folders of the data, with other columns: one may tell when units failed."""
     headers = {header.casefold() for header in main[0].headers}
-    for folder in dict.fromkeys(sheet.path.parent for sheet in main):
+    own = list(dict.fromkeys(sheet.path.parent for sheet in main))
+    # Where units are folders, the table lies above them.
+    for folder in dict.fromkeys([*own, *(folder.parent for folder in own)] if len(own) > 1 else own):
         paths = (path for path in sorted(folder.iterdir()) if called_a_table(path) and path.resolve() not in known)
         for path in itertools.islice(paths, _BESIDE):
             with suppress(DataError):

@@ -29,7 +29,7 @@ UseSettings = Literal["regimes", "continuous", "none"]
 Padding = Literal["counted", "repeated"]
 Value = str | int | float | bool
 Headers = str | tuple[str, ...]
-"""One header, or those of several columns that say something together."""
+"""One header, or those of several columns that say something together; likewise names of tables."""
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -109,12 +109,18 @@ class End(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """`2 of 3 rows`: so many of the rows from the first one beyond the threshold on, itself included."""
     after: AfterEnd = "left_out"
     """What rows after the end are: nothing, or the next life of a unit that was repaired or replaced."""
-    file: str | UnsetType = UNSET
-    """With `table`: name of a table of failures beside the data. Left out of JSON where there is none, as the next."""
+    file: Headers | UnsetType = UNSET
+    """With `table`: name of a table of failures beside the data, or of several that have the same columns. Left out of
+    JSON where there is none, as the next."""
     unit_column: Headers | UnsetType = UNSET
     """With `table`: its header of the unit, where it is not the data's."""
     time_column: str | UnsetType = UNSET
     """With `table`: its header of the time, where it is not the data's."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of the tables of failures."""
+        return headers_of(self.file)
 
     @property
     def flag(self) -> str | None:
@@ -151,8 +157,9 @@ class Schema(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     step: str = "step"
     """What one step of time is called: cycle, minute, hour."""
     unit_column: Headers | None = None
-    """Header of the column with the unit's name, or of several that name it together; None: each file is one unit,
-    named as the file."""
+    """Header of the column with the unit's name, or of several that name it together; None: `unit_from` says it."""
+    unit_from: Literal["folder"] | UnsetType = UNSET
+    """Without `unit_column`: each folder is one unit, named as the folder. Not in JSON where each file is one."""
     time: Time = Time()
     settings: tuple[Channel, ...] = ()
     sensors: tuple[Channel, ...]

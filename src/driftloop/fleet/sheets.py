@@ -8,7 +8,6 @@ by gzip, bzip2, xz or zip. Parquet needs the package pyarrow. Whatever is someth
 import codecs
 import csv
 import io
-import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -21,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driftloop.errors import DataError
-from driftloop.fleet import foreign, packed, parquet
-from driftloop.fleet.cells import TRUTHS, Decimal, decimal_of, moment, number
+from driftloop.fleet import foreign, headers, packed, parquet
+from driftloop.fleet.cells import Decimal, decimal_of, moment, number
 from driftloop.fleet.foreign import NoTable
+from driftloop.fleet.headers import SPACES, has_no_number, is_comment, is_number, parsed
 from driftloop.fleet.packed import DAMAGED, unpacked
 
 SUFFIXES = (".parquet", *(text + behind for text in (".csv", ".tsv", ".txt", ".dat") for behind in packed.SUFFIXES))
@@ -36,16 +36,12 @@ _SAMPLE = 1 << 18
 _REMARK = 3  # columns from which on a line with one text alone is a remark and no row
 _LONGEST = 1 << 20
 """Characters in one line."""
-_HEAD = 20
 _TOTAL = re.compile(
     r"(grand |sub)?totals?|sums?|average|mean|minimum|maximum|count"
     r"|(gesamt|zwischen)?summen?|gesamt(ergebnis)?|mittelwert|durchschnitt|anzahl",
     re.IGNORECASE,
 )
 """What a line is called below a table that is no row of it."""
-_SPACES = " "
-_BEGINNINGS = frozenset("#/ \t\xa0")
-"""Signs that a comment's line begins with."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +72,8 @@ class Sheet:
     """What was found out about the file and a person might not expect."""
     remarks: list[int] = field(default_factory=list, compare=False)
     """Lines that were no rows of the table, as reading finds them."""
+    cut_off: list[int] = field(default_factory=list, compare=False)
+    """The last line, where the file ends within it: it is no row either."""
 
     def where(self, row: int) -> str:
         """File and line, or row, for people."""
@@ -134,24 +132,24 @@ def _text_sheet(path: Path, assumed: Sequence[str] | None) -> Sheet:
     foreign.refuse_text(begun, str(path))
     told = re.fullmatch(r"sep=(.)", sample[0].strip())
     start = 1 if told else 0
-    shown = [("" if _is_comment(line) else line) for line in sample[start:]]
+    shown = [("" if is_comment(line) else line) for line in sample[start:]]
     delimiter = told[1] if told else _delimiter(shown, str(path))
-    rows = [(at + start, cells) for at, cells in _parsed(shown, delimiter)]
+    rows = [(at + start, cells) for at, cells in parsed(shown, delimiter)]
     width = _width(rows, path)
-    found = _header(rows, width, sample, delimiter)
+    found = headers.find(rows, width, sample, delimiter)
     if found is None and (assumed is None or len(assumed) == width):
         found = 0, tuple(assumed or (f"column_{at + 1}" for at in range(width))), rows
     if found is None:
-        raise _no_header(rows, width, path)
+        raise headers.none_found(rows, width, path)
     at, written, body = found
-    headers = tuple(map(repaired, written))
+    named = tuple(map(repaired, written))
     notes = [f"the {at} lines before the header are left out"] if at - start > 0 and shown[0].strip() else []
     if body is rows:
         notes.append(f"there is no header: the {width} columns are taken in the order of the fleet file")
     units: dict[str, str] = {}
     before = body[0][0] if body else len(sample)
-    if len(body) > 1 and _has_no_number(body[0][1]) and not _has_no_number(body[1][1]):
-        units = dict(zip(map(str.strip, headers), (repaired(cell).strip(" []()") for cell in body[0][1]), strict=False))
+    if len(body) > 1 and has_no_number(body[0][1]) and not has_no_number(body[1][1]):
+        units = dict(zip(map(str.strip, named), (repaired(cell).strip(" []()") for cell in body[0][1]), strict=False))
         notes.append(f"line {before + 1} is taken as the units of the columns")
         before, body = body[1][0], body[1:]
     decimal = decimal_of((cell for _, row in body for cell in row), delimiter, str(path))
@@ -159,10 +157,10 @@ def _text_sheet(path: Path, assumed: Sequence[str] | None) -> Sheet:
         notes.append("numbers have a decimal comma")
     if encoding.startswith("utf-16"):
         notes.append("the text is UTF-16")
-    if headers != written:
+    if named != written:
         notes.append("the text is not UTF-8; it is read as Windows-1252")
-    headers = tuple(header.strip() for header in headers)
-    return Sheet(path, headers, False, encoding, delimiter, decimal, before, units, tuple(notes))
+    named = tuple(header.strip() for header in named)
+    return Sheet(path, named, False, encoding, delimiter, decimal, before, units, tuple(notes))
 
 
 def _encoding(path: Path) -> str:
@@ -219,113 +217,28 @@ def repaired(text: str) -> str:
         return raw.decode("latin-1")
 
 
-def _is_comment(line: str) -> bool:
-    return line[:1] in _BEGINNINGS and line.lstrip().startswith(("#", "//"))
-
-
 def _delimiter(lines: Sequence[str], where: str) -> str:
     """What stands between the cells: of what splits nine lines of ten alike, what gives most numbers in a line."""
     shown = [line for line in lines if line.strip()][:200]
     best, most = "", (0.0, 1)
-    for delimiter in ("\t", ";", "|", ",", _SPACES):
-        rows = [cells for _, cells in _parsed(shown, delimiter)]
-        if not rows or (delimiter == _SPACES and best):
+    for delimiter in ("\t", ";", "|", ",", SPACES):
+        rows = [cells for _, cells in parsed(shown, delimiter)]
+        if not rows or (delimiter == SPACES and best):
             continue
         widths = [len(cells) for cells in rows]
         width = Counter(widths).most_common(1)[0][0]
         table = widths[widths.index(width) :]
         if width == 1 or table.count(width) < 0.9 * (len(table) - 1):
             continue
-        found = sum(_is_number(cell) for cells in rows for cell in cells) / len(rows)
+        found = sum(is_number(cell) for cells in rows for cell in cells) / len(rows)
         if (found, width) > most:
             best, most = delimiter, (found, width)
     if best:
         return best
-    if all(_is_number(line) or moment(line) is not None for line in shown[1:]):  # one column alone
+    if all(is_number(line) or moment(line) is not None for line in shown[1:]):  # one column alone
         return ","
     remedy = "save it as CSV with one header and the same number of cells in every line"
     raise NoTable("is no table: its lines have different numbers of cells", where=where, remedy=remedy)
-
-
-def _is_number(cell: str) -> bool:
-    """Whether a cell is a number, written with a point or a comma, and none that is missing."""
-    for decimal in (".", ","):
-        found = number(cell, "." if decimal == "." else ",")
-        if found is not None:
-            return not math.isnan(found) and cell.strip().lower() not in TRUTHS
-    return False
-
-
-def _parsed(lines: Sequence[str], delimiter: str) -> list[tuple[int, list[str]]]:
-    """The rows that are not blank, each with the lines before it."""
-    if delimiter == _SPACES:
-        return [(at, line.split()) for at, line in enumerate(lines) if line.strip()]
-    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
-    rows = []
-    before = 0
-    try:
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                rows.append((before, cells))
-            before = reader.line_num
-    except csv.Error:  # told with its line when the file is read
-        return rows
-    return rows
-
-
-Rows = list[tuple[int, list[str]]]
-
-
-def _header(rows: Rows, width: int, sample: Sequence[str], delimiter: str) -> tuple[int, tuple[str, ...], Rows] | None:
-    """Lines before the header, the header, and the rows after it; None where there is no header."""
-    first = _fullest(rows, width)
-    above = rows[first - 1][1] if first else []
-    ends = len(above) == width - 1 or (len(above) == width + 1 and not above[-1].strip())
-    if above and ends and _has_no_number(above):
-        first -= 1  # rows end with a delimiter and the header does not, or the other way round
-    before, cells = rows[first]
-    if not _is_numeric(cells):
-        return before, tuple(cells), rows[first + 1 :]
-    comments = [line.lstrip().lstrip("#/").strip() for line in sample[:before] if _is_comment(line)]
-    for comment in reversed(comments):
-        parsed = _parsed([comment], delimiter)
-        if parsed and len(parsed[0][1]) == width and not _is_numeric(parsed[0][1]):
-            return before, tuple(parsed[0][1]), rows[first:]
-    return None
-
-
-def _fullest(rows: Rows, width: int) -> int:
-    """Which row is the header: of those before the first numbers the one in which most is written, the first of these.
-
-    A title, or a line that names groups of columns, leaves most cells of its line empty.
-    """
-    first = next(at for at, (_, cells) in enumerate(rows) if len(cells) == width)
-    best, most = first, 0
-    for at, (_, cells) in enumerate(rows[first : first + _HEAD], first):
-        filled = [cell for cell in cells if cell.strip()]
-        if len(cells) != width or (len(filled) > width / 2 and any(map(_is_number, filled))):
-            break
-        if len(filled) > most:
-            best, most = at, len(filled)
-    return best
-
-
-def _no_header(rows: Rows, width: int, path: Path) -> DataError:
-    before, cells = next(row for row in rows if len(row[1]) == width)
-    shown = ",".join(f"column_{at + 1}" for at in range(min(width, 3)))
-    what = f"has no header: the first of its {width} columns is {cells[0].strip()[:20]!r}"
-    remedy = f"put a line with the columns' names first, such as {shown}; NASA's C-MAPSS files are the fleet cmapss"
-    return DataError(what, where=f"{path}:{before + 1}", remedy=remedy)
-
-
-def _is_numeric(cells: Sequence[str]) -> bool:
-    """Whether at least half of the cells are numbers, as those of a header are not."""
-    found = [_is_number(cell) for cell in cells if cell.strip()]
-    return bool(found) and sum(found) * 2 >= len(found)
-
-
-def _has_no_number(cells: Sequence[str]) -> bool:
-    return not any(_is_number(cell) for cell in cells)
 
 
 def _text_chunks(sheet: Sheet, columns: Sequence[int]) -> Iterator[Chunk]:
@@ -337,17 +250,25 @@ def _text_chunks(sheet: Sheet, columns: Sequence[int]) -> Iterator[Chunk]:
         cells: list[Sequence[str] | NDArray[np.float64]] = [[row[column] for row in rows] for column in columns]
         return Chunk(np.array(at, dtype=np.int64), cells)
 
-    with _lines(sheet.path, sheet.encoding) as lines:
+    with _lines(sheet.path, sheet.encoding) as found:
+        lines = _Newest(found)
         for _ in range(sheet.before):
             next(lines, None)
         for line, row in _rows(sheet, lines):
+            if len(row) == width + 1 and not row[-1].strip():
+                row.pop()
+            elif len(row) == width - 1 and not sheet.headers[-1]:
+                row.append("")
             if len(row) != width:
-                if len(row) == width + 1 and not row[-1].strip():
-                    row.pop()
-                elif len(row) == width - 1 and not sheet.headers[-1]:
-                    row.append("")
-                else:
+                # A quote that never ends has taken in lines that are rows.
+                one_line = not any("\n" in cell for cell in row)
+                if one_line and at and len(row) < width and not lines.newest.endswith(("\n", "\r")):
+                    sheet.cut_off.append(line)
+                    continue
+                if not (one_line and width >= _REMARK and len(row) == 1 and _is_alone(row)):
                     raise _ragged(sheet, line, row)
+                sheet.remarks.append(line)
+                continue
             if _is_remark(row):
                 sheet.remarks.append(line)
                 continue
@@ -360,21 +281,39 @@ def _text_chunks(sheet: Sheet, columns: Sequence[int]) -> Iterator[Chunk]:
             yield chunk()
 
 
+class _Newest:
+    """Lines, of which the one that was read last is known."""
+
+    def __init__(self, lines: Iterator[str]) -> None:
+        self._lines, self.newest = lines, ""
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        self.newest = next(self._lines)
+        return self.newest
+
+
 def _is_remark(row: Sequence[str]) -> bool:
     """Whether a line is no row of the table: a sum, or a text in one cell of several."""
     if len(row) < _REMARK or all(row):
         return False
     filled = [cell.strip() for cell in row if cell and not cell.isspace()]
-    alone = len(filled) == 1 and number(filled[0], ".") is None and number(filled[0], ",") is None
-    return alone or bool(_TOTAL.fullmatch(filled[0].rstrip(" :")))
+    return _is_alone(filled) or bool(_TOTAL.fullmatch(filled[0].rstrip(" :")))
+
+
+def _is_alone(filled: Sequence[str]) -> bool:
+    """Whether one cell alone is filled, by a text."""
+    return len(filled) == 1 and number(filled[0], ".") is None and number(filled[0], ",") is None
 
 
 def _rows(sheet: Sheet, lines: Iterator[str]) -> Iterator[tuple[int, list[str]]]:
     """The rows with values, each with its line; the header, where it is repeated, is no row."""
     blank = "\n"
-    plain = (blank if _is_comment(line) else line for line in lines)
+    plain = (blank if is_comment(line) else line for line in lines)
     header = [header.strip() for header in sheet.headers]
-    if sheet.delimiter == _SPACES:
+    if sheet.delimiter == SPACES:
         for at, line in enumerate(plain, start=sheet.before + 1):
             row = line.split()
             if row and row != header:

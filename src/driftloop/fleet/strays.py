@@ -4,7 +4,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from driftloop.errors import DataError
+from driftloop.fleet import cells
 from driftloop.fleet.findings import Findings
 from driftloop.fleet.foreign import NoTable
 from driftloop.fleet.schema import Censored, Schema
@@ -28,9 +32,8 @@ def no_tables(folder: Path) -> DataError:
     where, what = str(folder), "has no tables"
     summarise = f"if each file is a moment of a unit's life, as of vibrations: driftloop fleet summarise {folder}"
     if tables:
-        remedy = f"name the folders that have some, such as {tables[0].parent}"
-        many = len(tables) >= _RECORDINGS * len({file.parent for file in tables})
-        return DataError(what, where=where, remedy=f"{remedy}; {summarise}" if many else remedy)
+        what = f"has {len(tables)} files in its folders that have no column for the time, such as {tables[0]}"
+        return DataError(what, where=where, remedy=f"{summarise}; else name the folders that have tables")
     archive = next((file for file in files if file.suffix.lower() == ".zip"), None)
     if archive is not None:
         return DataError(what, where=where, remedy=f"name {archive}, or unpack it")
@@ -45,6 +48,25 @@ def no_tables(folder: Path) -> DataError:
         what += f": {files[0].name} and {len(files) - 1} others do not end as one"
         return DataError(what, where=where, remedy=summarise)
     return DataError(what, where=where, remedy=f"files end in {', '.join(SUFFIXES)}")
+
+
+def are_recordings(tables: Sequence[Path]) -> bool:
+    """Whether files, many in each folder, seem to be waveforms: without a header, or readings alone."""
+    if len(tables) < _RECORDINGS * len({file.parent for file in tables}):
+        return False
+    try:
+        sheet = open_sheet(tables[0])
+        chunk = next(sheet.chunks(range(len(sheet.headers))), None)
+    except DataError:
+        return True
+    return chunk is not None and not any(_tells_rows(column, sheet) for column in chunk.columns)
+
+
+def _tells_rows(column: Sequence[str] | NDArray[np.float64], sheet: Sheet) -> bool:
+    """Whether a column holds words or times, or never falls."""
+    values = column if isinstance(column, np.ndarray) else cells.numbers(column, sheet.decimal)[0]
+    told = values[np.isfinite(values)]
+    return len(told) < len(values) / 2 or bool((np.diff(told) >= 0).all() and len(told) > 1 and told[-1] > told[0])
 
 
 def called_a_table(path: Path) -> bool:
@@ -72,7 +94,7 @@ def tell_foreign(sheet: Sheet, schema: Schema, findings: Findings) -> None:
 
 def tell_days(files: Sequence[Path], schema: Schema, findings: Findings) -> None:
     """Say that files which are each taken as a unit are perhaps days of fewer ones, as their names let think."""
-    if schema.unit_column is not None:
+    if schema.unit_column is not None or schema.unit_from == "folder":
         return
     undated = [_DATE.sub("", path.stem) for path in files]
     dated = [name for name, path in zip(undated, files, strict=True) if name != path.stem]

@@ -29,6 +29,8 @@ _SHORT = 0.2
 """Share of the median life below which a life is far shorter than others."""
 _FAR = 3
 """A reading this many ranges of all others away from them is a word for missing."""
+_FEW_READINGS, _FURTHER = 5, 30
+"""Of fewer distinct ones, such as the currents of a cycler's steps, it must be further away."""
 
 
 def look(reading: Reading, schema: Schema) -> None:
@@ -128,7 +130,8 @@ def markers(values: NDArray[np.float64]) -> list[tuple[float, int]]:
         others = values[values != edge]
         count = len(values) - len(others)
         spread = float(np.ptp(others)) if len(others) else 0.0
-        if count >= 3 and spread > 0 and np.abs(others - edge).min() > _FAR * spread:
+        ranges = _FAR if len(np.unique(others)) >= _FEW_READINGS else _FURTHER
+        if count >= 3 and spread > 0 and np.abs(others - edge).min() > ranges * spread:
             found.append((edge, count))
     return found
 
@@ -165,7 +168,8 @@ def _roles(failed: Sequence[Unit], schema: Schema, findings: Findings) -> None:
     needed = sum(schema.least.values())
     if len(failed) < needed:
         parts = ", ".join(f"{role} {number}" for role, number in schema.least.items() if number)
-        what = f"{len(failed)} failed {schema.units}, and all roles together need {needed} ({parts})"
+        called = schema.unit if len(failed) == 1 else schema.units
+        what = f"{len(failed)} failed {called}, and all roles together need {needed} ({parts})"
         findings.add("warning", "units", what, "lower the numbers in [least], or wait for more failures")
 
 

@@ -4,7 +4,6 @@
 Rows are kept as numbers alone, 8 bytes for each; what would not fit into memory is refused with its size.
 """
 
-import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,14 +13,13 @@ import numpy as np
 from msgspec import UNSET
 
 from driftloop.errors import DataError
-from driftloop.fleet import failures, lives, names, strays
+from driftloop.fleet import failures, folders, lives, names, strays
 from driftloop.fleet.columns import Columns, Cut, Keys, is_foreign, locate, side_table
 from driftloop.fleet.findings import Findings
 from driftloop.fleet.foreign import NoTable
 from driftloop.fleet.runs import Run
 from driftloop.fleet.schema import Schema
-from driftloop.fleet.sheets import SUFFIXES, Sheet, open_sheet
-from driftloop.fleet.strays import called_a_table
+from driftloop.fleet.sheets import Sheet, open_sheet
 from driftloop.fleet.times import Clock
 
 _MUCH = 0.3
@@ -105,9 +103,9 @@ def examine(
     gathered = _Gathered(schema, findings, per_file, limit_bytes or _free_bytes(), tell)
     beside: dict[str, bool] | None = None
     given = list(paths)
-    for path in expand(given):
+    for path in folders.expand(given):
         try:
-            if path.name in (schema.censored.file, schema.end.file):
+            if path.name in (schema.censored.file, *schema.end.files):
                 continue
             sheet = open_sheet(path, order_without_header(schema))
             if path not in given and is_foreign(sheet, schema):
@@ -117,9 +115,7 @@ def examine(
                 findings.add("note", str(path), note, kind=note)
             try:
                 if schema.censored.file is not None:
-                    beside = {**(beside or {}), **_beside(path.parent / schema.censored.file, schema)}
-                if path.parent not in gathered.failures and (failed := failures.beside(path, schema)) is not None:
-                    gathered.failures[path.parent] = failed
+                    beside = {**(beside or {}), **_beside(folders.near(path, schema.censored.file), schema)}
             except NoTable as error:  # the file of readings is one
                 raise DataError(error.what, where=error.where, remedy=error.remedy) from None
             gathered.add(sheet)
@@ -133,6 +129,7 @@ def examine(
     read_from = [sheet.path for sheet in gathered.sheets]
     strays.tell_tests(read_from, schema, findings)
     strays.tell_days(read_from, schema, findings)
+    folders.tell_below(given, findings)
     return gathered.reading(beside)
 
 
@@ -143,24 +140,6 @@ def order_without_header(schema: Schema) -> list[str]:
     first = [*schema.unit_columns, *([] if schema.time.column is None else [schema.time.column])]
     first += [] if schema.time.of_day is UNSET else [schema.time.of_day]
     return first + [channel.header for channel in schema.channels]
-
-
-def expand(paths: Iterable[Path]) -> list[Path]:
-    """The files, and those of folders that are called like tables, in order; raises DataError where there are none."""
-    found: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            inside = sorted(file for file in path.iterdir() if called_a_table(file))
-            if not inside:
-                raise strays.no_tables(path)
-            found.extend(inside)
-        elif not path.exists():
-            address = re.match(r"[a-z][a-z0-9+.-]+:/", str(path), re.IGNORECASE)
-            remedy = "fetch it first, and name the file" if address else "name files, or a folder of files"
-            raise DataError("is an address" if address else "is not there", where=str(path), remedy=remedy)
-        else:
-            found.append(path)
-    return list(dict.fromkeys(found))
 
 
 class _Gathered:
@@ -174,23 +153,23 @@ class _Gathered:
         self.sheets: list[Sheet] = []
         self.codes: dict[str, int] = {}
         self.keys: Keys = {}
+        self.named: dict[str, Path] = {}
+        """After which file or folder each unit is named, where no column names it."""
         self.clock = Clock()
         self.rows = 0
         self.left_out: dict[str, None] = {}
-        self.failures: dict[Path, failures.Failures] = {}
-        """Tables of failures, by the folder of the files that they are of."""
+        self.failures: list[failures.Failures] = []
 
     def add(self, sheet: Sheet) -> None:
         """Read one file; raises DataError where nothing of it can be used."""
         columns = locate(sheet, self.schema)
         self.left_out.update(dict.fromkeys(columns.left_out))
         self.sheets.append(sheet)
-        name = file_unit(sheet.path) if self.schema.unit_column is None else None
-        if name is not None and name in self.codes:
-            what = f"there is a file of the name {name!r} already, and each file is one {self.schema.unit}"
-            raise DataError(what, where=str(sheet.path), remedy="give every file a name of its own")
+        name = folders.unit_of(sheet.path, self.schema)
+        if name is not None:
+            self._refuse_name_again(name, sheet)
         reader = Columns(sheet, columns, self.schema, self.findings, self.clock, self.keys)
-        prefix = f"{file_unit(sheet.path)}/" if self.per_file and name is None else ""
+        prefix = f"{folders.file_unit(sheet.path)}/" if self.per_file and name is None else ""
         for chunk in sheet.chunks(columns.wanted):
             self.cuts.append(reader.cut(chunk, self.codes, len(self.sheets) - 1, name, prefix))
             self.starts.append(self.rows)
@@ -199,8 +178,23 @@ class _Gathered:
             if self.rows * (self.schema.n_columns + 6) * 8 > self.limit:
                 self._refuse_size(sheet)
         if sheet.remarks:
-            what = f"is no row: a sum, or a remark; {len(sheet.remarks)} such lines are left out"
-            self.findings.add("note", sheet.where(sheet.remarks[0]), what)
+            lines = len(sheet.remarks)
+            many = f"{lines} such lines are left out" if lines > 1 else "it is left out"
+            self.findings.add(
+                "note", sheet.where(sheet.remarks[0]), f"is no row: a sum, or a remark; {many}", kind="remark"
+            )
+        for line in sheet.cut_off:
+            what = "the file ends within this line, which is left out"
+            self.findings.add("warning", sheet.where(line), what, "look at whether the copy is whole")
+
+    def _refuse_name_again(self, name: str, sheet: Sheet) -> None:
+        """Raise DataError where another file, or folder, has given its name to a unit already."""
+        mine = folders.named_after(sheet.path, self.schema)
+        first = self.named.setdefault(name, mine)
+        if first != mine and not folders.are_days((first, mine)):
+            kind = "folder" if self.schema.unit_from == "folder" else "file"
+            what = f"there is a {kind} of the name {name!r} already, {first}, and each {kind} is one {self.schema.unit}"
+            raise DataError(what, where=str(mine), remedy=f"give every {kind} a name of its own")
 
     def _refuse_size(self, sheet: Sheet) -> None:
         held = self.rows * (self.schema.n_columns + 6) * 8 / 2**30
@@ -222,7 +216,7 @@ class _Gathered:
             order = np.argsort(code, kind="stable")
             bounds = np.searchsorted(code[order], np.arange(len(self.codes) + 1))
             rows = self._joined()
-            for name, at in self.codes.items():
+            for name, at in self.codes.items() if self._read_failures() else ():
                 index = order[bounds[at] : bounds[at + 1]]
                 if rows.time is not None:
                     index = index[np.isfinite(rows.time[index])]
@@ -254,11 +248,24 @@ class _Gathered:
             np.concatenate([cut.flagged for cut in self.cuts]),
         )
 
+    def _read_failures(self) -> bool:
+        """Read the tables of failures, which lie beside the data or above; what is wrong with one is told.
+
+        Without them nothing can be said of any life: False.
+        """
+        found = dict.fromkeys(path for sheet in self.sheets for path in failures.beside(sheet.path, self.schema))
+        for path in found:
+            try:
+                self.failures.append(failures.read(path, self.schema, self.clock.order))
+            except DataError as error:
+                self.findings.add_error(error)
+        return len(self.failures) == len(found)
+
     def _lives(self, name: str, rows: lives.Rows, beside: dict[str, bool] | None) -> Iterator[Unit]:
         """The unit once for each of its lives; nothing where its rows cannot be used, which is told."""
         schema = self.schema
         if self.failures:
-            marks = [table.marked(rows, name, schema, self.findings) for table in self.failures.values()]
+            marks = [table.marked(rows, name, schema, self.findings) for table in self.failures]
             rows = replace(rows, ended=np.logical_or.reduce(marks))
         try:
             found = lives.told(rows, schema, name, self.findings)
@@ -327,7 +334,7 @@ class _Gathered:
             if other is not unit and len(unit.run.rows) >= _SAME:
                 what = f"{schema.unit} {unit.name} has the same rows as {schema.unit} {other.name}"
                 self.findings.add("warning", unit.where, what, "leave one of them out", kind="same")
-        for table in self.failures.values():
+        for table in self.failures:
             table.tell(self.codes, schema, self.findings)
         for listed in (*schema.censored.units, *(beside or {})):
             if listed not in self.codes:
@@ -354,18 +361,9 @@ def ended(schema: Schema) -> str:
     if end.rule == "last_row":
         return "its last row is its failure"
     if end.rule in ("column", "table"):
-        return f"{end.column if end.rule == 'column' else end.file} says so"
+        return f"{end.column if end.rule == 'column' else ' or '.join(end.files)} says so"
     beyond = f"below {end.below:g}" if end.below is not None else f"above {end.above:g}"
     return f"{end.sensor} {beyond}" + (f" for {end.holds.removeprefix('for ')}" if end.holds else "")
-
-
-def file_unit(path: Path) -> str:
-    """The unit that a file is named after: its name without what says how it is written."""
-    name = path.name
-    for suffix in sorted(SUFFIXES, key=len, reverse=True):
-        if name.lower().endswith(suffix) and len(name) > len(suffix):
-            return names.unit(name[: -len(suffix)])
-    return names.unit(path.stem or name)
 
 
 def _beside(path: Path, schema: Schema) -> dict[str, bool]:

@@ -1,6 +1,7 @@
 """Timestamps of all files of a fleet: read one by one, understood together, since a day may stand before a month."""
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,8 @@ from driftloop.fleet.findings import Findings
 _SCALES = ((1e8, 1e11, 1.0), (1e11, 1e14, 1e-3), (1e14, 1e17, 1e-6), (1e17, 1e20, 1e-9))
 """From, to, and the length in seconds of a unit in which a time since 1970 is that large."""
 
+Order = Literal["day", "month"]
+
 
 class Clock:
     """Collects timestamps; `settle` says what they mean."""
@@ -19,6 +22,8 @@ class Clock:
         self._day: list[NDArray[np.float64]] = []
         self._month: list[NDArray[np.float64]] = []
         self._zoned: list[NDArray[np.int8]] = []
+        self.order: Order | None = None
+        """What stands first in dates, once `settle` was asked, where some row can tell."""
 
     def add(self, cells: Sequence[str] | NDArray[np.float64]) -> tuple[NDArray[np.float64], list[int]]:
         """Take some cells: a time for each, NaN where there is none, and the positions of those that are no time."""
@@ -43,8 +48,12 @@ class Clock:
         self._month.append(month)
         self._zoned.append(zoned)
 
-    def settle(self, where: Callable[[int], str], findings: Findings, column: str) -> NDArray[np.float64]:
-        """Seconds since 1970 of all rows; where nobody can tell the day from the month, the problem is told."""
+    def settle(
+        self, where: Callable[[int], str], findings: Findings, column: str, order: Order | None = None
+    ) -> NDArray[np.float64]:
+        """Seconds since 1970 of all rows; where no row can tell the day from the month, `order` does, and without one
+        the problem is told.
+        """
         day, month, zoned = np.concatenate(self._day), np.concatenate(self._month), np.concatenate(self._zoned)
         remedy = "write times as ISO 8601, such as 2024-02-01T13:45:00Z"
         if (zoned == 1).any() and (zoned == 0).any():
@@ -55,9 +64,12 @@ class Clock:
             first, second = int(np.flatnonzero(only_day)[0]), int(np.flatnonzero(only_month)[0])
             what = f"{column} has the day first here, and the month first at {where(second)}"
             findings.add("problem", where(first), what, remedy)
-        if only_month.any():
+        self.order = "month" if only_month.any() else "day" if only_day.any() else order
+        if self.order == "month":
             return month
-        unclear = np.flatnonzero(day != month) if not only_day.any() else np.array([], dtype=np.int64)
+        if self.order == "day":
+            return day
+        unclear = np.flatnonzero(day != month)
         unclear = unclear[np.isfinite(day[unclear])]
         if len(unclear):
             what = f"{column} may have the day or the month first, and no row can tell"

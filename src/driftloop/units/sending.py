@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from driftloop.errors import DataError
+from driftloop.fleet import folders
 from driftloop.fleet import tables as fleet_tables
 from driftloop.fleet.columns import Columns, locate
 from driftloop.fleet.findings import Findings
@@ -52,7 +53,7 @@ def backfill(
 
 def _of_rows(files: Sequence[Path], schema: Schema) -> list[Path]:
     """The files that have rows: those beside them that tell of units or of failures have none."""
-    return [path for path in fleet_tables.expand(files) if path.name not in (schema.censored.file, schema.end.file)]
+    return [path for path in folders.expand(files) if path.name not in (schema.censored.file, *schema.end.files)]
 
 
 def rows_of(path: Path, schema: Schema, size: int = ROWS) -> Iterator[dict[str, Any]]:
@@ -61,7 +62,7 @@ def rows_of(path: Path, schema: Schema, size: int = ROWS) -> Iterator[dict[str, 
     sheet = open_sheet(path, fleet_tables.order_without_header(schema))
     located = locate(sheet, schema)
     reader = Columns(sheet, located, schema, findings, clock, {})
-    name = fleet_tables.file_unit(path) if schema.unit_column is None else None
+    name = folders.unit_of(path, schema)
     counts: dict[int, int] = {}
     for chunk in sheet.chunks(located.wanted):
         cut = reader.cut(chunk, codes, 0, name, "")
