@@ -1,7 +1,8 @@
 """What the service of the fleet in service takes: rows a second, until when they are readable, and what a row costs.
 
 The prediction server and the service run as processes of their own, on a core each where there are two; the sender
-shares them. Rows are of a made-up fleet of C-MAPSS's columns; every row is a step, and every step is predicted.
+shares them, and must take little of them: what it takes of a row is a figure too. Rows are of a made-up fleet of
+C-MAPSS's columns; every row is a step, and every step is predicted.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import httpx
 import msgspec
 import numpy as np
@@ -82,6 +84,7 @@ def table(results: dict[str, Any]) -> list[tuple[str, ...]]:
         "rows/s by 100",
         "ms of processor a row",
         "rows/s singly",
+        "ms of processor a row singly",
         "p99 by 100",
         "p99 singly",
         "memory",
@@ -91,13 +94,19 @@ def table(results: dict[str, Any]) -> list[tuple[str, ...]]:
             str(one["store"]), str(one["units"]), f"{one['model']} ({one['model_rows']} rows)",
             f"{one['backfill_rows_s']:.0f}",
             f"{one['batched']['rows_s']:.0f}",
-            ", ".join(f"{name} {ms:.3f}" for name, ms in one["batched"]["cpu_ms_a_row"].items()),
-            f"{one['singly']['rows_s']:.0f}", f"{one['readable_batched_s']['p99']:.2f} s",
+            _of_processes(one["batched"]),
+            f"{one['singly']['rows_s']:.0f}",
+            _of_processes(one["singly"]),
+            f"{one['readable_batched_s']['p99']:.2f} s",
             f"{one['readable_singly_s']['p99']:.2f} s", f"{one['memory_mib']:.0f} MiB",
         )
         for one in results["figures"]
     ]  # fmt: skip
     return [heads, *rows]
+
+
+def _of_processes(measured: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {ms:.3f}" for name, ms in measured["cpu_ms_a_row"].items())
 
 
 class Place:
@@ -114,11 +123,11 @@ class Place:
         """All figures of one fleet."""
         seconds = asked.seconds
         self._next = [1] * size
-        limits = httpx.Limits(max_connections=64)
-        async with httpx.AsyncClient(
-            base_url=self._url, headers=self._headers, trust_env=False, timeout=120.0, limits=limits
-        ) as http:
-            history = asked.history or int((await http.get("/status")).json()["model_rows"])
+        async with aiohttp.ClientSession(
+            self._url, headers=self._headers, cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=120.0), connector=aiohttp.TCPConnector(limit=64),
+        ) as http:  # fmt: skip
+            history = asked.history or int((await _found(http, "/status"))["model_rows"])
             backfill = await self._backfill(http, size, history)
             tell(f"  history of {history} rows each: {backfill:.0f} rows/s")
             batched = await self._throughput(http, BATCH, SENDERS, seconds)
@@ -128,7 +137,7 @@ class Place:
             readable = await self._readable(http, BATCH, QUARTER_ROWS, seconds)
             readable_singly = await self._readable(http, 1, QUARTER_SINGLES, seconds)
             tell(f"  readable p99 {readable['p99']:.2f} s and {readable_singly['p99']:.2f} s")
-            status = (await http.get("/status")).json()
+            status = await _found(http, "/status")
         memory = {name: round(memory_bytes(pid) / 2**20, 1) for name, pid in self._pids.items()}
         tell(f"  memory {memory} MiB")
         return {
@@ -155,25 +164,25 @@ class Place:
                 self._next[unit] += 1
         return msgspec.json.encode({"columns": columns, "rows": rows})
 
-    async def _post(self, http: httpx.AsyncClient, body: bytes, rows: int, **query: Any) -> None:
-        answer = await http.post("/telemetry", content=body, params=query)
-        found = answer.json() if answer.is_success else {}
-        if found.get("stored") != rows:
-            raise DriftloopError(f"rows were not stored: {answer.text[:300]}", where=self._url)
+    async def _post(self, http: aiohttp.ClientSession, body: bytes, rows: int, *, history: bool = False) -> None:
+        async with http.post(f"/telemetry{'?backfill=true' if history else ''}", data=body) as answer:
+            said = await answer.read()
+        if not answer.ok or msgspec.json.decode(said).get("stored") != rows:
+            raise DriftloopError(f"rows were not stored: {said[:300].decode(errors='replace')}", where=self._url)
 
-    async def _backfill(self, http: httpx.AsyncClient, size: int, history: int) -> float:
+    async def _backfill(self, http: aiohttp.ClientSession, size: int, history: int) -> float:
         """Give every unit a history; rows a second."""
         at_once, took = max(1, 5000 // history), 0.0
         for start in range(0, size, at_once):
             units = range(start, min(start + at_once, size))
             body = self._body(units, history)
             started = time.perf_counter()
-            await self._post(http, body, history * len(units), backfill=True)
+            await self._post(http, body, history * len(units), history=True)
             took += time.perf_counter() - started
         await self._settled(http)
         return size * history / took
 
-    async def _throughput(self, http: httpx.AsyncClient, rows: int, senders: int, seconds: float) -> dict[str, Any]:
+    async def _throughput(self, http: aiohttp.ClientSession, rows: int, senders: int, seconds: float) -> dict[str, Any]:
         """Rows a second with a prediction each, as many as go: until the last of them was predicted."""
         size, cursor, sent = len(self._next), 0, 0
         started, cpu = time.perf_counter(), self._cpu()
@@ -197,7 +206,7 @@ class Place:
             "cpu_ms_a_row": {name: round((used[name] - cpu[name]) / sent * 1000, 4) for name in used},
         }
 
-    async def _readable(self, http: httpx.AsyncClient, rows: int, rate: float, seconds: float) -> dict[str, float]:
+    async def _readable(self, http: aiohttp.ClientSession, rows: int, rate: float, seconds: float) -> dict[str, float]:
         """Seconds from sending a row until its prediction can be read, at a steady rate."""
         size, cursor, waits = len(self._next), 0, list[float]()
         started, requests = time.perf_counter(), max(1, int(seconds * rate / rows))
@@ -209,7 +218,7 @@ class Place:
             step = self._next[units[-1]] - 1
             await self._post(http, body, rows)
             while sampled:
-                found = (await http.get(f"/units/unit-{units[-1]}", params={"steps": 1})).json()
+                found = await _found(http, f"/units/unit-{units[-1]}?steps=1")
                 if found["step"] is not None and found["step"] >= step:
                     waits.append(time.perf_counter() - sent)
                     return
@@ -228,18 +237,23 @@ class Place:
             "p99": round(float(np.quantile(waits, 0.99)), 4),
         }
 
-    async def _settled(self, http: httpx.AsyncClient) -> None:
+    async def _settled(self, http: aiohttp.ClientSession) -> None:
         deadline = time.perf_counter() + SETTLE_S
         while time.perf_counter() < deadline:
-            status = (await http.get("/status")).json()
+            status = await _found(http, "/status")
             if not status["steps_waiting"] and not status["units_behind"]:
                 return
             await asyncio.sleep(0.02)
         raise DriftloopError("steps still wait for their prediction", where=self._url)
 
     def _cpu(self) -> dict[str, float]:
-        """Processor seconds that each process has used."""
-        return {name: _cpu_s(pid) for name, pid in self._pids.items()}
+        """Processor seconds that each process has used, the sender's among them."""
+        return {**{name: _cpu_s(pid) for name, pid in self._pids.items()}, "sender": time.process_time()}
+
+
+async def _found(http: aiohttp.ClientSession, path: str) -> Any:
+    async with http.get(path) as answer:
+        return msgspec.json.decode(await answer.read())
 
 
 def _cpu_s(pid: int) -> float:
