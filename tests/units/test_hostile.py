@@ -295,12 +295,21 @@ def test_what_is_no_number_is_missing_or_refused_and_never_kept(fleet: Fleet, va
         assert fleet.http.get("/units").json()["total"] == 0
 
 
-@pytest.mark.parametrize("text", ["NaN", "Infinity", "1e999"])
-def test_json_has_no_such_numbers(fleet: Fleet, text: str) -> None:
-    body = json.dumps([row("a", 1)]).replace("2.0", text)
-    answer = post(fleet, body.encode(), "application/json")
-    assert answer.status_code in (400, 422)
-    assert fleet.http.get("/units").json()["total"] == 0
+@pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity", "1e999"])
+@pytest.mark.parametrize("kind", ["application/json", "application/x-ndjson", "a table"])
+def test_numbers_that_json_does_not_have_are_refused_with_their_row_alone(fleet: Fleet, text: str, kind: str) -> None:
+    rows = [json.dumps(row("a", 1)).replace("2.0", text), json.dumps(row("b", 1))]
+    body = "\n".join(rows) if kind == "application/x-ndjson" else f"[{','.join(rows)}]"
+    if kind == "a table":
+        columns, values = list(row("a", 1)), [list(json.loads(one).values()) for one in rows]
+        body = json.dumps({"columns": columns, "rows": values}).replace("Infinity", text.lstrip("-"))
+        kind = "application/json"
+    answer = post(fleet, body.encode(), kind)
+    assert (answer.status_code, answer.json()["results"]) == (200, ["refused", "stored"])
+    [problem] = answer.json()["problems"]
+    assert (problem["unit"], problem["field"]) == ("a", "flow")
+    assert ("send null" in problem["message"]) is (text != "1e999")
+    assert [one["unit"] for one in fleet.http.get("/units").json()["units"]] == ["b"]
 
 
 @pytest.mark.parametrize("hour", [1e300, -1e300, 2.0**63, 2.0**53, "1e400", -(2.0**62)])

@@ -5,9 +5,11 @@ file's time column; `index` where the file has none), and its values by the colu
 is missing.
 """
 
+import contextlib
 import csv
 import difflib
 import io
+import json
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -61,6 +63,12 @@ class BadRow(NamedTuple):
     unit: str | None = None
 
 
+class _NoJson(NamedTuple):
+    """A number that Python writes into JSON though JSON has none such: NaN, Infinity, -Infinity."""
+
+    text: str
+
+
 class Reader:
     """Reads rows of one fleet."""
 
@@ -91,6 +99,8 @@ class Reader:
 
     def read(self, body: bytes, content_type: str) -> list[Row | BadRow]:
         """The rows of a body, in order; RequestRefused where it holds no rows at all."""
+        if not body.strip():
+            raise refusal(422, "body", "is empty; send at least one row")
         kind = content_type.partition(";")[0].strip().lower()
         if kind == CSV:
             return self._csv(body)
@@ -99,7 +109,7 @@ class Reader:
         if kind not in ("", JSON):
             raise refusal(415, "Content-Type", f"is {kind[:80]}; send {JSON}, {LINES} or {CSV}")
         try:
-            found = durable.decode_json(body)
+            found = _decoded(body)
         except JsonError as error:
             raise problems.of_json(error) from error
         if isinstance(found, dict) and isinstance(found.get("rows"), list):
@@ -117,7 +127,7 @@ class Reader:
 
     def _line(self, line: bytes) -> Row | BadRow:
         try:
-            return self.row(durable.decode_json(line))
+            return self.row(_decoded(line))
         except JsonError as error:
             return BadRow("row", f"is not JSON: {error.message}")
 
@@ -270,6 +280,16 @@ class Reader:
         return found.day_first
 
 
+def _decoded(body: bytes) -> Any:
+    """What JSON says, with numbers that nobody can keep in their places, so that only their rows are refused."""
+    try:
+        return durable.decode_json(body)
+    except JsonError:
+        with contextlib.suppress(ValueError, RecursionError):
+            return json.loads(body, parse_constant=_NoJson)
+        raise
+
+
 def _named(unit: Any) -> str | None:
     """A unit's name; None where it is none."""
     if isinstance(unit, bool) or not isinstance(unit, str | int | float):
@@ -302,4 +322,8 @@ def _text(value: Any) -> str:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, _NoJson):
+        return f"{value.text} (JSON has none: send null)"
+    if isinstance(value, float):
+        return f"{value:.17g}"
     return repr(value.strip()[:40]) if isinstance(value, str) else _text(value)[:40]
