@@ -239,6 +239,37 @@ def test_rows_by_nats_and_mqtt_survive_kills_and_a_broker_that_goes_away(
     assert lives == ["overhauled", "failed", "running"]
 
 
+def test_rows_that_were_on_their_way_when_the_service_died_are_not_late(
+    built: dict[str, Path], tmp_path: Path, server: Double
+) -> None:
+    nats = Nats(built["nats"], tmp_path)
+    variables = {"DRIFTLOOP_UNITS_STREAM": nats.url, "DRIFTLOOP_SERVER_URL": server.url}
+    with (
+        nats.running(),
+        Process(tmp_path / "state", COUNTED, **{**variables, "DRIFTLOOP_UNITS_LATENESS_S": "10"}) as process,
+    ):
+        until(lambda: process.http.get("/status").json()["streaming"] == "yes", log_of(process))
+        asyncio.run(nats_send(nats.url, IN, row("a", 1)))
+        until(lambda: units_of(process).get("a") == [1], log_of(process))
+        process.kill()
+        asyncio.run(nats_send(nats.url, IN, [row("a", 2), row("a", 3)]))
+        asyncio.run(nats_fetched(nats.url))
+        asyncio.run(nats_send(nats.url, IN, [row("a", 4), row("a", 5)]))
+        process.start()
+        until(lambda: 5 in units_of(process).get("a", []), log_of(process))
+        assert units_of(process)["a"] == [1, 2, 3, 4, 5]
+
+
+async def nats_fetched(url: str) -> None:
+    """Take the next message as a service does that dies before it has acknowledged it."""
+    import nats
+
+    connection = await nats.connect(url)
+    taken = await connection.jetstream().pull_subscribe_bind("units-rows", "driftloop-pumps-in")
+    [_] = await taken.fetch(1, timeout=LONG_S)
+    await connection.close()
+
+
 def nats_lives(nats: Nats, process: Process) -> list[str]:
     """The lives of a unit of which everything came twice: the broker has forgotten that it was taken."""
 

@@ -17,6 +17,9 @@ _BATCH = 500
 _FETCH_S = 0.25
 """How long messages are waited for that would share the transaction of one that came."""
 _PATIENCE_S = 10.0
+_AGAIN_S = 5.0
+"""After which a message that was on its way when a connection or process ended comes again: before its step is
+predicted without it (DRIFTLOOP_UNITS_LATENESS_S, 10 s by default). JetStream would wait for 30 s."""
 _KEPT_BYTES = 2**30
 """Of each stream that driftloop makes in JetStream, the oldest go first."""
 
@@ -98,6 +101,7 @@ class Nats:
         """Make the streams where they are not there yet, and subscribe."""
         from faststream import AckPolicy
         from faststream.nats import JStream, PullSub
+        from nats.js.api import ConsumerConfig
 
         if handlers:
             subjects = [name_of(self._fleet, name) for name in handlers]
@@ -107,6 +111,7 @@ class Nats:
                 name_of(self._fleet, name),
                 stream=stream,
                 durable=f"units-{name}",
+                config=ConsumerConfig(ack_wait=_AGAIN_S),
                 pull_sub=PullSub(batch_size=_BATCH, timeout=_FETCH_S, batch=True),
                 ack_policy=AckPolicy.NACK_ON_ERROR,
                 decoder=_raw_batches(_in_jetstream),
