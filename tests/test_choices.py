@@ -18,6 +18,7 @@ class Colour(Enum):
 class Inner(msgspec.Struct):
     state: Literal["on", "off"] | None = None
     colour: Colour = Colour.RED
+    age: int | Literal["unknown"] = 0
 
 
 class Outer(msgspec.Struct, rename="camel"):
@@ -31,6 +32,7 @@ class Outer(msgspec.Struct, rename="camel"):
     [
         ('{"theInner": [{}, {"state": "half"}]}', "theInner[1].state", "is 'half'; it may be off, on"),
         ('{"byName": {"a": {"colour": "green"}}}', "byName[...].colour", "is 'green'; it may be red, blue"),
+        ('{"theInner": [{"age": "old"}]}', "theInner[0].age", "is 'old'; it may be a number, unknown"),
         ('{"number": 3}', "number", "is 3; it may be 1, 2"),
     ],
 )

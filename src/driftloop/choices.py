@@ -39,6 +39,9 @@ def _inside(kind: inspect.Type, name: str | None) -> Iterator[inspect.Type]:
 
 
 def _words(kind: inspect.Type) -> tuple[Any, ...]:
+    if isinstance(kind, inspect.IntType | inspect.FloatType):
+        # Beside words: an age is a number, or `unknown`.
+        return ("a number",)
     if isinstance(kind, inspect.LiteralType):
         return kind.values
     return tuple(one.value for one in kind.cls) if isinstance(kind, inspect.EnumType) else ()

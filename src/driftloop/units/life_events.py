@@ -166,7 +166,8 @@ def _running(unit: Unit | None, name: str, kind: str) -> Life:
     if unit is None:
         raise refusal(404, "unit", f"nothing is known of {name}")
     if unit.life.state != RUNNING:
-        raise refusal(409, "kind", f"the life of {name} is over already ({unit.life.state}), so it is not {kind}")
+        gone = f"{name} is in service no more ({unit.life.state}), so it cannot be {kind}"
+        raise refusal(409, "kind", f"{gone}; say first that it is installed")
     return unit.life
 
 
