@@ -163,7 +163,7 @@ def test_no_other_assignment_saves_more(numbers: list[list[float]], slots: list[
         (wanted((-1,)), "slots are"),
         (wanted((1,), agreed={"nobody": 0}), "no such unit"),
         (wanted((1,), agreed={"u": 3}), "periods are 0 to 0"),
-        (wanted((0,), agreed={"u": 0}), "1 units are agreed for period 0, which has 0 slots"),
+        (wanted((0,), agreed={"u": 0}), "1 unit is agreed for period 0, which has no slots"),
         (Wanted(costs=Costs(1, 2), mean_life=9, cap=CAP, period=5, slots=(1,)), "planned work costs 2"),
         (Wanted(costs=COSTS, mean_life=0, cap=CAP, period=5, slots=(1,)), "mean life"),
     ],

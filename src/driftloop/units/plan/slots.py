@@ -224,9 +224,11 @@ def _free(wanted: Wanted) -> Ints:
     free = np.array(wanted.slots, dtype=np.int64)
     np.subtract.at(free, np.array(list(wanted.agreed.values()), dtype=np.int64), 1)
     for period in np.flatnonzero(free < 0).tolist():
+        slots = wanted.slots[period]
+        agreed = slots - free[period]
         raise DriftloopError(
-            f"{wanted.slots[period] - free[period]} units are agreed for period {period}, which has "
-            f"{wanted.slots[period]} slots",
+            f"{agreed} unit{' is' if agreed == 1 else 's are'} agreed for period {period}, which has {slots or 'no'} "
+            f"slot{'' if slots == 1 else 's'}",
             where="agreed",
             remedy="add slots, or move a unit",
         )
