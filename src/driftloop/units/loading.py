@@ -88,26 +88,31 @@ def read_pending(
     memory.settle(life)
 
 
-def read_tail(connection: Connection, memory: Memory, life: Life, window: int, columns: dict[int, list[str]]) -> Tail:
-    """The newest `window` steps that were sent, oldest first; fewer where there are fewer."""
-    tail = Tail(window, len(memory.nothing))
-    if life.sent == NOTHING or life.first is None:
-        return tail
-    after = life.sent - window + 1
-    marks = tables.rows.c.mark.in_((USED, BACKFILLED))
-    found = _rows_of(connection, life, memory, after, marks, until=life.sent)
-    by_place: dict[int, list[tuple[float, bytes]]] = {}
-    for row in found:
+def read_tails(
+    connection: Connection, memory: Memory, lives: Sequence[Life], window: int, columns: dict[int, list[str]]
+) -> list[Tail]:
+    """The newest `window` steps of each life that were sent, oldest first, fewer where there are fewer; all of them by
+    one question: a life at a time would wait for a database as often."""
+    by_place: dict[int, dict[int, list[tuple[float, bytes]]]] = {life.id: {} for life in lives}
+    begun = {life.id: life for life in lives if life.sent != NOTHING and life.first is not None}
+    for row in _newest_rows_of(connection, begun.values(), memory, window) if begun else ():
+        life = begun[row.life]
         place = memory.place(life, row.time)
-        if after <= place <= life.sent:
-            by_place.setdefault(place, []).append((row.time, converted(row, columns, memory)))
+        if life.sent - window < place <= life.sent:
+            by_place[row.life].setdefault(place, []).append((row.time, converted(row, columns, memory)))
+    return [_tail(by_place[life.id], life.sent, window, memory) for life in lives]
+
+
+def _tail(by_place: dict[int, list[tuple[float, bytes]]], sent: int, window: int, memory: Memory) -> Tail:
+    """The rows of a life's steps up to the one that was sent last, as they are sent."""
+    tail = Tail(window, len(memory.nothing))
     previous: int | None = None
     for place in sorted(by_place):
         bridge(tail, 0 if previous is None else place - previous - 1, memory)
         tail.append(encoded(by_place[place], memory))
         previous = place
     if previous is not None:
-        bridge(tail, life.sent - previous, memory)
+        bridge(tail, sent - previous, memory)
     return tail
 
 
@@ -154,6 +159,24 @@ def latest(one: Any) -> Latest:
     return Latest(one.place, one.step, one.time, one.rul, one.low, one.high, flags, one.version)
 
 
+def _newest_rows_of(connection: Connection, lives: Iterable[Life], memory: Memory, steps: int) -> Sequence[Any]:
+    """The rows of the newest steps of each life that were sent; a step more at the edges, for rounding."""
+    rows, width = tables.rows, _width(memory)
+    bounds = sa.values(sa.column("life", sa.Integer), sa.column("since", sa.Double), sa.column("until", sa.Double))
+    wanted = bounds.data(
+        [(life.id, (life.first or 0.0) + (life.sent - steps) * width, (life.first or 0.0) + (life.sent + 1) * width)
+         for life in lives]
+    ).cte("wanted")  # fmt: skip
+    of_life = (rows.c.life == wanted.c.life) & rows.c.time.between(wanted.c.since, wanted.c.until)
+    told = sa.select(rows.c.life, rows.c.time, rows.c.layout, rows.c.readings).join_from(wanted, rows, of_life)
+    return connection.execute(told.where(rows.c.mark.in_((USED, BACKFILLED)))).all()
+
+
+def _width(memory: Memory) -> float:
+    """How far steps are from each other."""
+    return 1.0 if memory.counted else memory.schema.time.width
+
+
 def _rows_of(
     connection: Connection,
     life: Life,
@@ -164,7 +187,7 @@ def _rows_of(
     until: int | None = None,
 ) -> Sequence[Any]:
     """The rows of a life's steps from one place on, in the order of time; a step more at the edges, for rounding."""
-    rows, width = tables.rows, 1.0 if memory.counted else memory.schema.time.width
+    rows, width = tables.rows, _width(memory)
     assert life.first is not None
     told = (rows.c.time, rows.c.received, rows.c.mark, rows.c.layout, rows.c.readings)
     wanted = sa.select(*told).where(rows.c.life == life.id, marks, rows.c.time >= life.first + (after - 1) * width)

@@ -249,6 +249,10 @@ class Memory:
         """When a life was to be due, and its number; it may be due at another time by now."""
         return heappop(self.due)
 
+    def put_back(self, life: Life) -> None:
+        """Let a life that was popped be due as it was."""
+        heappush(self.due, (life.due, life.id))
+
     def _full(self, life: Life) -> bool:
         waiting = len(life.pending)
         return life.behind or waiting >= MOST_PENDING or (self.pending >= MOST_PENDING_IN_ALL and waiting > 0)

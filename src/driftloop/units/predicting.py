@@ -191,31 +191,45 @@ class Predictor:
     def _due(self, now: float) -> list[Step]:
         memory, steps, size = self._keeper.memory, list[Step](), 0
         with memory.lock:
-            while memory.due and memory.due[0][0] <= now and len(steps) < MOST_WINDOWS and size < MOST_BYTES:
-                due, life_id = memory.pop_due()
-                life = memory.lives.get(life_id)
-                if life is None or life.due != due:
-                    continue
-                if not life.pending:
-                    # Its steps are in the store; read behind everything that is being written now.
-                    life.due = float("inf")
-                    self._committer.submit(functools.partial(self._keeper.read_on, life=life))
-                    continue
-                found = self._of_life(life, now, MOST_WINDOWS - len(steps), MOST_BYTES - size)
-                size += sum(len(step.window.rows) for step in found)
-                steps += found
+            lives = self._lives_due(now)
+            self._read_tails([life for life in lives if not self._has_tail(life)])
+            for life in lives:
+                if len(steps) < MOST_WINDOWS and size < MOST_BYTES:
+                    found = self._of_life(life, now, MOST_WINDOWS - len(steps), MOST_BYTES - size)
+                    size += sum(len(step.window.rows) for step in found)
+                    steps += found
+                else:
+                    memory.put_back(life)
         return steps
+
+    def _lives_due(self, now: float) -> list[Life]:
+        """The lives that are due first, about as many as one request has room for."""
+        memory, lives = self._keeper.memory, dict[int, Life]()
+        most = min(MOST_WINDOWS, 1 + MOST_BYTES // (self.window * len(memory.nothing)))
+        while memory.due and memory.due[0][0] <= now and len(lives) < most:
+            due, life_id = memory.pop_due()
+            life = memory.lives.get(life_id)
+            # Of a life that was to be due at several times the last word counts, once.
+            if life is None or life.due != due:
+                continue
+            if life.pending:
+                lives[life_id] = life
+            else:
+                # Its steps are in the store; read behind everything that is being written now.
+                life.due = float("inf")
+                self._committer.submit(functools.partial(self._keeper.read_on, life=life))
+        return list(lives.values())
 
     def _of_life(self, life: Life, now: float, most: int, most_bytes: int) -> list[Step]:
         """The steps of a life that are due, so many at most, and so many bytes but for the last one."""
         memory = self._keeper.memory
         newest = max(place for place, one in life.pending.items() if one.due <= now)
         places = sorted(place for place in life.pending if place <= newest)[:most]
-        tail = life.tail
-        if tail is None or tail.most != self.window:
-            with self._keeper.store.read() as connection:
-                tail = loading.read_tail(connection, memory, life, self.window, self._keeper.columns)
-        steps = []
+        if not self._has_tail(life):
+            # There was no room for it beside those of others that were read with it.
+            self._read_tails([life])
+        tail, steps = life.tail, list[Step]()
+        assert tail is not None
         for place in places:
             gap = place - life.sent - 1 if life.sent != NOTHING else 0
             anew = loading.bridge(tail, gap, memory)
@@ -231,6 +245,19 @@ class Predictor:
         life.due = float("inf")
         memory.settle(life)
         return steps
+
+    def _has_tail(self, life: Life) -> bool:
+        return life.tail is not None and life.tail.most == self.window
+
+    def _read_tails(self, lives: Sequence[Life]) -> None:
+        """Read the newest rows of lives of which memory has none."""
+        if not lives:
+            return
+        memory = self._keeper.memory
+        with self._keeper.store.read() as connection:
+            tails = loading.read_tails(connection, memory, lives, self.window, self._keeper.columns)
+        for life, tail in zip(lives, tails, strict=True):
+            memory.keep_tail(life, tail)
 
     def _step(self, life: Life, place: int, pending: Pending, flags: list[str], tail: Tail) -> Step:
         step = life.first_step + place

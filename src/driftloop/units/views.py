@@ -105,7 +105,7 @@ def window(keeper: Keeper, name: str, steps: int) -> dict[str, Any]:
     with memory.lock:
         life = find(keeper, name).life
         with keeper.store.read() as connection:
-            tail = loading.read_tail(connection, memory, life, steps, keeper.columns)
+            [tail] = loading.read_tails(connection, memory, [life], steps, keeper.columns)
         last = life.first_step + life.sent if len(tail) else None
     rows = np.frombuffer(tail.content(), dtype="<f4").reshape(-1, memory.schema.n_columns).tolist()
     return {"unit": life.unit.name, "life": life.number, "step": last, "rows": rows}
