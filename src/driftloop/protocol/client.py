@@ -33,6 +33,7 @@ from driftloop.protocol.http import (
     in_path,
     may_change,
     tried,
+    why,
 )
 from driftloop.protocol.progress import Progress
 
@@ -337,8 +338,7 @@ def _where(base: httpx.URL, question: Question[Any]) -> str:
 def _read(answer: Answer, question: Question[T], where: str, whom: str) -> T:
     """What was asked for; raises DriftloopError, saying what is wrong and what to do."""
     if isinstance(answer, httpx.RequestError):
-        said = str(answer) or type(answer).__name__
-        raise (question.unreachable or _retrainer_unreachable)(said, where, whom) from answer
+        raise (question.unreachable or _retrainer_unreachable)(why(answer), where, whom) from answer
     if not answer.is_success and not (question.also and question.also in answer.content):
         raise (question.refused or _refused)(answer, where)
     try:
