@@ -12,11 +12,10 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import httpx
 import msgspec
-import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from driftloop import durable
@@ -394,10 +393,3 @@ def _read(content: bytes) -> list[Answer] | None:
         return durable.decode_json(content, _Answers).predictions
     except JsonError:
         return None
-
-
-def newest_of(connection: Connection, life: int, most: int) -> list[Any]:
-    """The newest answers of a life, oldest first."""
-    predictions = tables.predictions
-    wanted = sa.select(predictions).where(predictions.c.life == life).order_by(predictions.c.place.desc()).limit(most)
-    return list(reversed(connection.execute(wanted).all()))

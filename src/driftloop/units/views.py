@@ -13,7 +13,7 @@ from driftloop.fleet import lives as life_rules
 from driftloop.protocol import unit_list
 from driftloop.protocol.problems import refusal
 from driftloop.protocol.unit_list import Entry, Order, Sort, State
-from driftloop.units import life_events, loading, predicting, tables
+from driftloop.units import life_events, loading, tables
 from driftloop.units.committing import StoreUnavailable
 from driftloop.units.keeper import Keeper
 from driftloop.units.memory import Life, Unit
@@ -86,7 +86,7 @@ def unit(keeper: Keeper, name: str, *, life_number: int | None, steps: int) -> d
         [life] = chosen
         head = shown(keeper, life)
     with keeper.store.read() as connection:
-        answers = predicting.newest_of(connection, life.id, steps)
+        answers = _newest_answers(connection, life.id, steps)
         numbers, sensors = _sensors(connection, keeper, life, steps)
         return {
             **head,
@@ -97,6 +97,13 @@ def unit(keeper: Keeper, name: str, *, life_number: int | None, steps: int) -> d
             "life_events": _events(connection, keeper, found),
             "lives": _lives(connection, found),
         }
+
+
+def _newest_answers(connection: Connection, life: int, most: int) -> list[Any]:
+    """The newest answers of a life, oldest first."""
+    predictions = tables.predictions
+    wanted = sa.select(predictions).where(predictions.c.life == life).order_by(predictions.c.place.desc()).limit(most)
+    return list(reversed(connection.execute(wanted).all()))
 
 
 def window(keeper: Keeper, name: str, steps: int) -> dict[str, Any]:
