@@ -388,10 +388,9 @@ def units(
     if as_json:
         typer.echo(json.dumps(results))
         return
-    heads, *rows = benchmark.table(results)
-    shown = Table(caption=f"written to {output}", caption_justify="left")
-    for head in heads:
-        shown.add_column(head, justify="right")
+    # A figure a line: beside each other they would be cut in a terminal of 80 columns.
+    heads, *rows = zip(*benchmark.table(results), strict=True)
+    shown = Table(*heads, caption=f"written to {output}", caption_justify="left")
     for row in rows:
         shown.add_row(*row)
     console.print(shown)

@@ -85,8 +85,8 @@ def table(results: dict[str, Any]) -> list[tuple[str, ...]]:
         "ms of processor a row",
         "rows/s singly",
         "ms of processor a row singly",
-        "p99 by 100",
-        "p99 singly",
+        "readable after, p99, by 100",
+        "readable after, p99, singly",
         "memory",
     )
     rows = [
