@@ -7,6 +7,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+from driftloop.api.planning import until_enough
 from driftloop.cli import build
 from driftloop.errors import DriftloopError
 
@@ -57,6 +58,14 @@ def test_a_period_is_by_default_as_long_as_the_model_sees_to_the_end_of_the_last
     platform.predict("ill", 5)
     assert platform.server.get("/model").json()["metadata"]["cap"] == 125
     assert [each["ends"] for each in platform.get("./plan", slots=slots)["periods"]][:2] == [length, 2 * length]
+
+
+@pytest.mark.parametrize(
+    ("failures", "steps"),
+    [([2.0, 6.0, 4.0], 25.0), ([10.0], 10.0), ([0.0, 1.0, 1.0], 150.0), ([0.0, 0.0], None), ([0.0, 10.0], 20.0)],
+)
+def test_enough_to_learn_from_is_there_where_the_periods_say_so(failures: list[float], steps: float | None) -> None:
+    assert until_enough(failures, 10, 10) == steps
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ class Learning(Shape):
     failures: float
     failures_without_plan: float
     needed: int
-    steps_until_enough: float | None = Field(description="at the rate of failures that the plan leaves")
+    steps_until_enough: float | None = Field(description="by the failures of the periods, then at their mean")
 
 
 class Plan(Shape):

@@ -133,9 +133,6 @@ def _agreement(text: str) -> tuple[str, int]:
 
 def shown(made: Plan, asked: Wanted, needed: int) -> dict[str, Any]:
     """The plan with its periods, and what it does to learning: `needed` failed units make a retraining."""
-    steps = asked.period * len(asked.slots)
-    # What ends by planned work is censored: its label is never known.
-    per_step = made.expected.failures / steps
     return {
         **msgspec.to_builtins(made),
         "costs": asked.costs._asdict(),
@@ -154,6 +151,17 @@ def shown(made: Plan, asked: Wanted, needed: int) -> dict[str, Any]:
             "failures": made.expected.failures,
             "failures_without_plan": made.without.failures,
             "needed": needed,
-            "steps_until_enough": None if per_step <= 0 else needed / per_step,
+            "steps_until_enough": until_enough([one.failures for one in made.periods], asked.period, needed),
         },
     }
+
+
+def until_enough(failures: list[float], period: int, needed: int) -> float | None:
+    """Steps until so many units have failed, by the failures of each period, and behind the last by their mean; None
+    where none fails. What ends by planned work is censored: its label is never known."""
+    until = 0.0
+    for at, one in enumerate(failures):
+        if until + one >= needed:
+            return (at + (needed - until) / one) * period
+        until += one
+    return None if until <= 0 else len(failures) * period * needed / until
