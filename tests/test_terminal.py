@@ -76,6 +76,16 @@ def test_status() -> None:
     assert words(narrow) >= words(wide) - {"component"}
 
 
+def test_a_table_as_wide_as_the_terminal_cuts_no_cell() -> None:
+    components = {f"scada-export-of-a-plant/{name}": part for name, part in (
+        (name.partition("/")[2], part) for name, part in STATUS["components"].items())}  # fmt: skip
+    text = rendered(status.table({**STATUS, "components": components}), 80)
+    assert "┃ component" in text
+    assert "…" not in text
+    cells = ["".join(line.split("│")[1].strip() for line in text.splitlines() if line.startswith("│"))]
+    assert all(name in cells[0] for name in components)
+
+
 def test_a_terminal_with_room_gets_a_table() -> None:
     assert "┃ component" in rendered(status.table(STATUS), 100)
     small = Table("role", "runs")

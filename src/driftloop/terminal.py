@@ -47,6 +47,8 @@ def fitted(table: Table, console: Console) -> RenderableType:
     """The table itself, or in a narrow terminal in which it would be cut, its rows as text that wraps between words:
     the first cell, and below it each other one behind its heading.
     """
+    for column in table.columns:  # of a long cell, such as a component of a fleet, often the end alone tells
+        column.overflow = "fold"
     if console.width >= WIDE or _width(table, console) <= console.width:
         return table
     headings = [str(column.header) for column in table.columns]
