@@ -1,4 +1,4 @@
-"""Resident memory of processes, as the kernel tells it."""
+"""Resident memory and processor time of processes, as the kernel tells it."""
 
 import contextlib
 import os
@@ -13,19 +13,30 @@ def memory_bytes(pid: int) -> int:
 
 def memory_now() -> Callable[[int], int]:
     """The same of any process at this moment: one look at /proc for all who are asked about."""
+    return _of_all(lambda entry, _: int((entry / "statm").read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
+
+
+def processor_s(pid: int) -> float:
+    """Processor time of a process and all its descendants, in s; 0 where it is gone or there is no /proc."""
+    return _of_all(lambda _, stat: int(stat[11]) + int(stat[12]))(pid) / os.sysconf("SC_CLK_TCK")
+
+
+def _of_all(read: Callable[[Path, list[bytes]], int]) -> Callable[[int], int]:
+    """What `read` says of a process and all its descendants together; it is given each one's folder in /proc, and what
+    `stat` says of it behind its name (proc(5))."""
     children: dict[int, list[int]] = {}
-    resident: dict[int, int] = {}
+    found: dict[int, int] = {}
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError, ValueError, IndexError):
-            parent = int((entry / "stat").read_bytes().rpartition(b")")[2].split()[1])
-            children.setdefault(parent, []).append(int(entry.name))
-            resident[int(entry.name)] = int((entry / "statm").read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+            stat = (entry / "stat").read_bytes().rpartition(b")")[2].split()
+            children.setdefault(int(stat[1]), []).append(int(entry.name))
+            found[int(entry.name)] = read(entry, stat)
 
     def with_descendants(pid: int) -> int:
         total, open_ = 0, [pid]
         while open_:
             one = open_.pop()
-            total += resident.get(one, 0)
+            total += found.get(one, 0)
             open_ += children.get(one, [])
         return total
 

@@ -17,7 +17,7 @@ from driftloop import settings
 from driftloop.durable import read_json
 from driftloop.embedded.components import DRIFTLOOP, environment
 from driftloop.embedded.processes import die_with_parent, tail
-from driftloop.embedded.supervisor import LOCK, READY_S, STATUS, lock, make_token, port_is_free
+from driftloop.embedded.supervisor import LOCK, LONGEST_S, STATUS, lock, make_token, port_is_free
 from driftloop.errors import DriftloopError, JsonError
 from driftloop.fleet import roles
 from driftloop.protocol.archive_client import dealt_roles, post_runs
@@ -88,7 +88,7 @@ def running(configured: Settings, extra: dict[str, str], console: Console) -> It
         )  # fmt: skip
     try:
         with console.status("waiting until every component is ready"):
-            wait(lambda: _up(folder), READY_S + 10, lambda: process.poll() is not None, "driftloop up", log)
+            wait(lambda: _up(folder), LONGEST_S + 10, lambda: process.poll() is not None, "driftloop up", log)
         console.print(f"[bold]The platform is up[/] after {time.monotonic() - started:.1f} s")
         for name in ("console", "mlflow", "server", "retrainer"):
             console.print(f"  {name:<10}{getattr(configured, f'{name}_url')}")

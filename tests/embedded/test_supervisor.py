@@ -1,6 +1,8 @@
 """The supervisor with small stand-ins for the components: starts, restarts, clear errors, nothing left behind."""
 
+import contextlib
 import errno
+import itertools
 import json
 import os
 import signal
@@ -16,6 +18,7 @@ import pytest
 
 from driftloop import settings
 from driftloop.embedded import guard
+from driftloop.embedded import supervisor as supervising
 from driftloop.embedded.processes import Component, rotate
 from driftloop.embedded.supervisor import (
     LOCK,
@@ -31,7 +34,7 @@ from driftloop.embedded.supervisor import (
     unusable,
 )
 from driftloop.errors import DriftloopError
-from driftloop.memory import memory_bytes
+from driftloop.memory import memory_bytes, processor_s
 
 SLEEPER = [sys.executable, "-c", "import time; print('hello', flush=True); time.sleep(600)"]
 WITH_CHILD = [
@@ -135,9 +138,47 @@ def test_a_component_that_is_never_ready_is_named(configured: settings.Settings)
     never = Component("one", SLEEPER, lambda _: False)
     with (
         Supervisor(configured.state_dir, [never]) as supervisor,
-        pytest.raises(DriftloopError, match="one: is not ready after 0"),
+        pytest.raises(DriftloopError, match=r"one: is not ready after \d+ s"),
     ):
         supervisor.run(lambda _: None, ready_s=0)
+
+
+@pytest.mark.parametrize(("a_look", "patient"), [(1.0, True), (0.0, False)])
+def test_a_component_that_works_at_its_start_is_waited_for_and_one_that_idles_is_not(
+    configured: settings.Settings, monkeypatch: pytest.MonkeyPatch, a_look: float, patient: bool
+) -> None:
+    looks = itertools.count(1)
+    monkeypatch.setattr(supervising, "processor_s", lambda _: a_look * next(looks))
+    late = Component("one", SLEEPER, lambda _: next(looks) > 12)
+    with Supervisor(configured.state_dir, [late]) as supervisor:
+        given_up = pytest.raises(DriftloopError, match="one: is not ready after")
+        with contextlib.nullcontext() if patient else given_up:
+            supervisor.run(lambda one: one.request_stop() if one.ready else None, ready_s=0.01)
+        assert supervisor.ready is patient
+
+
+def test_a_component_that_works_for_ever_is_given_up(
+    configured: settings.Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = itertools.count(1)
+    monkeypatch.setattr(supervising, "processor_s", lambda _: 1.0 * next(looks))
+    with (
+        Supervisor(configured.state_dir, [Component("one", SLEEPER, lambda _: False)]) as supervisor,
+        pytest.raises(DriftloopError, match="one: is not ready after"),
+    ):
+        supervisor.run(lambda _: None, ready_s=0.01, longest_s=0.5)
+
+
+def test_processor_time_is_that_of_a_process_and_its_children() -> None:
+    busy = "import time\nwhile time.process_time() < 0.2: pass\nprint('done', flush=True)\ntime.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", busy], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        of_child = processor_s(child.pid)
+        assert of_child >= 0.15  # the kernel counts in hundredths of a second
+        assert processor_s(os.getpid()) >= of_child
+        child.kill()
+    assert processor_s(child.pid) == 0
 
 
 def test_a_signal_stops_everything(configured: settings.Settings) -> None:

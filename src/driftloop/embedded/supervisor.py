@@ -23,7 +23,7 @@ from driftloop.embedded import guard
 from driftloop.embedded.processes import STOP_S, Component, Process, rotate, tail
 from driftloop.environment import chosen
 from driftloop.errors import DriftloopError
-from driftloop.memory import memory_now
+from driftloop.memory import memory_now, processor_s
 from driftloop.settings import OWN_TOKEN
 
 STATUS, LOCK, LOGS = "platform.json", "platform.lock", "logs"
@@ -32,6 +32,10 @@ TICK_S = 0.25
 LOOK_S = 5.0
 """A component that is ready is asked this often whether it still is; that it has ended is noticed at once."""
 READY_S = 300.0
+"""How long a component that starts may do nothing; one that works at it, on a slow or busy machine, has LONGEST_S."""
+LONGEST_S = 1800.0
+_WORKING = 0.02
+"""Share of a processor that a process uses which does more than wait for something."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 STEADY_S = 30.0
 """A component that ran this long has recovered; its next restart is quick again."""
@@ -134,12 +138,16 @@ class Supervisor:
                 slot.failures = 0
         self._write_status()
 
-    def run(self, watch: Callable[["Supervisor"], None], *, ready_s: float = READY_S) -> None:
+    def run(
+        self, watch: Callable[["Supervisor"], None], *, ready_s: float = READY_S, longest_s: float = LONGEST_S
+    ) -> None:
         """Look after everything until SIGINT or SIGTERM; `watch` is called after every look.
 
-        Raises DriftloopError where not everything is ready for the first time within `ready_s`.
+        Raises DriftloopError where not everything is ready for the first time within `longest_s`, or where what is
+        late has been idle for `ready_s`.
         """
-        deadline: float | None = time.monotonic() + ready_s
+        began, used = time.monotonic(), 0.0
+        deadline: float | None = began + ready_s
         while not self._stopping:
             self.tick()
             watch(self)
@@ -147,8 +155,11 @@ class Supervisor:
                 deadline = None
             elif deadline is not None and time.monotonic() > deadline:
                 late = [slot for slot in self.slots if not slot.was_ready]
-                if late:
-                    raise self._given_up(late[0], f"is not ready after {ready_s:g} s")
+                before, used = used, sum(processor_s(slot.process.pid) for slot in late if slot.process)
+                idle = used - before <= _WORKING * ready_s
+                if late and (idle or time.monotonic() - began > longest_s):
+                    raise self._given_up(late[0], f"is not ready after {time.monotonic() - began:.0f} s")
+                deadline += ready_s
             if not self._stopping:
                 time.sleep(TICK_S)
 
