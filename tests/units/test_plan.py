@@ -91,6 +91,15 @@ def test_units_that_nothing_is_known_of_get_no_slot_but_a_name() -> None:
     assert make_plan([unit("lost", 60, 60, ("stub",))], wanted((2,))).unknown == ["lost"]
 
 
+def test_agreed_work_on_a_unit_that_nothing_is_known_of_stands_in_the_plan() -> None:
+    lost = unit("lost", 60, 60, ("out_of_distribution",))
+    for others in ([], [unit("ill", 5)]):
+        plan = make_plan([lost, *others], wanted((1, 1), agreed={"lost": 0}))
+        assert {work.unit: work.period for work in plan.work} == {"lost": 0, **({"ill": 1} if others else {})}
+        assert "knows nothing" in next(work.why for work in plan.work if work.unit == "lost")
+        assert plan.unknown == ["lost"]
+
+
 def test_agreed_work_keeps_its_slot_and_the_slots_of_others_are_what_is_left() -> None:
     units = [unit("agreed", 80), unit("ill", 5), unit("ill too", 6)]
     plan = make_plan(units, wanted((2, 1), agreed={"agreed": 0}))

@@ -120,8 +120,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 def make_plan(units: Sequence[Unit], wanted: Wanted) -> Plan:
     """The plan that costs least in expectation; raises DriftloopError for what cannot be asked."""
     _check(units, wanted)
-    known = [unit for unit in units if not UNKNOWN & set(unit.flags)]
     unknown = sorted(unit.unit for unit in units if UNKNOWN & set(unit.flags))
+    # What is agreed stands in the plan all the same, since it takes a slot.
+    known = [unit for unit in units if not UNKNOWN & set(unit.flags) or unit.unit in wanted.agreed]
     periods, end = len(wanted.slots), wanted.period * len(wanted.slots)
     if not known:
         nothing, never = Expected(failures=0.0, planned=0.0, cost=0.0), [0.0] * periods
@@ -161,7 +162,9 @@ def make_plan(units: Sequence[Unit], wanted: Wanted) -> Plan:
             risk_before=before,
             risk_if_left=left,
             saves=saves,
-            why=_why(slot, before, left, end, agreed=unit.unit in wanted.agreed),
+            why=_why(slot, before, left, end, agreed=unit.unit in wanted.agreed)
+            if not UNKNOWN & set(unit.flags)
+            else "agreed already; the model knows nothing of this unit, so these chances are those of a wide guess",
         )
 
     def by_saving(chosen: Bools) -> list[Work]:
