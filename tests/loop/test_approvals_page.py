@@ -70,7 +70,15 @@ class Asking:
         own = {"DRIFTLOOP_RETRAINER_URL": str(self.http.base_url).rstrip("/"), "DRIFTLOOP_STATE_DIR": "state"}
         kept = {name: value for name, value in os.environ.items() if not name.startswith("DRIFTLOOP_")}
         path = f"{bin_}:{Path(sys.executable).parent}:{os.environ['PATH']}"
-        return {**kept, **own, "PATH": path, "HOME": str(self.folder), "NO_PROXY": "*", "no_proxy": "*"}
+        return {
+            **kept,
+            **own,
+            "PATH": path,
+            "HOME": str(self.folder),
+            "LOGNAME": "kim",
+            "NO_PROXY": "*",
+            "no_proxy": "*",
+        }
 
 
 @pytest.fixture
@@ -118,8 +126,8 @@ def test_what_the_page_on_approvals_has_one_type(asking: Asking) -> None:
             asking.until(lambda: not asking.status()["approval"])
     answers = [event for event in asking.http.get("/events").json()["events"] if event["kind"] == "approval_answered"]
     assert [(one["model_version"], one["answer"], one["who"]) for one in answers] == [
-        ("2", "approve", "token"),
-        ("3", "reject", "token"),
+        ("2", "approve", "kim"),
+        ("3", "reject", "kim"),
         ("4", "approve", "ann"),
     ]
     assert [one["reason"] for one in answers] == ["agrees with the bench", "wrong on unit 7", "agrees with the bench"]
